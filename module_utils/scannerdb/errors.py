@@ -1,0 +1,80 @@
+"""Every error the bundle raises, as one tree.
+
+An error is a sentence: what failed, on which object, and what to do. `message` holds the first two, `cure` the
+third. A module turns any of them into `fail_json` and nothing else.
+"""
+
+from __future__ import annotations
+
+
+class ScannerDbError(Exception):
+    """Base of all errors; `str()` gives the whole sentence."""
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(f"{message} {cure}".strip())
+        self.message = message
+        self.cure = cure
+
+
+class DependencyMissing(ScannerDbError):
+    """A Python library is not installed where the module runs."""
+
+
+class ConnectionFailed(ScannerDbError):
+    """The server could not be reached, or the connection was cut."""
+
+
+class AuthenticationFailed(ScannerDbError):
+    """The server refused the login."""
+
+
+class DatabaseMissing(ScannerDbError):
+    """The server has no database of that name."""
+
+
+class PrivilegeMissing(ScannerDbError):
+    """The role may not do what was asked."""
+
+
+class ServerUnsupported(ScannerDbError):
+    """The server is too old, or in a state (standby) in which the job cannot run."""
+
+
+class QueryFailed(ScannerDbError):
+    """The server refused a statement for a reason not listed here."""
+
+
+class LockTimeout(ScannerDbError):
+    """A lock could not be had within its deadline; nothing was changed by that statement."""
+
+
+class JobLocked(ScannerDbError):
+    """Another run is at work on the same database."""
+
+
+class ToolMissing(ScannerDbError):
+    """pg_dump, pg_restore or another client tool is not installed, or none is new enough."""
+
+
+class ToolFailed(ScannerDbError):
+    """A client tool ended with an error."""
+
+
+class FileProblem(ScannerDbError):
+    """A file or folder cannot be written or read: permissions, a full disk, a wrong path."""
+
+
+class InvalidInput(ScannerDbError):
+    """An option, a variable or an overlay makes no sense."""
+
+
+class BackupInvalid(ScannerDbError):
+    """A backup set or file is damaged, incomplete or not what it says."""
+
+
+class RestoreRefused(ScannerDbError):
+    """A restore stopped before anything the users see was changed."""
+
+
+class ValidationFailed(ScannerDbError):
+    """What was built does not pass its own proof (write probe, row counts, contract)."""
