@@ -1,0 +1,63 @@
+"""Options that several modules share, as Ansible argument specs (plain data: nothing here knows AnsibleModule)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .connection import SSL_MODES, Options
+from .lockbudget import Budget
+
+
+def connection_arguments() -> dict[str, dict[str, Any]]:
+    """The connection options, with community.postgresql's names."""
+    return {
+        "login_host": {"type": "str", "default": ""},
+        "login_port": {"type": "int", "default": 5432},
+        "login_user": {"type": "str", "default": ""},
+        "login_password": {"type": "str", "default": "", "no_log": True},
+        "login_unix_socket": {"type": "path", "default": ""},
+        "login_db": {"type": "str", "default": "ollama_scanner"},
+        "ssl_mode": {"type": "str", "default": "prefer", "choices": list(SSL_MODES)},
+        "ca_cert": {"type": "path", "default": ""},
+        "maintenance_db": {"type": "str", "default": "postgres"},
+        "pg_bin_dir": {"type": "path", "default": ""},
+    }
+
+
+def run_arguments() -> dict[str, dict[str, Any]]:
+    """Options of every module that does long or locking work."""
+    return {
+        "lock_wait_s": {"type": "int", "default": 0},
+        "log_path": {"type": "path", "default": ""},
+        "state_dir": {"type": "path", "default": ""},
+    }
+
+
+def budget_arguments() -> dict[str, dict[str, Any]]:
+    """Options of every module that takes locks which could block a writer."""
+    return {
+        "lock_timeout_ms": {"type": "int", "default": 50},
+        "lock_deadline_s": {"type": "int", "default": 300},
+    }
+
+
+def options_from(params: Mapping[str, Any]) -> Options:
+    """The connection options out of a module's parameters."""
+    return Options(
+        host=params["login_host"] or "",
+        port=params["login_port"],
+        user=params["login_user"] or "",
+        password=params["login_password"] or "",
+        unix_socket=params["login_unix_socket"] or "",
+        db=params["login_db"],
+        ssl_mode=params["ssl_mode"],
+        ca_cert=params["ca_cert"] or "",
+        maintenance_db=params["maintenance_db"],
+        pg_bin_dir=params["pg_bin_dir"] or "",
+    )
+
+
+def budget_from(params: Mapping[str, Any]) -> Budget:
+    """The lock budget out of a module's parameters."""
+    return Budget(timeout_ms=params["lock_timeout_ms"], deadline_s=float(params["lock_deadline_s"]))

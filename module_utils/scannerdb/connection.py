@@ -1,0 +1,383 @@
+"""Connections to PostgreSQL: the only file that imports psycopg.
+
+The module must be importable where psycopg is absent (Ansible imports it before anything can be said), so the names it
+re-exports are placeholders then, and `connect` raises `DependencyMissing` with the cure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from .errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    DatabaseMissing,
+    DependencyMissing,
+    LockTimeout,
+    PrivilegeMissing,
+    QueryFailed,
+    ScannerDbError,
+    ServerUnsupported,
+)
+
+try:
+    import psycopg
+    from psycopg.rows import dict_row
+    from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+    HAVE_PSYCOPG = True
+    DriverError: type[Exception] = psycopg.Error
+except ImportError:  # said properly by connect()
+    HAVE_PSYCOPG = False
+    SQL = Composable = Composed = Identifier = Literal = None  # type: ignore[assignment,misc]
+    DriverError = OSError
+
+__all__ = [
+    "HAVE_PSYCOPG",
+    "SQL",
+    "Composable",
+    "Composed",
+    "Connection",
+    "DriverError",
+    "Identifier",
+    "Literal",
+    "Options",
+    "Query",
+    "Row",
+    "Server",
+    "connect",
+    "execute",
+    "explained",
+    "fetch",
+    "is_lock_timeout",
+    "scalar",
+    "server_of",
+]
+
+Connection = Any  # psycopg.Connection[dict[str, Any]]; kept loose so that its absence is survived
+Query = Union[str, "Composable"]
+Row = dict[str, Any]
+
+OLDEST_SERVER = 140000
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to reach the database: the values of the `login_*` options.
+
+    `password` is never part of the `repr`. An empty `host` and `unix_socket` mean libpq's default socket.
+    """
+
+    host: str = ""
+    port: int = 5432
+    user: str = ""
+    password: str = field(default="", repr=False)
+    unix_socket: str = ""
+    db: str = "ollama_scanner"
+    ssl_mode: str = "prefer"
+    ca_cert: str = ""
+    maintenance_db: str = "postgres"
+    pg_bin_dir: str = ""
+
+    @property
+    def server(self) -> str:
+        """Where the server is, for a sentence."""
+        place = self.host or self.unix_socket or "the local socket"
+        return f"{place} port {self.port}"
+
+    def libpq(self, dbname: str | None = None) -> dict[str, str]:
+        """The connection keywords of libpq, without the password."""
+        words = {
+            "host": self.host or self.unix_socket,
+            "port": str(self.port),
+            "user": self.user,
+            "dbname": self.db if dbname is None else dbname,
+            "sslmode": self.ssl_mode,
+            "sslrootcert": self.ca_cert,
+        }
+        return {word: value for word, value in words.items() if value}
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the server says of itself."""
+
+    version_num: int
+    version: str
+    in_recovery: bool
+    superuser: bool
+    user: str
+    database: str
+    encoding: str
+
+    @property
+    def major(self) -> int:
+        """Major version, e.g. 17."""
+        return self.version_num // 10000
+
+
+def connect(
+    options: Options,
+    *,
+    dbname: str | None = None,
+    purpose: str = "",
+    statement_timeout_s: int = 0,
+    allow_standby: bool = False,
+    search_path: str | None = "pg_catalog",
+) -> Connection:
+    """Open an autocommit connection whose rows are dicts.
+
+    The session has a fixed TimeZone and DateStyle, and notices within ten seconds that its client is gone, so that a
+    killed run's locks go away. `search_path` is the role's own where it is None: sessions that fire the application's
+    triggers need that. `purpose` becomes part of the application name. Raises one of `DependencyMissing`,
+    `ConnectionFailed`, `AuthenticationFailed`, `DatabaseMissing`, `ServerUnsupported`.
+    """
+    if not HAVE_PSYCOPG:
+        raise DependencyMissing(
+            "The Python library psycopg (version 3.1 or newer) is not installed where this task runs.",
+            "Install it there: python3-psycopg on Debian and Ubuntu, python3-psycopg3 on the RHEL family, "
+            "or 'pip install psycopg[binary]'.",
+        )
+    words: dict[str, Any] = dict(options.libpq(dbname))
+    words["connect_timeout"] = "10"
+    words["application_name"] = f"scannerdb {purpose}".strip()[:63]
+    words["client_encoding"] = "UTF8"
+    if options.password:
+        words["password"] = options.password
+    try:
+        conn = psycopg.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
+    except DriverError as error:
+        raise _connect_error(error, options, words.get("dbname", "")) from None
+    try:
+        _prepare_session(conn, statement_timeout_s, search_path)
+        _check_server(conn, options, allow_standby)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _prepare_session(conn: Connection, statement_timeout_s: int, search_path: str | None) -> None:
+    settings = {
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, MDY",
+        "IntervalStyle": "postgres",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
+        "idle_session_timeout": "0",
+        "client_connection_check_interval": "10s",
+        "idle_in_transaction_session_timeout": "0",
+        "statement_timeout": f"{statement_timeout_s}s",
+        "standard_conforming_strings": "on",
+    }
+    if search_path is not None:
+        settings["search_path"] = search_path
+    names, values = list(settings), list(settings.values())
+    with contextlib.suppress(DriverError), conn.transaction():
+        # One round trip; a server that lacks one of them (client_connection_check_interval on Windows) gets the next.
+        conn.execute(_set_config(names), values)
+        return
+    for name, value in settings.items():
+        with contextlib.suppress(DriverError):
+            conn.execute("SELECT set_config(%s, %s, false)", [name, value])
+
+
+def _set_config(names: list[str]) -> Composable:
+    calls = [SQL("set_config({}, %s, false)").format(Literal(name)) for name in names]
+    return SQL("SELECT ") + SQL(", ").join(calls)
+
+
+def _check_server(conn: Connection, options: Options, allow_standby: bool) -> None:
+    version = conn.info.server_version
+    if version < OLDEST_SERVER:
+        raise ServerUnsupported(
+            f"The server on {options.server} is PostgreSQL {version // 10000}; 14 is the oldest that is supported.",
+            "Upgrade the server.",
+        )
+    if not allow_standby and conn.execute("SELECT pg_is_in_recovery() AS standby").fetchone()["standby"]:
+        raise ServerUnsupported(
+            f"The server on {options.server} is a standby, which cannot be written.",
+            "Point scannerdb_login_host at the primary.",
+        )
+
+
+_MESSAGES: tuple[tuple[str, type[ScannerDbError], str, str], ...] = (
+    (
+        r"password authentication failed|no password supplied|Peer authentication failed|authentication failed",
+        AuthenticationFailed,
+        "{server} refused the login of role {user!r}: {why}.",
+        "Check scannerdb_login_user and scannerdb_login_password; for a local socket, the system user that runs this "
+        "must map to that role.",
+    ),
+    (
+        r"no pg_hba.conf entry",
+        AuthenticationFailed,
+        "{server} has no pg_hba.conf entry that lets role {user!r} in: {why}.",
+        "Add a line for this client to pg_hba.conf and reload the server.",
+    ),
+    (
+        r'role ".*" does not exist',
+        AuthenticationFailed,
+        "{server} has no role {user!r}.",
+        "Create it (playbooks/deploy.yml does), or set scannerdb_login_user.",
+    ),
+    (
+        r'database ".*" does not exist',
+        DatabaseMissing,
+        "{server} has no database {db!r}.",
+        "Check scannerdb_login_db, create it with playbooks/deploy.yml, or restore it with playbooks/restore.yml.",
+    ),
+    (
+        r'database ".*" is not currently accepting connections',
+        ConnectionFailed,
+        "Database {db!r} on {server} accepts no connections; an interrupted restore leaves one so.",
+        "Run playbooks/restore.yml again, which heals it, or: ALTER DATABASE … ALLOW_CONNECTIONS true.",
+    ),
+    (
+        r"could not translate host name|Name or service not known|failed to resolve host",
+        ConnectionFailed,
+        "There is no host named {host!r}: {why}.",
+        "Check scannerdb_login_host and the name service.",
+    ),
+    (
+        r"too many (clients|connections)|remaining connection slots",
+        ConnectionFailed,
+        "{server} has no free connection slot: {why}.",
+        "End idle sessions or raise max_connections.",
+    ),
+    (
+        r"permission denied for database|does not have CONNECT privilege",
+        PrivilegeMissing,
+        "Role {user!r} may not connect to database {db!r}.",
+        "GRANT CONNECT ON DATABASE … TO the role.",
+    ),
+)
+
+
+def _connect_error(error: Exception, options: Options, dbname: str) -> ScannerDbError:
+    """Turn libpq's message into one of our sentences."""
+    text = str(error)
+    words = {
+        "server": f"The server on {options.server}",
+        "user": options.user or "(the system user's name)",
+        "db": dbname,
+        "host": options.host,
+        "why": _last_reason(text),
+    }
+    for pattern, kind, sentence, cure in _MESSAGES:
+        if re.search(pattern, text):
+            return kind(sentence.format(**words), cure)
+    return ConnectionFailed(
+        f"The server on {options.server} cannot be reached: {words['why']}.",
+        "Check that PostgreSQL runs there, scannerdb_login_host, scannerdb_login_port, and the firewall.",
+    )
+
+
+def _last_reason(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("\t")]
+    reason = lines[-1] if lines else text
+    return re.sub(r"^.*?(?:FATAL|failed):\s*", "", reason).rstrip(".")
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn a driver error inside the block into one of our errors; `doing` opens the sentence: 'Reading the catalog'."""
+    try:
+        yield
+    except DriverError as error:
+        raise _query_error(error, doing) from error
+
+
+def _query_error(error: Exception, doing: str) -> ScannerDbError:
+    state = getattr(error, "sqlstate", None) or ""
+    diagnostic = getattr(error, "diag", None)
+    why = str(getattr(diagnostic, "message_primary", None) or error).strip().rstrip(".")
+    detail = getattr(diagnostic, "message_detail", None)
+    if detail:
+        why = f"{why} ({detail.strip().rstrip('.')})"
+    sentence = f"{doing} failed: {why}."
+    if state == "42501":
+        return PrivilegeMissing(sentence, "Grant the role that right, or run as the owner of the object.")
+    if state == LOCK_NOT_AVAILABLE:
+        return LockTimeout(sentence, "Another session holds the lock; try again when it is gone.")
+    if state == "57014":
+        return QueryFailed(sentence, "The statement was cancelled or ran out of its time.")
+    if state.startswith("53"):
+        return QueryFailed(sentence, "The server is out of a resource: look at its disk, memory and connections.")
+    if state.startswith(("57P", "08")) or not state:
+        return ConnectionFailed(sentence, "Look at the server's log and run again: every job can be repeated.")
+    return QueryFailed(sentence)
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """True where a statement gave up because of `lock_timeout`."""
+    return getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE
+
+
+def execute(conn: Connection, query: Query, params: Sequence[Any] | Mapping[str, Any] | None = None) -> int:
+    """Run one statement and return how many rows it touched (-1 where that means nothing)."""
+    return int(conn.execute(query, params).rowcount)
+
+
+def fetch(conn: Connection, query: Query, params: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Row]:
+    """Run a query and return its rows as dicts."""
+    rows: list[Row] = conn.execute(query, params).fetchall()
+    return rows
+
+
+def scalar(conn: Connection, query: Query, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+    """Run a query and return the first column of its first row, or None where there is no row."""
+    row = conn.execute(query, params).fetchone()
+    return next(iter(row.values())) if row else None
+
+
+def server_of(conn: Connection) -> Server:
+    """Ask the server who it is."""
+    row = fetch(
+        conn,
+        """
+        SELECT current_setting('server_version_num')::int AS version_num, current_setting('server_version') AS version,
+               pg_is_in_recovery() AS in_recovery, rolsuper AS superuser, current_user::text AS user,
+               current_database()::text AS database, pg_encoding_to_char(d.encoding) AS encoding
+          FROM pg_roles r, pg_database d
+         WHERE r.rolname = current_user AND d.datname = current_database()
+        """,
+    )[0]
+    return Server(**row)
+
+
+def passfile_line(password: str) -> str:
+    """The line of a libpq password file that matches every connection; `:` and `\\` are escaped."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}\n"
+
+
+def tool_environment(options: Options, dbname: str, passfile: str | None) -> dict[str, str]:
+    """The environment for a client tool: no inherited PG* variable can steer it elsewhere.
+
+    The database's name travels in PGDATABASE: with `-d`, pg_dump would read `a=b` as a connection string.
+    """
+    kept = {"PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG") or k in kept}
+    names = {
+        "host": "PGHOST",
+        "port": "PGPORT",
+        "user": "PGUSER",
+        "dbname": "PGDATABASE",
+        "sslmode": "PGSSLMODE",
+        "sslrootcert": "PGSSLROOTCERT",
+    }
+    environment.update({names[word]: value for word, value in options.libpq(dbname).items()})
+    environment["PGAPPNAME"] = "scannerdb"
+    environment["PGCONNECT_TIMEOUT"] = "10"
+    environment["LC_MESSAGES"] = environment["LANGUAGE"] = "C"
+    if passfile:
+        environment["PGPASSFILE"] = passfile
+    return environment

@@ -1,0 +1,130 @@
+"""Files that are whole or not there: written beside their target, fsynced and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import FileProblem
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+PARTIAL = ".partial"  # the mark of everything that is being made; sweeping may remove it
+
+
+@contextlib.contextmanager
+def file_errors(doing: str, path: Path | str) -> Iterator[None]:
+    """Turn an OSError inside the block into a `FileProblem` with a cure that fits its cause."""
+    try:
+        yield
+    except OSError as error:
+        cures = {
+            errno.ENOSPC: "The disk is full: free some space or choose another folder.",
+            errno.EDQUOT: "The disk quota is used up: free some space or choose another folder.",
+            errno.EACCES: "The user that runs this task may not write there: change the owner of the folder.",
+            errno.EPERM: "The user that runs this task may not do that there: change the owner of the folder.",
+            errno.EROFS: "That file system is mounted read-only.",
+            errno.ENOENT: "Create the folder first; the scannerdb roles do.",
+        }
+        cure = cures.get(error.errno or 0, "")
+        raise FileProblem(f"{doing} {path} failed: {error.strerror or error}.", cure) from error
+
+
+def ensure_folder(path: Path | str, mode: int = PRIVATE_FOLDER) -> Path:
+    """Make a folder and its parents where they are missing; an existing one keeps its mode."""
+    folder = Path(path)
+    with file_errors("Making the folder", folder):
+        if not folder.is_dir():
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    return folder
+
+
+def fsync_folder(path: Path | str) -> None:
+    """Make renames inside a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder`, and itself."""
+    with file_errors("Flushing", folder):
+        for base, _folders, names in os.walk(folder):
+            for name in names:
+                handle = os.open(Path(base, name), os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            fsync_folder(base)
+
+
+def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) -> None:
+    """Replace a file's content in one step, or leave it as it was."""
+    target = Path(path)
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    with file_errors("Writing", target):
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        fsync_folder(target.parent)
+
+
+def append_line(path: Path | str, line: str) -> None:
+    """Add one line to a private file with a single write, so that concurrent appends do not mix."""
+    with file_errors("Writing", path):
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+        try:
+            os.write(handle, (line.rstrip("\n") + "\n").encode("utf-8"))
+        finally:
+            os.close(handle)
+
+
+def swap_symlink(link: Path, target: str) -> None:
+    """Point `link` at the relative `target` in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}{PARTIAL}")
+    with file_errors("Pointing the link", link):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+        fsync_folder(link.parent)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, as hex."""
+    digest = hashlib.sha256()
+    with file_errors("Reading", path), path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, link or folder with what is below it; one that is already gone is fine."""
+    with file_errors("Removing", path):
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            shutil.rmtree(path)
+
+
+def free_bytes(path: Path | str) -> int:
+    """Bytes that an ordinary user may still write on the file system of `path`."""
+    with file_errors("Looking at the disk of", path):
+        return shutil.disk_usage(path).free

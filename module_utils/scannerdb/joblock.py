@@ -1,0 +1,76 @@
+"""One job at a time on a database: an advisory lock that cron, terminal and AWX share.
+
+The lock lives in `maintenance_db` on the primary, because a lock inside the database itself would block its own rename
+and die with it. Its key is the first eight bytes of SHA-256 over `scannerdb:` and the database's name, as a signed
+big-endian integer, so anybody can compute it: see docs/concepts.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+import time
+from collections.abc import Iterator
+
+from .connection import Connection, Options, connect, explained, fetch, scalar
+from .errors import JobLocked
+
+POLL_S = 1.0
+
+
+def lock_key(dbname: str) -> int:
+    """The advisory lock's key for a database's name. Pure."""
+    digest = hashlib.sha256(b"scannerdb:" + dbname.encode("utf-8")).digest()
+    return int(struct.unpack(">q", digest[:8])[0])
+
+
+@contextlib.contextmanager
+def job_lock(options: Options, job: str, run_id: str, wait_s: float = 0) -> Iterator[Connection]:
+    """Hold the database's job lock for the block; yields the connection to `maintenance_db` that holds it.
+
+    Waits up to `wait_s` seconds for another run, then raises `JobLocked`, which says who holds it.
+    """
+    conn = connect(options, dbname=options.maintenance_db, purpose=f"{job} {run_id}")
+    try:
+        _acquire(conn, options.db, wait_s)
+        yield conn
+    finally:
+        conn.close()
+
+
+def _acquire(conn: Connection, dbname: str, wait_s: float) -> None:
+    key = lock_key(dbname)
+    deadline = time.monotonic() + wait_s
+    with explained("Taking the job lock"):
+        while not scalar(conn, "SELECT pg_try_advisory_lock(%s)", [key]):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise JobLocked(
+                    f"Another run is at work on database {dbname!r}: {_holder(conn, key)}.",
+                    "Wait for it, or let this run wait with scannerdb_lock_wait_s.",
+                )
+            time.sleep(min(POLL_S, left))
+
+
+def _holder(conn: Connection, key: int) -> str:
+    rows = fetch(
+        conn,
+        """
+        SELECT a.pid, a.application_name, a.usename::text, coalesce(host(a.client_addr), 'the local socket') AS client,
+               a.backend_start::timestamptz(0)::text AS since
+          FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND l.classid = ((%(key)s::bigint >> 32) & 4294967295)::bigint::oid
+           AND l.objid = (%(key)s::bigint & 4294967295)::bigint::oid
+        """,
+        {"key": key},
+    )
+    if not rows:
+        return "it has just ended, or its session is not visible to this role"
+    row = rows[0]
+    return (
+        f"{row['application_name'] or 'a session'} (process {row['pid']}, role {row['usename']}, from {row['client']}, "
+        f"since {row['since']} UTC)"
+    )

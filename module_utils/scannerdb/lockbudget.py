@@ -1,0 +1,140 @@
+"""Statements that need a strong lock, run so that no writer waits longer than the lock budget.
+
+A strong lock that queues makes every later statement queue behind it. So it is asked for with a short `lock_timeout`,
+given up, and asked for again after a pause, until a deadline; there is never a last attempt without limit. Autovacuum
+would win against 50 ms every time (it yields only after `deadlock_timeout`), so SHARE UPDATE EXCLUSIVE comes first with
+a longer timeout: it stops no reader and no writer, and makes autovacuum go.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .connection import SQL, Connection, DriverError, Identifier, Literal, Query, fetch, is_lock_timeout
+from .errors import LockTimeout
+
+SOFT_TIMEOUT_MS = 5000
+ONLINE_TIMEOUT_MS = 3_600_000  # CONCURRENTLY and VALIDATE stop no writer, and must outlast old snapshots
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long one attempt may wait for a lock, and how long to go on trying."""
+
+    timeout_ms: int = 50
+    deadline_s: float = 300.0
+
+
+@dataclass
+class LockRecord:
+    """What the locks cost, for the result: milliseconds."""
+
+    max_lock_ms: float = 0.0
+    max_wait_ms: float = 0.0
+    retries: int = 0
+
+    def held(self, seconds: float) -> None:
+        """Note how long a strong lock was held."""
+        self.max_lock_ms = max(self.max_lock_ms, round(seconds * 1000, 1))
+
+    def waited(self, seconds: float) -> None:
+        """Note how long an attempt waited for a lock, and so how long others may have queued behind it."""
+        self.max_wait_ms = max(self.max_wait_ms, round(seconds * 1000, 1))
+
+
+def relation(schema: str, name: str) -> Query:
+    """A composed, qualified name."""
+    return SQL("{}.{}").format(Identifier(schema), Identifier(name))
+
+
+def retrying(
+    attempt: Callable[[], None], budget: Budget, record: LockRecord, what: str, blockers: Callable[[], str]
+) -> None:
+    """Call `attempt` until it gets its locks; raises `LockTimeout` past the deadline, naming who is in the way."""
+    deadline = time.monotonic() + budget.deadline_s
+    pause = 0.05
+    while True:
+        started = time.monotonic()
+        try:
+            return attempt()
+        except DriverError as error:
+            if not is_lock_timeout(error):
+                raise
+        record.retries += 1
+        record.waited(time.monotonic() - started)
+        if time.monotonic() + pause > deadline:
+            raise LockTimeout(
+                f"{what}: the lock could not be had within {budget.deadline_s:g} s, {blockers()}.",
+                "Nothing was changed by it. Run again at a quieter time, or raise scannerdb_lock_deadline_s.",
+            )
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 1.5, 2.0)
+
+
+def run_strong(
+    conn: Connection,
+    statements: Sequence[Query],
+    relations: Sequence[tuple[str, str]],
+    budget: Budget,
+    record: LockRecord,
+    what: str,
+) -> None:
+    """Run statements that block writers in one transaction under the budget.
+
+    `relations` are the existing tables (schema, name) they lock; each first gets the soft lock. `what` opens the error's
+    sentence.
+    """
+
+    def attempt() -> None:
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = {SOFT_TIMEOUT_MS}")
+            for schema, name in relations:
+                conn.execute(SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(relation(schema, name)))
+            conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(budget.timeout_ms)))
+            started = time.monotonic()
+            for statement in statements:
+                conn.execute(statement)
+        record.held(time.monotonic() - started)
+
+    retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations))
+
+
+def run_online(conn: Connection, statement: Query) -> None:
+    """Run a statement that stops no writer (CONCURRENTLY, VALIDATE) outside a transaction, with a long lock timeout."""
+    conn.execute(f"SET lock_timeout = {ONLINE_TIMEOUT_MS}")
+    try:
+        conn.execute(statement)
+    finally:
+        if not conn.closed:
+            conn.execute("RESET lock_timeout")
+
+
+def who_blocks(conn: Connection, relations: Sequence[tuple[str, str]]) -> str:
+    """Who holds locks on these tables now, as words for a sentence."""
+    rows = fetch(
+        conn,
+        """
+        SELECT DISTINCT a.pid, a.usename::text, a.application_name, a.state, a.backend_type,
+               date_trunc('second', clock_timestamp() - a.xact_start)::text AS age
+          FROM pg_locks l
+          JOIN pg_class c ON c.oid = l.relation
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.granted AND a.pid <> pg_backend_pid()
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+         ORDER BY a.pid LIMIT 5
+        """,
+        [[schema for schema, _ in relations], [name for _, name in relations]],
+    )
+    if not rows:
+        return "and nobody is seen holding it now"
+    people = [
+        f"process {r['pid']} ({r['usename'] or r['backend_type']}, {r['application_name'] or 'no name'}, "
+        f"{r['state'] or 'active'}, in a transaction for {r['age'] or 'no time'})"
+        for r in rows
+    ]
+    return "held by " + "; ".join(people)

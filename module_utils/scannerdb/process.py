@@ -1,0 +1,212 @@
+"""Client programs of PostgreSQL: found, chosen by version, and run without a shell.
+
+The only file that starts processes. A child gets SIGTERM when its parent dies, however it dies: pg_dump then cancels
+its workers' queries too, so nothing goes on running behind a killed job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .connection import Options, passfile_line, tool_environment
+from .errors import ToolFailed, ToolMissing
+
+PR_SET_PDEATHSIG = 1
+LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """A folder with client programs of one version."""
+
+    folder: str
+    version: str
+
+    @property
+    def major(self) -> int:
+        """Major version, e.g. 17."""
+        return int(re.split(r"[^0-9]", self.version, maxsplit=1)[0])
+
+    def path(self, name: str) -> str:
+        """The path of one program."""
+        return str(Path(self.folder, name))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a program left behind."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+def version_of(program: str) -> str:
+    """The version a program names, e.g. '17.10'; empty where it cannot be run."""
+    try:
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    match = re.search(r"\(PostgreSQL\)\s+(\d+[\w.]*)", answer.stdout)
+    return match.group(1) if answer.returncode == 0 and match else ""
+
+
+def installed_tools(pg_bin_dir: str = "", program: str = "pg_dump") -> list[Tools]:
+    """Every set of client programs there is, newest first; only `pg_bin_dir` where that is given."""
+    if pg_bin_dir:
+        folders = [pg_bin_dir]
+    else:
+        folders = [str(p) for pattern in LIKELY_FOLDERS for p in Path("/").glob(pattern[1:])]
+        found = shutil.which(program)
+        if found:
+            folders.append(str(Path(found).parent))
+    versions = {folder: version_of(str(Path(folder, program))) for folder in dict.fromkeys(folders)}
+    tools = [Tools(folder, version) for folder, version in versions.items() if version]
+    return sorted(tools, key=lambda t: t.major, reverse=True)
+
+
+def choose_tools(available: Sequence[Tools], server_major: int, archive_major: int = 0) -> Tools | None:
+    """The best set for a server (and an archive made by `archive_major`): its own major version, else the oldest newer.
+
+    pg_dump refuses a server newer than itself; pg_restore cannot read an archive of a newer pg_dump, and a newer
+    pg_restore emits settings that an older server may refuse. Pure.
+    """
+    wanted = max(server_major, archive_major)
+    usable = [tools for tools in available if tools.major >= wanted]
+    return min(usable, key=lambda t: t.major, default=None)
+
+
+def find_tools(pg_bin_dir: str, server_major: int, program: str = "pg_dump", archive_major: int = 0) -> Tools:
+    """`choose_tools` over what is installed; raises `ToolMissing` with the cure."""
+    available = installed_tools(pg_bin_dir, program)
+    place = f"in {pg_bin_dir}" if pg_bin_dir else "on this machine"
+    package = f"Install postgresql-client-{max(server_major, archive_major)}, or set scannerdb_pg_bin_dir."
+    if not available:
+        raise ToolMissing(f"There is no {program} {place}.", package)
+    tools = choose_tools(available, server_major, archive_major)
+    if tools:
+        return tools
+    newest = available[0].version
+    if archive_major > server_major:
+        reason = f"the archive was made by pg_dump {archive_major}"
+    else:
+        reason = f"the server is PostgreSQL {server_major}"
+    raise ToolMissing(f"The newest {program} {place} is {newest}, but {reason}.", package)
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before exec: SIGTERM when the parent is gone (Linux only; elsewhere nothing)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def passfile(password: str) -> Iterator[tuple[str | None, tuple[int, ...]]]:
+    """A libpq password file that never touches a disk where the system allows (an anonymous 0600 file in memory).
+
+    Yields its path and the descriptors a child must inherit; `(None, ())` where there is no password.
+    """
+    if not password:
+        yield None, ()
+        return
+    line = passfile_line(password).encode("utf-8")
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create("pgpass", 0)
+        try:
+            os.fchmod(handle, 0o600)
+            os.write(handle, line)
+            yield f"/proc/self/fd/{handle}", (handle,)
+        finally:
+            os.close(handle)
+        return
+    with tempfile.NamedTemporaryFile(prefix="scannerdb-") as stream:  # made 0600
+        stream.write(line)
+        stream.flush()
+        yield stream.name, ()
+
+
+def run_tool(
+    arguments: Sequence[str],
+    options: Options,
+    *,
+    dbname: str | None = None,
+    check: bool = True,
+    nice: int = 0,
+    extra_environment: Mapping[str, str] | None = None,
+    stdout_path: Path | None = None,
+) -> Finished:
+    """Run a client program against the server of `options` and wait for it.
+
+    With `stdout_path` the standard output goes to that file (made 0600). Raises `ToolMissing` where the program is not
+    there and, with `check`, `ToolFailed` with the program's own last words.
+    """
+    with contextlib.ExitStack() as stack:
+        path, descriptors = stack.enter_context(passfile(options.password))
+        environment = tool_environment(options, options.db if dbname is None else dbname, path)
+        environment.update(extra_environment or {})
+        target: int = subprocess.PIPE
+        if stdout_path is not None:
+            target = os.open(stdout_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            stack.callback(os.close, target)
+        command = [*(["nice", "-n", str(nice)] if nice else []), *arguments]
+        try:
+            child = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=target,
+                stderr=subprocess.PIPE,
+                pass_fds=descriptors,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread, and prctl is async-signal-safe
+            )
+        except OSError as error:
+            raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error
+        out, err = _wait(child)
+    finished = Finished(_text(out), _text(err), child.returncode)
+    if check and finished.returncode != 0:
+        raise tool_error(arguments[0], finished)
+    return finished
+
+
+def _wait(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    try:
+        return child.communicate()
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def tool_error(program: str, finished: Finished) -> ToolFailed:
+    """The error for a program that failed: its last error lines, and the cure where the cause is a known one."""
+    name = Path(program).name
+    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()] or lines
+    words = " ".join(telling[-3:]) or f"it ended with code {finished.returncode} and said nothing"
+    cures = (
+        (r"No space left on device", "The disk is full: free some space or choose another folder."),
+        (r"permission denied for", "The role may not read everything: grant it pg_read_all_data."),
+        (r"server version mismatch", "Install the client tools of the server's version."),
+        (
+            r"canceling statement due to lock timeout",
+            "Somebody holds a strong lock on a table: try again when it is gone.",
+        ),
+    )
+    cure = next((cure for pattern, cure in cures if re.search(pattern, finished.stderr)), "")
+    if finished.returncode < 0:
+        words = f"it was ended by signal {-finished.returncode}. {words}"
+    return ToolFailed(f"{name} failed: {words.rstrip('.')}.", cure)

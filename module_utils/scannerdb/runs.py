@@ -1,0 +1,70 @@
+"""A run's name, its progress file and its log: what every job leaves for people to look at."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidInput
+from .files import append_line, ensure_folder, write_atomic
+
+RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{8}$")
+
+
+def utc_now() -> datetime.datetime:
+    """Now, in UTC."""
+    return datetime.datetime.now(tz=datetime.timezone.utc)
+
+
+def new_run_id() -> str:
+    """A run's name, `YYYYMMDDTHHMMSSZ-<8 hex>`: sorts by time, and is unique."""
+    return f"{utc_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def checked_run_id(text: str) -> str:
+    """`text` where it is a run's name; raises `InvalidInput` otherwise."""
+    if not RUN_ID.match(text):
+        raise InvalidInput(f"{text!r} is not a run's name.", "It looks like 20250418T031500Z-0a1b2c3d.")
+    return text
+
+
+@dataclass
+class Run:
+    """One run of one job. With an empty folder (or in check mode) the matching file is not written.
+
+    `log_path` gets time-stamped lines; `<state_dir>/progress/<run_id>.json` is rewritten as the work goes on.
+    """
+
+    job: str
+    database: str
+    run_id: str = field(default_factory=new_run_id)
+    state_dir: str = ""
+    log_path: str = ""
+
+    def log(self, line: str) -> None:
+        """Add a line to the job's log."""
+        if self.log_path:
+            ensure_folder(Path(self.log_path).parent)
+            append_line(self.log_path, f"{utc_now():%Y-%m-%dT%H:%M:%SZ} {self.run_id} {self.job}: {line}")
+
+    def progress(self, step: str, done: int = 0, total: int = 0, **more: Any) -> None:
+        """Say how far the work is: `done` of `total`, in the step's own unit."""
+        if not self.state_dir:
+            return
+        folder = ensure_folder(Path(self.state_dir, "progress"))
+        status = {
+            "run_id": self.run_id,
+            "job": self.job,
+            "database": self.database,
+            "step": step,
+            "done": done,
+            "total": total,
+            "at": f"{utc_now():%Y-%m-%dT%H:%M:%SZ}",
+            **more,
+        }
+        write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")

@@ -1,0 +1,93 @@
+"""Dependencies point one way: playbooks → roles → library → jobs → areas → base → errors (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "module_utils" / "scannerdb"
+AREAS = {"contract", "checks", "fixes", "backup", "restore", "vacuum"}
+# What each room of the base may import of the base itself.
+BASE = {
+    "errors": set(),
+    "files": {"errors"},
+    "connection": {"errors"},
+    "process": {"connection", "files", "errors"},
+    "lockbudget": {"connection", "errors"},
+    "joblock": {"connection", "errors"},
+    "runs": {"files", "errors"},
+    "finding": {"connection", "errors"},
+    "argspec": {"connection", "lockbudget", "errors"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+
+
+def room(path: Path) -> str:
+    """The area or job folder of a file, or its own name in the base."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms of the package a file imports, relative imports resolved."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            if node.level == depth:  # the package's root
+                found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+            else:
+                found.add(room(path))
+    return found
+
+
+def absolute_imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    mine, theirs = room(path), imported_rooms(path) - {room(path)}
+    if mine == "jobs":
+        allowed = AREAS | set(BASE)
+    elif mine in AREAS:
+        allowed = set(BASE) - {"argspec"}
+    else:
+        allowed = BASE[mine]
+    assert theirs <= allowed, f"{path.name} of {mine} imports {sorted(theirs - allowed)}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_package_knows_neither_ansible_nor_other_doors(path: Path) -> None:
+    outside = absolute_imports(path)
+    assert "ansible" not in outside
+    if path.name != "connection.py":
+        assert "psycopg" not in outside
+    if path.name != "process.py":
+        assert "subprocess" not in outside
+
+
+def test_every_folder_is_a_package() -> None:
+    folders = {p.parent for p in modules()}
+    assert not [f for f in folders if not (f / "__init__.py").exists()], "the packer ships only packages"
+
+
+def test_modules_are_thin() -> None:
+    """A module imports Ansible's, our argument specs, errors and jobs, and nothing below."""
+    for path in (ROOT / "library").glob("scannerdb_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and "scannerdb" in node.module:
+                below = node.module.split("ansible.module_utils.scannerdb.")[1]
+                assert below.split(".")[0] in {"argspec", "errors", "jobs", "module"}, f"{path.name}: {node.module}"
