@@ -1,0 +1,1 @@
+"""A PostgreSQL server and a damaged Ollama Scanner database to try the bundle on; the tests use both."""
