@@ -288,7 +288,7 @@ def _last_reason(text: str) -> str:
 
 @contextlib.contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn a driver error inside the block into one of our errors; `doing` opens the sentence: 'Reading the catalog'."""
+    """Turn a driver error inside the block into one of our errors; `doing` opens it: 'Reading the catalog'."""
     try:
         yield
     except DriverError as error:

@@ -34,8 +34,8 @@ class Fix:
     """How a finding would be mended.
 
     `id` is what `scannerdb_fix_only` and `_skip` select; it equals the finding's id. A structural fix carries its
-    `changes`, a data fix none: its name stands in the fixes' registry. `sql` is for people. `consent` names the variable
-    that has to be set before it is applied; `order` sorts fixes into one run (low first).
+    `changes`, a data fix none: its name stands in the fixes' registry. `sql` is for people. `consent` names the
+    variable that has to be set before it is applied; `order` sorts fixes into one run (low first).
     """
 
     id: str

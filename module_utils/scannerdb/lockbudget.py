@@ -84,8 +84,8 @@ def run_strong(
 ) -> None:
     """Run statements that block writers in one transaction under the budget.
 
-    `relations` are the existing tables (schema, name) they lock; each first gets the soft lock. `what` opens the error's
-    sentence.
+    `relations` are the existing tables (schema, name) they lock; each first gets the soft lock. `what` opens the
+    error's sentence.
     """
 
     def attempt() -> None:
