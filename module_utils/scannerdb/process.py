@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from .connection import Options, passfile_line, tool_environment
 from .errors import ToolFailed, ToolMissing
 
 PR_SET_PDEATHSIG = 1
+TICK_S = 0.5
 LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
@@ -104,10 +105,17 @@ def find_tools(pg_bin_dir: str, server_major: int, program: str = "pg_dump", arc
     raise ToolMissing(f"The newest {program} {place} is {newest}, but {reason}.", package)
 
 
+# Looked up here, not between fork and exec, where loading a library could wait for ever for another thread's lock.
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+
 def _die_with_parent() -> None:
-    """Runs in the child before exec: SIGTERM when the parent is gone (Linux only; elsewhere nothing)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Runs in the child before exec: SIGTERM when the parent is gone (Linux only; elsewhere nothing).
+
+    The signal comes when the *thread* that forked ends: start long children from the main thread.
+    """
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -144,11 +152,15 @@ def run_tool(
     nice: int = 0,
     extra_environment: Mapping[str, str] | None = None,
     stdout_path: Path | None = None,
+    meanwhile: Callable[[Callable[[], bool]], object] | None = None,
+    on_tick: Callable[[], object] | None = None,
 ) -> Finished:
     """Run a client program against the server of `options` and wait for it.
 
-    With `stdout_path` the standard output goes to that file (made 0600). Raises `ToolMissing` where the program is not
-    there and, with `check`, `ToolFailed` with the program's own last words.
+    With `stdout_path` the standard output goes to that file (made 0600). `meanwhile` is called once while the program
+    runs, with a function that tells whether it still does; `on_tick` every half second of the wait after that. An
+    exception out of either ends the program. Raises `ToolMissing` where the program is not there and, with `check`,
+    `ToolFailed` with the program's own last words.
     """
     with contextlib.ExitStack() as stack:
         path, descriptors = stack.enter_context(passfile(options.password))
@@ -171,19 +183,30 @@ def run_tool(
             )
         except OSError as error:
             raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error
-        out, err = _wait(child)
+        out, err = _wait(child, meanwhile, on_tick)
     finished = Finished(_text(out), _text(err), child.returncode)
     if check and finished.returncode != 0:
         raise tool_error(arguments[0], finished)
     return finished
 
 
-def _wait(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+def _wait(
+    child: subprocess.Popen[bytes],
+    meanwhile: Callable[[Callable[[], bool]], object] | None,
+    on_tick: Callable[[], object] | None,
+) -> tuple[bytes, bytes]:
     try:
+        if meanwhile:
+            meanwhile(lambda: child.poll() is None)
+        while on_tick:
+            try:
+                return child.communicate(timeout=TICK_S)
+            except subprocess.TimeoutExpired:
+                on_tick()
         return child.communicate()
     except BaseException:
         child.terminate()
-        child.wait()
+        child.communicate()
         raise
 
 
