@@ -57,6 +57,7 @@ __all__ = [
     "is_lock_timeout",
     "scalar",
     "server_of",
+    "text_of",
 ]
 
 Connection = Any  # psycopg.Connection[dict[str, Any]]; kept loose so that its absence is survived
@@ -336,6 +337,11 @@ def scalar(conn: Connection, query: Query, params: Sequence[Any] | Mapping[str, 
     """Run a query and return the first column of its first row, or None where there is no row."""
     row = conn.execute(query, params).fetchone()
     return next(iter(row.values())) if row else None
+
+
+def text_of(query: Query) -> str:
+    """A query as text, for people."""
+    return query if isinstance(query, str) else str(query.as_string(None))
 
 
 def server_of(conn: Connection) -> Server:

@@ -19,7 +19,8 @@ class Change:
     `how`: `strong` (blocks writers: one transaction under the lock budget), `online` (stops no writer: outside a
     transaction, long lock timeout) or `plain` (locks nothing that exists). `lock` is the mode's name as people know it.
     `relations` are the existing tables (schema, name) that a strong step locks. `index` is the (schema, name) that an
-    online index build leaves behind invalid when it fails, so that it can be cleaned up.
+    online index build leaves behind invalid when it fails, and `cleanup` the step to run when this one fails, so that
+    nothing half made stays behind.
     """
 
     statements: tuple[Query, ...]
@@ -27,6 +28,7 @@ class Change:
     how: str = "strong"
     relations: tuple[tuple[str, str], ...] = ()
     index: tuple[str, str] | None = None
+    cleanup: Change | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the database should be, what it is, and the difference."""

@@ -1,0 +1,336 @@
+"""What the database lacks against its contract: a pure function from (contract, catalog) to findings with their fixes.
+
+Objects are compared by meaning: an index by its columns, a trigger by what it does, never by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from ..finding import Change, Finding, matches
+from . import ddl
+from .model import UNSPECIFIED, Catalog, Column, Contract, ForeignKey, Grant, Index, Table
+from .programs import stamp_program
+from .repair import fix_of
+from .view import view_findings
+
+
+def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
+    """Every finding of the `schema.*` family, without the site's exceptions."""
+    found: list[Finding] = []
+    for table in contract.tables.values():
+        actual = catalog.tables.get(table.name)
+        if actual is None:
+            found += _missing_table(contract, table, catalog)
+            continue
+        for rule in TABLE_RULES:
+            found += rule(contract, table, actual, catalog)
+    found += view_findings(contract, catalog)
+    found += _privileges(contract, catalog)
+    found += _unexpected(contract, catalog)
+    allowed = contract.exceptions
+    return [f for f in found if not any(matches(f.id, [a.id]) and matches(f.object, [a.object]) for a in allowed)]
+
+
+def unexpected_indexes(contract: Contract, catalog: Catalog) -> set[str]:
+    """The names of all indexes that the contract does not ask for (the rest must not be called redundant)."""
+    names: set[str] = set()
+    for name, table in catalog.tables.items():
+        demanded = contract.tables.get(name)
+        wanted = [i.columns for i in demanded.indexes] if demanded else []
+        names |= {i.name for i in table.indexes if not (i.plain and not i.unique and i.columns in wanted)}
+    return names
+
+
+def _missing_table(contract: Contract, table: Table, catalog: Catalog) -> Iterator[Finding]:
+    grants = [g for g in contract.grants if g.relation == table.name and g.role in catalog.roles]
+    message = f"Table {table.name} does not exist."
+    if table.name in catalog.names:
+        kind = catalog.views[table.name].kind if table.name in catalog.views else "another object"
+        yield Finding(
+            "schema.table.missing",
+            "critical",
+            table.name,
+            f"{table.name} is a {kind}, not a table.",
+            {"kind": kind},
+            why_no_fix="The object that has its name would have to go first.",
+        )
+        return
+    owner = catalog.owner if catalog.owner not in ("", catalog.user) else ""
+    changes = ddl.new_table(contract.schema, table, grants, catalog.names, owner)
+    yield Finding(
+        "schema.table.missing",
+        "critical",
+        table.name,
+        message,
+        {"columns": len(table.columns)},
+        fix_of("schema.table.missing", changes),
+    )
+
+
+def _columns(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
+    for column in table.columns.values():
+        have = actual.columns.get(column.name)
+        place = f"{table.name}.{column.name}"
+        if have is None:
+            yield _missing_column(contract, table, column)
+            continue
+        if have.type not in (column.type, *column.accepts):
+            yield Finding(
+                "schema.column.type",
+                "critical",
+                place,
+                f"{place} is {have.type}; it should be {column.type}.",
+                {"expected": column.type, "actual": have.type},
+                why_no_fix="Changing a type rewrites the table under an exclusive lock: plan it, or allow the type in "
+                "the overlay.",
+            )
+        yield from _nullable(contract, table, column, have)
+        yield from _default(contract, table, column, have)
+    for name in actual.columns:
+        if name not in table.columns:
+            yield Finding(
+                "schema.column.unexpected",
+                "info",
+                f"{table.name}.{name}",
+                f"{table.name} has an extra column {name} ({actual.columns[name].type}).",
+                {"type": actual.columns[name].type},
+                why_no_fix="Extra columns are normal; declare it in the overlay to have it checked.",
+            )
+
+
+def _missing_column(contract: Contract, table: Table, column: Column) -> Finding:
+    place = f"{table.name}.{column.name}"
+    fix = None
+    if column.default != "sequence" and column.name not in table.primary_key:
+        fix = fix_of("schema.column.missing", ddl.add_column(contract.schema, table.name, column))
+    return Finding(
+        "schema.column.missing",
+        "critical",
+        place,
+        f"{place} ({column.type}) does not exist.",
+        {"type": column.type},
+        fix,
+        "" if fix else "A key column cannot be added without rewriting the table; restore it or migrate by hand.",
+    )
+
+
+def _nullable(contract: Contract, table: Table, column: Column, have: Column) -> Iterator[Finding]:
+    place = f"{table.name}.{column.name}"
+    if have.nullable and not column.nullable:
+        changes = ddl.set_not_null(contract.schema, table.name, column.name)
+        yield Finding(
+            "schema.column.nullable",
+            "critical",
+            place,
+            f"{place} allows NULL; it must not.",
+            {"expected": "NOT NULL"},
+            fix_of("schema.column.nullable", changes),
+        )
+    elif not have.nullable and column.nullable and have.default is None:
+        yield Finding(
+            "schema.column.nullable",
+            "critical",
+            place,
+            f"{place} is NOT NULL without a default; the application writes rows without it.",
+            {"expected": "NULL allowed"},
+            why_no_fix="Allow it in the overlay, or: ALTER TABLE … ALTER COLUMN … DROP NOT NULL.",
+        )
+
+
+def _default(contract: Contract, table: Table, column: Column, have: Column) -> Iterator[Finding]:
+    if column.default in (UNSPECIFIED, have.default):
+        return
+    place = f"{table.name}.{column.name}"
+    fix = None
+    if column.default is not None and ddl.default_of(column) is not None:
+        statement = ddl.set_default(contract.schema, table.name, column)
+        fix = fix_of("schema.column.default", [ddl.strong(contract.schema, [table.name], statement)])
+    yield Finding(
+        "schema.column.default",
+        "warning",
+        place,
+        f"{place} has {_said(have.default)}; it should have {_said(column.default)}.",
+        {"expected": column.default, "actual": have.default},
+        fix,
+        "" if fix else "Declare this site's default in the overlay, or change it by hand.",
+    )
+
+
+def _said(default: str | None) -> str:
+    return "no default" if default is None else f"the default {default}"
+
+
+def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
+    unique_sets = [frozenset(columns) for columns in actual.uniques]
+    if table.primary_key and actual.primary_key != table.primary_key:
+        place = f"{table.name}({', '.join(table.primary_key)})"
+        fix, why = None, "The table has another primary key; changing it is a migration."
+        if not actual.primary_key and set(table.primary_key) <= set(actual.columns):
+            name = ddl.free_name(catalog.names, table.name, "pkey")
+            nullable = [c for c in table.primary_key if actual.columns[c].nullable]
+            changes = [change for c in nullable for change in ddl.set_not_null(contract.schema, table.name, c)]
+            changes += ddl.add_key(contract.schema, table.name, table.primary_key, name, primary=True)
+            fix, why = fix_of("schema.primary_key.missing", changes), ""
+        yield Finding(
+            "schema.primary_key.missing",
+            "critical",
+            place,
+            f"{table.name} has no primary key on {', '.join(table.primary_key)}.",
+            {"expected": list(table.primary_key), "actual": list(actual.primary_key)},
+            fix,
+            why,
+        )
+    for columns in table.uniques:
+        if frozenset(columns) not in unique_sets and set(columns) <= set(actual.columns):
+            name = ddl.free_name(catalog.names, table.name, *columns, "key")
+            changes = ddl.add_key(contract.schema, table.name, columns, name, primary=False)
+            yield Finding(
+                "schema.unique.missing",
+                "critical",
+                f"{table.name}({', '.join(columns)})",
+                f"{table.name} has no unique constraint on {', '.join(columns)}.",
+                {"expected": list(columns)},
+                fix_of("schema.unique.missing", changes),
+            )
+
+
+def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
+    for key in table.foreign_keys:
+        same = [k for k in actual.foreign_keys if k.columns == key.columns and k.table == key.table]
+        place = f"{table.name}({', '.join(key.columns)})"
+        if not same:
+            if set(key.columns) <= set(actual.columns):
+                yield _missing_foreign_key(contract, table, key, place)
+            continue
+        for wrong in [k for k in same if k.on_delete != key.on_delete]:
+            changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key)
+            yield Finding(
+                "schema.foreign_key.on_delete",
+                "warning",
+                place,
+                f"{wrong.name} on {table.name} has ON DELETE {wrong.on_delete}; it should have {key.on_delete}.",
+                {"constraint": wrong.name, "expected": key.on_delete, "actual": wrong.on_delete},
+                fix_of("schema.foreign_key.on_delete", changes),
+            )
+        for loose in [k for k in same if not k.validated and k.on_delete == key.on_delete]:
+            changes = [ddl.online(ddl.validate(contract.schema, table.name, loose.name))]
+            yield Finding(
+                "schema.foreign_key.not_valid",
+                "warning",
+                place,
+                f"{loose.name} on {table.name} is NOT VALID: rows from before it were never checked.",
+                {"constraint": loose.name},
+                fix_of("schema.foreign_key.not_valid", changes),
+            )
+
+
+def _missing_foreign_key(contract: Contract, table: Table, key: ForeignKey, place: str) -> Finding:
+    name = ddl.short_name(table.name, *key.columns, "fkey")
+    return Finding(
+        "schema.foreign_key.missing",
+        "critical",
+        place,
+        f"{table.name}({', '.join(key.columns)}) does not reference {key.table}.",
+        {"expected": f"{key.table}({', '.join(key.ref_columns)}) ON DELETE {key.on_delete}"},
+        fix_of("schema.foreign_key.missing", ddl.add_foreign_key(contract.schema, table.name, key, name)),
+    )
+
+
+def index_serves(wanted: Index, have: Index) -> bool:
+    """True where an index is what the contract wants; an invalid one counts, as index.invalid mends it."""
+    if not have.plain:
+        return False
+    if have.columns == wanted.columns and (have.unique or not wanted.unique):
+        return True
+    leads = have.columns[: len(wanted.columns)] == wanted.columns
+    return wanted.unless_unique_leads and have.unique and leads
+
+
+def _indexes(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
+    for wanted in table.indexes:
+        if any(index_serves(wanted, have) for have in actual.indexes) or not set(wanted.columns) <= set(actual.columns):
+            continue
+        name = ddl.free_name(catalog.names, table.name, *wanted.columns, "idx")
+        changes = [ddl.create_index(contract.schema, table.name, wanted, name)]
+        place = f"{table.name}({', '.join(wanted.columns)})"
+        yield Finding(
+            "schema.index.missing",
+            "warning",
+            place,
+            f"There is no index on {place}.",
+            {"rows": actual.rows},
+            fix_of("schema.index.missing", changes),
+        )
+
+
+def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
+    for wanted in table.row_triggers:
+        assigns = re.compile(rf'new\s*\.\s*"?{wanted.stamps}"?\s*:?=', re.IGNORECASE)
+        stamping = [t for t in actual.triggers if t.timing == "BEFORE" and "UPDATE" in t.events]
+        if any(assigns.search(t.source) for t in stamping):
+            continue
+        program = stamp_program(wanted.stamps, wanted.when_changed)
+        place = f"{table.name}.{wanted.stamps}"
+        yield Finding(
+            "schema.trigger.missing",
+            "info",
+            place,
+            f"No trigger moves {place} when {' or '.join(wanted.when_changed)} changes.",
+            {"stamps": wanted.stamps, "when_changed": list(wanted.when_changed)},
+            fix_of("schema.trigger.missing", ddl.row_trigger(contract.schema, program)),
+        )
+    for name in actual.disabled_triggers:
+        yield Finding(
+            "schema.trigger.disabled",
+            "critical",
+            f"{table.name}.{name}",
+            f"Trigger {name} on {table.name} is disabled: what it guarantees is not guaranteed.",
+            {"trigger": name},
+            fix_of("schema.trigger.disabled", [ddl.enable_trigger(contract.schema, table.name, name)]),
+        )
+
+
+TableRule = Callable[[Contract, Table, Table, Catalog], Iterator[Finding]]
+TABLE_RULES: tuple[TableRule, ...] = (_columns, _keys, _foreign_keys, _indexes, _row_triggers)
+
+
+def _privileges(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
+    for role in sorted({grant.role for grant in contract.grants} - catalog.roles):
+        yield Finding(
+            "schema.privilege.missing",
+            "critical",
+            f"role {role}",
+            f"Role {role} does not exist, so the application cannot log in with it.",
+            {"role": role},
+            why_no_fix="playbooks/deploy.yml creates it; or name this site's role in the overlay.",
+        )
+    for grant in catalog.missing_grants:
+        yield _missing_grant(contract, grant)
+
+
+def _missing_grant(contract: Contract, grant: Grant) -> Finding:
+    privileges = ", ".join(sorted(grant.privileges))
+    changes = [Change((ddl.grant(contract.schema, grant),), ddl.NONE, "plain")]
+    return Finding(
+        "schema.privilege.missing",
+        "critical",
+        grant.relation,
+        f"Role {grant.role} lacks {privileges} on {grant.kind.lower()} {grant.relation}.",
+        {"role": grant.role, "privileges": sorted(grant.privileges)},
+        fix_of("schema.privilege.missing", changes),
+    )
+
+
+def _unexpected(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
+    for name, table in catalog.tables.items():
+        if name not in contract.tables and name != contract.view.name:
+            yield Finding(
+                "schema.table.unexpected",
+                "info",
+                name,
+                f"{name} is an extra {table.kind} of about {max(table.rows, 0)} rows.",
+                {"kind": table.kind, "rows": table.rows},
+                why_no_fix="Extra tables are normal; declare it in the overlay to have it checked.",
+            )

@@ -1,0 +1,290 @@
+"""What the database is: the catalog of one schema, read in a handful of queries into the contract's own words.
+
+Everything comes from catalog fields. Definitions as text (`pg_get_…def`) differ between server versions and are not
+read; the one exception is a default's expression, which is reduced to its meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..connection import Connection, Row, explained, fetch
+from .model import NOW, SEQUENCE, Catalog, Column, Contract, ForeignKey, Grant, Index, Table, Trigger, View
+
+KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
+DELETE_RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+CLOCKS = re.compile(
+    r"^(now\(\)|current_timestamp|transaction_timestamp\(\)|statement_timestamp\(\)|clock_timestamp\(\)|localtimestamp)$"
+)
+
+RELATIONS = """
+SELECT c.oid, c.relname::text AS name, c.relkind::text AS kind, pg_get_userbyid(c.relowner)::text AS owner,
+       c.reltuples::bigint AS rows
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %s
+"""
+
+COLUMNS = """
+SELECT a.attrelid AS relation, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type,
+       NOT a.attnotnull AS nullable, a.attidentity::text AS identity, a.attgenerated::text AS generated,
+       pg_get_expr(d.adbin, d.adrelid) AS default
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)
+   AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+"""
+
+CONSTRAINTS = """
+SELECT k.conrelid AS relation, k.conname::text AS name, k.contype::text AS type, k.convalidated AS validated,
+       k.confdeltype::text AS on_delete, rn.nspname::text AS ref_schema, r.relname::text AS ref_table,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(num, pos)
+               JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num ORDER BY u.pos) AS columns,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(num, pos)
+               JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num ORDER BY u.pos) AS ref_columns
+  FROM pg_constraint k
+  LEFT JOIN pg_class r ON r.oid = k.confrelid
+  LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
+ WHERE k.connamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND k.contype IN ('p', 'u', 'f')
+"""
+
+INDEXES = """
+SELECT i.indrelid AS relation, c.relname::text AS name, i.indisunique AS unique, i.indisprimary AS primary,
+       i.indisvalid AND i.indisready AS valid, m.amname = 'btree' AND i.indpred IS NULL AS simple,
+       EXISTS (SELECT FROM pg_constraint k
+                WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AS constraint,
+       NOT EXISTS (SELECT FROM unnest(i.indclass[0:i.indnkeyatts - 1]) o(oid)
+                     JOIN pg_opclass p USING (oid) WHERE NOT p.opcdefault) AS default_classes,
+       ARRAY(SELECT a.attname::text
+               FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY u(num, pos)
+               LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.num AND u.num > 0
+              ORDER BY u.pos) AS columns
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_am m ON m.oid = c.relam
+ WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)
+"""
+
+TRIGGERS = """
+SELECT t.tgrelid AS relation, t.tgname::text AS name, t.tgtype::int AS type, t.tgenabled::text AS enabled,
+       t.tgisinternal AS internal, p.proname::text AS function, pn.nspname::text AS function_schema, p.prosrc AS source,
+       p.prosecdef AS security_definer, k.conname::text AS constraint,
+       (SELECT split_part(s, '=', 2) FROM unnest(p.proconfig) s WHERE s LIKE 'search_path=%%') AS search_path
+  FROM pg_trigger t
+  JOIN pg_class c ON c.oid = t.tgrelid
+  JOIN pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_namespace pn ON pn.oid = p.pronamespace
+  LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
+ WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND (NOT t.tgisinternal OR t.tgenabled = 'D')
+"""
+
+VIEW_READS = """
+SELECT w.ev_class AS relation, r.relname::text AS ref, a.attname::text AS column,
+       w.ev_action::text ~ ':jointype [1-9]' AS outer_join
+  FROM pg_rewrite w
+  JOIN pg_class v ON v.oid = w.ev_class
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+  JOIN pg_class r ON r.oid = d.refobjid AND r.oid <> v.oid
+  LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+ WHERE v.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND v.relkind IN ('v', 'm')
+"""
+
+
+def read_catalog(conn: Connection, contract: Contract) -> Catalog:
+    """Read the contract's schema, and which of the contract's grants are missing. Takes no lock on any table."""
+    with explained("Reading the catalog"), conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        schema = contract.schema
+        relations = fetch(conn, RELATIONS, [schema])
+        parts = {
+            "columns": _grouped(fetch(conn, COLUMNS, [schema])),
+            "constraints": _grouped(fetch(conn, CONSTRAINTS, [schema])),
+            "indexes": _grouped(fetch(conn, INDEXES, [schema])),
+            "triggers": _grouped(fetch(conn, TRIGGERS, [schema])),
+            "reads": _grouped(fetch(conn, VIEW_READS, [schema])),
+        }
+        roles = frozenset(row["rolname"] for row in fetch(conn, "SELECT rolname::text FROM pg_roles"))
+        missing = _missing_grants(conn, contract, roles, {row["name"] for row in relations})
+        people = fetch(
+            conn,
+            "SELECT current_user::text AS user, pg_get_userbyid(datdba)::text AS owner FROM pg_database"
+            " WHERE datname = current_database()",
+        )[0]
+    tables = {r["name"]: _table(r, parts) for r in relations if r["kind"] in ("r", "p", "f")}
+    return Catalog(
+        tables=tables,
+        views={r["name"]: _view(r, parts) for r in relations if r["kind"] in ("v", "m")},
+        roles=roles,
+        missing_grants=missing,
+        schema=schema,
+        owner=_owner(contract, tables, people["owner"]),
+        user=people["user"],
+        names=frozenset(r["name"] for r in relations),
+    )
+
+
+def _grouped(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    groups: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["relation"]].append(row)
+    return groups
+
+
+def _owner(contract: Contract, tables: Mapping[str, Table], fallback: str) -> str:
+    owners = Counter(table.owner for name, table in tables.items() if name in contract.tables)
+    return owners.most_common(1)[0][0] if owners else fallback
+
+
+def _table(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> Table:
+    oid = relation["oid"]
+    constraints = parts["constraints"].get(oid, [])
+    indexes = [_index(row) for row in parts["indexes"].get(oid, [])]
+    triggers = parts["triggers"].get(oid, [])
+    return Table(
+        name=relation["name"],
+        columns={row["name"]: _column(row) for row in parts["columns"].get(oid, [])},
+        primary_key=next((tuple(k["columns"]) for k in constraints if k["type"] == "p"), ()),
+        uniques=tuple(i.columns for i in indexes if i.unique and i.valid and i.plain),
+        foreign_keys=tuple(_foreign_key(k) for k in constraints if k["type"] == "f"),
+        indexes=tuple(indexes),
+        triggers=tuple(_trigger(row) for row in triggers if not row["internal"]),
+        disabled_triggers=tuple(sorted(row["name"] for row in triggers if row["enabled"] == "D")),
+        kind=KINDS[relation["kind"]],
+        owner=relation["owner"],
+        rows=relation["rows"],
+    )
+
+
+def _column(row: Row) -> Column:
+    return Column(row["name"], row["type"], row["nullable"], default_meaning(row))
+
+
+def default_meaning(row: Mapping[str, Any]) -> str | None:
+    """What a default means: NOW, SEQUENCE, a constant's text, None, or its expression where it is none of these."""
+    text = str(row["default"] or "").strip()
+    if row["identity"] or text.startswith("nextval("):
+        return SEQUENCE
+    if row["default"] is None:
+        return None
+    if row["generated"]:
+        return f"generated: {text}"
+    bare = _uncast(text)
+    if CLOCKS.match(bare.lower()):
+        return NOW
+    constant = re.match(r"^'((?:[^']|'')*)'$", bare)
+    return constant.group(1).replace("''", "'") if constant else bare
+
+
+def _uncast(text: str) -> str:
+    """An expression without outer brackets and a cast at its end."""
+    while True:
+        bare = re.sub(r"::[a-z ]+(\(\d+\))?$", "", text).strip()
+        if bare.startswith("(") and bare.endswith(")"):
+            bare = bare[1:-1].strip()
+        if bare == text:
+            return bare
+        text = bare
+
+
+def _foreign_key(row: Row) -> ForeignKey:
+    return ForeignKey(
+        tuple(row["columns"]),
+        row["ref_table"],
+        tuple(row["ref_columns"]),
+        DELETE_RULES[row["on_delete"]],
+        row["name"],
+        row["validated"],
+    )
+
+
+def _index(row: Row) -> Index:
+    columns = tuple(name if name is not None else "(expression)" for name in row["columns"])
+    plain = row["simple"] and row["default_classes"] and "(expression)" not in columns
+    return Index(
+        columns,
+        unique=row["unique"],
+        name=row["name"],
+        valid=row["valid"],
+        plain=plain,
+        constraint=row["constraint"],
+    )
+
+
+def _trigger(row: Row) -> Trigger:
+    kind = row["type"]
+    timing = "INSTEAD OF" if kind & 64 else "BEFORE" if kind & 2 else "AFTER"
+    events = frozenset(word for bit, word in ((4, "INSERT"), (8, "DELETE"), (16, "UPDATE")) if kind & bit)
+    return Trigger(
+        name=row["name"],
+        timing=timing if kind & 1 else f"{timing} STATEMENT",
+        events=events,
+        enabled=row["enabled"] in ("O", "A"),
+        function=row["function"],
+        function_schema=row["function_schema"],
+        source=row["source"],
+        search_path=row["search_path"],
+        security_definer=row["security_definer"],
+    )
+
+
+def _view(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> View:
+    oid = relation["oid"]
+    reads = parts["reads"].get(oid, [])
+    return View(
+        name=relation["name"],
+        columns=tuple(row["name"] for row in parts["columns"].get(oid, [])),
+        reads=frozenset((row["ref"], row["column"]) for row in reads if row["column"]),
+        outer_join=any(row["outer_join"] for row in reads),
+        triggers=tuple(_trigger(row) for row in parts["triggers"].get(oid, []) if not row["internal"]),
+        kind=KINDS[relation["kind"]],
+        owner=relation["owner"],
+    )
+
+
+def _missing_grants(
+    conn: Connection, contract: Contract, roles: frozenset[str], relations: set[str]
+) -> tuple[Grant, ...]:
+    """The contract's grants that a role has neither itself nor by inheritance, on relations that exist."""
+    asked = [
+        (grant.role, grant.relation, privilege)
+        for grant in contract.grants
+        if grant.role in roles and grant.relation in relations
+        for privilege in sorted(grant.privileges)
+    ]
+    if not asked:
+        return ()
+    rows = fetch(
+        conn,
+        """
+        WITH asked AS (
+            SELECT u.role, u.relation, u.privilege, format('%%I.%%I', %(schema)s::text, u.relation) AS name
+              FROM unnest(%(roles)s::text[], %(relations)s::text[], %(privileges)s::text[])
+                   AS u(role, relation, privilege))
+        SELECT 'TABLE' AS kind, role, relation, privilege FROM asked
+         WHERE NOT has_table_privilege(role, name, privilege)
+        UNION
+        SELECT 'SEQUENCE', a.role, s.relname, 'USAGE'
+          FROM asked a
+          JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.name::regclass
+           AND d.classid = 'pg_class'::regclass AND d.deptype = 'a'
+          JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+         WHERE a.privilege = 'INSERT' AND NOT has_sequence_privilege(a.role, s.oid, 'USAGE')
+        UNION
+        SELECT 'SCHEMA', a.role, %(schema)s, 'USAGE' FROM asked a
+         WHERE NOT has_schema_privilege(a.role, %(schema)s, 'USAGE')
+        """,
+        {
+            "schema": contract.schema,
+            "roles": [role for role, _, _ in asked],
+            "relations": [relation for _, relation, _ in asked],
+            "privileges": [privilege for _, _, privilege in asked],
+        },
+    )
+    groups: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        groups[row["kind"], row["role"], row["relation"]].add(row["privilege"])
+    return tuple(Grant(role, name, frozenset(p), kind) for (kind, role, name), p in sorted(groups.items()))

@@ -1,0 +1,155 @@
+"""The shape of a database: what a contract demands and what a catalog holds, in the same words. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NOW = "now()"  # every spelling of the transaction's time
+SEQUENCE = "sequence"  # serial or identity
+UNSPECIFIED = "*"  # the contract does not say, so anything is right
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `type` is PostgreSQL's own name for it; `accepts` lists other types that are right too.
+
+    `default` is None for none, NOW, SEQUENCE, UNSPECIFIED, or a constant's text ('11434', 'false').
+    """
+
+    name: str
+    type: str
+    nullable: bool = True
+    default: str | None = None
+    accepts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key; `on_delete` as SQL says it. `name` and `validated` come from a catalog."""
+
+    columns: tuple[str, ...]
+    table: str
+    ref_columns: tuple[str, ...] = ("id",)
+    on_delete: str = "CASCADE"
+    name: str = ""
+    validated: bool = True
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index by its meaning: key columns in order (an expression is its text).
+
+    In a contract, `unless_unique_leads` says that a unique index whose first columns are these serves as well.
+    `plain` in a catalog: a btree with default order and operator classes over columns, without a predicate.
+    """
+
+    columns: tuple[str, ...]
+    unique: bool = False
+    unless_unique_leads: bool = False
+    name: str = ""
+    valid: bool = True
+    plain: bool = True
+    constraint: bool = False
+
+
+@dataclass(frozen=True)
+class RowTrigger:
+    """A row trigger BEFORE UPDATE that stamps a column with the time when other columns change."""
+
+    stamps: str
+    when_changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger as the catalog has it. `events` are INSERT, UPDATE, DELETE; `source` is its function's body."""
+
+    name: str
+    timing: str
+    events: frozenset[str]
+    enabled: bool
+    function: str
+    function_schema: str
+    source: str
+    search_path: str | None = None
+    security_definer: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, as demanded or as found."""
+
+    name: str
+    columns: Mapping[str, Column]
+    primary_key: tuple[str, ...] = ()
+    uniques: tuple[tuple[str, ...], ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    row_triggers: tuple[RowTrigger, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    disabled_triggers: tuple[str, ...] = ()
+    kind: str = "table"
+    owner: str = ""
+    rows: int = -1  # the planner's estimate; -1 where unknown
+
+
+@dataclass(frozen=True)
+class View:
+    """A view. `reads` are the (relation, column) pairs its rule depends on; `kind` as the catalog names it."""
+
+    name: str
+    columns: tuple[str, ...]
+    reads: frozenset[tuple[str, str]] = frozenset()
+    outer_join: bool = False
+    triggers: tuple[Trigger, ...] = ()
+    kind: str = "view"
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A role's privileges on an object; `kind` is TABLE (views too), SEQUENCE or SCHEMA."""
+
+    role: str
+    relation: str
+    privileges: frozenset[str]
+    kind: str = "TABLE"
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A finding this site has decided to live without: it is not demanded."""
+
+    id: str
+    object: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the database should be."""
+
+    tables: Mapping[str, Table]
+    view: View
+    grants: tuple[Grant, ...] = ()
+    exceptions: tuple[Allowance, ...] = ()
+    application_role: str = "ollama"
+    schema: str = "public"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What the database is, in one schema.
+
+    `owner` owns most of the demanded tables (else the database); `user` is who looks. `names` are all the relations'
+    names of the schema, which a new object must not take.
+    """
+
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+    roles: frozenset[str] = frozenset()
+    missing_grants: tuple[Grant, ...] = ()
+    schema: str = "public"
+    owner: str = ""
+    user: str = ""
+    names: frozenset[str] = frozenset()
