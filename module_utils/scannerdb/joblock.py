@@ -26,12 +26,15 @@ def lock_key(dbname: str) -> int:
 
 
 @contextlib.contextmanager
-def job_lock(options: Options, job: str, run_id: str, wait_s: float = 0) -> Iterator[Connection]:
+def job_lock(
+    options: Options, job: str, run_id: str, wait_s: float = 0, *, allow_standby: bool = False
+) -> Iterator[Connection]:
     """Hold the database's job lock for the block; yields the connection to `maintenance_db` that holds it.
 
-    Waits up to `wait_s` seconds for another run, then raises `JobLocked`, which says who holds it.
+    Waits up to `wait_s` seconds for another run, then raises `JobLocked`, which says who holds it. On a
+    standby (a backup may run there) the lock is the standby's own: it keeps two backups apart, not a backup and a fix.
     """
-    conn = connect(options, dbname=options.maintenance_db, purpose=f"{job} {run_id}")
+    conn = connect(options, dbname=options.maintenance_db, purpose=f"{job} {run_id}", allow_standby=allow_standby)
     try:
         _acquire(conn, options.db, wait_s)
         yield conn

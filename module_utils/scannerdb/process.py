@@ -23,6 +23,7 @@ from .errors import ToolFailed, ToolMissing
 
 PR_SET_PDEATHSIG = 1
 TICK_S = 0.5
+PIECE = 1 << 20
 LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
@@ -154,12 +155,14 @@ def run_tool(
     stdout_path: Path | None = None,
     meanwhile: Callable[[Callable[[], bool]], object] | None = None,
     on_tick: Callable[[], object] | None = None,
+    on_output: Callable[[bytes], object] | None = None,
 ) -> Finished:
     """Run a client program against the server of `options` and wait for it.
 
     With `stdout_path` the standard output goes to that file (made 0600). `meanwhile` is called once while the program
-    runs, with a function that tells whether it still does; `on_tick` every half second of the wait after that. An
-    exception out of either ends the program. Raises `ToolMissing` where the program is not there and, with `check`,
+    runs, with a function that tells whether it still does; `on_tick` every half second of the wait after that.
+    `on_output` takes the standard output piece by piece, and nothing of it is kept. An exception out of any of them
+    ends the program. Raises `ToolMissing` where the program is not there and, with `check`,
     `ToolFailed` with the program's own last words.
     """
     with contextlib.ExitStack() as stack:
@@ -170,6 +173,8 @@ def run_tool(
         if stdout_path is not None:
             target = os.open(stdout_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             stack.callback(os.close, target)
+        # While the output is streamed nobody empties a pipe of errors: they go to a file.
+        errors = stack.enter_context(tempfile.TemporaryFile()) if on_output else None
         command = [*(["nice", "-n", str(nice)] if nice else []), *arguments]
         try:
             child = subprocess.Popen(
@@ -177,13 +182,16 @@ def run_tool(
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=target,
-                stderr=subprocess.PIPE,
+                stderr=errors or subprocess.PIPE,
                 pass_fds=descriptors,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread, and prctl is async-signal-safe
             )
         except OSError as error:
             raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error
-        out, err = _wait(child, meanwhile, on_tick)
+        out, err = _wait(child, meanwhile, on_tick, on_output)
+        if errors:
+            errors.seek(0)
+            err = errors.read()
     finished = Finished(_text(out), _text(err), child.returncode)
     if check and finished.returncode != 0:
         raise tool_error(arguments[0], finished)
@@ -194,8 +202,12 @@ def _wait(
     child: subprocess.Popen[bytes],
     meanwhile: Callable[[Callable[[], bool]], object] | None,
     on_tick: Callable[[], object] | None,
+    on_output: Callable[[bytes], object] | None,
 ) -> tuple[bytes, bytes]:
     try:
+        if on_output and child.stdout:
+            for piece in iter(lambda: child.stdout.read(PIECE), b""):  # type: ignore[union-attr]
+                on_output(piece)
         if meanwhile:
             meanwhile(lambda: child.poll() is None)
         while on_tick:
