@@ -41,12 +41,12 @@ class Thresholds:
     changed_least: float = 0.02
     small_rows: int = 1000
     bloat_bytes: int = MIB
-    bloat_share: float = 0.40
-    bloat_least: float = 0.20
+    bloat_share: float = 0.50
+    bloat_least: float = 0.25
     index_bloat_bytes: int = MIB
     index_bloat_share: float = 0.50
     index_bloat_least: float = 0.40  # a btree under random inserts settles at two thirds full: not worth a rebuild
-    small_bytes: int = 10 * MIB
+    small_bytes: int = 64 * MIB
     freeze_share: float = 0.75  # of autovacuum_freeze_max_age, where autovacuum would start on its own
 
     def dead_limit(self, rows: int) -> float:
@@ -123,9 +123,15 @@ def is_dead_heavy(measure: TableMeasure, thresholds: Thresholds) -> bool:
 
 
 def is_bloated(measure: TableMeasure, thresholds: Thresholds) -> bool:
-    """True where a table is worth compacting, as far as can be estimated."""
+    """True where much of a table is room that neither live nor dead rows fill, as far as can be estimated."""
     limit = thresholds.bloat_limit(measure.heap_bytes)
     return measure.bloat_known and measure.bloat_bytes >= thresholds.bloat_bytes and measure.bloat_ratio >= limit
+
+
+def is_worth_rewriting(measure: TableMeasure, thresholds: Thresholds) -> bool:
+    """True where writing a table anew would give enough back: the room of its dead rows counts too."""
+    limit = thresholds.bloat_limit(measure.heap_bytes)
+    return measure.bloat_known and measure.waste_bytes >= thresholds.bloat_bytes and measure.waste_ratio >= limit
 
 
 def is_index_bloated(index: IndexMeasure, thresholds: Thresholds) -> bool:
@@ -190,9 +196,9 @@ def _by_need(
     actions: list[Action],
     notes: list[str],
 ) -> None:
-    compact = wish.compaction and is_bloated(measure, thresholds) and not _still_dense(measure, rebuilt)
+    compact = wish.compaction and is_worth_rewriting(measure, thresholds) and not _still_dense(measure, rebuilt)
     if compact and wish.allow_exclusive:
-        actions.append(_full(measure, [_bloat_sentence(measure, thresholds)]))
+        actions.append(_full(measure, [_waste_sentence(measure, thresholds)]))
         return
     old = _old_age(measure, thresholds)
     reasons = _vacuum_reasons(measure, thresholds)
@@ -205,7 +211,7 @@ def _by_need(
         _reindex_bloated(measure, thresholds, rebuilt, actions, notes)
     if compact:
         notes.append(
-            f"{_bloat_sentence(measure, thresholds)}; only VACUUM FULL gives it back on this server, and that is not "
+            f"{_waste_sentence(measure, thresholds)}; only VACUUM FULL does that on this server, and it is not "
             "allowed (scannerdb_vacuum_allow_exclusive)"
         )
 
@@ -244,16 +250,16 @@ def _stale_statistics(measure: TableMeasure, thresholds: Thresholds) -> list[str
     return []
 
 
-def _bloat_sentence(measure: TableMeasure, thresholds: Thresholds) -> str:
+def _waste_sentence(measure: TableMeasure, thresholds: Thresholds) -> str:
     limit = thresholds.bloat_limit(measure.heap_bytes)
     return (
-        f"about {pretty(measure.bloat_bytes)} of its {pretty(measure.heap_bytes)} are bloat "
-        f"({measure.bloat_ratio:.0%}; the limit at this size is {limit:.0%})"
+        f"a rewrite would give back about {pretty(measure.waste_bytes)} of its {pretty(measure.heap_bytes)} "
+        f"({measure.waste_ratio:.0%}; the limit at this size is {limit:.0%})"
     )
 
 
 def _full(measure: TableMeasure, reasons: list[str], forced: bool = False) -> Action:
-    needed = max(0, measure.bytes - measure.bloat_bytes)
+    needed = max(0, measure.bytes - measure.waste_bytes)
     reasons.append(
         f"the copy needs up to {pretty(needed)} of free disk and locks the table for about "
         f"{max(1, round(needed / REWRITE_BYTES_PER_S))} s"

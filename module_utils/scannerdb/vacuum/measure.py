@@ -47,7 +47,8 @@ class TableMeasure:
     """One table or materialized view (a partition counts as a table; its partitioned parent holds nothing itself).
 
     `live` and `dead` are rows, `dead_ratio` the share of dead ones in both. `bytes` is the total, `table_bytes` without
-    indexes (with TOAST), `heap_bytes` the rows alone; `bloat_bytes` and `bloat_ratio` are about `heap_bytes`.
+    indexes (with TOAST), `heap_bytes` the rows alone. `bloat_bytes` is what `heap_bytes` has beyond its live and dead
+    rows, `waste_bytes` what it has beyond its live ones, and so what a rewrite gives back; the ratios are shares of it.
     `xid_age` and `mxid_age` are the older of table and TOAST table. `analyzed` and `vacuumed` are the last time by hand
     or by autovacuum. `parents` are the partitioned tables above it, as (schema, name). `may_vacuum` and `may_rebuild`
     say what this session's role is allowed to do.
@@ -64,6 +65,8 @@ class TableMeasure:
     dead_ratio: float = 0.0
     bloat_bytes: int = 0
     bloat_ratio: float = 0.0
+    waste_bytes: int = 0
+    waste_ratio: float = 0.0
     bloat_known: bool = False
     pages: int = 0
     rows_in_catalog: float = -1
@@ -263,21 +266,27 @@ def _table_measure(row: Row, live: int, indexes: Sequence[IndexMeasure]) -> Tabl
     heap = row["heap_bytes"] if row["heap_bytes"] is not None else row["pages"] * block
     table = row["table_bytes"] if row["table_bytes"] is not None else heap
     fillfactor = int(options.get("fillfactor", 100))
+    dead = row["n_dead"]
     known = live == 0 or (bool(columns) and all(c.known for c in columns))
-    extra, share = _over(heap, bloat.heap_pages(columns, live, block, fillfactor), block) if known else (0, 0.0)
+    extra = waste = (0, 0.0)
+    if known:
+        extra = _over(heap, bloat.heap_pages(columns, live + dead, block, fillfactor), block)
+        waste = _over(heap, bloat.heap_pages(columns, live, block, fillfactor), block)
     index_bytes = sum(index.bytes for index in indexes)
     kept: Mapping[str, Any] = {key: row[key] for key in _AS_READ}
     return TableMeasure(
         **kept,
         live=live,
-        dead=row["n_dead"],
-        dead_ratio=round(row["n_dead"] / (live + row["n_dead"]), 4) if row["n_dead"] else 0.0,
+        dead=dead,
+        dead_ratio=round(dead / (live + dead), 4) if dead else 0.0,
         bytes=table + index_bytes,
         table_bytes=table,
         index_bytes=index_bytes,
         heap_bytes=heap,
-        bloat_bytes=extra,
-        bloat_ratio=share,
+        bloat_bytes=extra[0],
+        bloat_ratio=extra[1],
+        waste_bytes=waste[0],
+        waste_ratio=waste[1],
         bloat_known=known,
         rows_in_catalog=row["reltuples"],
         freeze_max_age=min(
