@@ -6,6 +6,7 @@ works from any state: nothing there, a half-made cluster, a crashed server, a st
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -30,7 +31,7 @@ SETTINGS = {
     "lc_messages": "C",
     "shared_buffers": "64MB",
     "max_connections": "60",
-    "synchronous_commit": "off",  # generated data: a crash may cost the last moment, not the cluster
+    "fsync": "off",  # generated data: it survives the server's crash, and is made again after the machine's
 }
 
 
@@ -180,7 +181,8 @@ class Server:
     def _launch(self, programs: Path) -> bool:
         """Start the server as a daemon of its own; True once it takes connections."""
         if not self.pid:
-            (self.data / "postmaster.pid").unlink(missing_ok=True)  # its number may be a stranger's by now
+            for stale in [self.data / "postmaster.pid", *self.socket_dir.iterdir()]:
+                stale.unlink(missing_ok=True)  # the numbers in them may be a stranger's by now
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [programs / "postgres", "-D", self.data],
@@ -221,13 +223,12 @@ class Server:
 
     def _is_ours(self, pid: int) -> bool:
         """True when that process is a postmaster of this very folder, not a stranger who got the number."""
-        proc = Path(f"/proc/{pid}/cmdline")
-        if Path("/proc/self/cmdline").exists():
-            try:
-                words = proc.read_bytes().split(b"\0")
-            except OSError:
-                return False
-            return os.fsencode(self.data) in words
+        if Path("/proc/self").exists():
+            with contextlib.suppress(OSError):  # a container's root may not look; then the command line tells
+                return Path(f"/proc/{pid}/cwd").resolve(strict=True) == self.data.resolve()
+            with contextlib.suppress(OSError):
+                return os.fsencode(self.data) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return False
         listing = ["ps", "-o", "command=", "-p", str(pid)]
         done = subprocess.run(listing, capture_output=True, text=True, check=False)
         return f"-D {self.data}" in done.stdout

@@ -1,0 +1,69 @@
+# One obvious word per job; `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration
+MAKEFLAGS += --no-print-directory
+
+export SCALE ?= 1
+DEMO_STAMP := .venv/.requirements-demo
+DEV_STAMP := .venv/.requirements-dev
+# The scripts in .venv/bin name the folder they were made in; modules survive when the checkout moves.
+PY := .venv/bin/python
+ANY_PY = $(firstword $(wildcard $(PY)) python3)
+
+# ansible.cfg is ignored in a folder that everybody may write to, unless it is named.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Ansible insists on UTF-8, and on a locale that exists.
+ifeq ($(shell uname),Linux)
+export LC_ALL := C.UTF-8
+endif
+
+# A virtual environment whose Python is gone is made again.
+ifneq ($(shell test -x $(PY) && echo works),works)
+$(shell rm -f $(DEMO_STAMP) $(DEV_STAMP))
+endif
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r word text; do printf '%-20s %s\n' "$$word" "$$text"; done
+
+venv: $(DEMO_STAMP) ## make .venv with what the bundle and its demo need
+venv-dev: $(DEV_STAMP) ## the same, with what the tests need
+
+$(DEMO_STAMP): requirements-demo.txt requirements.txt
+	@demo/make-venv requirements-demo.txt
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt requirements-demo.txt requirements.txt
+	@demo/make-venv requirements-dev.txt
+	@touch $(DEMO_STAMP) $@
+
+# The home folder may be read-only.
+demo: export ANSIBLE_HOME := $(CURDIR)/.demo/ansible
+demo: export ANSIBLE_REMOTE_TEMP := $(CURDIR)/.demo/ansible/tmp
+demo: demo-db ## start and damage a database, then maintain it (SCALE=n multiplies its rows)
+	@$(PY) -m ansible playbook maintain.yml -i inventories/demo
+
+demo-db: $(DEMO_STAMP) ## only start the server and fill it with a damaged database
+	@$(PY) -m demo fill --scale "$$SCALE"
+
+demo-stop: ## stop the demo's server; its data stays
+	@$(ANY_PY) -m demo stop
+
+demo-clean: ## remove the demo's server and everything it made
+	@$(ANY_PY) -m demo clean
+
+test: lint unit integration ## everything that must pass
+
+lint: $(DEV_STAMP) ## style, types, YAML and Ansible
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@$(PY) -m mypy demo tests/conftest.py tests/servers.py
+	@$(PY) -m yamllint --strict .
+	@$(PY) -m ansiblelint
+
+unit: $(DEV_STAMP) ## tests without a server
+	@$(PY) -m pytest tests/unit
+
+integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
+	@$(PY) -m pytest tests/integration
