@@ -1,0 +1,235 @@
+"""The cutover: one block on the server that puts a proven database in the place of the live one.
+
+The block is sent from the maintenance database and finishes even though its client is killed: the check for a dead
+client is off while it runs, and it says nothing that would have to be written to a closed socket. It closes the live
+database and commits; only then can the rest be certain that nobody comes back. Both renames, both comments and the
+reopening are one transaction, so a crash leaves either the old state, closed and marked (healed by `heal.py`), or the
+new one, complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..connection import SQL, Composable, Connection, DriverError, Literal, explained, scalar
+from ..errors import RestoreRefused
+from .names import Mark
+
+PATIENCE_S = 10.0
+PUT_BACK = "SD001"  # the block's own SQLSTATE: it failed, and everything is as it was
+SETTINGS = {
+    "client_connection_check_interval": "0",
+    "client_min_messages": "error",
+    "lock_timeout": "3s",
+    "statement_timeout": "0",
+    "transaction_timeout": "0",  # PostgreSQL 17 and newer
+}
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What a cutover does: `incoming` becomes `live`, and what is `live` now is kept under the name `kept`.
+
+    `live_exists` is false where there is nothing to keep. `mark` is the comment that `incoming` has now, `kept_mark`
+    the one that the replaced database gets, `comment` the live database's own. With `terminate`, sessions that remain
+    are ended; without, they stop the cutover after `patience_s`.
+    """
+
+    live: str
+    incoming: str
+    kept: str
+    live_exists: bool
+    mark: Mark
+    kept_mark: Mark
+    comment: str = ""
+    terminate: bool = False
+    patience_s: float = PATIENCE_S
+
+
+@dataclass(frozen=True)
+class Switched:
+    """How a cutover went, as the server measured it: milliseconds closed, and how many sessions were ended."""
+
+    closed_ms: float
+    ended: int
+
+
+# One statement; %-signs are format()'s. The constants it reads are declared by block().
+_BODY = """
+  me constant integer := pg_backend_pid();
+  deadline timestamptz;
+  closed timestamptz;
+  trouble text;
+  people text;
+  ended integer := 0;
+  back boolean := false;
+  who record;
+BEGIN
+  -- The incoming database first: whoever looks at it must be gone before the live one is closed.
+  BEGIN
+    EXECUTE format('COMMENT ON DATABASE %I IS %L', incoming, switching);
+    EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS false', incoming);
+  EXCEPTION WHEN OTHERS OR query_canceled THEN trouble := SQLERRM;
+  END;
+  COMMIT;
+  IF trouble IS NULL THEN
+    BEGIN
+      deadline := clock_timestamp() + patience;
+      LOOP
+        PERFORM pg_stat_clear_snapshot();
+        people := NULL;
+        FOR who IN SELECT pid, usesysid, coalesce(usename::text, '?') AS usename, application_name
+                     FROM pg_stat_activity WHERE datname = incoming AND pid <> me LOOP
+          BEGIN
+            IF terminate OR who.usesysid IS NULL THEN PERFORM pg_terminate_backend(who.pid); END IF;
+          EXCEPTION WHEN insufficient_privilege THEN NULL;
+          END;
+          IF who.usesysid IS NOT NULL THEN
+            people := concat_ws(', ', people, format('%s (%s)', who.usename, who.application_name));
+          END IF;
+        END LOOP;
+        EXIT WHEN people IS NULL;
+        IF clock_timestamp() > deadline THEN
+          RAISE EXCEPTION 'sessions remain in the database that was to come in: %', people;
+        END IF;
+        PERFORM pg_sleep(0.02);
+      END LOOP;
+    EXCEPTION WHEN OTHERS OR query_canceled THEN trouble := SQLERRM;
+    END;
+  END IF;
+  -- The live database: nobody new gets in from this commit on.
+  IF trouble IS NULL AND live_exists THEN
+    BEGIN
+      EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS false', live);
+    EXCEPTION WHEN OTHERS OR query_canceled THEN trouble := SQLERRM;
+    END;
+  END IF;
+  closed := clock_timestamp();
+  COMMIT;
+  IF trouble IS NULL THEN
+    BEGIN
+      deadline := clock_timestamp() + patience;
+      WHILE live_exists LOOP
+        PERFORM pg_stat_clear_snapshot();
+        people := NULL;
+        FOR who IN SELECT pid, usesysid, coalesce(usename::text, '?') AS usename, application_name
+                     FROM pg_stat_activity WHERE datname = live AND pid <> me LOOP
+          BEGIN
+            -- Autovacuum has no user; where we may not end it, the rename does.
+            IF (terminate OR who.usesysid IS NULL) AND pg_terminate_backend(who.pid) THEN ended := ended + 1; END IF;
+          EXCEPTION WHEN insufficient_privilege THEN NULL;
+          END;
+          IF who.usesysid IS NOT NULL THEN
+            people := concat_ws(', ', people, format('%s (%s)', who.usename, who.application_name));
+          END IF;
+        END LOOP;
+        EXIT WHEN people IS NULL;
+        IF clock_timestamp() > deadline THEN
+          RAISE EXCEPTION 'sessions remain: %', people;
+        END IF;
+        PERFORM pg_sleep(0.001);
+      END LOOP;
+      IF live_exists THEN
+        EXECUTE format('ALTER DATABASE %I RENAME TO %I', live, kept);
+        EXECUTE format('COMMENT ON DATABASE %I IS %L', kept, kept_mark);
+        EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', kept);
+      END IF;
+      EXECUTE format('ALTER DATABASE %I RENAME TO %I', incoming, live);
+      EXECUTE format('COMMENT ON DATABASE %I IS %L', live, comment);
+      EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', live);
+      PERFORM set_config('scannerdb.cutover', json_build_object('ended', ended, 'closed_ms',
+        round(extract(epoch FROM clock_timestamp() - closed)::numeric * 1000, 1))::text, false);
+      back := true;
+    EXCEPTION WHEN OTHERS OR query_canceled THEN trouble := SQLERRM;
+    END;
+    COMMIT;
+  END IF;
+  -- What went wrong took its renames back with it: open the doors again, and keep trying.
+  FOR attempt IN 1..100 LOOP
+    EXIT WHEN back;
+    BEGIN
+      IF live_exists THEN EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', live); END IF;
+      EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', incoming);
+      EXECUTE format('COMMENT ON DATABASE %I IS %L', incoming, resting);
+      back := true;
+    EXCEPTION WHEN OTHERS OR query_canceled THEN PERFORM pg_sleep(0.05);
+    END;
+    COMMIT;
+  END LOOP;
+  IF NOT back THEN
+    RAISE EXCEPTION '%, and the database could not be opened again', trouble USING ERRCODE = 'SD002';
+  ELSIF trouble IS NOT NULL THEN
+    RAISE EXCEPTION '%', trouble USING ERRCODE = 'SD001';
+  END IF;
+END
+"""
+
+
+def block(switch: Switch) -> Composable:
+    """The DO statement of a cutover. Pure."""
+    constants: dict[str, tuple[str, Any]] = {
+        "live": ("text", switch.live),
+        "incoming": ("text", switch.incoming),
+        "kept": ("text", switch.kept),
+        "live_exists": ("boolean", switch.live_exists),
+        "switching": ("text", replace(switch.mark, switching=True).text()),
+        "resting": ("text", replace(switch.mark, switching=False).text()),
+        "kept_mark": ("text", switch.kept_mark.text()),
+        "comment": ("text", switch.comment or None),
+        "terminate": ("boolean", switch.terminate),
+        "patience": ("interval", f"{switch.patience_s} seconds"),
+    }
+    lines = ["DECLARE\n"]
+    lines += [f"  {name} constant {kind} := {_quoted(value)}::{kind};\n" for name, (kind, value) in constants.items()]
+    return SQL("DO {}").format(Literal("".join(lines) + _BODY))
+
+
+def _quoted(value: Any) -> str:
+    """A value as an SQL literal inside the block's text, whatever standard_conforming_strings says."""
+    if value is None:
+        return "NULL"
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"E'{text}'"
+
+
+def switch_over(conn: Connection, switch: Switch) -> Switched:
+    """Run a cutover on a connection to the maintenance database, which must be neither of the two.
+
+    Raises `RestoreRefused` where the server could not do it and put everything back, `ConnectionFailed` where the
+    outcome is not known because the connection broke: the next run finds out, and heals.
+    """
+    with _undisturbed(conn), explained(f"The cutover of database {switch.live!r}"):
+        try:
+            conn.execute(block(switch))
+        except DriverError as error:
+            state, why = getattr(error, "sqlstate", ""), str(error).splitlines()[0].rstrip(".")
+            if state == PUT_BACK:
+                raise RestoreRefused(
+                    f"The cutover of database {switch.live!r} did not happen: {why}.",
+                    "It is open again under its own name, as it was.",
+                ) from error
+            raise
+        told = json.loads(scalar(conn, "SELECT current_setting('scannerdb.cutover', true)") or "{}")
+    return Switched(float(told.get("closed_ms", 0)), int(told.get("ended", 0)))
+
+
+@contextlib.contextmanager
+def _undisturbed(conn: Connection) -> Iterator[None]:
+    """Settings under which the block cannot be cut short by its client's death or by a timeout of the role."""
+    before: dict[str, str] = {}
+    for name, value in SETTINGS.items():
+        known = scalar(conn, "SELECT current_setting(%s, true)", [name])
+        if known is not None:
+            before[name] = known
+            conn.execute("SELECT set_config(%s, %s, false)", [name, value])
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            for name, value in before.items():
+                with contextlib.suppress(DriverError):
+                    conn.execute("SELECT set_config(%s, %s, false)", [name, value])
