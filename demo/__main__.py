@@ -102,6 +102,7 @@ def fill(args: argparse.Namespace) -> None:
 
 def stop(args: argparse.Namespace) -> None:
     """Stop the server; its data stays."""
+    (args.dir / "server.json").unlink(missing_ok=True)
     server = _known_server(args.dir)
     if server is not None:
         server.stop()
