@@ -153,17 +153,17 @@ def run_tool(
     nice: int = 0,
     extra_environment: Mapping[str, str] | None = None,
     stdout_path: Path | None = None,
-    meanwhile: Callable[[Callable[[], bool]], object] | None = None,
+    meanwhile: Callable[[Callable[[], int | None]], object] | None = None,
     on_tick: Callable[[], object] | None = None,
     on_output: Callable[[bytes], object] | None = None,
 ) -> Finished:
     """Run a client program against the server of `options` and wait for it.
 
     With `stdout_path` the standard output goes to that file (made 0600). `meanwhile` is called once while the program
-    runs, with a function that tells whether it still does; `on_tick` every half second of the wait after that.
-    `on_output` takes the standard output piece by piece, and nothing of it is kept. An exception out of any of them
-    ends the program. Raises `ToolMissing` where the program is not there and, with `check`,
-    `ToolFailed` with the program's own last words.
+    runs, with a function that gives its exit code (None while it runs); `on_tick` every half second of the wait after
+    that. `on_output` takes the standard output piece by piece, and nothing of it is kept. An exception out of any of
+    them ends the program. Raises `ToolMissing` where the program is not there and, with `check`, `ToolFailed` with the
+    program's own last words.
     """
     with contextlib.ExitStack() as stack:
         path, descriptors = stack.enter_context(passfile(options.password))
@@ -200,7 +200,7 @@ def run_tool(
 
 def _wait(
     child: subprocess.Popen[bytes],
-    meanwhile: Callable[[Callable[[], bool]], object] | None,
+    meanwhile: Callable[[Callable[[], int | None]], object] | None,
     on_tick: Callable[[], object] | None,
     on_output: Callable[[bytes], object] | None,
 ) -> tuple[bytes, bytes]:
@@ -209,7 +209,7 @@ def _wait(
             for piece in iter(lambda: child.stdout.read(PIECE), b""):  # type: ignore[union-attr]
                 on_output(piece)
         if meanwhile:
-            meanwhile(lambda: child.poll() is None)
+            meanwhile(child.poll)
         while on_tick:
             try:
                 return child.communicate(timeout=TICK_S)

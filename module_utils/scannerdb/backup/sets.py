@@ -126,12 +126,17 @@ def latest_target(backup_dir: Path | str) -> str:
     return target if "/" not in target and parse_set_name(target) else ""
 
 
-def point_latest(backup_dir: Path, name: str) -> None:
-    """Let `latest.backup` lead to a set, in one step; a file or folder in its place is left alone and reported."""
+def ensure_link_or_nothing(backup_dir: Path) -> None:
+    """Raise `FileProblem` where a file or folder stands in the place of the link `latest.backup`."""
     link = backup_dir / LATEST
     if link.exists() and not link.is_symlink():
         raise FileProblem(f"{link} is not a link.", "Move it away: the bundle keeps a link of that name.")
-    swap_symlink(link, name)
+
+
+def point_latest(backup_dir: Path, name: str) -> None:
+    """Let `latest.backup` lead to a set, in one step; a file or folder in its place is left alone and reported."""
+    ensure_link_or_nothing(backup_dir)
+    swap_symlink(backup_dir / LATEST, name)
 
 
 def newest(sets: Sequence[BackupSet], purpose: str = "regular") -> BackupSet | None:

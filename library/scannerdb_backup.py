@@ -1,0 +1,280 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Back up the Ollama Scanner database into a verified set."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_backup
+short_description: Back up the Ollama Scanner database into a verified set
+version_added: "0.1.0"
+description:
+  - Makes one backup set, a folder with a parallel dump, the role definitions, and a manifest of all that a restore needs.
+  - The rows of every table are counted in the dump's own snapshot while it runs, and the set is verified before
+    C(latest.backup) leads to it. A backup that fails leaves C(latest.backup) as it was.
+  - Removes old sets by age, but never the newest verified one nor anything younger, and only sets that it made.
+  - Takes no lock that a writer could wait for. One job at a time works on a database; a second one says who is first.
+  - Runs against a standby too.
+author:
+  - the scannerdb contributors
+options:
+  login_host:
+    description: Host of the server; empty for a local socket.
+    type: str
+    default: ""
+  login_port:
+    description: Port of the server.
+    type: int
+    default: 5432
+  login_user:
+    description: Role to log in as; empty for the system user's name. It has to read all tables (C(pg_read_all_data)).
+    type: str
+    default: ""
+  login_password:
+    description: Password of the role. It reaches the client programs through a private file, never by their arguments.
+    type: str
+    default: ""
+  login_unix_socket:
+    description: Folder of the server's socket; used where O(login_host) is empty.
+    type: path
+    default: ""
+  login_db:
+    description: Database to back up.
+    type: str
+    default: ollama_scanner
+  ssl_mode:
+    description: How far TLS is insisted upon, as in libpq.
+    type: str
+    default: prefer
+    choices: [disable, allow, prefer, require, verify-ca, verify-full]
+  ca_cert:
+    description: File with the certificates of the authorities that may have signed the server's.
+    type: path
+    default: ""
+  maintenance_db:
+    description: Database in which the job lock is taken.
+    type: str
+    default: postgres
+  pg_bin_dir:
+    description:
+      - Folder with C(pg_dump), C(pg_restore) and C(pg_dumpall).
+      - By default they are searched for, and those of the server's own major version are preferred.
+    type: path
+    default: ""
+  backup_dir:
+    description: Folder of the sets, of C(latest.backup) and of the logs C(backup_<time>.log). It is made where it is missing.
+    type: path
+    required: true
+  state_dir:
+    description:
+      - Folder for progress files and for the hashes of the manifests.
+      - With it, a manifest that was edited later is noticed.
+    type: path
+    default: ""
+  log_path:
+    description: File for the run's log instead of C(backup_<time>.log) in O(backup_dir).
+    type: path
+    default: ""
+  lock_wait_s:
+    description: How many seconds to wait for another job on the same database.
+    type: int
+    default: 0
+  lock_timeout_ms:
+    description:
+      - The lock budget of the whole bundle. A dump waits for its locks ten times as long, at least two seconds,
+        because writers do not wait behind it.
+    type: int
+    default: 50
+  lock_deadline_s:
+    description: How long to go on trying while somebody else holds an exclusive lock on a table.
+    type: int
+    default: 300
+  retention_days:
+    description: Sets and logs older than this many days are removed after a successful backup.
+    type: int
+    default: 30
+  retention_min:
+    description: So many of the newest sets are kept whatever their age. Pre-restore sets do not count.
+    type: int
+    default: 7
+  verify_level:
+    description:
+      - How the new set is verified before it counts.
+      - V(checksum) reads every file again and compares it with the manifest.
+      - V(read) also decompresses the whole dump and compares every table's rows with the snapshot.
+    type: str
+    default: read
+    choices: [none, checksum, read]
+  purpose:
+    description: A V(pre_restore) set never becomes C(latest.backup).
+    type: str
+    default: regular
+    choices: [regular, pre_restore]
+  jobs:
+    description: Parallel workers of C(pg_dump); 0 for as many as there are processors, at most eight.
+    type: int
+    default: 0
+  nice:
+    description: Niceness of the client programs, 0 to 19.
+    type: int
+    default: 0
+  contract_fingerprint:
+    description: Fingerprint of the expected schema, recorded in the manifest.
+    type: str
+    default: ""
+  run_id:
+    description: Name of the run in logs and progress files; made up where it is empty.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Looks at the server, the tools, the disk and the old sets, tells what would be made and removed, and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows the sets before and after.
+    support: full
+requirements:
+  - psycopg 3.1 or newer
+  - PostgreSQL client programs of the server's major version or newer
+seealso:
+  - module: scannerdb_backup_info
+  - module: scannerdb_restore
+"""
+
+EXAMPLES = r"""
+- name: Back up the database of this host
+  scannerdb_backup:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    state_dir: "/var/lib/scannerdb/{{ inventory_hostname }}"
+  become: true
+  become_user: postgres
+
+- name: Back up a remote database gently, and keep a year
+  scannerdb_backup:
+    login_host: db.example.com
+    login_user: scannerdb_maint
+    login_password: "{{ scannerdb_login_password }}"
+    backup_dir: /srv/backups/scanner
+    retention_days: 365
+    jobs: 2
+    nice: 10
+"""
+
+RETURN = r"""
+backup:
+  description: The new set. In check mode its name and the estimated size.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the set's folder.
+      type: str
+      sample: ollama_scanner_20250418_120000.backup
+    path:
+      description: Where it is.
+      type: str
+    size_bytes:
+      description: Bytes of its files.
+      type: int
+    duration_s:
+      description: Seconds it took, with flush and verification.
+      type: float
+    verified:
+      description: The level it passed, one of none, checksum, read.
+      type: str
+    created:
+      description: When its snapshot was taken, UTC.
+      type: str
+    purpose:
+      description: regular or pre_restore.
+      type: str
+    rows:
+      description: Rows of all tables.
+      type: int
+    tables:
+      description: Number of tables.
+      type: int
+    compression:
+      description: Compression and level.
+      type: str
+      sample: zstd:1
+    globals:
+      description: Whether the role definitions could be saved.
+      type: bool
+removed:
+  description: Names of the sets that retention removed (in check mode, would remove).
+  returned: success
+  type: list
+  elements: str
+retention:
+  description: What becomes of each set, and why; a list of name, action (keep or remove) and why.
+  returned: success
+  type: list
+  elements: dict
+swept:
+  description: Debris of killed runs that was removed (in check mode, would be).
+  returned: success
+  type: list
+  elements: str
+latest:
+  description: Name of the set that C(latest.backup) leads to.
+  returned: success
+  type: str
+plan:
+  description: Server, tools, compression, expected size and free space.
+  returned: in check mode
+  type: dict
+log:
+  description: The run's log.
+  returned: when a set was made
+  type: str
+run_id:
+  description: Name of the run.
+  returned: success
+  type: str
+warnings:
+  description: What went wrong after the set was safe, such as an old set that could not be removed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import budget_arguments, connection_arguments, options_from, run_arguments
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.backup import backup
+
+
+def main() -> None:
+    """Read the options, make the backup, answer."""
+    own = {
+        "backup_dir": {"type": "path", "required": True},
+        "retention_days": {"type": "int", "default": 30},
+        "retention_min": {"type": "int", "default": 7},
+        "verify_level": {"type": "str", "default": "read", "choices": ["none", "checksum", "read"]},
+        "purpose": {"type": "str", "default": "regular", "choices": ["regular", "pre_restore"]},
+        "jobs": {"type": "int", "default": 0},
+        "nice": {"type": "int", "default": 0},
+        "contract_fingerprint": {"type": "str", "default": ""},
+        "run_id": {"type": "str", "default": ""},
+    }
+    arguments = {**connection_arguments(), **run_arguments(), **budget_arguments()}
+    module = AnsibleModule(argument_spec={**arguments, **own}, supports_check_mode=True)
+    names = [*run_arguments(), *budget_arguments(), *own]
+    try:
+        result = backup(
+            options_from(module.params),
+            check_mode=module.check_mode,
+            **{name: module.params[name] for name in names},
+        )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    for warning in result["warnings"]:
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

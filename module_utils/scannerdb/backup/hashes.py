@@ -1,0 +1,39 @@
+"""The manifests' own hashes, kept away from the sets: who edits a manifest would have to edit the state as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..files import ensure_folder, file_errors, remove_tree, write_atomic
+
+
+def _path(state_dir: str, name: str) -> Path:
+    return Path(state_dir, "manifests", f"{name}.sha256")
+
+
+def record_hash(state_dir: str, name: str, digest: str) -> None:
+    """Remember the SHA-256 of a set's manifest; nothing happens without a state directory."""
+    if state_dir:
+        ensure_folder(_path(state_dir, name).parent)
+        write_atomic(
+            _path(state_dir, name), json.dumps({"manifest_sha256": digest, "set": name}, sort_keys=True) + "\n"
+        )
+
+
+def recorded_hash(state_dir: str, name: str) -> str:
+    """The remembered SHA-256 of a set's manifest; empty where there is none or it cannot be read."""
+    if not state_dir or not _path(state_dir, name).is_file():
+        return ""
+    with file_errors("Reading", _path(state_dir, name)):
+        text = _path(state_dir, name).read_text(encoding="utf-8", errors="replace")
+    try:
+        return str(json.loads(text)["manifest_sha256"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def forget_hash(state_dir: str, name: str) -> None:
+    """Forget a removed set's manifest."""
+    if state_dir:
+        remove_tree(_path(state_dir, name))

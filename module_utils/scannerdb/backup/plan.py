@@ -1,0 +1,98 @@
+"""What is found out before a backup writes anything: the server, the tools, their compression, the room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..connection import Options, Server, connect, server_of
+from ..errors import FileProblem, ToolMissing
+from ..files import free_bytes
+from ..process import Tools, find_tools, version_of
+from .dump import choose_compression
+from .facts import read_facts
+from .manifest import DatabaseFacts
+from .sets import BackupSet, ensure_link_or_nothing
+
+MOST_JOBS = 8
+FEWEST_DUMP_LOCK_MS = 2000
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What kind of set is wanted. `jobs` 0 means: from the cores. `contract` is the contract's fingerprint, if known.
+
+    `lock_timeout_ms` is how long one attempt waits for its ACCESS SHARE locks, which stop no writer.
+    """
+
+    backup_dir: Path
+    state_dir: str = ""
+    purpose: str = "regular"
+    verify_level: str = "read"
+    jobs: int = 0
+    nice: int = 0
+    lock_timeout_ms: int = FEWEST_DUMP_LOCK_MS
+    lock_deadline_s: float = 300.0
+    contract: str = ""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was found out before anything is written: server, tools, room."""
+
+    server: Server
+    facts: DatabaseFacts
+    tools: Tools
+    compression: str
+    jobs: int
+    estimate_bytes: int
+    free_bytes: int
+
+
+def cores() -> int:
+    """The processors that this process may use, at most MOST_JOBS."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, MOST_JOBS))
+
+
+def estimate(size_bytes: int, previous: Sequence[BackupSet]) -> int:
+    """Bytes the next set will need: the last one's part of the database's size and a fifth more; without one, a fifth
+    of the database. Pure."""
+    last = max(previous, key=lambda s: (s.created, s.name), default=None)
+    if last and last.manifest.database.size_bytes > 0 and last.manifest.size_bytes > 0:
+        return int(size_bytes * last.manifest.size_bytes / last.manifest.database.size_bytes * 1.2)
+    return size_bytes // 5
+
+
+def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Ready:
+    """Look at server, tools and disk without writing; raises where a backup could not succeed."""
+    with contextlib.closing(connect(options, purpose="backup plan", allow_standby=True)) as conn:
+        server = server_of(conn)
+        facts = read_facts(conn)
+    ensure_link_or_nothing(wish.backup_dir)
+    tools = find_tools(options.pg_bin_dir, server.major)
+    if not version_of(tools.path("pg_restore")):
+        raise ToolMissing(f"There is no pg_restore beside {tools.path('pg_dump')}.", "Reinstall the client tools.")
+    room = next(p for p in [wish.backup_dir, *wish.backup_dir.parents] if p.is_dir())
+    return Ready(
+        server=server,
+        facts=facts,
+        tools=tools,
+        compression=choose_compression(tools),
+        jobs=wish.jobs or cores(),
+        estimate_bytes=estimate(facts.size_bytes, previous),
+        free_bytes=free_bytes(room),
+    )
+
+
+def ensure_room(ready: Ready, backup_dir: Path) -> None:
+    """Raise `FileProblem` where the disk cannot take the set."""
+    if ready.free_bytes < ready.estimate_bytes:
+        raise FileProblem(
+            f"{backup_dir} has {ready.free_bytes >> 20} MiB free; the backup needs about "
+            f"{ready.estimate_bytes >> 20} MiB.",
+            "Free some space, shorten scannerdb_retention_days, or set scannerdb_backup_dir to another disk.",
+        )

@@ -1,0 +1,111 @@
+"""Which old backups go: a pure plan, with a reason for every set, and the removal that follows it."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files import PARTIAL, file_errors, remove_tree
+from .hashes import forget_hash
+from .names import parse_log_name
+from .record import rank
+from .sets import BackupSet
+
+KEEP, REMOVE = "keep", "remove"
+# How our own log lines begin; the old script's logs have the same names and are not ours to remove.
+_LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \d{8}T\d{6}Z-[0-9a-f]{8} ")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long backups are kept: `days`, and the newest `minimum` regular ones whatever their age."""
+
+    days: int = 30
+    minimum: int = 7
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one set, and why."""
+
+    set: BackupSet
+    action: str
+    why: str
+
+
+def plan_retention(
+    sets: Iterable[BackupSet], policy: Policy, now: datetime.datetime, latest: str = ""
+) -> list[Decision]:
+    """Decide for each set of one database, newest first. Pure.
+
+    Never removed: the set that `latest` names, the newest verified one, and whatever is younger than the newest
+    verified regular one. Pre-restore and damaged sets have the same age limit but do not count toward the minimum.
+    """
+    ordered = sorted(sets, key=_order, reverse=True)
+    sound = [s for s in ordered if s.manifest.purpose == "regular" and not s.damaged]
+    counted = {s.name for s in sound[: max(0, policy.minimum)]}
+    proven = next((s for s in ordered if _verified(s)), None)
+    regular = next((s for s in sound if _verified(s)), None)
+    decisions = []
+    for item in ordered:
+        age = now - item.created
+        if item.name == latest:
+            decisions.append(Decision(item, KEEP, "latest.backup leads to it"))
+        elif item in (proven, regular):
+            decisions.append(Decision(item, KEEP, f"the newest verified one ({item.verified})"))
+        elif regular and _order(item) > _order(regular):
+            decisions.append(Decision(item, KEEP, "younger than the newest verified one"))
+        elif age < datetime.timedelta(days=policy.days):
+            decisions.append(Decision(item, KEEP, f"younger than {policy.days} days"))
+        elif item.name in counted:
+            decisions.append(Decision(item, KEEP, f"one of the newest {policy.minimum}"))
+        else:
+            decisions.append(Decision(item, REMOVE, f"{age.days} days old; {policy.days} are kept"))
+    return decisions
+
+
+def _order(item: BackupSet) -> tuple[datetime.datetime, str]:
+    return (item.created, item.name)
+
+
+def _verified(item: BackupSet) -> bool:
+    return rank(item.verified) > 0 and not item.damaged
+
+
+def removable(decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions that remove a set. Pure."""
+    return [decision for decision in decisions if decision.action == REMOVE]
+
+
+def remove_set(item: BackupSet, state_dir: str) -> None:
+    """Remove a set: it stops being one in a single rename, so a removal that is cut short leaves only debris."""
+    hidden = item.path.with_name(f".{item.name}{PARTIAL}")
+    with file_errors("Removing the backup", item.path):
+        remove_tree(hidden)
+        item.path.rename(hidden)
+    remove_tree(hidden)
+    forget_hash(state_dir, item.name)
+
+
+def old_logs(backup_dir: Path, days: int, now: datetime.datetime) -> list[Path]:
+    """Logs of backup runs that are older than `days`: only files that the bundle wrote."""
+    found = []
+    with file_errors("Listing", backup_dir):
+        for path in sorted(backup_dir.iterdir()):
+            when = parse_log_name(path.name)
+            if when and now - when >= datetime.timedelta(days=max(1, days)) and _is_our_log(path):
+                found.append(path)
+    return found
+
+
+def _is_our_log(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return bool(_LOG_LINE.match(stream.readline()))
+    except OSError:
+        return False

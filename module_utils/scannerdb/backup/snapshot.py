@@ -1,0 +1,172 @@
+"""One exported snapshot: pg_dump reads through it, and the rows of every table are counted in it meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..connection import (
+    SQL,
+    Connection,
+    DriverError,
+    Literal,
+    Server,
+    execute,
+    explained,
+    fetch,
+    scalar,
+)
+from ..errors import LockTimeout, PrivilegeMissing
+from ..lockbudget import relation
+from .manifest import TableCount
+
+Table = tuple[str, str]
+# Tables and sequences that pg_dump saves: no temporary ones, none that an extension brings along.
+_RELATIONS = """
+SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+       c.relpersistence::text AS persistence,
+       has_schema_privilege(n.oid, 'USAGE')
+       AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')
+                          ELSE has_table_privilege(c.oid, 'SELECT') END AS readable,
+       c.relkind <> 'S' AND row_security_active(c.oid) AS filtered
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
+   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e'
+                      AND (e.classid, e.objid) IN (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, n.oid)))
+ ORDER BY 1, 2
+"""
+_HOLDERS = """
+SELECT DISTINCT a.pid, coalesce(a.usename::text, a.backend_type) AS who, a.application_name AS name,
+       c.relname::text AS object
+  FROM pg_locks l
+  JOIN pg_class c ON c.oid = l.relation
+  JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.mode = 'AccessExclusiveLock' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND c.relkind IN ('r', 'p') AND a.pid <> pg_backend_pid()
+ ORDER BY 1 LIMIT 5
+"""
+# A table vanished between the list and the lock, or a standby had to go on replaying: the next attempt may succeed.
+_PASSING = ("55P03", "42P01", "3F000", "40001", "40P01")
+
+
+class Passing(LockTimeout):
+    """An attempt to dump failed for a reason that goes away by itself; the caller tries again until its deadline."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An open snapshot: its id for pg_dump, where the log stood, and the tables whose rows the dump holds."""
+
+    conn: Connection
+    id: str
+    lsn: str
+    tables: tuple[Table, ...]
+
+
+@contextlib.contextmanager
+def open_snapshot(conn: Connection, server: Server, lock_timeout_ms: int) -> Iterator[Snapshot]:
+    """Lock every table against being dropped or rebuilt, then export a snapshot; both last as long as the block.
+
+    The lock (ACCESS SHARE, as of any SELECT) comes first, so the snapshot's tables are all there when pg_dump asks for
+    them. Raises `PrivilegeMissing`, which names the tables, or `Passing`.
+    """
+    relations = _relations(conn)
+    with explained("Opening the snapshot"):
+        execute(conn, SQL("SET lock_timeout = {}").format(Literal(lock_timeout_ms)))
+        if server.major >= 17:
+            execute(conn, "SET transaction_timeout = 0")
+        execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        with passing("Locking the tables"):
+            _lock(conn, relations)
+        with explained("Exporting the snapshot"):
+            identifier = str(scalar(conn, "SELECT pg_export_snapshot()"))
+            lsn = "pg_last_wal_replay_lsn()" if server.in_recovery else "pg_current_wal_lsn()"
+            position = str(scalar(conn, f"SELECT {lsn}::text"))
+        yield Snapshot(conn, identifier, position, _counted(relations, server.in_recovery))
+    finally:
+        with contextlib.suppress(DriverError):
+            execute(conn, "ROLLBACK")
+
+
+@contextlib.contextmanager
+def passing(doing: str) -> Iterator[None]:
+    """Raise `Passing` for the driver's errors that another attempt may not meet; explain the others."""
+    with explained(doing):
+        try:
+            yield
+        except DriverError as error:
+            if getattr(error, "sqlstate", None) in _PASSING:
+                raise Passing(f"{doing} failed: {str(error).splitlines()[0]}.") from error
+            raise
+
+
+@dataclass(frozen=True)
+class _Relation:
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+
+
+def _relations(conn: Connection) -> list[_Relation]:
+    """What pg_dump will read; raises where the role may not, as pg_dump would much later."""
+    with explained("Listing the tables"):
+        rows = fetch(conn, _RELATIONS)
+    closed = [f"{row['schema']}.{row['name']}" for row in rows if not row["readable"]]
+    if closed:
+        raise PrivilegeMissing(
+            f"The backup's role may not read {_some(closed)}.", "Grant it pg_read_all_data (playbooks/deploy.yml does)."
+        )
+    filtered = [f"{row['schema']}.{row['name']}" for row in rows if row["filtered"]]
+    if filtered:
+        raise PrivilegeMissing(
+            f"Row-level security hides rows of {_some(filtered)} from the backup's role.",
+            "Give the role BYPASSRLS, or back up as the tables' owner.",
+        )
+    return [_Relation(row["schema"], row["name"], row["kind"], row["persistence"]) for row in rows]
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _lock(conn: Connection, relations: Sequence[_Relation]) -> None:
+    tables = [relation(r.schema, r.name) for r in relations if r.kind in ("r", "p")]
+    if tables:
+        execute(conn, SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(SQL(", ONLY ").join(tables)))
+
+
+def _counted(relations: Sequence[_Relation], in_recovery: bool) -> tuple[Table, ...]:
+    """Tables whose rows the dump holds: from a standby, unlogged ones cannot be read, and pg_dump leaves them empty."""
+    return tuple((r.schema, r.name) for r in relations if r.kind == "r" and not (in_recovery and r.persistence == "u"))
+
+
+def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool]) -> list[TableCount]:
+    """Count the rows of every table of the snapshot.
+
+    `keep_on` hears before each table how many of how many are done, and ends the work by saying no.
+    """
+    counts: list[TableCount] = []
+    execute(snapshot.conn, "SET LOCAL row_security = off")
+    for schema, name in snapshot.tables:
+        if not keep_on(len(counts), len(snapshot.tables)):
+            break
+        with passing(f"Counting the rows of {schema}.{name}"):
+            query = SQL("SELECT count(*) FROM ONLY {}").format(relation(schema, name))
+            counts.append(TableCount(schema, name, int(scalar(snapshot.conn, query))))
+    return counts
+
+
+def strong_holders(conn: Connection) -> str:
+    """Who holds or waits for a lock that stops even readers, as words for a sentence."""
+    with contextlib.suppress(DriverError):
+        rows = fetch(conn, _HOLDERS)
+        if rows:
+            return "; ".join(
+                f"process {r['pid']} ({r['who']}, {r['name'] or 'no name'}) on {r['object']}" for r in rows
+            )
+    return "nobody is seen holding it now"

@@ -1,0 +1,105 @@
+"""The hidden folder in which a set is made, and what killed runs left of theirs.
+
+`.<name>.partial` is held with a file lock while its run lives, so that a sweep can tell debris from work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import FileProblem
+from ..files import PARTIAL, PRIVATE_FOLDER, file_errors, fsync_folder, remove_tree
+from .names import LATEST, parse_set_name, set_name
+
+TRIES = 120
+
+
+@contextlib.contextmanager
+def claimed(backup_dir: Path, dbname: str, now: datetime.datetime) -> Iterator[tuple[str, Path]]:
+    """A new set's name and its hidden folder, which is ours alone for the block.
+
+    Where the second is taken already, the name gets a later one. The folder stays where it is if the block fails:
+    the caller decides what becomes of it.
+    """
+    name, folder = _make(backup_dir, dbname, now)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield name, folder
+    finally:
+        os.close(handle)
+
+
+def _make(backup_dir: Path, dbname: str, now: datetime.datetime) -> tuple[str, Path]:
+    for second in range(TRIES):
+        name = set_name(dbname, now + datetime.timedelta(seconds=second))
+        folder = hidden(backup_dir, name)
+        with file_errors("Making the folder", folder):
+            try:
+                folder.mkdir(mode=PRIVATE_FOLDER)
+            except FileExistsError:
+                continue
+            if not os.path.lexists(backup_dir / name):
+                return name, folder
+            folder.rmdir()
+    raise FileProblem(f"No name is free for a backup in {backup_dir}.", "Look at what is in that folder.")
+
+
+def hidden(backup_dir: Path, name: str) -> Path:
+    """Where a set is made, and where it goes on its way out."""
+    return backup_dir / f".{name}{PARTIAL}"
+
+
+def publish(backup_dir: Path, name: str) -> Path:
+    """Give a finished, flushed set its own name."""
+    final = backup_dir / name
+    with file_errors("Naming the backup", final):
+        hidden(backup_dir, name).rename(final)
+        fsync_folder(backup_dir)
+    return final
+
+
+def debris(backup_dir: Path, dbname: str) -> list[Path]:
+    """Half-made and half-removed sets of this database, and half-swapped links, that no living run holds."""
+    found: list[Path] = []
+    if not backup_dir.is_dir():
+        return found
+    with file_errors("Listing", backup_dir):
+        for path in sorted(backup_dir.iterdir()):
+            if not path.name.startswith(".") or not path.name.endswith(PARTIAL):
+                continue
+            inner = path.name[1 : -len(PARTIAL)]
+            parsed = parse_set_name(inner)
+            swapped = inner.startswith(f"{LATEST}.") and path.is_symlink()
+            if swapped or (parsed and parsed[0] == dbname and not _held(path)):
+                found.append(path)
+    return found
+
+
+def _held(folder: Path) -> bool:
+    """True where a run that makes this set is alive."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+    return False
+
+
+def sweep(backup_dir: Path, dbname: str) -> list[str]:
+    """Remove the debris of killed runs; returns the names of what went."""
+    gone = debris(backup_dir, dbname)
+    for path in gone:
+        remove_tree(path)
+    return [path.name for path in gone]
