@@ -8,7 +8,7 @@ ask `is_dead_heavy` and `is_bloated` here, so that what a check reports is what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
@@ -145,15 +145,19 @@ def density(size: int, rows: float) -> float:
     return size / max(rows, 1.0)
 
 
-def leftovers(measure: TableMeasure) -> list[IndexMeasure]:
-    """Invalid indexes that an interrupted REINDEX CONCURRENTLY left beside the index it worked on."""
-    valid = [index.name for index in measure.indexes if index.valid]
+def leftovers(indexes: Iterable[tuple[str, bool]]) -> list[str]:
+    """Names of the invalid indexes that an interrupted REINDEX CONCURRENTLY left on a table.
+
+    `indexes` are all indexes of one table: name, and whether it is valid. PostgreSQL cuts a long name to make room for
+    the ending, so the index that was being rebuilt is one whose name begins like the leftover's.
+    """
+    known = list(indexes)
+    valid = [name for name, is_valid in known if is_valid]
     found = []
-    for index in measure.indexes:
-        match = None if index.valid else LEFTOVER.search(index.name)
-        # PostgreSQL cuts a long name to make room for its ending.
-        if match and any(name.startswith(index.name[: match.start()]) for name in valid):
-            found.append(index)
+    for name, is_valid in known:
+        match = None if is_valid else LEFTOVER.search(name)
+        if match and any(other.startswith(name[: match.start()]) for other in valid):
+            found.append(name)
     return found
 
 
@@ -170,8 +174,11 @@ def decide(
     """
     if not measure.may_vacuum:
         return Decision(measure, notes=(_not_allowed(measure),))
-    actions = [_drop(index) for index in leftovers(measure) if measure.may_rebuild]
     notes: list[str] = []
+    left = leftovers((index.name, index.valid) for index in measure.indexes)
+    actions = [_drop(name) for name in left if measure.may_rebuild]
+    if left and not actions:
+        notes.append(f"an interrupted REINDEX left {', '.join(left)} invalid, but {_not_allowed(measure)}")
     if wish.method == "full":
         actions.append(_full(measure, ["asked for by name"], forced=True))
     elif wish.method == "reindex":
@@ -267,9 +274,8 @@ def _full(measure: TableMeasure, reasons: list[str], forced: bool = False) -> Ac
     return Action("full", tuple(reasons), lock=ACCESS_EXCLUSIVE, forced=forced)
 
 
-def _drop(index: IndexMeasure) -> Action:
-    reason = f"{index.name} is invalid: an interrupted REINDEX CONCURRENTLY left it"
-    return Action("drop_index", (reason,), index=index.name)
+def _drop(name: str) -> Action:
+    return Action("drop_index", (f"{name} is invalid: an interrupted REINDEX CONCURRENTLY left it",), index=name)
 
 
 def _rebuildable(index: IndexMeasure) -> bool:

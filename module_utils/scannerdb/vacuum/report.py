@@ -1,0 +1,131 @@
+"""The result of a run, and its plan in check mode, in the same shape. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+from .decide import Action, Decision, pretty
+from .measure import TableMeasure
+from .run import Outcome
+
+FROZEN_ENOUGH = 1_000_000  # transaction ids: that much younger counts as an effect
+WORDS = {
+    "vacuum": "vacuumed",
+    "analyze": "analyzed",
+    "full": "rewritten by VACUUM FULL",
+    "reindex": "index(es) rebuilt",
+    "drop_index": "left-over index(es) dropped",
+}
+
+Texts = Callable[[TableMeasure, Action], Sequence[str]]  # the SQL of an action, for people
+
+
+def had_effect(outcome: Outcome, after: Optional[TableMeasure]) -> bool:
+    """True where an action did something: a vacuum that an old snapshot made useless did not."""
+    if not outcome.done:
+        return False
+    before = outcome.decision.measure
+    if outcome.action.forced or outcome.action.kind not in ("vacuum", "analyze") or after is None:
+        return True
+    return (
+        after.dead < before.dead
+        or after.bytes < before.bytes
+        or after.mod_since_analyze < before.mod_since_analyze
+        or (before.analyzed is None and after.analyzed is not None)
+        or before.xid_age - after.xid_age > FROZEN_ENOUGH
+        or before.mxid_age - after.mxid_age > FROZEN_ENOUGH
+    )
+
+
+def table_rows(
+    decisions: Sequence[Decision],
+    outcomes: Sequence[Outcome],
+    after: Mapping[str, TableMeasure],
+    texts: Texts,
+) -> list[dict[str, Any]]:
+    """One entry per table that something was (or, without outcomes, would be) done to."""
+    rows = []
+    for decision in decisions:
+        mine = [outcome for outcome in outcomes if outcome.decision is decision]
+        actions = [outcome.action for outcome in mine if outcome.done] if outcomes else list(decision.actions)
+        if actions:
+            rows.append(_row(decision.measure, actions, mine, after.get(decision.measure.qualified), texts))
+    return rows
+
+
+def _row(
+    before: TableMeasure,
+    actions: Sequence[Action],
+    mine: Sequence[Outcome],
+    after: Optional[TableMeasure],
+    texts: Texts,
+) -> dict[str, Any]:
+    done = bool(mine)
+    return {
+        "table": before.qualified,
+        "schema": before.schema,
+        "name": before.name,
+        "action": ", ".join(f"{a.kind} {a.index}".strip() for a in actions),
+        "reason": "; ".join(dict.fromkeys(reason for a in actions for reason in a.reasons)),
+        "statements": [text for a in actions for text in texts(before, a)],
+        "lock": max((a.lock for a in actions), key=lambda lock: lock.startswith("ACCESS")),
+        "bytes_before": before.bytes,
+        "bytes_after": after.bytes if done and after else None,
+        "dead_before": before.dead,
+        "dead_after": after.dead if done and after else None,
+        "duration_s": round(sum(outcome.seconds for outcome in mine), 3) if done else None,
+        "max_lock_ms": max((outcome.lock.max_lock_ms for outcome in mine), default=0.0),
+        "max_wait_ms": max((outcome.lock.max_wait_ms for outcome in mine), default=0.0),
+        "note": "; ".join(outcome.note for outcome in mine if outcome.done and outcome.note),
+    }
+
+
+def skipped_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+    """What was left undone, and why: by decision, or because somebody held a lock or a right was missing."""
+    rows = [{"table": d.measure.qualified, "action": "", "reason": note} for d in decisions for note in d.notes]
+    for outcome in outcomes:
+        if not outcome.done:
+            action = f"{outcome.action.kind} {outcome.action.index}".strip()
+            reason = outcome.error or outcome.note
+            rows.append({"table": outcome.decision.measure.qualified, "action": action, "reason": reason})
+    return rows
+
+
+def difference(
+    rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision], outcomes: Sequence[Outcome], texts: Texts
+) -> dict[str, str]:
+    """What `--diff` shows: before, why each table needs something; after, the SQL and the lock it takes."""
+    shown = {row["table"] for row in rows}
+    undone = {id(outcome.action) for outcome in outcomes if not outcome.done}
+    before, after = [], []
+    for decision in decisions:
+        for action in decision.actions:
+            if decision.measure.qualified in shown and id(action) not in undone:
+                before += [f"{decision.measure.qualified}: {reason}" for reason in action.reasons]
+                after += [f"{text}  -- {action.lock}" for text in texts(decision.measure, action)]
+    return {
+        "before_header": "what the tables need",
+        "after_header": "what is done about it",
+        "before": "".join(f"{line}\n" for line in before),
+        "after": "".join(f"{line}\n" for line in after),
+    }
+
+
+def sentence(
+    examined: int, actions: Sequence[Action], given_back: Optional[int], skipped: Sequence[Any], check_mode: bool
+) -> str:
+    """The run in one line."""
+    tables = f"{examined} table{'' if examined == 1 else 's'} examined"
+    counts = [
+        f"{sum(action.kind == kind for action in actions)} {word}"
+        for kind, word in WORDS.items()
+        if any(action.kind == kind for action in actions)
+    ]
+    doing = "would be " if check_mode else ""
+    parts = [f"{doing}{', '.join(counts)}" if counts else "nothing to do"]
+    if given_back:
+        parts.append(f"{pretty(given_back)} given back")
+    if skipped:
+        parts.append(f"{len(skipped)} left undone, see skipped")
+    return f"{tables}: {'; '.join(parts)}."
