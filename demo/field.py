@@ -7,15 +7,14 @@ generated on the server, repeatably: the same scale and base date give the same 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from demo.kinds import KINDS, Kind, Plan, make_plan
+from demo.damage import Damage, count_damage
+from demo.kinds import KINDS, Plan, make_plan
 
 Connection = psycopg.Connection[Any]
 
@@ -25,57 +24,6 @@ APP_ROLE = "ollama"
 APP_PASSWORD = "ollama-demo"  # noqa: S105 - a generated database on a private server
 READ_ONLY_ROLE = "grafana_ro"
 HOSTILE_NAMES = ('we"ird; drop', "a=b")  # a quoting trap, and what pg_dump takes for a connection string
-ORPHANS = {
-    ("models", "endpoint_id"): 7,
-    ("verified_endpoints", "endpoint_id"): 5,
-    ("benchmark_results", "endpoint_id"): 4,
-    ("benchmark_results", "model_id"): 3,
-}
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What a generated database has, and what is wrong with it, in the generator's own numbers.
-
-    findings          finding id -> affected rows (data.*) or objects (schema.*, index.*, table.*)
-    objects           finding id -> names of the objects, where a finding is about objects
-    kinds             kind of endpoint (see demo.kinds) -> number of endpoints; `ids(kind)` lists them
-    links             rows in verified_endpoints
-    date_evidence     of the endpoints in data.endpoints.verification_date_null: link, scan, nothing -> rows
-    missing_links     links to make: verified = 1, no link, no honeypot
-    stale_links       failed (remove), clean (endpoint becomes verified = 1), flagged (remove) -> links
-    inactive          verified = 1 and inactive, honeypots left out; inactive_with_honeypots counts them too
-    verified_odd      verified outside 0, 1, 2 and NULL
-    metadata          key -> (value stored, true value); last_sync has no true value
-    orphans           (table, column) -> rows without a parent
-    """
-
-    plan: Plan
-    findings: dict[str, int]
-    objects: dict[str, tuple[str, ...]]
-    kinds: dict[str, int]
-    endpoints: int
-    verified: int
-    links: int
-    models: int
-    benchmark_results: int
-    date_evidence: dict[str, int]
-    missing_links: int
-    stale_links: dict[str, int]
-    honeypots_linked: int
-    honeypots_unlinked: int
-    inactive: int
-    inactive_with_honeypots: int
-    verified_odd: int
-    verified_null: int
-    honeypot_null: int
-    active_null: int
-    metadata: dict[str, tuple[str, Optional[str]]]
-    orphans: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def ids(self, kind: str) -> list[int]:
-        """Ids of the endpoints of a kind."""
-        return self.plan.ids(kind)
 
 
 def generate(
@@ -143,104 +91,6 @@ def missing_tables(conn: Connection) -> tuple[str, ...]:
         )
         conn.execute("INSERT INTO models (endpoint_id, name) SELECT id, 'mistral:7b' FROM endpoints")
     return gone
-
-
-def count_damage(plan: Plan, orphans: bool = False) -> Damage:
-    """The damage that a plan leads to, from the kinds' flags alone."""
-
-    def count(test: Callable[[Kind], bool]) -> int:
-        return sum(plan.count(kind.name) for kind in KINDS if test(kind))
-
-    undated = [kind for kind in KINDS if kind.verified == 1 and not kind.dated]
-    stale = [kind for kind in KINDS if kind.linked and kind.verified in (0, 2, None)]
-    metadata = _metadata(plan.endpoints, count(lambda k: k.verified == 1), plan.models)
-    objects = _broken_objects(orphans)
-    rows = {
-        "data.endpoints.verification_date_null": _total(plan, undated),
-        "data.endpoints.last_check_date_null": count(lambda k: not k.checked),
-        "data.verified.link_missing": count(lambda k: k.verified == 1 and not k.linked and not k.is_honeypot),
-        "data.verified.link_stale": _total(plan, stale),
-        "data.verified.honeypot": count(lambda k: k.verified == 1 and k.is_honeypot is True),
-        "data.verified.inactive": count(lambda k: k.verified == 1 and k.is_active is False and not k.is_honeypot),
-    }
-    if orphans:
-        rows["data.orphan"] = sum(ORPHANS.values())
-    return Damage(
-        plan=plan,
-        findings={**rows, **{finding: len(names) for finding, names in objects.items()}},
-        objects=objects,
-        kinds={kind.name: plan.count(kind.name) for kind in KINDS},
-        endpoints=plan.endpoints,
-        verified=count(lambda k: k.verified == 1),
-        links=count(lambda k: k.linked) + (ORPHANS["verified_endpoints", "endpoint_id"] if orphans else 0),
-        models=plan.models + (ORPHANS["models", "endpoint_id"] if orphans else 0),
-        benchmark_results=plan.benchmarks
-        + (sum(n for (table, _), n in ORPHANS.items() if table == "benchmark_results") if orphans else 0),
-        date_evidence={
-            "link": _total(plan, (k for k in undated if k.linked and k.link_dated)),
-            "scan": _total(plan, (k for k in undated if not (k.linked and k.link_dated) and k.scanned)),
-            "nothing": _total(plan, (k for k in undated if not (k.linked and k.link_dated) and not k.scanned)),
-        },
-        missing_links=rows["data.verified.link_missing"],
-        stale_links={
-            "failed": _total(plan, (k for k in stale if k.verified == 2)),
-            "clean": _total(plan, (k for k in stale if k.verified != 2 and not _flagged(k))),
-            "flagged": _total(plan, (k for k in stale if k.verified != 2 and _flagged(k))),
-        },
-        honeypots_linked=count(lambda k: k.verified == 1 and k.is_honeypot is True and k.linked),
-        honeypots_unlinked=count(lambda k: k.verified == 1 and k.is_honeypot is True and not k.linked),
-        inactive=rows["data.verified.inactive"],
-        inactive_with_honeypots=count(lambda k: k.verified == 1 and k.is_active is False),
-        verified_odd=count(lambda k: k.verified not in (0, 1, 2, None)),
-        verified_null=count(lambda k: k.verified is None),
-        honeypot_null=count(lambda k: k.is_honeypot is None),
-        active_null=count(lambda k: k.is_active is None),
-        metadata=metadata,
-        orphans=dict(ORPHANS) if orphans else {},
-    )
-
-
-def _total(plan: Plan, kinds: Iterable[Kind]) -> int:
-    return sum(plan.count(kind.name) for kind in kinds)
-
-
-def _flagged(kind: Kind) -> bool:
-    return kind.is_honeypot is True or kind.is_active is False
-
-
-def _metadata(endpoints: int, verified: int, models: int) -> dict[str, tuple[str, Optional[str]]]:
-    """What the metadata table says, beside what is true: the counters drifted, except one."""
-    return {
-        "server_count": (str(endpoints - 37), str(endpoints)),
-        "verified_server_count": (str(verified + 12), str(verified)),
-        "model_count": (str(models), str(models)),
-        "last_sync": ("2025-04-18 12:00:00", None),
-    }
-
-
-def _broken_objects(orphans: bool) -> dict[str, tuple[str, ...]]:
-    """Finding id -> the objects it is about."""
-    broken: dict[str, tuple[str, ...]] = {
-        "schema.view.trigger": ("servers",),
-        "schema.column.default": ("endpoints.port",),
-        "schema.foreign_key.on_delete": ("benchmark_results_model_id_fkey",),
-        "schema.index.missing": ("endpoints (verified, is_active)", "benchmark_results (test_date)"),
-        "schema.table.unexpected": ("chat_history", "user_selected_models"),
-        "schema.column.unexpected": ("endpoints.api_type", "models.api_type"),
-        "index.invalid": ("idx_endpoints_verified_active",),
-        "index.duplicate": ("verified_endpoints_endpoint_id_idx", "metadata_key_idx"),
-        "index.redundant": ("endpoints_ip_idx", "models_endpoint_id_idx"),
-        "table.dead_tuples": ("models",),
-        "table.bloat": ("chat_history",),
-    }
-    if orphans:
-        broken["schema.foreign_key.missing"] = ("benchmark_results_endpoint_id_fkey",)
-        broken["schema.foreign_key.not_valid"] = (
-            "models_endpoint_id_fkey",
-            "verified_endpoints_endpoint_id_fkey",
-            "benchmark_results_model_id_fkey",
-        )
-    return broken
 
 
 def _run(conn: Connection, file: str, parameters: Optional[dict[str, Any]] = None) -> None:
