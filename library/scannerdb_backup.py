@@ -10,7 +10,7 @@ module: scannerdb_backup
 short_description: Back up the Ollama Scanner database into a verified set
 version_added: "0.1.0"
 description:
-  - Makes one backup set, a folder with a parallel dump, the role definitions, and a manifest of all that a restore needs.
+  - Makes one backup set, a folder with a parallel dump, the role definitions, and a manifest of what a restore needs.
   - The rows of every table are counted in the dump's own snapshot while it runs, and the set is verified before
     C(latest.backup) leads to it. A backup that fails leaves C(latest.backup) as it was.
   - Removes old sets by age, but never the newest verified one nor anything younger, and only sets that it made.
@@ -63,7 +63,9 @@ options:
     type: path
     default: ""
   backup_dir:
-    description: Folder of the sets, of C(latest.backup) and of the logs C(backup_<time>.log). It is made where it is missing.
+    description:
+      - Folder of the sets, of C(latest.backup) and of the logs C(backup_<time>.log).
+      - It is made where it is missing.
     type: path
     required: true
   state_dir:
@@ -129,7 +131,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Looks at the server, the tools, the disk and the old sets, tells what would be made and removed, and writes nothing.
+    description:
+      - Looks at the server, the tools, the disk and the old sets, tells what would be made and removed, and writes
+        nothing.
     support: full
   diff_mode:
     description: Shows the sets before and after.
@@ -234,11 +238,6 @@ run_id:
   description: Name of the run.
   returned: success
   type: str
-warnings:
-  description: What went wrong after the set was safe, such as an old set that could not be removed.
-  returned: success
-  type: list
-  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -271,7 +270,7 @@ def main() -> None:
         )
     except ScannerDbError as error:
         module.fail_json(msg=str(error))
-    for warning in result["warnings"]:
+    for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)
 
