@@ -14,6 +14,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from demo import field, user
+from demo.damage import Damage
 from demo.server import Server, wheel_bin_dir
 
 VERSIONS = (15, 17, 18)
@@ -56,7 +57,7 @@ class Database:
 
     server: Server
     name: str
-    damage: Optional[field.Damage] = None
+    damage: Optional[Damage] = None
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class Pool:
     def __init__(self) -> None:
         self.base = user.make_short_folder("scannerdb-test-")
         self._servers: dict[int, Server] = {}
-        self._damage: dict[int, field.Damage] = {}
+        self._damage: dict[int, Damage] = {}
         self._reaper = subprocess.Popen(
             ["/bin/sh", "-c", REAPER, "reaper", self.base],
             stdin=subprocess.PIPE,
@@ -116,7 +117,7 @@ class Pool:
             self._servers[version] = server
         return self._servers[version]
 
-    def damage(self, server: Server) -> field.Damage:
+    def damage(self, server: Server) -> Damage:
         """Make the server's template database, once; returns what is wrong with it."""
         if server.port not in self._damage:
             with psycopg.connect(**server.connect_args(), autocommit=True) as conn:

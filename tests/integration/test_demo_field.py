@@ -150,3 +150,9 @@ def test_other_layouts(make_database: Databases) -> None:
         gone = field.missing_tables(conn)
     assert all(partial.value("SELECT to_regclass(%s)", name) is None for name in gone)
     assert count(partial, "FROM models") == 3
+
+
+def test_a_database_that_was_never_given_away_belongs_to_the_superuser(database: Database) -> None:
+    with database.connect() as conn:
+        field.generate(conn, 0.002, owner="postgres")
+    assert database.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'") == [("postgres",)]
