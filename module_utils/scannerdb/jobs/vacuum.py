@@ -12,7 +12,7 @@ from ..errors import QueryFailed
 from ..files import ensure_folder, file_errors, write_atomic
 from ..joblock import job_lock
 from ..lockbudget import Budget
-from ..runs import Run
+from ..runs import Run, checked_run_id, new_run_id
 from ..vacuum import memory, report
 from ..vacuum.decide import (
     Action,
@@ -46,9 +46,10 @@ def vacuum(
     lock_wait_s: float = 0,
     log_path: str = "",
     state_dir: str = "",
+    run_id: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
-    """Vacuum what needs it; returns `changed`, `msg`, `diff`, `run_id`, `tables`, `skipped` and `examined`.
+    """Vacuum what needs it; returns `changed`, `msg`, `diff`, `run_id`, `tables`, `left_undone` and `examined`.
 
     `method` auto does what each table needs, with compaction where `profile` is monthly or `method` is compact; the
     other methods do to the chosen `tables` what their name says, need or not. In check mode the plan is the result.
@@ -56,7 +57,8 @@ def vacuum(
     (the others have had their turn then).
     """
     wish = wish_for(method, profile, allow_exclusive)
-    run = Run("vacuum", options.db, log_path="" if check_mode else log_path, state_dir="" if check_mode else state_dir)
+    folder, log = ("", "") if check_mode else (state_dir, log_path)
+    run = Run("vacuum", options.db, checked_run_id(run_id) if run_id else new_run_id(), folder, log)
     with contextlib.ExitStack() as stack:
         if not check_mode:
             stack.enter_context(job_lock(options, run.job, run.run_id, lock_wait_s))
@@ -125,7 +127,7 @@ def _result(
     with explained("Putting the statements into words"):
         rows = report.table_rows(decisions, outcomes, after, texts)
         diff = report.difference(rows, decisions, outcomes, texts)
-    skipped = report.skipped_rows(decisions, outcomes)
+    undone = report.undone_rows(decisions, outcomes)
     planned = [action for decision in decisions for action in decision.actions]
     done = [o.action for o in outcomes if o.done]
     saved = sum(max(0, row["bytes_before"] - row["bytes_after"]) for row in rows if row["bytes_after"] is not None)
@@ -133,16 +135,21 @@ def _result(
     actions = planned if check_mode else done
     return {
         "changed": bool(planned) if check_mode else any(effects),
-        "msg": report.sentence(len(decisions), actions, saved, skipped, check_mode),
+        "msg": report.sentence(len(decisions), actions, saved, undone, check_mode),
         "diff": diff,
         "tables": rows,
-        "skipped": skipped,
+        "left_undone": undone,
         "examined": len(decisions),
     }
 
 
 def _close(run: Run, outcomes: Sequence[Outcome], result: dict[str, Any]) -> None:
-    for row in result["skipped"]:
+    for row in result["tables"] if outcomes else ():
+        run.log(
+            f"done: {row['table']}: {row['action']} in {row['duration_s']} s; dead rows {row['dead_before']} to "
+            f"{row['dead_after']}, bytes {row['bytes_before']} to {row['bytes_after']}. {row['note']}".rstrip()
+        )
+    for row in result["left_undone"]:
         run.log(f"left undone: {row['table']}: {row['reason']}")
     run.log(result["msg"])
     run.progress("done", len(outcomes), len(outcomes))

@@ -81,8 +81,11 @@ def _row(
     }
 
 
-def skipped_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    """What was left undone, and why: by decision, or because somebody held a lock or a right was missing."""
+def undone_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+    """What was left undone, and why: by decision, or because somebody held a lock or a right was missing.
+
+    (Not called `skipped` in the result: Ansible takes a task with that key for one that did not run.)
+    """
     rows = [{"table": d.measure.qualified, "action": "", "reason": note} for d in decisions for note in d.notes]
     for outcome in outcomes:
         if not outcome.done:
@@ -113,7 +116,7 @@ def difference(
 
 
 def sentence(
-    examined: int, actions: Sequence[Action], given_back: Optional[int], skipped: Sequence[Any], check_mode: bool
+    examined: int, actions: Sequence[Action], given_back: Optional[int], undone: Sequence[Any], check_mode: bool
 ) -> str:
     """The run in one line."""
     tables = f"{examined} table{'' if examined == 1 else 's'} examined"
@@ -126,6 +129,6 @@ def sentence(
     parts = [f"{doing}{', '.join(counts)}" if counts else "nothing to do"]
     if given_back:
         parts.append(f"{pretty(given_back)} given back")
-    if skipped:
-        parts.append(f"{len(skipped)} left undone, see skipped")
+    if undone:
+        parts.append(f"{len(undone)} left undone")
     return f"{tables}: {'; '.join(parts)}."
