@@ -155,7 +155,6 @@ def _is_empty(options: Options, name: str) -> bool:
     """True where a database holds nothing that a user made."""
     try:
         with connect(options, dbname=name, purpose="heal") as conn:
-            made = scalar(conn, "SELECT count(*) FROM pg_class WHERE oid >= 16384")
-            return made == 0
+            return not scalar(conn, "SELECT count(*) FROM pg_class WHERE oid >= 16384")
     except (ScannerDbError, DriverError):
         return False

@@ -1,0 +1,294 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Restore the Ollama Scanner database beside the live one, prove it, and cut over."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_restore
+short_description: Restore the Ollama Scanner database beside the live one, prove it, and cut over
+version_added: "0.1.0"
+description:
+  - Verifies the source, backs up what is about to be replaced, builds a second database beside the live one, compares
+    its rows with the backup's record and its structure with the contract, tries to write to it, and only then lets it
+    take the live database's name, in one block that runs on the server.
+  - Up to that moment the live database is only read. The database that was replaced is kept under a name of its own,
+    and O(state=undone) swaps it back.
+  - What an interrupted run left (a half-built database, a database closed to connections) is put right by the next.
+  - One job at a time works on a database; a second one says who is first.
+author:
+  - the scannerdb contributors
+options:
+  login_host:
+    description: Host of the server; empty for a local socket.
+    type: str
+    default: ""
+  login_port:
+    description: Port of the server.
+    type: int
+    default: 5432
+  login_user:
+    description:
+      - Role to log in as; empty for the system user's name.
+      - Without a superuser it needs C(CREATEDB), membership in the role that owns the database and in the owners of its
+        tables, and C(pg_signal_backend) where sessions have to be ended. All of it is tested before anything starts.
+    type: str
+    default: ""
+  login_password:
+    description: Password of the role. It reaches the client programs through a private file, never by their arguments.
+    type: str
+    default: ""
+  login_unix_socket:
+    description: Folder of the server's socket; used where O(login_host) is empty.
+    type: path
+    default: ""
+  login_db:
+    description: Database to restore.
+    type: str
+    default: ollama_scanner
+  ssl_mode:
+    description: How far TLS is insisted upon, as in libpq.
+    type: str
+    default: prefer
+    choices: [disable, allow, prefer, require, verify-ca, verify-full]
+  ca_cert:
+    description: File with the certificates of the authorities that may have signed the server's.
+    type: path
+    default: ""
+  maintenance_db:
+    description: Database in which the job lock is taken and from which the cutover is sent. Not O(login_db) itself.
+    type: str
+    default: postgres
+  pg_bin_dir:
+    description:
+      - Folder with C(pg_restore) and, for the backup before the restore, C(pg_dump).
+      - By default they are searched for, and chosen by the archive's version and the server's.
+    type: path
+    default: ""
+  state:
+    description:
+      - V(restored) restores O(source).
+      - V(undone) swaps the live database with the one that the last restore (or O(undo_run_id)) replaced, and keeps the
+        live one in turn.
+    type: str
+    default: restored
+    choices: [restored, undone]
+  source:
+    description:
+      - What to restore, for O(state=restored).
+      - V(latest), the name of a backup in O(backup_dir), a path, or a time (C(2025-04-18T12:00:00Z), UTC unless it says
+        otherwise) for the newest backup that is not younger.
+      - A set of M(scannerdb_backup), or an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), told by its content. A plain SQL
+        file is refused.
+    type: str
+    default: ""
+  confirm:
+    description: The name of the database, spelled out. Anything else and nothing happens.
+    type: str
+    default: ""
+  backup_dir:
+    description: Folder of the backups, where the pre-restore backup and the log C(restore_<time>.log) go too.
+    type: path
+    required: true
+  prebackup:
+    description: Whether to back up the live database first. A failure of that backup stops the restore.
+    type: bool
+    default: true
+  verify_level:
+    description:
+      - How a set is verified before it is restored. Other archives are always read through.
+      - V(checksum) compares every file with the manifest, V(read) decompresses the whole dump as well.
+    type: str
+    default: read
+    choices: [checksum, read]
+  jobs:
+    description: Parallel workers; 0 for as many as there are processors, at most eight. A tar archive takes one.
+    type: int
+    default: 0
+  grace_s:
+    description:
+      - How many seconds to wait, with connections open, for clients to go (or with O(terminate), to finish their
+        transactions) before the cutover.
+      - Without O(terminate) the same wait stands at the beginning, so that a restore that could not end is not begun.
+    type: int
+    default: 5
+  terminate:
+    description:
+      - Whether sessions that are still there may be ended at the moment of the cutover.
+      - Without it a restore into a database that is in use stops, and says who uses it.
+    type: bool
+    default: false
+  missing_roles:
+    description:
+      - What to do about roles that the backup names and the server does not have.
+      - V(stop) lists them and changes nothing. V(create) creates them without login. V(ignore) leaves their grants out;
+        what they owned belongs to O(login_user).
+    type: str
+    default: stop
+    choices: [stop, create, ignore]
+  accept:
+    description:
+      - Ids of critical findings, or patterns of them, that may be in the restored database though they are not in the
+        live one, for instance V(schema.table.missing).
+    type: list
+    elements: str
+    default: []
+  contract_overlay:
+    description: What this site's database has on top of the baseline, as in the variable C(scannerdb_contract_overlay).
+    type: dict
+    default: {}
+  undo_run_id:
+    description: With O(state=undone), the run whose replaced database comes back; empty for the last.
+    type: str
+    default: ""
+  run_id:
+    description: Name of this run in logs and progress files; made up where it is empty.
+    type: str
+    default: ""
+  lock_wait_s:
+    description: How many seconds to wait for another job on the same database.
+    type: int
+    default: 0
+  log_path:
+    description: File for the run's log instead of C(restore_<time>.log) in O(backup_dir).
+    type: path
+    default: ""
+  state_dir:
+    description: Folder for progress files and for the hashes of the manifests.
+    type: path
+    default: ""
+attributes:
+  check_mode:
+    description:
+      - Verifies the source, looks at everything that could stop the restore, tells the whole plan with sizes, and writes
+        nothing.
+    support: full
+  diff_mode:
+    description: In check mode the steps of the plan; else the database before and after.
+    support: full
+requirements:
+  - psycopg 3.1 or newer
+  - PostgreSQL client programs of the archive's and the server's major version or newer
+seealso:
+  - module: scannerdb_backup
+  - module: scannerdb_backup_info
+"""
+
+EXAMPLES = r"""
+- name: Restore the latest backup, and end the sessions that are left after half a minute
+  scannerdb_restore:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    source: latest
+    confirm: ollama_scanner
+    grace_s: 30
+    terminate: true
+  become: true
+  become_user: postgres
+
+- name: Restore a dump of the old backup script
+  scannerdb_restore:
+    login_host: db.example.com
+    login_user: scannerdb_maint
+    login_password: "{{ scannerdb_login_password }}"
+    backup_dir: /srv/backups/scanner
+    source: /srv/old/backups/ollama_scanner_20250418_120000.backup
+    confirm: ollama_scanner
+
+- name: Take the last restore back
+  scannerdb_restore:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    state: undone
+    confirm: ollama_scanner
+    terminate: true
+"""
+
+RETURN = r"""
+restore:
+  description: What was restored, and what became of the database that was there.
+  returned: success
+  type: dict
+  contains:
+    source:
+      description: Path of the source; with O(state=undone) the name of the database that came back.
+      type: str
+    database:
+      description: The database that users see.
+      type: str
+    previous_database:
+      description: Name under which the replaced database is kept; null where there was none.
+      type: str
+      sample: ollama_scanner__before_0a1b2c3d
+    cutover_ms:
+      description:
+        - Milliseconds from the last connection to the old database until the first to the new one, as a client saw it
+          that connects again and again. Null where there was no database before, and in check mode.
+      type: float
+    closed_ms:
+      description: Milliseconds during which the server let nobody in. Not in check mode.
+      type: float
+    sessions_ended:
+      description: How many sessions were ended. Not in check mode.
+      type: int
+    backup:
+      description: Path of the backup made before the restore; null where none was made.
+      type: str
+plan:
+  description: The steps in words, sizes, free space, missing roles and tools.
+  returned: in check mode with O(state=restored)
+  type: dict
+run_id:
+  description: Name of the run; O(undo_run_id) takes it.
+  returned: success
+  type: str
+log:
+  description: The run's log.
+  returned: success
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, run_arguments
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.restore import restore
+
+
+def main() -> None:
+    """Read the options, restore or swap back, answer."""
+    own = {
+        "state": {"type": "str", "default": "restored", "choices": ["restored", "undone"]},
+        "source": {"type": "str", "default": ""},
+        "confirm": {"type": "str", "default": ""},
+        "backup_dir": {"type": "path", "required": True},
+        "prebackup": {"type": "bool", "default": True},
+        "verify_level": {"type": "str", "default": "read", "choices": ["checksum", "read"]},
+        "jobs": {"type": "int", "default": 0},
+        "grace_s": {"type": "int", "default": 5},
+        "terminate": {"type": "bool", "default": False},
+        "missing_roles": {"type": "str", "default": "stop", "choices": ["stop", "create", "ignore"]},
+        "accept": {"type": "list", "elements": "str", "default": []},
+        "contract_overlay": {"type": "dict", "default": {}},
+        "undo_run_id": {"type": "str", "default": ""},
+        "run_id": {"type": "str", "default": ""},
+    }
+    module = AnsibleModule(
+        argument_spec={**connection_arguments(), **run_arguments(), **own},
+        supports_check_mode=True,
+    )
+    try:
+        result = restore(
+            options_from(module.params),
+            check_mode=module.check_mode,
+            **{name: module.params[name] for name in [*run_arguments(), *own]},
+        )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The middle of a restore: the pre-restore backup, the side database, and its proof. The live one is only read."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+from ..backup.plan import Wish as BackupWish
+from ..backup.plan import cores
+from ..connection import SQL, Connection, DriverError, Identifier, Options, connect, explained, scalar
+from ..contract.difference import difference
+from ..contract.introspect import read_catalog
+from ..contract.model import Contract
+from ..contract.probe import write_probe
+from ..errors import RestoreRefused, ScannerDbError, ValidationFailed
+from ..finding import Finding
+from ..joblock import job_lock
+from ..restore.contents import wanted_lines
+from ..restore.heal import heal, set_comment
+from ..restore.load import command, load
+from ..restore.names import SIDE, Mark
+from ..restore.target import Target, create_statement, property_statements
+from ..restore.validate import check_counts, count_rows, new_losses, sequences_kept
+from ..runs import Run, utc_now
+from .backup import make_backup
+from .restore_plan import Plan, Wish, goes_on
+
+RECONNECT_S = 10.0
+
+
+def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
+    """Back up what is about to be replaced; the set's path. Its failure stops the restore."""
+    if plan.live is None:
+        run.log("there is no database to back up")
+        return None
+    if not wish.prebackup:
+        run.log("no pre-restore backup, as asked")
+        return None
+    run.progress("backup")
+    try:
+        made = make_backup(
+            options,
+            BackupWish(backup_dir=wish.backup_dir, state_dir=wish.state_dir, purpose="pre_restore", jobs=wish.jobs),
+            run,
+        )
+    except ScannerDbError as error:
+        raise RestoreRefused(
+            f"The backup before the restore failed, so nothing was restored: {error}",
+            "Where the database is too broken to be backed up, set scannerdb_restore_prebackup to false.",
+        ) from error
+    return str(made.path)
+
+
+def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
+    """The comment of this run's side database."""
+    return Mark(SIDE, options.db, run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", str(plan.source.path))
+
+
+def build_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
+    """Create the side database, fill it, analyze it, and give it its properties; returns warnings."""
+    run.progress("create")
+    target = _with_roles(conn, wish, plan)
+    with explained(f"Creating the database {plan.side!r}"):
+        conn.execute(create_statement(plan.side, target, plan.server.major))
+        set_comment(conn, plan.side, side_mark(options, plan, run).text())
+    properties = property_statements(plan.side, target)
+    with explained(f"Giving {plan.side!r} the settings and privileges of the database"):
+        with conn.transaction(force_rollback=True):  # said before the long work, taken back not to disturb it
+            for statement in properties:
+                conn.execute(statement)
+        if target.grants is not None:
+            conn.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(plan.side)))
+    warnings = _fill(conn, options, wish, plan, run)
+    run.progress("analyze")
+    side_session = contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}"))
+    with side_session as side, explained(f"Analyzing {plan.side!r}"):
+        side.execute("ANALYZE")
+    with explained(f"Giving {plan.side!r} the settings and privileges of the database"), conn.transaction():
+        for statement in properties:
+            conn.execute(statement)
+    return warnings
+
+
+def _with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
+    """The target with its missing roles made, or without them."""
+    missing = set(plan.missing_roles)
+    if not missing:
+        return plan.target
+    if wish.missing_roles == "create":
+        with explained("Creating the missing roles"):
+            for role in plan.missing_roles:
+                conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
+        return plan.target
+    return plan.target.without(missing)
+
+
+def _fill(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
+    run.progress("load", 0, plan.needed_bytes, unit="bytes")
+    ignored = list(plan.missing_roles) if wish.missing_roles == "ignore" else []
+    with tempfile.TemporaryDirectory(prefix="scannerdb-restore-") as scratch:
+        listing = Path(scratch, "wanted.list")
+        listing.write_text("\n".join(wanted_lines(plan.contents, plan.server.superuser)) + "\n", encoding="utf-8")
+        words = command(
+            plan.tools,
+            plan.source.dump,
+            plan.source.kind,
+            plan.side,
+            listing,
+            wish.jobs or cores(),
+            stop=not goes_on(plan, wish),
+        )
+
+        def tell() -> None:
+            with contextlib.suppress(DriverError):
+                size = scalar(conn, "SELECT pg_database_size(%s)", [plan.side])
+                run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
+
+        finished = load(plan.tools, options, words, plan.side, ignored, tell)
+    for line in finished.stderr.splitlines():
+        run.log(f"pg_restore: {line.strip()}")
+    if not ignored:
+        return []
+    return [f"Roles {', '.join(ignored)} do not exist: their grants were left out, their objects have another owner."]
+
+
+def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:
+    """Prove the side database: row counts, contract, write probe. Warnings come back; `ValidationFailed` stops."""
+    run.progress("validate")
+    with contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}")) as side:
+        if plan.manifest:
+            tables = plan.manifest.tables
+            check_counts(
+                [(t.schema, t.name, t.rows) for t in tables], count_rows(side, [(t.schema, t.name) for t in tables])
+            )
+            run.log(f"the rows of {len(tables)} tables are as in the manifest")
+        serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]
+        _judge(options, wish, plan, run, contract, serious)
+        if serious:
+            told = "; ".join(f"{f.id} ({f.object})" for f in serious[:5])
+            return [
+                f"The restored database has {len(serious)} critical findings, as the backup had: {told}. Run "
+                "playbooks/fix.yml. The write probe was left out."
+            ]
+        with sequences_kept(side):
+            probe = write_probe(side, contract)
+    if probe.failures:
+        raise ValidationFailed(
+            f"Writing to the restored database does not work: {'; '.join(probe.failures)}.",
+            "The live database was not touched; use another backup.",
+        )
+    run.log(f"write probe: {probe.skipped or 'passed'}")
+    return [f"The write probe could not look: {probe.skipped}."] if probe.skipped else []
+
+
+def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract, serious: list[Finding]) -> None:
+    """Raise `ValidationFailed` where the backup lost what the live database has, or what the contract demands."""
+    for finding in serious:
+        run.log(f"critical: {finding.id} {finding.object}: {finding.message}")
+    refused = [f for f in serious if not any(fnmatch.fnmatchcase(f.id, pattern) for pattern in wish.accept)]
+    if not refused:
+        return
+    present: list[Finding] = []
+    if plan.live:
+        with contextlib.closing(connect(options, purpose=f"restore {run.run_id}")) as live:
+            present = difference(contract, read_catalog(live, contract))
+    lost = new_losses([(f.id, f.object) for f in refused], [(f.id, f.object) for f in present])
+    if lost:
+        told = "; ".join(f"{finding} ({name})" for finding, name in lost[:5])
+        raise ValidationFailed(
+            f"The backup {plan.source.name} lacks what the database must have: {told}.",
+            "The live database was not touched. Use another backup; where this one is right, list these ids in "
+            "scannerdb_restore_accept.",
+        )
+
+
+def clear_up(conn: Connection, options: Options, run: Run) -> None:
+    """Put right what a failed run left, at once where the lock is still ours; else the next run does it."""
+    with contextlib.suppress(ScannerDbError, DriverError):
+        if not conn.closed:
+            told = heal(conn, options.db)
+        else:  # the server went away; a cutover may have been cut short
+            with job_lock(options, "restore", run.run_id, RECONNECT_S) as again:
+                told = heal(again, options.db)
+        for line in told:
+            run.log(line)

@@ -1,0 +1,306 @@
+"""What a restore would do, found out without writing: the source, the database to make, what is in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from ..backup.facts import read_facts
+from ..backup.manifest import DatabaseFacts, Manifest
+from ..backup.sets import list_sets, load_set
+from ..backup.verify import require, verify_set
+from ..connection import Connection, Options, Server, connect, scalar, server_of
+from ..errors import DatabaseMissing, InvalidInput, RestoreRefused
+from ..files import ensure_folder
+from ..process import Tools, find_tools
+from ..restore import contents as archive_contents
+from ..restore.load import must_go_on
+from ..restore.names import kept_name, side_name
+from ..restore.preflight import (
+    check_extensions,
+    check_obstacles,
+    check_rights,
+    check_room,
+    data_room,
+    existing_roles,
+    hangers_on,
+)
+from ..restore.sessions import Session, connected, named, wait_for
+from ..restore.source import Source, is_set, locate, open_source
+from ..restore.target import Target, describe, target_from_script
+from ..runs import Run
+
+GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is what compressed ones grow by
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What kind of restore is wanted: the module's options."""
+
+    source: str
+    confirm: str
+    backup_dir: Path
+    prebackup: bool = True
+    verify_level: str = "read"
+    jobs: int = 0
+    grace_s: float = 5.0
+    terminate: bool = False
+    missing_roles: str = "stop"
+    accept: tuple[str, ...] = ()
+    state_dir: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a restore needs to know before it writes. `live` is None where there is no such database."""
+
+    source: Source
+    manifest: Optional[Manifest]
+    live: Optional[DatabaseFacts]
+    target: Target
+    server: Server
+    tools: Tools
+    contents: archive_contents.Contents
+    side: str
+    kept: str
+    needed_bytes: int
+    free_bytes: Optional[int]
+    missing_roles: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def previous(self) -> Optional[str]:
+        """The name under which the replaced database is kept, where there is one."""
+        return self.kept if self.live else None
+
+
+def check_wish(options: Options, confirm: str, jobs: int = 0, grace_s: float = 0) -> None:
+    """Raise `InvalidInput` or `RestoreRefused` where the request alone forbids the restore."""
+    if confirm != options.db:
+        said = f"it says {confirm!r}" if confirm else "it is not set"
+        raise RestoreRefused(
+            f"A restore replaces the content of database {options.db!r}, and has to be confirmed by its name, "
+            f"spelled out; {said}.",
+            f"Set scannerdb_restore_confirm to {options.db}.",
+        )
+    if options.maintenance_db == options.db:
+        raise InvalidInput(
+            f"The maintenance database is {options.db!r} itself, and no database can be renamed from inside.",
+            "Set scannerdb_maintenance_db to another one, such as postgres.",
+        )
+    if jobs < 0 or grace_s < 0:
+        raise InvalidInput("jobs and grace_s must not be negative.")
+
+
+def resolve(options: Options, wish: Wish) -> tuple[Source, Optional[Manifest]]:
+    """The source that is meant and, for a set of this bundle, its manifest."""
+    sets = list_sets(wish.backup_dir, options.db).sets
+    regular = [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"]
+    path = locate(wish.source, wish.backup_dir, regular)
+    if not is_set(path):
+        return open_source(path), None
+    manifest = load_set(path).manifest
+    return open_source(path, manifest.dump_path), manifest
+
+
+def live_facts(options: Options) -> Optional[DatabaseFacts]:
+    """What the live database is; None where there is none of that name."""
+    try:
+        with contextlib.closing(connect(options, purpose="restore plan")) as conn:
+            return read_facts(conn)
+    except DatabaseMissing:
+        return None
+
+
+def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, record: bool) -> Plan:
+    """Resolve and verify the source, and look at everything else that could stop the restore.
+
+    `conn` is a connection to the maintenance database. With `record` a set's verification is added to its record.
+    """
+    server = server_of(conn)
+    source, manifest = resolve(options, wish)
+    tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", source.header.dump_major)
+    run.log(f"source {source.path} ({source.kind}), read with pg_restore {tools.version}")
+    run.progress("verify")
+    verify(source, manifest, tools, wish, record)
+    live = live_facts(options)
+    with tempfile.TemporaryDirectory(prefix="scannerdb-restore-") as scratch:
+        listed = archive_contents.read_contents(tools, source.dump, Path(scratch))
+        target = choose_target(live, manifest, tools, source, listed, Path(scratch))
+    if not target.size_bytes:
+        target = replace(target, size_bytes=source.size_bytes * GROWTH)
+    missing = archive_contents.missing_roles(listed, existing_roles(conn))
+    missing = sorted({*missing, *(target.roles - existing_roles(conn))})
+    check_roles(missing, wish.missing_roles)
+    needed = max(target.size_bytes, manifest.database.size_bytes if manifest else 0)
+    free = data_room(conn, options, server)
+    check_room(free, needed)
+    check_extensions(conn, server, listed.extensions)
+    check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
+    check_obstacles(conn, options.db)
+    return Plan(
+        source=source,
+        manifest=manifest,
+        live=live,
+        target=target,
+        server=server,
+        tools=tools,
+        contents=listed,
+        side=side_name(options.db, run.run_id),
+        kept=kept_name(options.db, run.run_id),
+        needed_bytes=needed,
+        free_bytes=free,
+        missing_roles=tuple(missing),
+        warnings=tuple(_warnings(conn, options, source, server, listed, free)),
+    )
+
+
+def verify(source: Source, manifest: Optional[Manifest], tools: Tools, wish: Wish, record: bool) -> None:
+    """Prove the source before anything else happens; raises `BackupInvalid`."""
+    if manifest is None:
+        archive_contents.read_through(tools, source.dump)
+        return
+    outcome = verify_set(
+        source.path, wish.verify_level, tools, state_dir=wish.state_dir, jobs=wish.jobs or 2, record=record
+    )
+    require(outcome, source.name)
+
+
+def choose_target(
+    live: Optional[DatabaseFacts],
+    manifest: Optional[Manifest],
+    tools: Tools,
+    source: Source,
+    listed: archive_contents.Contents,
+    scratch: Path,
+) -> Target:
+    """What the new database must be: as the live one; without one as recorded; else as the archive says."""
+    if live:
+        return target_of(live, "the live database")
+    if manifest:
+        return target_of(manifest.database, "the backup's manifest")
+    return target_from_script(archive_contents.database_script(tools, source.dump, listed.entries, scratch))
+
+
+def target_of(facts: DatabaseFacts, origin: str) -> Target:
+    """A target out of a description of a database."""
+    return Target(
+        owner=facts.owner,
+        encoding=facts.encoding,
+        lc_collate=facts.lc_collate,
+        lc_ctype=facts.lc_ctype,
+        locale_provider=facts.locale_provider,
+        locale=facts.locale,
+        icu_rules=facts.icu_rules,
+        tablespace=facts.tablespace,
+        comment=facts.comment,
+        connection_limit=facts.connection_limit,
+        grants=None if facts.acl is None else tuple((g.grantee, g.privilege, g.grantable) for g in facts.grants),
+        settings=tuple((s.role, s.name, s.value) for s in facts.settings),
+        size_bytes=facts.size_bytes,
+        origin=origin,
+    )
+
+
+def check_roles(missing: Sequence[str], policy: str) -> None:
+    """Raise `RestoreRefused` where roles are missing and nobody said what to do about it."""
+    if missing and policy == "stop":
+        raise RestoreRefused(
+            f"The backup names roles that this server does not have: {', '.join(missing)}.",
+            "Create them, or set missing_roles to create (made without login) or ignore (their grants are left out and "
+            "what they owned belongs to the maintenance role).",
+        )
+
+
+def _warnings(
+    conn: Connection,
+    options: Options,
+    source: Source,
+    server: Server,
+    listed: archive_contents.Contents,
+    free: Optional[int],
+) -> list[str]:
+    told = hangers_on(conn, options.db)
+    if source.header.database and source.header.database != options.db:
+        told.append(f"The backup is of a database named {source.header.database!r}, not {options.db!r}.")
+    if source.header.server_major > server.major:
+        told.append(
+            f"The backup is of PostgreSQL {source.header.server_major}, the server is {server.major}: what only the "
+            "newer one has stops the restore."
+        )
+    if any(entry.kind.startswith("SUBSCRIPTION") for entry in listed.entries):
+        told.append("The backup's subscriptions are not restored: two databases must not draw from one slot.")
+    if free is None:
+        told.append("The free space on the server's data disk could not be looked at from here.")
+    return told
+
+
+def check_sessions(conn: Connection, options: Options, wish: Wish, grace_s: float) -> list[Session]:
+    """Who is connected, after the grace period; raises `RestoreRefused` where they may not or cannot be ended."""
+    left = wait_for(conn, options.db, grace_s, wish.terminate)
+    if left and not wish.terminate:
+        raise RestoreRefused(
+            f"Database {options.db!r} is in use: {named(left)}.",
+            "Stop these clients and run again, or set scannerdb_restore_terminate to true: their sessions then end at "
+            "the moment of the cutover.",
+        )
+    stuck = [s for s in left if not s.endable]
+    if stuck:
+        raise RestoreRefused(
+            f"Role {scalar(conn, 'SELECT current_user::text')!r} may not end these sessions in database "
+            f"{options.db!r}: {named(stuck)}.",
+            "End them by hand, run as a superuser, or: GRANT pg_signal_backend TO the role (which never reaches a "
+            "superuser's sessions).",
+        )
+    return left
+
+
+def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[str]:
+    """The plan in words, one line a step."""
+    free = f"{plan.free_bytes >> 20} MiB free" if plan.free_bytes is not None else "free space unknown"
+    people = connected(conn, options.db) if plan.live else []
+    first = "nothing to back up: there is no such database"
+    if plan.live:
+        first = "pre-restore backup" if wish.prebackup else "no pre-restore backup, as asked"
+    return [
+        f"source: {plan.source.path}, {plan.source.size_bytes} bytes, verified",
+        f"{first}"
+        + (f" of {plan.live.size_bytes} bytes into {wish.backup_dir}" if plan.live and wish.prebackup else ""),
+        f"new database {plan.side!r}: {'; '.join(describe(plan.target))}",
+        f"load {plan.contents.tables} tables with pg_restore {plan.tools.version}: about {plan.needed_bytes} bytes, "
+        f"{free}",
+        "analyze, compare "
+        + (f"{len(plan.manifest.tables)} row counts, " if plan.manifest else "")
+        + "the contract and the write probe",
+        f"wait {wish.grace_s:g} s for clients, then cut over"
+        + (f"; {len(people)} sessions now: {named(people)}" if people else "; nobody is connected now"),
+        f"the present database is kept as {plan.kept!r}" if plan.live else "there is no present database to keep",
+    ]
+
+
+def goes_on(plan: Plan, wish: Wish) -> bool:
+    """True where pg_restore must go on after the harmless errors that are certain to come."""
+    return must_go_on(plan.tools, plan.server.major, plan.missing_roles if wish.missing_roles == "ignore" else ())
+
+
+def backup_folder(wish: Wish) -> Path:
+    """The folder of backups and logs; made where it is missing."""
+    return ensure_folder(wish.backup_dir)
+
+
+def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:
+    """The plan as results show it."""
+    return {
+        "steps": list(lines),
+        "source": str(plan.source.path),
+        "source_bytes": plan.source.size_bytes,
+        "needed_bytes": plan.needed_bytes,
+        "free_bytes": plan.free_bytes,
+        "missing_roles": list(plan.missing_roles),
+        "tables": plan.contents.tables,
+        "pg_restore": plan.tools.version,
+    }

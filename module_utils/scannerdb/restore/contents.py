@@ -1,0 +1,144 @@
+"""What an archive holds, from its table of contents: extensions, owners, grantees. Reading is apart from judging."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..connection import Options
+from ..errors import BackupInvalid
+from ..process import Tools, run_tool, tool_error
+
+_ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
+_GRANTEES = re.compile(rf" (?:TO|FROM) ({_NAME}(?:, ?{_NAME})*)(?: WITH GRANT OPTION)?;$")
+_FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_NAME})")
+_PUBLIC = {"PUBLIC", "CURRENT_USER", "SESSION_USER", "CURRENT_ROLE"}
+BUILT_IN = "plpgsql"  # every database has it, from template0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table of contents. `rest` is the object's name and its owner, which only blanks divide."""
+
+    line: str
+    kind: str
+    schema: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """An archive's table of contents, and the roles that its grants name."""
+
+    entries: tuple[Entry, ...]
+    grantees: frozenset[str] = frozenset()
+
+    def of(self, kind: str) -> list[Entry]:
+        """The entries of a kind."""
+        return [entry for entry in self.entries if entry.kind == kind]
+
+    @property
+    def tables(self) -> int:
+        """How many tables it has."""
+        return len(self.of("TABLE"))
+
+    @property
+    def extensions(self) -> list[str]:
+        """The extensions it creates, the built-in one left out."""
+        return [name for entry in self.of("EXTENSION") if (name := entry.rest.split(" ")[0]) != BUILT_IN]
+
+
+def parse_list(text: str) -> tuple[Entry, ...]:
+    """The entries out of `pg_restore --list`. Pure."""
+    found = []
+    for line in text.splitlines():
+        match = _ENTRY.match(line)
+        if match:
+            found.append(Entry(line, match.group(4), match.group(5), match.group(6)))
+    return tuple(found)
+
+
+def parse_grantees(script: str) -> frozenset[str]:
+    """The roles named by the GRANT, REVOKE and ALTER DEFAULT PRIVILEGES lines of a script. Pure."""
+    roles: set[str] = set()
+    for line in script.splitlines():
+        if line.startswith(("GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES ")):
+            match = _GRANTEES.search(line)
+            names = re.findall(_NAME, match.group(1)) if match else []
+            role = _FOR_ROLE.match(line)
+            roles.update(_plain(name) for name in [*names, *([role.group(1)] if role else [])] if name not in _PUBLIC)
+    return frozenset(roles)
+
+
+def _plain(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def missing_roles(contents: Contents, existing: Iterable[str]) -> list[str]:
+    """Roles that own or are granted something in the archive and that the server does not have. Pure.
+
+    The list does not mark where an object's name ends and its owner begins, so an owner counts as known where the line
+    ends in the name of any existing role; else its last word is taken for the missing one.
+    """
+    known = set(existing)
+    endings = tuple(f" {role}" for role in known)
+    owners = {
+        entry.rest.rpartition(" ")[2]
+        for entry in contents.entries
+        if entry.rest.rpartition(" ")[2] and not f" {entry.rest}".endswith(endings)
+    }
+    return sorted(owners | (contents.grantees - known))
+
+
+def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
+    """The lines to restore: without what exists in every database, and comments only a superuser may set.
+
+    Subscriptions are left out too: two databases must not draw from one slot. Pure.
+    """
+    lines = []
+    for entry in contents.entries:
+        built_in = entry.kind == "EXTENSION" and entry.rest.split(" ")[0] == BUILT_IN
+        remark = entry.kind == "COMMENT" and entry.rest.startswith("EXTENSION ")
+        hard = remark and (not superuser or entry.rest.split(" ")[1] == BUILT_IN)
+        if not (built_in or hard or entry.kind.startswith("SUBSCRIPTION")):
+            lines.append(entry.line)
+    return lines
+
+
+def read_contents(tools: Tools, dump: Path, scratch: Path) -> Contents:
+    """Ask pg_restore for the table of contents and the grants; `scratch` is a private folder for a list file.
+
+    Raises `BackupInvalid` where it cannot be read.
+    """
+    entries = parse_list(_print(tools, dump, ["--list"]))
+    acls = [e.line for e in entries if e.kind in ("ACL", "DEFAULT ACL")]
+    if not acls:
+        return Contents(entries)
+    listing = scratch / "grants.list"
+    listing.write_text("\n".join(acls) + "\n", encoding="utf-8")
+    script = _print(tools, dump, ["--file=-", f"--use-list={listing}"])
+    return Contents(entries, parse_grantees(script))
+
+
+def read_through(tools: Tools, dump: Path) -> None:
+    """Decompress every byte of an archive; raises `BackupInvalid` where one is missing or damaged."""
+    _print(tools, dump, ["--file=/dev/null"])
+
+
+def database_script(tools: Tools, dump: Path, entries: Sequence[Entry], scratch: Path) -> str:
+    """The archive's own CREATE DATABASE and its properties, as SQL to be read, never run."""
+    listing = scratch / "database.list"
+    lines = [e.line for e in entries if e.kind in ("DATABASE", "DATABASE PROPERTIES", "ENCODING")]
+    listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return _print(tools, dump, ["--create", "--file=-", f"--use-list={listing}"])
+
+
+def _print(tools: Tools, dump: Path, arguments: Sequence[str]) -> str:
+    finished = run_tool([tools.path("pg_restore"), *arguments, str(dump)], Options(), check=False)
+    if finished.returncode != 0:
+        why = tool_error("pg_restore", finished).message
+        raise BackupInvalid(f"The archive {dump} cannot be read: {why}", "It is damaged or incomplete: use another.")
+    return finished.stdout

@@ -1,0 +1,82 @@
+"""Filling the side database with pg_restore, and telling real errors from harmless ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ..connection import Options
+from ..errors import ToolFailed
+from ..process import Finished, Tools, run_tool, tool_error
+
+# Settings that a newer pg_restore emits and an older server does not know; each is a timeout set to its default.
+NEWER_SETTINGS = r"Command was: SET (?:transaction_timeout|idle_session_timeout|default_table_access_method) = "
+_FAILED = re.compile(r"^pg_restore: error: ", re.MULTILINE)
+
+
+def conninfo(dbname: str) -> str:
+    """A connection string that holds only the database's name: `-d` alone would read `a=b` as one. Pure."""
+    escaped = dbname.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
+
+
+def command(tools: Tools, dump: Path, kind: str, dbname: str, listing: Path, jobs: int, stop: bool) -> list[str]:
+    """The pg_restore command line; a tar archive cannot be read by several workers. Pure."""
+    words = [tools.path("pg_restore"), f"--dbname={conninfo(dbname)}", f"--use-list={listing}"]
+    if kind != "tar" and jobs > 1:
+        words.append(f"--jobs={jobs}")
+    if stop:
+        words.append("--exit-on-error")
+    return [*words, str(dump)]
+
+
+def real_errors(stderr: str, ignored_roles: Iterable[str] = ()) -> list[str]:
+    """The errors of a pg_restore that went on after them, without the harmless ones. Pure.
+
+    Harmless: a setting that an older server does not know, and ownership or grants of roles that the caller chose to
+    ignore. Commands are matched where they can be: messages come in the server's language.
+    """
+    # Whatever stands between two of pg_restore's own lines belongs to the first.
+    blocks = re.split(r"^(?=pg_restore: )", stderr, flags=re.MULTILINE)
+    harmless = [NEWER_SETTINGS]
+    for role in ignored_roles:
+        quoted = re.escape('"' + role.replace('"', '""') + '"')
+        name = rf"(?:{quoted}|{re.escape(role)})"
+        harmless.append(rf"Command was: (?:ALTER|GRANT|REVOKE)\b[^\n]* (?:OWNER TO|TO|FROM|FOR ROLE) {name}\b")
+        harmless.append(rf'role "{re.escape(role)}" does not exist')
+    found = []
+    for block in blocks:
+        if _FAILED.match(block) and not any(re.search(pattern, block) for pattern in harmless):
+            found.append(" ".join(block.split()))
+    return found
+
+
+def load(
+    tools: Tools,
+    options: Options,
+    words: Sequence[str],
+    dbname: str,
+    ignored_roles: Iterable[str] = (),
+    on_tick: Optional[Callable[[], object]] = None,
+) -> Finished:
+    """Run pg_restore (`words` from `command`); raises `ToolFailed` with the first real errors."""
+    finished = run_tool(words, options, dbname=dbname, check=False, on_tick=on_tick)
+    if finished.returncode == 0:
+        return finished
+    if "--exit-on-error" in words or finished.returncode < 0:
+        raise tool_error(words[0], finished)
+    errors = real_errors(finished.stderr, ignored_roles)
+    counted = re.search(r"errors ignored on restore: (\d+)", finished.stderr)
+    if errors:
+        more = f" ({len(errors)} errors in all.)" if len(errors) > 1 else ""
+        raise ToolFailed(f"pg_restore failed: {errors[0][:500].rstrip('.')}.{more}")
+    if not counted or int(counted.group(1)) != len(_FAILED.findall(finished.stderr)):
+        raise tool_error(words[0], finished)  # it failed without saying at what
+    return finished
+
+
+def must_go_on(tools: Tools, server_major: int, ignored_roles: Iterable[str]) -> bool:
+    """True where harmless errors are certain, so that pg_restore must not stop at the first. Pure."""
+    return bool(list(ignored_roles)) or (tools.major >= 17 > server_major)

@@ -1,0 +1,138 @@
+"""Which backup is meant: `latest`, a name, a path, or a moment."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..errors import BackupInvalid, InvalidInput
+from ..files import file_errors
+from .archive import Header, detect, read_header
+
+LATEST = "latest.backup"
+MANIFEST = "manifest.json"
+_STAMPED = re.compile(r"_(\d{8}_\d{6})\.backup$")
+_MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}))?)?\s*(Z|[+-]\d{2}:?\d{2})?$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is restored from. `path` is what people name (a set's folder, a file), `dump` what pg_restore reads.
+
+    `is_set` tells a set of this bundle from an archive of somebody else's pg_dump.
+    """
+
+    path: Path
+    dump: Path
+    kind: str
+    header: Header
+    size_bytes: int
+    is_set: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.name
+
+
+def parse_moment(text: str) -> Optional[datetime.datetime]:
+    """A time such as `2025-04-18 12:00` or `2025-04-18T12:00:00Z` (UTC unless it says otherwise); None for others.
+
+    A bare date means its last second. Pure; raises `InvalidInput` for a date that does not exist.
+    """
+    match = _MOMENT.match(text.strip())
+    if not match:
+        return None
+    day, clock, seconds, zone = match.groups()
+    offset = "+0000" if zone in (None, "Z") else str(zone).replace(":", "")
+    try:
+        return datetime.datetime.strptime(
+            f"{day} {clock or '23:59'}:{seconds or ('00' if clock else '59')} {offset}", "%Y-%m-%d %H:%M:%S %z"
+        )
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not a time.", "Write it like 2025-04-18T12:00:00Z.") from None
+
+
+def locate(text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, Path]] = ()) -> Path:
+    """The path that a wish means. `sets` are the regular sets of this database, with their times.
+
+    Raises `BackupInvalid` where there is nothing of the kind, `InvalidInput` for an empty wish.
+    """
+    if not text.strip():
+        raise InvalidInput(
+            "It is not said what to restore.",
+            "Set scannerdb_restore_source to latest, a backup's name, a path, or a time such as 2025-04-18T12:00:00Z.",
+        )
+    if text in ("latest", LATEST):
+        return _latest(backup_dir)
+    moment = parse_moment(text)
+    if moment:
+        return _at(moment, text, backup_dir, sets)
+    names = [text, f"{text}.backup"]
+    for place in [*(backup_dir / name for name in names), Path(text)]:
+        if place.exists():
+            return Path(place).resolve()
+    raise BackupInvalid(
+        f"There is no backup {text!r}, neither in {backup_dir} nor as a path.",
+        "scannerdb_backup_info lists what there is.",
+    )
+
+
+def _latest(backup_dir: Path) -> Path:
+    link = backup_dir / LATEST
+    if not link.is_symlink() and not link.exists():
+        raise BackupInvalid(f"{backup_dir} has no {LATEST}.", "Make a backup first, or name a backup or a path.")
+    with file_errors("Following the link", link):
+        target = link.resolve()
+    if not target.exists():
+        raise BackupInvalid(f"{link} leads to {target}, which is not there.", "Name another backup.")
+    return target
+
+
+def _at(moment: datetime.datetime, text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, Path]]) -> Path:
+    known = [*sets, *_stamped_files(backup_dir)]
+    usable = [pair for pair in known if pair[0] <= moment]
+    if not usable:
+        first = f"the oldest is of {min(known)[0]:%Y-%m-%d %H:%M:%S} UTC" if known else "there is none at all"
+        raise BackupInvalid(f"{backup_dir} has no backup of {text} or before; {first}.")
+    return max(usable)[1]
+
+
+def _stamped_files(backup_dir: Path) -> list[tuple[datetime.datetime, Path]]:
+    """Plain files with the old script's names; their times are taken for UTC."""
+    found = []
+    for path in backup_dir.glob("*.backup") if backup_dir.is_dir() else ():
+        match = _STAMPED.search(path.name)
+        if match and path.is_file() and not path.is_symlink():
+            try:
+                when = datetime.datetime.strptime(match.group(1), "%Y%m%d_%H%M%S")
+            except ValueError:
+                continue
+            found.append((when.replace(tzinfo=datetime.timezone.utc), path))
+    return found
+
+
+def open_source(path: Path, set_dump: str = "") -> Source:
+    """Look at what lies there. `set_dump` is the dump's place inside a set; empty for a bare archive.
+
+    Raises `BackupInvalid` or `RestoreRefused` where it is nothing that can be restored.
+    """
+    dump = path / set_dump if set_dump else path
+    kind = detect(dump)
+    return Source(path, dump, kind, read_header(dump, kind), _size(path), bool(set_dump))
+
+
+def is_set(path: Path) -> bool:
+    """True for a folder that has a manifest."""
+    return path.is_dir() and (path / MANIFEST).is_file()
+
+
+def _size(path: Path) -> int:
+    with file_errors("Measuring", path):
+        if path.is_dir():
+            return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        return path.stat().st_size

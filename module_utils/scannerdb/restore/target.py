@@ -1,0 +1,168 @@
+"""The database to be made: what it must be besides its content, and the statements that make it so. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..connection import SQL, Composable, Identifier, Literal
+
+# Settings that hold a list of names; their value in the catalog is already quoted, element by element.
+LISTS = {
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+}
+PRIVILEGES = {"CREATE", "CONNECT", "TEMPORARY", "TEMP"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a database is besides its content. Empty text means the server's default.
+
+    `grants` is None for the default privileges, else (grantee or '' for PUBLIC, privilege, grantable); `settings` are
+    (role or '', name, value as the catalog keeps it). `origin` says where all this was learnt.
+    """
+
+    owner: str = ""
+    encoding: str = ""
+    lc_collate: str = ""
+    lc_ctype: str = ""
+    locale_provider: str = ""
+    locale: str = ""
+    icu_rules: str = ""
+    tablespace: str = ""
+    comment: str = ""
+    connection_limit: int = -1
+    grants: tuple[tuple[str, str, bool], ...] | None = None
+    settings: tuple[tuple[str, str, str], ...] = ()
+    size_bytes: int = 0
+    origin: str = "the server's defaults"
+
+    @property
+    def roles(self) -> set[str]:
+        """Every role it names."""
+        names = {self.owner, *(role for role, _, _ in self.settings)}
+        names |= {grantee for grantee, _, _ in self.grants or ()}
+        return names - {""}
+
+    def without(self, missing: set[str]) -> Target:
+        """The same, but for the roles that do not exist."""
+        return replace(
+            self,
+            owner="" if self.owner in missing else self.owner,
+            grants=None if self.grants is None else tuple(g for g in self.grants if g[0] not in missing),
+            settings=tuple(s for s in self.settings if s[0] not in missing),
+        )
+
+
+def create_statement(name: str, target: Target, server_major: int) -> Composable:
+    """CREATE DATABASE for a side database. The connection limit comes last, or it would hinder the restore."""
+    parts = [SQL("CREATE DATABASE {} WITH TEMPLATE template0").format(Identifier(name))]
+    if target.owner:
+        parts.append(SQL("OWNER {}").format(Identifier(target.owner)))
+    words: list[tuple[str, str]] = [
+        ("ENCODING", target.encoding),
+        ("LC_COLLATE", target.lc_collate),
+        ("LC_CTYPE", target.lc_ctype),
+    ]
+    if server_major >= 15:
+        words.append(("LOCALE_PROVIDER", target.locale_provider))
+    if target.locale_provider == "icu":
+        words += [("ICU_LOCALE", target.locale), ("ICU_RULES", target.icu_rules)]
+    elif target.locale_provider == "builtin":
+        words.append(("BUILTIN_LOCALE", target.locale))
+    parts += [SQL("{} {}").format(SQL(word), Literal(value)) for word, value in words if value]
+    if target.tablespace:
+        parts.append(SQL("TABLESPACE {}").format(Identifier(target.tablespace)))
+    return SQL(" ").join(parts)
+
+
+def property_statements(name: str, target: Target) -> list[Composable]:
+    """Settings, privileges and the connection limit."""
+    base = Identifier(name)
+    statements: list[Composable] = []
+    for role, setting, value in target.settings:
+        head = SQL("ALTER DATABASE {}").format(base)
+        if role:
+            head = SQL("ALTER ROLE {} IN DATABASE {}").format(Identifier(role), base)
+        statements.append(SQL("{} SET {} TO {}").format(head, _setting_name(setting), _setting_value(setting, value)))
+    if target.grants is not None:
+        statements.append(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(base))
+        if target.owner:
+            statements.append(SQL("REVOKE ALL ON DATABASE {} FROM {}").format(base, Identifier(target.owner)))
+        for grantee, privilege, grantable in target.grants:
+            if privilege in PRIVILEGES:
+                who = Identifier(grantee) if grantee else SQL("PUBLIC")
+                option = SQL(" WITH GRANT OPTION") if grantable and grantee != target.owner else SQL("")
+                statements.append(SQL("GRANT {} ON DATABASE {} TO {}{}").format(SQL(privilege), base, who, option))
+    if target.connection_limit != -1:
+        statements.append(
+            SQL("ALTER DATABASE {} WITH CONNECTION LIMIT {}").format(base, Literal(target.connection_limit))
+        )
+    return statements
+
+
+def _setting_name(name: str) -> Composable:
+    """`a.b` is an extension's setting: two identifiers."""
+    return SQL(".").join(Identifier(part) for part in name.split("."))
+
+
+def _setting_value(name: str, value: str) -> Composable:
+    if name.lower() not in LISTS:
+        return Literal(value)
+    items = split_list(value)
+    return SQL(", ").join(Literal(item) for item in items) if items else Literal("")
+
+
+def split_list(value: str) -> list[str]:
+    """The elements of a list setting, unquoted."""
+    found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|$)', value)
+    return [quoted.replace('""', '"') or bare for quoted, bare in found if quoted or bare]
+
+
+def target_from_script(script: str) -> Target:
+    """What an archive's own CREATE DATABASE says of encoding, locale and owner (settings and grants are not read)."""
+    create = re.search(r"^CREATE DATABASE .*;$", script, re.MULTILINE)
+    line = create.group() if create else ""
+    collate = _word(line, "LC_COLLATE") or _word(line, "LOCALE")
+    return Target(
+        owner=_owner(script),
+        encoding=_word(line, "ENCODING"),
+        lc_collate=collate,
+        lc_ctype=_word(line, "LC_CTYPE") or _word(line, "LOCALE"),
+        locale_provider=_bare_word(line, "LOCALE_PROVIDER"),
+        locale=_word(line, "ICU_LOCALE") or _word(line, "BUILTIN_LOCALE"),
+        icu_rules=_word(line, "ICU_RULES"),
+        origin="the archive" if line else "the server's defaults",
+    )
+
+
+def _word(line: str, name: str) -> str:
+    match = re.search(rf" {name} = '((?:[^']|'')*)'", line)
+    return match.group(1).replace("''", "'") if match else ""
+
+
+def _bare_word(line: str, name: str) -> str:
+    match = re.search(rf" {name} = (\w+)", line)
+    return match.group(1) if match else ""
+
+
+def _owner(script: str) -> str:
+    match = re.search(r'^ALTER DATABASE .* OWNER TO (?:"((?:[^"]|"")+)"|(\w+));$', script, re.MULTILINE)
+    return (match.group(1) or "").replace('""', '"') or match.group(2) if match else ""
+
+
+def describe(target: Target) -> Sequence[str]:
+    """What people should know of it, in words."""
+    locale = target.locale or target.lc_collate or "the server's locale"
+    return [
+        f"owner {target.owner or 'the maintenance role'}, encoding {target.encoding or 'the default'}, "
+        f"{target.locale_provider or 'default'} locale {locale}, learnt from {target.origin}",
+        f"{len(target.settings)} settings, "
+        + ("default privileges" if target.grants is None else f"{len(target.grants)} privileges"),
+    ]

@@ -1,0 +1,81 @@
+"""Proof that the side database holds what it should, before anybody sees it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..connection import SQL, Connection, Identifier, explained, fetch, scalar
+from ..errors import ValidationFailed
+
+# Findings that mean that something got lost: unless the live database has them too, they stop a restore. Others (a
+# trigger that was never there, say) belong to the backup as it was made; they are reported, and fixed afterwards.
+LOSSES = (
+    "schema.table.missing",
+    "schema.column.missing",
+    "schema.view.missing",
+    "schema.primary_key.missing",
+)
+
+
+def count_rows(conn: Connection, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Rows of each table, by (schema, name); -1 where there is no such table."""
+    counts = {}
+    with explained("Counting the restored rows"):
+        for schema, name in tables:
+            there = scalar(
+                conn,
+                "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = %s AND c.relname = %s",
+                [schema, name],
+            )
+            query = SQL("SELECT count(*) FROM ONLY {}.{}").format(Identifier(schema), Identifier(name))
+            counts[schema, name] = int(scalar(conn, query)) if there else -1
+    return counts
+
+
+def check_counts(expected: Sequence[tuple[str, str, int]], found: dict[tuple[str, str], int]) -> None:
+    """Raise `ValidationFailed` where rows are missing, or too many. Pure."""
+    wrong = [
+        f"{schema}.{name} has {'no table' if found[schema, name] < 0 else found[schema, name]} instead of {rows} rows"
+        for schema, name, rows in expected
+        if found[schema, name] != rows
+    ]
+    if wrong:
+        raise ValidationFailed(
+            f"The restored database differs from the backup's record: {'; '.join(wrong[:5])}.",
+            "The live database was not touched; verify the backup, or use another.",
+        )
+
+
+def new_losses(restored: Iterable[tuple[str, str]], live: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The losses, as (finding id, object), that the live database does not have as well. Pure."""
+    known = set(live)
+    return [item for item in restored if item[0] in LOSSES and item not in known]
+
+
+@contextlib.contextmanager
+def sequences_kept(conn: Connection) -> Iterator[None]:
+    """Give every sequence its value back after the block: a rolled back insert does not."""
+    query = (
+        "SELECT schemaname::text AS schema, sequencename::text AS name FROM pg_sequences"
+        " WHERE has_sequence_privilege(format('%I.%I', schemaname, sequencename), 'UPDATE')"
+    )
+    with explained("Reading the sequences"):
+        before = {(row["schema"], row["name"]): _state(conn, row["schema"], row["name"]) for row in fetch(conn, query)}
+    try:
+        yield
+    finally:
+        with explained("Putting the sequences back"):
+            for (schema, name), state in before.items():
+                if _state(conn, schema, name) != state:
+                    conn.execute(
+                        "SELECT setval(format('%%I.%%I', %s::text, %s::text)::regclass, %s, %s)",
+                        [schema, name, *state],
+                    )
+
+
+def _state(conn: Connection, schema: str, name: str) -> tuple[int, bool]:
+    query = SQL("SELECT last_value, is_called FROM {}.{}").format(Identifier(schema), Identifier(name))
+    row = fetch(conn, query)[0]
+    return int(row["last_value"]), bool(row["is_called"])
