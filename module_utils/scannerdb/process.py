@@ -184,6 +184,7 @@ def run_tool(
                 stdout=target,
                 stderr=errors or subprocess.PIPE,
                 pass_fds=descriptors,
+                umask=0o077,  # what a tool writes is as private as what we write
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread, and prctl is async-signal-safe
             )
         except OSError as error:

@@ -59,12 +59,17 @@ def cores() -> int:
 
 
 def estimate(size_bytes: int, previous: Sequence[BackupSet]) -> int:
-    """Bytes the next set will need: the last one's part of the database's size and a fifth more; without one, a fifth
-    of the database. Pure."""
+    """About how many bytes the next set will need. Pure.
+
+    A database that was backed up before: the last set and a fifth more, scaled to the size now, and a fifth of what
+    was added since. Without a set before: a fifth of the database, which has indexes and is not compressed.
+    """
     last = max(previous, key=lambda s: (s.created, s.name), default=None)
-    if last and last.manifest.database.size_bytes > 0 and last.manifest.size_bytes > 0:
-        return int(size_bytes * last.manifest.size_bytes / last.manifest.database.size_bytes * 1.2)
-    return size_bytes // 5
+    if last is None or last.manifest.database.size_bytes <= 0:
+        return size_bytes // 5
+    then, needed = last.manifest.database.size_bytes, last.manifest.size_bytes
+    scaled = int(1.2 * needed * size_bytes / then)
+    return max(scaled, needed + max(0, size_bytes - then) // 5)
 
 
 def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Ready:

@@ -37,17 +37,25 @@ def claimed(backup_dir: Path, dbname: str, now: datetime.datetime) -> Iterator[t
 
 
 def _make(backup_dir: Path, dbname: str, now: datetime.datetime) -> tuple[str, Path]:
-    for second in range(TRIES):
-        name = set_name(dbname, now + datetime.timedelta(seconds=second))
+    while True:
+        name = free_name(backup_dir, dbname, now)
         folder = hidden(backup_dir, name)
         with file_errors("Making the folder", folder):
             try:
                 folder.mkdir(mode=PRIVATE_FOLDER)
-            except FileExistsError:
+            except FileExistsError:  # another run took it since
                 continue
             if not os.path.lexists(backup_dir / name):
                 return name, folder
             folder.rmdir()
+
+
+def free_name(backup_dir: Path, dbname: str, now: datetime.datetime) -> str:
+    """The first name from this second on that no set and no run has."""
+    for second in range(TRIES):
+        name = set_name(dbname, now + datetime.timedelta(seconds=second))
+        if not os.path.lexists(backup_dir / name) and not os.path.lexists(hidden(backup_dir, name)):
+            return name
     raise FileProblem(f"No name is free for a backup in {backup_dir}.", "Look at what is in that folder.")
 
 

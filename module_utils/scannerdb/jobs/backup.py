@@ -10,13 +10,13 @@ from typing import Any
 
 from ..backup.make import make_set
 from ..backup.manifest import PURPOSES
-from ..backup.names import format_time, log_name, set_name
+from ..backup.names import format_time, log_name
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Ready, Wish, ensure_room, get_ready
 from ..backup.record import Standing
 from ..backup.retention import Decision, Policy, old_logs, plan_retention, removable, remove_set
 from ..backup.sets import BackupSet, latest_target, list_sets
 from ..backup.verify import LEVELS
-from ..backup.workspace import debris, sweep
+from ..backup.workspace import debris, free_name, sweep
 from ..connection import Options
 from ..errors import InvalidInput, ScannerDbError
 from ..files import ensure_folder, remove_tree
@@ -221,7 +221,7 @@ def _plan_only(options: Options, wish: Wish, policy: Policy, run: Run) -> dict[s
     ready = get_ready(options, wish, listing.sets)
     ensure_room(ready, wish.backup_dir)
     now = utc_now()
-    name = set_name(options.db, now)
+    name = free_name(wish.backup_dir, options.db, now)
     coming = [_as_if_made(wish, name, format_time(now), listing.sets[0])] if listing.sets else []
     latest = name if wish.purpose == "regular" else latest_target(wish.backup_dir)
     decisions = [d for d in plan_retention([*coming, *listing.sets], policy, now, latest) if d.set.name != name]

@@ -1,0 +1,571 @@
+"""Backups of real servers: what is in a set, what stops one, what is left when one is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from scannerdb.backup.manifest import read_manifest
+from scannerdb.backup.sets import find_set, list_sets
+from scannerdb.connection import Options
+from scannerdb.errors import (
+    BackupInvalid,
+    DatabaseMissing,
+    FileProblem,
+    InvalidInput,
+    JobLocked,
+    LockTimeout,
+    PrivilegeMissing,
+    ScannerDbError,
+    ToolMissing,
+)
+from scannerdb.joblock import job_lock
+from scannerdb.jobs import backup as job
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.backup_info import backup_info
+from scannerdb.runs import utc_now
+
+from tests import servers
+from tests.servers import Database, Databases
+from tests.unit.test_backup_format import make_set
+
+HOSTILE = ['we"ird; drop', "a=b", "../up/%41", "Ünïcødé 'x'", "x" * 63]
+ROWS = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 1000) i"
+
+
+def options_of(database: Database, **changed: Any) -> Options:
+    values = {
+        "unix_socket": str(database.server.socket_dir),
+        "port": database.server.port,
+        "user": "postgres",
+        "db": database.name,
+        "pg_bin_dir": str(database.server.bin_dir),
+    }
+    return Options(**{**values, **changed})
+
+
+def run(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
+    return backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+
+
+def tree(folder: Path) -> dict[str, int]:
+    return {str(p.relative_to(folder)): p.lstat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+
+
+def visible(folder: Path) -> set[str]:
+    """Everything in a backup folder but logs."""
+    return {p.name for p in folder.iterdir() if not p.name.endswith(".log")}
+
+
+def wrapper(database: Database, folder: Path, script: str) -> str:
+    """A folder of client programs whose pg_dump is a script; `$REAL` is the real one."""
+    folder.mkdir()
+    for name in ("pg_restore", "pg_dumpall"):
+        (folder / name).symlink_to(database.server.bin_dir / name)
+    real = database.server.bin_dir / "pg_dump"
+    (folder / "pg_dump").write_text(f"#!/bin/bash\nREAL={real}\n{script}\n", encoding="utf-8")
+    (folder / "pg_dump").chmod(0o755)
+    return str(folder)
+
+
+# What is in a set
+
+
+def test_a_set_has_all_it_should(field_db: Database, tmp_path: Path) -> None:
+    field_db.sql("CREATE EXTENSION IF NOT EXISTS plpgsql")
+    result = run(field_db, tmp_path, contract_fingerprint="c0ffee")
+    path = Path(result["backup"]["path"])
+    assert result["changed"]
+    assert result["backup"]["verified"] == "read"
+    assert sorted(p.name for p in path.iterdir()) == ["dump", "globals.sql", "manifest.json", "verification.jsonl"]
+    assert (tmp_path / "b" / "latest.backup").readlink() == Path(path.name)
+    assert b"CREATE ROLE ollama" in (path / "globals.sql").read_bytes()
+    assert b"PASSWORD" not in (path / "globals.sql").read_bytes()
+    for found in [path, *path.rglob("*"), Path(result["log"])]:
+        assert found.stat().st_mode & 0o077 == 0, found
+    manifest, digest = read_manifest(path)
+    counts = {(t.schema, t.name): t.rows for t in manifest.tables}
+    tables = field_db.sql("SELECT schemaname::text, tablename::text FROM pg_tables WHERE schemaname !~ '^pg_|^info'")
+    assert set(counts) == set(tables)
+    assert all(rows == field_db.value(f'SELECT count(*) FROM {s}."{n}"') for (s, n), rows in counts.items())
+    assert manifest.contract == "c0ffee"
+    assert manifest.size_bytes == result["backup"]["size_bytes"]
+    state = json.loads((tmp_path / "s" / "manifests" / f"{path.name}.sha256").read_text(encoding="utf-8"))
+    assert state["manifest_sha256"] == digest
+    assert f"made {path.name}" in Path(result["log"]).read_text(encoding="utf-8")
+    progress = json.loads((tmp_path / "s" / "progress" / f"{result['run_id']}.json").read_text(encoding="utf-8"))
+    assert progress["step"] == "done"
+
+
+def test_a_set_can_be_restored_by_hand(field_db: Database, make_database: Databases, tmp_path: Path) -> None:
+    path = run(field_db, tmp_path)["backup"]["path"]
+    target = make_database()
+    tool = str(field_db.server.bin_dir / "pg_restore")
+    where = ["-h", str(field_db.server.socket_dir), "-p", str(field_db.server.port), "-U", "postgres"]
+    subprocess.run([tool, *where, "-d", target.name, "-j2", "--exit-on-error", f"{path}/dump"], check=True)
+    for table in read_manifest(Path(path))[0].tables:
+        assert target.value(f'SELECT count(*) FROM {table.schema}."{table.name}"') == table.rows
+
+
+@pytest.mark.parametrize("database", HOSTILE, indirect=True)
+def test_hostile_database_names(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    database.sql('CREATE TABLE "we""ird; t\nCOPY x FROM stdin;" AS SELECT 1 AS "a ""b"')
+    result = run(database, tmp_path)
+    assert Path(result["backup"]["path"]).parent == tmp_path / "b"
+    again = run(database, tmp_path, check_mode=True)
+    assert [d["name"] for d in again["retention"]] == [result["backup"]["name"]]
+    (only,) = list_sets(tmp_path / "b", database.name).sets
+    assert only.manifest.database.name == database.name
+    assert only.manifest.rows == 1001
+
+
+def test_what_a_restore_needs_when_no_original_is_left(database: Database, tmp_path: Path) -> None:
+    name = Identifier(database.name)
+    with database.connect() as conn:
+        for statement in (
+            'CREATE ROLE "bk own;er"',
+            'CREATE ROLE "bk=reader" LOGIN',
+            "COMMENT ON DATABASE {} IS 'the scanner''s'",
+            "ALTER DATABASE {} CONNECTION LIMIT 40",
+            "ALTER DATABASE {} SET work_mem = '9MB'",
+            "ALTER DATABASE {} SET search_path = \"$user\", public, 'a=b'",
+            "ALTER ROLE \"bk=reader\" IN DATABASE {} SET statement_timeout = '5s'",
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+            'GRANT CONNECT, TEMPORARY ON DATABASE {} TO "bk=reader" WITH GRANT OPTION',
+            'ALTER DATABASE {} OWNER TO "bk own;er"',
+        ):
+            conn.execute(SQL(statement).format(name))
+    run(database, tmp_path)
+    facts = find_set(tmp_path / "b", "latest").manifest.database
+    assert (facts.owner, facts.comment, facts.connection_limit) == ("bk own;er", "the scanner's", 40)
+    assert [(s.role, s.name, s.value) for s in facts.settings] == [
+        ("", "work_mem", "9MB"),
+        ("", "search_path", '"$user", public, "a=b"'),
+        ("bk=reader", "statement_timeout", "5s"),
+    ]
+    assert {(g.grantee, g.privilege, g.grantable) for g in facts.grants} == {
+        ("bk own;er", "CREATE", False),
+        ("bk own;er", "CONNECT", False),
+        ("bk own;er", "TEMPORARY", False),
+        ("bk=reader", "CONNECT", True),
+        ("bk=reader", "TEMPORARY", True),
+    }
+    assert facts.acl_text == database.value("SELECT datacl::text FROM pg_database WHERE datname = current_database()")
+    assert (facts.encoding, facts.lc_collate, facts.lc_ctype) == ("UTF8", "C", "C")
+    assert (facts.locale_provider, facts.tablespace) == ("libc", "pg_default")
+    assert [e.name for e in facts.extensions] == ["plpgsql"]
+
+
+def test_an_icu_locale_is_recorded(database: Database, tmp_path: Path) -> None:
+    try:
+        database.sql("CREATE DATABASE bk_icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' LOCALE 'C'")
+    except psycopg.Error as error:
+        pytest.skip(f"this server has no ICU: {error}")
+    backup(options_of(database, db="bk_icu"), backup_dir=str(tmp_path))
+    facts = find_set(tmp_path, "latest").manifest.database
+    assert (facts.locale_provider, facts.locale) == ("icu", "de-AT")
+    assert facts.collation_version
+
+
+def test_an_empty_database(database: Database, tmp_path: Path) -> None:
+    result = run(database, tmp_path)
+    assert (result["backup"]["tables"], result["backup"]["rows"], result["backup"]["verified"]) == (0, 0, "read")
+
+
+def test_odd_tables(database: Database, tmp_path: Path) -> None:
+    """Partitions, inheritance, no columns at all, unlogged, foreign-looking names: each counted as dumped."""
+    for statement in (
+        "CREATE TABLE p (a int) PARTITION BY RANGE (a)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+        "INSERT INTO p SELECT generate_series(0, 9)",
+        "CREATE TABLE parent (a int)",
+        "CREATE TABLE child () INHERITS (parent)",
+        "INSERT INTO child VALUES (1), (2)",
+        "INSERT INTO parent VALUES (3)",
+        "CREATE TABLE nothing ()",
+        "INSERT INTO nothing DEFAULT VALUES",
+        "CREATE UNLOGGED TABLE u AS SELECT 1 AS a",
+        "CREATE MATERIALIZED VIEW mv AS SELECT * FROM p",
+        r"CREATE TABLE texts AS SELECT E'a\nb\\.\n\\.' AS t, E'\\.' AS u",
+        "CREATE TABLE generated (a int GENERATED ALWAYS AS IDENTITY, b int GENERATED ALWAYS AS (1) STORED)",
+        "INSERT INTO generated DEFAULT VALUES",
+        'CREATE SCHEMA "S. x"',
+        'CREATE TABLE "S. x"."(y" AS SELECT 1 AS a',
+    ):
+        database.sql(statement)
+    run(database, tmp_path)
+    tables = find_set(tmp_path / "b", "latest").manifest.tables
+    assert {t.name: t.rows for t in tables} == {
+        "p1": 10,
+        "parent": 1,
+        "child": 2,
+        "nothing": 1,
+        "u": 1,
+        "texts": 1,
+        "generated": 1,
+        "(y": 1,
+    }
+
+
+def test_counts_and_dump_agree_while_others_write(database: Database, tmp_path: Path) -> None:
+    """`read` compares every row of the dump with the counts: any difference in snapshot would fail the backup."""
+    database.sql(ROWS)
+    stop = threading.Event()
+
+    def write() -> None:
+        with database.connect() as conn:
+            while not stop.is_set():
+                conn.execute("INSERT INTO t SELECT i, 'new' FROM generate_series(1, 50) i")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        results = [run(database, tmp_path) for _ in range(4)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(r["backup"]["verified"] == "read" for r in results)
+    assert results[0]["backup"]["rows"] < results[-1]["backup"]["rows"]
+    assert len({r["backup"]["name"] for r in results}) == 4
+
+
+# Check mode, retention, information
+
+
+def test_check_mode_tells_the_plan_and_writes_nothing(database: Database, tmp_path: Path) -> None:
+    fresh = run(database, tmp_path, check_mode=True)
+    assert fresh["changed"]
+    assert not (tmp_path / "b").exists()
+    assert not (tmp_path / "s").exists()
+    run(database, tmp_path)
+    before = tree(tmp_path)
+    plan = run(database, tmp_path, check_mode=True)
+    assert tree(tmp_path) == before
+    assert plan["plan"]["pg_dump_version"].startswith(str(database.value("SHOW server_version_num"))[:2])
+    assert plan["diff"]["before"] != plan["diff"]["after"]
+
+
+def test_retention_removes_only_old_sets_of_its_own(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    folder.mkdir()
+    now = utc_now()
+    day = datetime.timedelta(days=1)
+    ours = [make_set(folder, now - age * day, database.name) for age in (10, 40, 50)]
+    other = make_set(folder, now - 90 * day, "other_db")
+    script = folder / f"{database.name}_20200101_000000.backup"
+    script.write_bytes(b"PGDMP")
+    stranger = folder / f"{database.name}_20200102_000000.backup"
+    stranger.mkdir()
+    (stranger / "manifest.json").write_text("{}", encoding="utf-8")
+    log = folder / "backup_20200101_000000.log"
+    log.write_text("2020-01-01T00:00:00Z 20200101T000000Z-0a1b2c3d backup: made\n", encoding="utf-8")
+    planned = run(database, tmp_path, retention_min=2, check_mode=True)
+    result = run(database, tmp_path, retention_min=2)
+    assert result["removed"] == planned["removed"] == [ours[1].name, ours[2].name]
+    assert visible(folder) == {
+        "latest.backup",
+        result["backup"]["name"],
+        ours[0].name,
+        other.name,
+        script.name,
+        stranger.name,
+    }
+    assert not log.exists()
+    assert result["warnings"] == []
+
+
+def test_a_pre_restore_set_never_becomes_latest(database: Database, tmp_path: Path) -> None:
+    first = run(database, tmp_path)
+    second = run(database, tmp_path, purpose="pre_restore")
+    assert second["backup"]["purpose"] == "pre_restore"
+    assert second["latest"] == first["backup"]["name"]
+    info = backup_info(backup_dir=str(tmp_path / "b"))
+    assert [(s["name"], s["latest"], s["verified"]) for s in info["sets"]] == [
+        (second["backup"]["name"], False, "read"),
+        (first["backup"]["name"], True, "read"),
+    ]
+    assert not info["changed"]
+
+
+@pytest.mark.parametrize("level", ["none", "checksum"])
+def test_lower_levels(database: Database, tmp_path: Path, level: str) -> None:
+    assert run(database, tmp_path, verify_level=level)["backup"]["verified"] == level
+
+
+# What stops a backup
+
+
+def test_nonsense_is_refused(database: Database, tmp_path: Path) -> None:
+    for wrong in (
+        {"backup_dir": "relative"},
+        {"jobs": -1},
+        {"nice": 30},
+        {"verify_level": "x"},
+        {"retention_days": -1},
+    ):
+        with pytest.raises(InvalidInput):
+            backup(options_of(database), **{"backup_dir": str(tmp_path), **wrong})
+
+
+def test_no_such_database(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseMissing, match="has no database 'absent'"):
+        backup(options_of(database, db="absent"), backup_dir=str(tmp_path / "b"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_no_pg_dump(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(ToolMissing, match=r"There is no pg_dump in /nowhere.*Install postgresql-client-"):
+        backup(options_of(database, pg_bin_dir="/nowhere"), backup_dir=str(tmp_path / "b"))
+
+
+def test_a_pg_dump_older_than_the_server(database: Database, tmp_path: Path) -> None:
+    old = servers.find_bin_dir(15)
+    if old is None or database.server.bin_dir == old:
+        pytest.skip("needs the tools of 15 and a newer server")
+    with pytest.raises(ToolMissing, match=r"newest pg_dump in .* is 15\.\d+, but the server is PostgreSQL 1[78]"):
+        backup(options_of(database, pg_bin_dir=str(old)), backup_dir=str(tmp_path / "b"))
+
+
+def test_a_table_that_may_not_be_read_is_named(field_db: Database, tmp_path: Path) -> None:
+    field_db.sql("CREATE ROLE bk_poor LOGIN")
+    field_db.sql("CREATE TABLE public.secret_table ()")
+    field_db.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO bk_poor")
+    field_db.sql("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO bk_poor")
+    field_db.sql("REVOKE SELECT ON public.secret_table FROM bk_poor")
+    with pytest.raises(PrivilegeMissing, match=r"may not read public\.secret_table\. Grant it pg_read_all_data"):
+        backup(options_of(field_db, user="bk_poor"), backup_dir=str(tmp_path / "b"))
+    assert visible(tmp_path / "b") == set()
+    field_db.sql("GRANT pg_read_all_data TO bk_poor")
+    result = backup(options_of(field_db, user="bk_poor"), backup_dir=str(tmp_path / "b"))
+    assert result["backup"]["verified"] == "read"
+    assert result["backup"]["globals"]
+
+
+def test_row_level_security_is_said(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    database.sql("CREATE ROLE bk_rls LOGIN")
+    database.sql("GRANT pg_read_all_data TO bk_rls")
+    database.sql("ALTER TABLE t ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(PrivilegeMissing, match=r"hides rows of public\.t"):
+        backup(options_of(database, user="bk_rls"), backup_dir=str(tmp_path / "b"))
+
+
+def test_globals_that_may_not_be_read_are_said_and_no_error(database: Database, tmp_path: Path) -> None:
+    folder = wrapper(database, tmp_path / "bin", 'exec "$REAL" "$@"')
+    (tmp_path / "bin" / "pg_dumpall").unlink()
+    (tmp_path / "bin" / "pg_dumpall").write_text(
+        "#!/bin/sh\necho 'pg_dumpall: error: query failed: permission denied' >&2\nexit 1\n", encoding="utf-8"
+    )
+    (tmp_path / "bin" / "pg_dumpall").chmod(0o755)
+    result = backup(options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"))
+    assert not result["backup"]["globals"]
+    assert "permission denied" in find_set(tmp_path / "b", "latest").manifest.globals_missing
+    assert not Path(result["backup"]["path"], "globals.sql").exists()
+
+
+def test_two_at_once(database: Database, tmp_path: Path) -> None:
+    with (
+        job_lock(options_of(database), "vacuum", "20250418T120000Z-0a1b2c3d"),
+        pytest.raises(JobLocked, match=r"scannerdb vacuum 20250418T120000Z-0a1b2c3d \(process \d+, role postgres"),
+    ):
+        run(database, tmp_path)
+    assert not (tmp_path / "b").exists() or visible(tmp_path / "b") == set()
+    assert run(database, tmp_path)["changed"]
+
+
+def test_a_strong_lock_is_waited_for_until_the_deadline(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    with database.connect(autocommit=False, application_name="the alterer") as holder:
+        holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LockTimeout, match=r"could not get its locks within 1 s.*the alterer\) on t"):
+            run(database, tmp_path, lock_deadline_s=1)
+        assert visible(tmp_path / "b") == set()
+        threading.Timer(1.0, holder.rollback).start()
+        assert run(database, tmp_path, lock_deadline_s=30)["backup"]["rows"] == 1000
+
+
+def test_a_table_dropped_between_list_and_lock_only_costs_an_attempt(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scannerdb.backup import snapshot
+
+    database.sql(ROWS)
+    database.sql("CREATE TABLE short_lived ()")
+    original = snapshot._lock
+
+    def drop_first(conn: Any, relations: Any) -> None:
+        database.sql("DROP TABLE IF EXISTS short_lived")
+        original(conn, relations)
+
+    monkeypatch.setattr(snapshot, "_lock", drop_first)
+    result = run(database, tmp_path)
+    assert result["backup"]["tables"] == 1
+    assert "Trying again" in Path(result["log"]).read_text(encoding="utf-8")
+
+
+def test_something_else_in_the_place_of_latest(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "latest.backup").write_text("precious", encoding="utf-8")
+    with pytest.raises(FileProblem, match="is not a link"):
+        run(database, tmp_path)
+    assert visible(tmp_path / "b") == {"latest.backup"}
+
+
+# What is left when one is stopped
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and shutil.which("mount")
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if not mounted or subprocess.run(command, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(database: Database, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = options_of(database)
+    first = backup(options, backup_dir=str(small_disk))["backup"]["name"]
+    database.sql("CREATE TABLE big AS SELECT md5(i::text) || md5((-i)::text) AS m FROM generate_series(1, 150000) i")
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "ensure_room", lambda *_: None)  # the estimate cannot know how badly this compresses
+        with pytest.raises(ScannerDbError, match=r"(?s)No space left on device.*disk is full"):
+            backup(options, backup_dir=str(small_disk))
+    assert visible(small_disk) == {"latest.backup", first}
+    assert find_set(small_disk, "latest").name == first
+    assert "failed" in next(iter(sorted(small_disk.glob("*.log"), reverse=True))).read_text(encoding="utf-8")
+    (small_disk / "ballast").write_bytes(b"x" * (1 << 20))
+    with pytest.raises(FileProblem, match=r"MiB free; the backup needs about"):
+        backup(options, backup_dir=str(small_disk))
+    assert visible(small_disk) == {"latest.backup", first, "ballast"}
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from scannerdb.connection import Options
+from scannerdb.jobs.backup import backup
+backup(Options(**eval(sys.argv[2])), backup_dir=sys.argv[3])
+"""
+
+
+def children(name: str, folder: Path) -> list[int]:
+    """Processes of that program that write below a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes()
+            if entry.name.isdigit() and name.encode() in words.split(b"\0")[0] and os.fsencode(folder) in words:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_midway(database: Database, tmp_path: Path, kind: signal.Signals) -> None:
+    database.sql("CREATE SEQUENCE halting")
+    database.sql(ROWS)
+    folder = tmp_path / "b"
+    first = run(database, tmp_path)["backup"]["name"]
+    with database.connect(autocommit=False) as holder:
+        holder.execute("ALTER SEQUENCE halting RENAME TO moved")  # pg_dump stops at it, in the middle of its work
+        options = options_of(database)
+        words = {k: getattr(options, k) for k in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
+        package = str(Path(__file__).resolve().parents[2] / "module_utils")
+        child = subprocess.Popen([sys.executable, "-c", KILLED, package, repr(words), str(folder)])
+        wait_for(lambda: children("pg_dump", folder))
+        debris = [p for p in folder.iterdir() if p.name.endswith(".partial")]
+        assert len(debris) == 1
+        child.send_signal(kind)
+        child.wait()
+        wait_for(lambda: not children("pg_dump", folder))
+        wait_for(lambda: not sessions(database))
+    assert find_set(folder, "latest").name == first
+    result = run(database, tmp_path)
+    assert result["swept"] == [debris[0].name]
+    assert visible(folder) == {"latest.backup", first, result["backup"]["name"]}
+
+
+def sessions(database: Database) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^(scannerdb|pg_dump)'"
+    return int(database.value(query))
+
+
+def test_a_set_that_fails_its_proof_does_not_count(database: Database, tmp_path: Path) -> None:
+    """The disk swallows half of a file after pg_dump has written it: the hashes are right, the data are not."""
+    database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 20000) i")
+    first = run(database, tmp_path)["backup"]["name"]
+    script = """
+"$REAL" "$@" || exit $?
+for word in "$@"; do case $word in --file=*)
+  big=$(ls -S "${word#--file=}"/*.dat* | head -n 1); truncate -s 60000 "$big";;
+esac; done
+"""
+    broken = options_of(database, pg_bin_dir=wrapper(database, tmp_path / "bin", script))
+    with pytest.raises(BackupInvalid, match=r"failed its verification \(read\)"):
+        backup(broken, backup_dir=str(tmp_path / "b"))
+    assert find_set(tmp_path / "b", "latest").name == first
+    assert [s.name for s in list_sets(tmp_path / "b").sets] == [first]
+    evidence = [name for name in visible(tmp_path / "b") if name.endswith(".partial")]
+    assert len(evidence) == 1
+    assert run(database, tmp_path)["swept"] == evidence
+
+
+# Secrets
+
+
+def test_the_password_shows_nowhere(database: Database, tmp_path: Path) -> None:
+    database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 200000) i")
+    password = database.server.password
+    options = options_of(database, unix_socket="", host="127.0.0.1", password=password)
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for entry in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    command = (entry / "cmdline").read_bytes()
+                    if b"pg_dump" in command or b"pg_restore" in command:
+                        text = command + (entry / "environ").read_bytes()
+                        seen.add("leak" if password.encode() in text else command.split(b"\0")[0].decode())
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        result = backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    finally:
+        stop.set()
+        watcher.join()
+    assert any(program.endswith("pg_dump") for program in seen)
+    assert "leak" not in seen
+    assert password not in json.dumps(result) + repr(options)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and "dump" not in path.parts:
+            assert password not in path.read_text(encoding="utf-8", errors="replace"), path
