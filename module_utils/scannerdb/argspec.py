@@ -42,6 +42,11 @@ def budget_arguments() -> dict[str, dict[str, Any]]:
     }
 
 
+def overlay_arguments() -> dict[str, dict[str, Any]]:
+    """The option of every module that knows the contract."""
+    return {"contract_overlay": {"type": "dict", "default": {}}}
+
+
 def options_from(params: Mapping[str, Any]) -> Options:
     """The connection options out of a module's parameters."""
     return Options(

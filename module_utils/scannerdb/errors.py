@@ -72,6 +72,10 @@ class BackupInvalid(ScannerDbError):
     """A backup set or file is damaged, incomplete or not what it says."""
 
 
+class FixRefused(ScannerDbError):
+    """A fix run stopped before anything was changed: no fresh backup, or a fix that would touch too much."""
+
+
 class RestoreRefused(ScannerDbError):
     """A restore stopped before anything the users see was changed."""
 

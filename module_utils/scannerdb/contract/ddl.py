@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 
 from ..connection import SQL, Composable, Identifier, Literal, Query
@@ -11,6 +12,7 @@ from .model import NOW, SEQUENCE, UNSPECIFIED, Column, ForeignKey, Grant, Index,
 from .programs import SEARCH_PATH, VIEW_PROGRAMS, Program, stamp_program
 
 NAME_BYTES = 63
+NUMBER_OR_BOOLEAN = re.compile(r"^(-?\d+(\.\d+)?|true|false)$")
 SHARE_ROW_EXCLUSIVE = "SHARE ROW EXCLUSIVE"
 ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
 SHARE_UPDATE_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE"
@@ -54,6 +56,8 @@ def default_of(column: Column) -> Composable | None:
         return SQL("now()") if column.type.startswith("timestamp") else None
     if column.default == NOW:
         return SQL("now()")
+    if NUMBER_OR_BOOLEAN.match(str(column.default)) and not column.type.startswith(("text", "char")):
+        return SQL(str(column.default))  # type: ignore[arg-type,unused-ignore]
     return Literal(column.default)
 
 
@@ -145,6 +149,11 @@ def create_index(schema: str, table: str, index: Index, name: str) -> Change:
         columns_of(index.columns),
     )
     return online(statement, index=(schema, name))
+
+
+def reindex(schema: str, name: str) -> Change:
+    """REINDEX CONCURRENTLY, which makes an invalid index valid."""
+    return online(SQL("REINDEX INDEX CONCURRENTLY {}").format(qualified(schema, name)))
 
 
 def add_key(schema: str, table: str, columns: Sequence[str], name: str, primary: bool) -> list[Change]:

@@ -5,6 +5,7 @@ Objects are compared by meaning: an index by its columns, a trigger by what it d
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 
@@ -33,14 +34,16 @@ def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
     return [f for f in found if not any(matches(f.id, [a.id]) and matches(f.object, [a.object]) for a in allowed)]
 
 
-def unexpected_indexes(contract: Contract, catalog: Catalog) -> set[str]:
-    """The names of all indexes that the contract does not ask for (the rest must not be called redundant)."""
+def demanded_indexes(contract: Contract, catalog: Catalog) -> frozenset[str]:
+    """The names of the indexes that the contract asks for, which must not be called redundant or unused."""
     names: set[str] = set()
-    for name, table in catalog.tables.items():
-        demanded = contract.tables.get(name)
-        wanted = [i.columns for i in demanded.indexes] if demanded else []
-        names |= {i.name for i in table.indexes if not (i.plain and not i.unique and i.columns in wanted)}
-    return names
+    for name, table in contract.tables.items():
+        have = catalog.tables[name].indexes if name in catalog.tables else ()
+        for wanted in table.indexes:
+            unique_serves = any(i.unique and i.columns != wanted.columns and index_serves(wanted, i) for i in have)
+            if not unique_serves:
+                names |= {i.name for i in have if i.plain and i.columns == wanted.columns}
+    return frozenset(names)
 
 
 def _missing_table(contract: Contract, table: Table, catalog: Catalog) -> Iterator[Finding]:
@@ -59,13 +62,15 @@ def _missing_table(contract: Contract, table: Table, catalog: Catalog) -> Iterat
         return
     owner = catalog.owner if catalog.owner not in ("", catalog.user) else ""
     changes = ddl.new_table(contract.schema, table, grants, catalog.names, owner)
+    fix = fix_of("schema.table.missing", changes)
+    position = list(contract.tables).index(table.name)  # parents stand before their children
     yield Finding(
         "schema.table.missing",
         "critical",
         table.name,
         message,
         {"columns": len(table.columns)},
-        fix_of("schema.table.missing", changes),
+        dataclasses.replace(fix, order=fix.order + position / 1000),
     )
 
 
@@ -239,7 +244,7 @@ def _missing_foreign_key(contract: Contract, table: Table, key: ForeignKey, plac
 
 
 def index_serves(wanted: Index, have: Index) -> bool:
-    """True where an index is what the contract wants; an invalid one counts, as index.invalid mends it."""
+    """True where an index is what the contract wants, valid or not."""
     if not have.plain:
         return False
     if have.columns == wanted.columns and (have.unique or not wanted.unique):
@@ -250,16 +255,22 @@ def index_serves(wanted: Index, have: Index) -> bool:
 
 def _indexes(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
     for wanted in table.indexes:
-        if any(index_serves(wanted, have) for have in actual.indexes) or not set(wanted.columns) <= set(actual.columns):
+        serving = [have for have in actual.indexes if index_serves(wanted, have)]
+        if any(have.valid for have in serving) or not set(wanted.columns) <= set(actual.columns):
             continue
-        name = ddl.free_name(catalog.names, table.name, *wanted.columns, "idx")
-        changes = [ddl.create_index(contract.schema, table.name, wanted, name)]
         place = f"{table.name}({', '.join(wanted.columns)})"
+        if serving:
+            message = f"The only index on {place}, {serving[0].name}, is invalid."
+            changes = [ddl.reindex(contract.schema, serving[0].name)]
+        else:
+            message = f"There is no index on {place}."
+            name = ddl.free_name(catalog.names, table.name, *wanted.columns, "idx")
+            changes = [ddl.create_index(contract.schema, table.name, wanted, name)]
         yield Finding(
             "schema.index.missing",
             "warning",
             place,
-            f"There is no index on {place}.",
+            message,
             {"rows": actual.rows},
             fix_of("schema.index.missing", changes),
         )

@@ -1,0 +1,155 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Check the Ollama Scanner database."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_check
+short_description: Check the Ollama Scanner database against its contract and the data's own rules
+version_added: "0.1.0"
+description:
+  - Compares the database with its contract by meaning (columns, keys, indexes, the view C(servers), triggers,
+    privileges), looks for rows that break the data's rules, and for invalid, duplicate or unused indexes, dead rows
+    and bloat.
+  - Reads only, takes no lock that a writer could wait for, and runs on a standby too.
+  - A part that could not look is a finding (C(check.run.failed)) and stops nothing else.
+author:
+  - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.overlay
+options:
+  ignore:
+    description:
+      - Findings not to report. Each entry has an C(id) and a C(reason), and may have an C(object) (both globs) and
+        C(until), a date after which the finding counts again.
+    type: list
+    elements: dict
+    default: []
+  fail_on:
+    description: The module fails, after writing its report, where a finding is this grave or graver.
+    type: str
+    default: never
+    choices: [critical, warning, info, never]
+  report_dir:
+    description:
+      - Folder for C(db_schema_issues_report.md) and C(db_schema_issues_report.json); none where it is empty.
+    type: path
+    default: ""
+  log_path:
+    description: File to which the run adds its log lines; none where it is empty.
+    type: path
+    default: ""
+  state_dir:
+    description: Folder in whose C(progress/) the run tells how far it is; nowhere where it is empty.
+    type: path
+    default: ""
+  statement_timeout_s:
+    description: A check's statement is cancelled after so many seconds; 0 for never.
+    type: int
+    default: 300
+attributes:
+  check_mode:
+    description: Looks just the same, and writes no report.
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Check the database on this host and write the report
+  scannerdb_check:
+    login_user: postgres
+    report_dir: /var/lib/scannerdb/db1/reports
+
+- name: Fail on anything but information
+  scannerdb_check:
+    login_host: db1.example.org
+    login_user: scannerdb_maint
+    login_password: "{{ vault_scannerdb_password }}"
+    fail_on: warning
+    ignore:
+      - {id: index.unused, object: "chat_history.*", reason: used by the yearly report, until: 2027-01-31}
+"""
+
+RETURN = r"""
+findings:
+  description: What is not as it should be, the gravest first.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - id: data.verified.link_missing
+      severity: critical
+      object: verified_endpoints
+      message: 12 verified endpoints have no row in verified_endpoints, so they are not in servers.
+      evidence: {rows: 12, example_id: 4711}
+      fix: {id: data.verified.link_missing, sql: ["INSERT INTO …"], rows: 12, lock: ROW EXCLUSIVE}
+summary:
+  description: How many findings of each severity.
+  returned: always
+  type: dict
+  sample: {critical: 1, warning: 3, info: 2}
+suppressed:
+  description: Findings left out by O(ignore), with the reason.
+  returned: always
+  type: list
+  elements: dict
+server:
+  description: What the server says of itself.
+  returned: always
+  type: dict
+  sample: {version: "17.5", version_num: 170005, in_recovery: false, database: ollama_scanner}
+checked_at:
+  description: When, in UTC.
+  returned: always
+  type: str
+report:
+  description: Paths of the report, C(markdown) and C(json); empty where none was written.
+  returned: always
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, overlay_arguments
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.check import FAIL_ON, check
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **connection_arguments(),
+            **overlay_arguments(),
+            "ignore": {"type": "list", "elements": "dict", "default": []},
+            "fail_on": {"type": "str", "default": "never", "choices": list(FAIL_ON)},
+            "report_dir": {"type": "path", "default": ""},
+            "log_path": {"type": "path", "default": ""},
+            "state_dir": {"type": "path", "default": ""},
+            "statement_timeout_s": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    try:
+        result = check(
+            options_from(p),
+            overlay=p["contract_overlay"],
+            ignore=p["ignore"],
+            fail_on=p["fail_on"],
+            report_dir=p["report_dir"],
+            log_path=p["log_path"],
+            state_dir=p["state_dir"],
+            statement_timeout_s=p["statement_timeout_s"],
+            check_mode=module.check_mode,
+        )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Fix what the checks find in the Ollama Scanner database."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_fix
+short_description: Fix what the checks find in the Ollama Scanner database, online and with a journal
+version_added: "0.1.0"
+description:
+  - Plans from the same findings as M(scannerdb_check), then applies what the policies allow, structure first.
+  - Structural changes run under the lock budget, indexes CONCURRENTLY, constraints NOT VALID first. Rows are changed in
+    small committed batches in key order; rows that others hold come last.
+  - Every changed, made or removed row keeps its images in C(scannerdb_maintenance.journal), written in the same
+    transaction.
+  - Refuses to change anything unless a fresh, verified backup exists.
+  - V(undone) takes a run's rows back, as far as nobody has changed them since.
+author:
+  - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.overlay
+  - scannerdb.run
+  - scannerdb.budget
+options:
+  state:
+    description: V(applied) fixes; V(undone) takes back the run O(run_id).
+    type: str
+    default: applied
+    choices: [applied, undone]
+  run_id:
+    description: The run to take back, for O(state=undone).
+    type: str
+    default: ""
+  only:
+    description: Ids or globs of the findings to fix; all where it is empty. For O(state=undone), of the fixes to undo.
+    type: list
+    elements: str
+    default: []
+  skip:
+    description: Ids or globs of the findings to leave alone.
+    type: list
+    elements: str
+    default: []
+  dates:
+    description:
+      - What an empty date becomes. V(evidence) takes the best date the row and its link have, V(now) the clock's,
+        V(report) leaves it.
+    type: str
+    default: evidence
+    choices: [evidence, now, report]
+  honeypots:
+    description: What happens to honeypots that count as verified.
+    type: str
+    default: unverify
+    choices: [unverify, report]
+  inactive:
+    description: What happens to inactive endpoints that count as verified.
+    type: str
+    default: report
+    choices: [report, unverify]
+  replace_foreign:
+    description: Replace INSTEAD OF triggers on C(servers), and its definition, that are somebody else's.
+    type: bool
+    default: false
+  drop_indexes:
+    description: Drop an index that is the same as another one.
+    type: bool
+    default: false
+  max_share:
+    description: A fix that would touch more than this share of a table (0 to 1) stops the run before any change.
+    type: float
+    default: 1.0
+  batch_rows:
+    description: Rows of the first batch; later ones are sized to take about 50 ms.
+    type: int
+    default: 5000
+  require_backup:
+    description: Refuse to change anything without a fresh, verified backup.
+    type: bool
+    default: true
+  backup_dir:
+    description: Folder of the backup sets.
+    type: path
+    default: ""
+  backup_max_age_h:
+    description: How many hours old that backup may be.
+    type: float
+    default: 24
+  backup_level:
+    description: How that backup must have been verified at least.
+    type: str
+    default: read
+    choices: [checksum, read, restore]
+attributes:
+  check_mode:
+    description: Plans against the real server and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows every statement with its rows and lock.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: What would be fixed
+  scannerdb_fix:
+    login_user: postgres
+  check_mode: true
+  diff: true
+
+- name: Fix everything but the data
+  scannerdb_fix:
+    login_user: postgres
+    skip: ["data.*"]
+    backup_dir: /var/backups/scannerdb/db1
+
+- name: Take a run back
+  scannerdb_fix:
+    login_user: postgres
+    state: undone
+    run_id: 20250418T031500Z-0a1b2c3d
+"""
+
+RETURN = r"""
+run_id:
+  description: Name of the run, by which it can be undone.
+  returned: always
+  type: str
+  sample: 20250418T031500Z-0a1b2c3d
+fixed:
+  description: What was fixed, each with id, object, rows, lock and duration_s.
+  returned: always
+  type: list
+  elements: dict
+skipped:
+  description: What was left alone, each with id, object, severity and why.
+  returned: always
+  type: list
+  elements: dict
+statements:
+  description: The SQL, as statements over all rows (a run does the same in batches).
+  returned: always
+  type: list
+  elements: str
+max_lock_ms:
+  description: The longest time a lock that could block a writer was held, in milliseconds.
+  returned: always
+  type: float
+max_wait_ms:
+  description: The longest time an attempt waited for a lock, in milliseconds.
+  returned: when O(state=applied)
+  type: float
+failures:
+  description: What failed, as sentences; the module fails where there are any, after doing the rest.
+  returned: always
+  type: list
+  elements: str
+probe:
+  description: What the write probe on C(servers) proved.
+  returned: when structure was changed
+  type: dict
+conflicts:
+  description: Rows that were not taken back, because somebody has changed them since.
+  returned: when O(state=undone)
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import (
+    budget_arguments,
+    budget_from,
+    connection_arguments,
+    options_from,
+    overlay_arguments,
+    run_arguments,
+)
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.fix import fix, fix_arguments, policy_from, safety_from
+from ansible.module_utils.scannerdb.jobs.undo import undo
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **connection_arguments(),
+            **overlay_arguments(),
+            **run_arguments(),
+            **budget_arguments(),
+            **fix_arguments(),
+            "state": {"type": "str", "default": "applied", "choices": ["applied", "undone"]},
+            "run_id": {"type": "str", "default": ""},
+        },
+        required_if=[("state", "undone", ["run_id"])],
+        supports_check_mode=True,
+    )
+    p = module.params
+    common = {
+        "budget": budget_from(p),
+        "lock_wait_s": p["lock_wait_s"],
+        "log_path": p["log_path"],
+        "state_dir": p["state_dir"],
+        "check_mode": module.check_mode,
+    }
+    try:
+        if p["state"] == "undone":
+            result = undo(options_from(p), run_id=p["run_id"], only=tuple(p["only"]), **common)
+        else:
+            result = fix(
+                options_from(p),
+                overlay=p["contract_overlay"],
+                policy=policy_from(p),
+                safety=safety_from(p),
+                batch_rows=p["batch_rows"],
+                **common,
+            )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(failed=bool(result["failures"]), **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Bring the Ollama Scanner database up to its contract."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_schema
+short_description: Bring the Ollama Scanner database up to its contract
+version_added: "0.1.0"
+description:
+  - Creates the tables, columns, defaults, keys, indexes, triggers and privileges that the contract demands and the
+    database lacks, and the view C(servers) with its INSTEAD OF triggers.
+  - Never drops a table, a column, a row or the view, so that an existing database is adopted without harm; grants on
+    the view and views that depend on it survive.
+  - Writers never wait longer than O(lock_timeout_ms); indexes are built CONCURRENTLY, constraints validated online.
+  - Afterwards a write probe, in a transaction that is rolled back, proves that inserts, updates and deletes on
+    C(servers) reach the tables.
+author:
+  - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.overlay
+  - scannerdb.run
+  - scannerdb.budget
+options:
+  only:
+    description: Ids or globs of the findings to mend; all where it is empty.
+    type: list
+    elements: str
+    default: []
+  skip:
+    description: Ids or globs of the findings to leave alone.
+    type: list
+    elements: str
+    default: []
+  replace_foreign:
+    description: Replace INSTEAD OF triggers on C(servers), and its definition, that are somebody else's.
+    type: bool
+    default: false
+  probe:
+    description: Make the write probe.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Plans against the real server and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows every statement with its lock.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Make the tables, the view and its triggers
+  scannerdb_schema:
+    login_user: postgres
+
+- name: Add an index of this site's
+  scannerdb_schema:
+    login_user: postgres
+    contract_overlay:
+      tables:
+        endpoints: {indexes: [[last_check_date]]}
+"""
+
+RETURN = r"""
+run_id:
+  description: Name of the run.
+  returned: always
+  type: str
+fixed:
+  description: What was made, each with id, object and lock.
+  returned: always
+  type: list
+  elements: dict
+skipped:
+  description: What was left alone, each with id, object, severity and why.
+  returned: always
+  type: list
+  elements: dict
+statements:
+  description: The SQL, in order.
+  returned: always
+  type: list
+  elements: str
+findings:
+  description: What the contract still misses afterwards (in check mode, before).
+  returned: always
+  type: list
+  elements: dict
+probe:
+  description: What the write probe proved, and as which role.
+  returned: when it was made
+  type: dict
+  sample: {passed: [insert, duplicate insert, update, update of id, delete], role: ollama, skipped: ""}
+max_lock_ms:
+  description: The longest time a strong lock was held, in milliseconds.
+  returned: always
+  type: float
+failures:
+  description: What failed, as sentences; the module fails where there are any, after doing the rest.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import (
+    budget_arguments,
+    budget_from,
+    connection_arguments,
+    options_from,
+    overlay_arguments,
+    run_arguments,
+)
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.schema import schema
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **connection_arguments(),
+            **overlay_arguments(),
+            **run_arguments(),
+            **budget_arguments(),
+            "only": {"type": "list", "elements": "str", "default": []},
+            "skip": {"type": "list", "elements": "str", "default": []},
+            "replace_foreign": {"type": "bool", "default": False},
+            "probe": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    try:
+        result = schema(
+            options_from(p),
+            overlay=p["contract_overlay"],
+            only=tuple(p["only"]),
+            skip=tuple(p["skip"]),
+            replace_foreign=p["replace_foreign"],
+            probe=p["probe"],
+            budget=budget_from(p),
+            lock_wait_s=p["lock_wait_s"],
+            log_path=p["log_path"],
+            state_dir=p["state_dir"],
+            check_mode=module.check_mode,
+        )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(failed=bool(result["failures"]), **result)
+
+
+if __name__ == "__main__":
+    main()

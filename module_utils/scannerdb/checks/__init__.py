@@ -1,0 +1,1 @@
+"""What is wrong with a database: one small unit for each rule, and the report."""

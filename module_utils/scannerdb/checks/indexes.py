@@ -1,0 +1,208 @@
+"""Indexes: invalid, duplicate, redundant, unused. The comparison is pure; the catalog is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..connection import SQL, Identifier, fetch, text_of
+from ..finding import Change, Finding, Fix
+from .context import Context
+from .registry import finding
+
+PAGE_BYTES = 8192
+DROP_CONSENT = "scannerdb_fix_drop_indexes"
+LEFT_OVERS = ("_ccnew", "_ccold")
+
+QUERY = """
+SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS name, i.indexrelid::bigint AS oid,
+       i.indisunique AS unique, i.indisprimary AS primary, i.indisvalid AND i.indisready AS valid,
+       m.amname::text AS method,
+       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS constraint,
+       i.indkey::text AS all_columns, i.indnkeyatts::int AS keys, i.indclass::text AS classes,
+       i.indcollation::text AS collations, i.indoption::text AS options,
+       coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS predicate,
+       coalesce(pg_get_expr(i.indexprs, i.indrelid), '') AS expressions,
+       c.relpages::bigint AS pages, coalesce(s.idx_scan, 0) AS scans,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS building,
+       (SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text
+          FROM pg_stat_database d WHERE d.datname = current_database()) AS statistics_age
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_class t ON t.oid = i.indrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_am m ON m.oid = c.relam
+  LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = i.indexrelid
+ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND t.relkind IN ('r', 'm')
+   AND NOT EXISTS (SELECT FROM pg_depend x
+                    WHERE x.classid = 'pg_class'::regclass AND x.objid = t.oid AND x.deptype = 'e')
+ ORDER BY n.nspname, t.relname, c.relname
+"""
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """One index. The vectors (`columns`, `classes`, …) are as the catalog holds them."""
+
+    schema: str
+    table: str
+    name: str
+    oid: int
+    unique: bool
+    primary: bool
+    valid: bool
+    method: str
+    constraint: bool
+    columns: tuple[str, ...]
+    included: tuple[str, ...]
+    classes: tuple[str, ...]
+    collations: tuple[str, ...]
+    options: tuple[str, ...]
+    predicate: str
+    expressions: str
+    pages: int
+    scans: int
+    building: bool
+    statistics_age: str
+
+    @property
+    def place(self) -> str:
+        """The index for people: `table.index`."""
+        return f"{self.table}.{self.name}"
+
+    @property
+    def keys(self) -> tuple[tuple[str, str, str, str], ...]:
+        """Each key column with everything that gives it its order."""
+        return tuple(zip(self.columns, self.classes, self.collations, self.options))
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, bool, int]:
+        """Of two equal indexes, the one with the higher rank stays."""
+        return (self.constraint, self.primary, self.unique, self.valid, -self.oid)
+
+
+def read_indexes(context: Context) -> list[IndexInfo]:
+    """Every index of the user's tables."""
+    indexes = []
+    for row in fetch(context.conn, QUERY):
+        vector, keys = row.pop("all_columns").split(), row.pop("keys")
+        for name in ("classes", "collations", "options"):
+            row[name] = tuple(row[name].split())
+        indexes.append(IndexInfo(columns=tuple(vector[:keys]), included=tuple(vector[keys:]), **row))
+    return indexes
+
+
+def check(context: Context) -> Iterator[Finding]:
+    """All findings about indexes."""
+    indexes = read_indexes(context)
+    yield from invalid(indexes)
+    valid = [index for index in indexes if index.valid]
+    twins = duplicates(valid)
+    for loser, keeper in twins:
+        yield _duplicate(loser, keeper)
+    losers = {loser.oid for loser, _ in twins}
+    others = [i for i in valid if i.oid not in losers]
+    for shorter, longer in redundant(others, context.demanded_indexes):
+        yield finding(
+            "index.redundant",
+            shorter.place,
+            f"{shorter.name} is a prefix of {longer.name}, which serves its queries as well.",
+            {"covered_by": longer.name, "bytes": shorter.pages * PAGE_BYTES, "scans": shorter.scans},
+        )
+    for index in unused(others, context.demanded_indexes):
+        yield finding(
+            "index.unused",
+            index.place,
+            f"No query on this server has used {index.name} in {index.statistics_age}, as long as statistics go back.",
+            {"bytes": index.pages * PAGE_BYTES, "statistics_age": index.statistics_age},
+        )
+
+
+def invalid(indexes: Sequence[IndexInfo]) -> Iterator[Finding]:
+    """Invalid indexes that nobody is building now: left-overs are dropped, others rebuilt."""
+    for index in indexes:
+        if index.valid or index.building:
+            continue
+        left_over = any(mark in index.name[-10:] for mark in LEFT_OVERS)
+        verb = "DROP INDEX CONCURRENTLY IF EXISTS {}" if left_over else "REINDEX INDEX CONCURRENTLY {}"
+        yield finding(
+            "index.invalid",
+            index.place,
+            f"{index.name} is invalid: a build or rebuild of it was interrupted. It costs writes and serves no query.",
+            {"left_over": left_over, "bytes": index.pages * PAGE_BYTES},
+            _online_fix("index.invalid", verb, index, order=14),
+        )
+
+
+def _online_fix(fix_id: str, verb: str, index: IndexInfo, order: int, consent: str = "") -> Fix:
+    name = SQL("{}.{}").format(Identifier(index.schema), Identifier(index.name))
+    statement = SQL(verb).format(name)  # type: ignore[arg-type,unused-ignore]
+    lock = "SHARE UPDATE EXCLUSIVE"
+    return Fix(fix_id, (text_of(statement),), None, lock, (Change((statement,), lock, "online"),), consent, order)
+
+
+def same(one: IndexInfo, other: IndexInfo) -> bool:
+    """True where two indexes do the same (one may be unique besides). Pure."""
+    return (
+        (one.schema, one.table, one.method) == (other.schema, other.table, other.method)
+        and one.keys == other.keys
+        and one.included == other.included
+        and one.predicate == other.predicate
+        and one.expressions == other.expressions
+    )
+
+
+def duplicates(indexes: Sequence[IndexInfo]) -> list[tuple[IndexInfo, IndexInfo]]:
+    """Pairs (the one to drop, the one to keep); never a constraint's index, nor the only unique one. Pure."""
+    pairs = []
+    for loser in indexes:
+        if loser.constraint:
+            continue
+        better = [i for i in indexes if same(loser, i) and i.rank > loser.rank and (i.unique or not loser.unique)]
+        if better:
+            pairs.append((loser, max(better, key=lambda i: i.rank)))
+    return pairs
+
+
+def _duplicate(loser: IndexInfo, keeper: IndexInfo) -> Finding:
+    return finding(
+        "index.duplicate",
+        loser.place,
+        f"{loser.name} is the same as {keeper.name}.",
+        {"same_as": keeper.name, "bytes": loser.pages * PAGE_BYTES, "scans": loser.scans},
+        _online_fix("index.duplicate", "DROP INDEX CONCURRENTLY IF EXISTS {}", loser, 65, DROP_CONSENT),
+    )
+
+
+def covers(longer: IndexInfo, shorter: IndexInfo) -> bool:
+    """True where a btree's keys begin with another's, with equal order, predicate and included columns. Pure."""
+    return (
+        (longer.schema, longer.table) == (shorter.schema, shorter.table)
+        and longer.method == shorter.method == "btree"
+        and not longer.expressions
+        and not shorter.expressions
+        and longer.predicate == shorter.predicate
+        and len(longer.keys) > len(shorter.keys)
+        and longer.keys[: len(shorter.keys)] == shorter.keys
+        and set(shorter.included) <= set(longer.columns) | set(longer.included)
+    )
+
+
+def redundant(
+    indexes: Sequence[IndexInfo], demanded: frozenset[str] = frozenset()
+) -> list[tuple[IndexInfo, IndexInfo]]:
+    """Pairs (shorter, longer); what is unique, a constraint's, or demanded by the contract is never redundant. Pure."""
+    pairs = []
+    for shorter in indexes:
+        if shorter.unique or shorter.constraint or shorter.name in demanded:
+            continue
+        longer = next((i for i in indexes if covers(i, shorter)), None)
+        if longer:
+            pairs.append((shorter, longer))
+    return pairs
+
+
+def unused(indexes: Sequence[IndexInfo], demanded: frozenset[str] = frozenset()) -> list[IndexInfo]:
+    """Indexes that no query used and nothing else needs. Pure."""
+    return [i for i in indexes if i.scans == 0 and not i.unique and not i.constraint and i.name not in demanded]

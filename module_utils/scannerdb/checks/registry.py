@@ -1,0 +1,133 @@
+"""Every finding the bundle knows: id, severity, what it means, what mends it. docs/checks.md is made from this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..finding import Finding, Fix
+
+BY_FIX = "fix.yml"
+BY_VACUUM = "vacuum.yml"
+BY_HAND = "by hand"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of finding. `mended_by` is a playbook, or 'by hand' (then `meaning` says how)."""
+
+    id: str
+    severity: str
+    meaning: str
+    mended_by: str = BY_HAND
+
+
+def _entries(*entries: Entry) -> dict[str, Entry]:
+    return {entry.id: entry for entry in entries}
+
+
+ENTRIES: dict[str, Entry] = _entries(
+    Entry("schema.table.missing", "critical", "A table of the contract does not exist.", BY_FIX),
+    Entry(
+        "schema.table.unexpected", "info", "A table the contract does not know. Normal; declare it to have it checked."
+    ),
+    Entry("schema.column.missing", "critical", "A column of the contract does not exist.", BY_FIX),
+    Entry(
+        "schema.column.unexpected",
+        "info",
+        "A column the contract does not know. Normal; declare it to have it checked.",
+    ),
+    Entry("schema.column.type", "critical", "A column has another type. Changing it rewrites the table: plan that."),
+    Entry("schema.column.default", "warning", "A column has another default, or none.", BY_FIX),
+    Entry(
+        "schema.column.nullable",
+        "critical",
+        "A column allows NULL though it must not (or the other way round, without a default).",
+        BY_FIX,
+    ),
+    Entry("schema.primary_key.missing", "critical", "A table has no primary key.", BY_FIX),
+    Entry("schema.foreign_key.missing", "critical", "A foreign key is missing, so orphans can appear.", BY_FIX),
+    Entry(
+        "schema.foreign_key.on_delete",
+        "warning",
+        "A foreign key has another ON DELETE rule; the old layout kept results of deleted models.",
+        BY_FIX,
+    ),
+    Entry("schema.foreign_key.not_valid", "warning", "A foreign key was never checked against old rows.", BY_FIX),
+    Entry("schema.unique.missing", "critical", "A unique constraint is missing, so duplicates can appear.", BY_FIX),
+    Entry("schema.index.missing", "warning", "An index that the application's queries need is missing.", BY_FIX),
+    Entry("schema.view.missing", "critical", "The view servers does not exist.", BY_FIX),
+    Entry(
+        "schema.view.not_a_view", "critical", "servers is a table, as in an older layout. Never touched by the bundle."
+    ),
+    Entry(
+        "schema.view.definition",
+        "warning",
+        "The view servers shows something else than endpoints with a link. Replaced only with consent.",
+        BY_FIX,
+    ),
+    Entry(
+        "schema.view.trigger",
+        "critical",
+        "Writes to servers do not reach the tables: an INSTEAD OF trigger is missing or outdated.",
+        BY_FIX,
+    ),
+    Entry(
+        "schema.view.trigger_foreign",
+        "warning",
+        "servers has INSTEAD OF triggers of somebody else. Replaced only with consent.",
+        BY_FIX,
+    ),
+    Entry("schema.trigger.missing", "info", "A row trigger that stamps a date on endpoints is missing.", BY_FIX),
+    Entry("schema.trigger.disabled", "critical", "A trigger is disabled, also one behind a foreign key.", BY_FIX),
+    Entry("schema.privilege.missing", "critical", "A role lacks a privilege that the contract gives it.", BY_FIX),
+    Entry(
+        "data.endpoints.verification_date_null",
+        "warning",
+        "A verified endpoint has no verification_date. (NULL on an unverified endpoint is right.)",
+        BY_FIX,
+    ),
+    Entry("data.endpoints.last_check_date_null", "warning", "An endpoint has no last_check_date.", BY_FIX),
+    Entry(
+        "data.endpoints.verified_range",
+        "warning",
+        "verified is neither 0, 1 nor 2. Reported only: nobody but the application knows what was meant.",
+    ),
+    Entry(
+        "data.verified.link_missing",
+        "critical",
+        "An endpoint with verified = 1 has no row in verified_endpoints, so it is not in servers.",
+        BY_FIX,
+    ),
+    Entry(
+        "data.verified.link_stale",
+        "critical",
+        "A row in verified_endpoints belongs to an endpoint that is not verified.",
+        BY_FIX,
+    ),
+    Entry("data.verified.honeypot", "warning", "A honeypot counts as verified.", BY_FIX),
+    Entry(
+        "data.verified.inactive",
+        "warning",
+        "An inactive endpoint counts as verified. Mended only where scannerdb_fix_inactive is unverify.",
+        BY_FIX,
+    ),
+    Entry("data.orphan", "warning", "Rows whose parent is gone, where no foreign key watches.", BY_FIX),
+    Entry("index.invalid", "critical", "An index is invalid: it is maintained but never used.", BY_FIX),
+    Entry("index.duplicate", "warning", "Two indexes are the same. One is dropped only with consent.", BY_FIX),
+    Entry(
+        "index.redundant", "info", "An index is a prefix of another one. Drop it if its queries run as well without."
+    ),
+    Entry("index.unused", "info", "No query has used an index since statistics were reset. Look at standbys as well."),
+    Entry("table.dead_tuples", "warning", "A large share of a table's rows is dead.", BY_VACUUM),
+    Entry("table.bloat", "warning", "A table takes much more space than its rows need.", BY_VACUUM),
+    Entry("check.run.failed", "warning", "A check could not look; its message says why."),
+)
+
+
+def finding(
+    finding_id: str, place: str, message: str, evidence: Mapping[str, Any] | None = None, fix: Fix | None = None
+) -> Finding:
+    """A finding with its registered severity."""
+    return Finding(finding_id, ENTRIES[finding_id].severity, place, message, evidence or {}, fix)

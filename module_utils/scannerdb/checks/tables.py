@@ -1,0 +1,38 @@
+"""Findings about a table's dead rows and bloat, out of measures somebody else took."""
+
+from __future__ import annotations
+
+from ..connection import SQL, Identifier, text_of
+from ..finding import Change, Finding, Fix
+from .registry import finding
+
+
+def _vacuum_fix(finding_id: str, schema: str, name: str) -> Fix:
+    statement = SQL("VACUUM (ANALYZE) {}.{}").format(Identifier(schema), Identifier(name))
+    lock = "SHARE UPDATE EXCLUSIVE"
+    change = Change((statement,), lock, "online")
+    return Fix(finding_id, (text_of(statement),), None, lock, (change,), job="vacuum")
+
+
+def dead_tuples(schema: str, name: str, dead: int, live: int) -> Finding:
+    """A table with too many dead rows."""
+    share = round(100 * dead / max(dead + live, 1), 1)
+    return finding(
+        "table.dead_tuples",
+        name if schema == "public" else f"{schema}.{name}",
+        f"{name} has {dead} dead rows beside {live} live ones ({share} %).",
+        {"dead": dead, "live": live, "percent": share},
+        _vacuum_fix("table.dead_tuples", schema, name),
+    )
+
+
+def bloat(schema: str, name: str, bloat_bytes: int, total_bytes: int) -> Finding:
+    """A table that is much larger than its rows."""
+    share = round(100 * bloat_bytes / max(total_bytes, 1), 1)
+    return finding(
+        "table.bloat",
+        name if schema == "public" else f"{schema}.{name}",
+        f"About {share} % of {name} is empty space (an estimate).",
+        {"bloat_bytes": bloat_bytes, "table_bytes": total_bytes, "percent": share},
+        _vacuum_fix("table.bloat", schema, name),
+    )

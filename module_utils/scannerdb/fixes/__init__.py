@@ -1,0 +1,1 @@
+"""Mending what a check found: plan, apply, journal, undo."""

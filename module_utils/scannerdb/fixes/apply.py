@@ -1,0 +1,167 @@
+"""Carry out a plan: structural fixes under the lock budget, data fixes in batches. One that fails stops no other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..connection import SQL, Connection, DriverError, explained, fetch, scalar, text_of
+from ..errors import ScannerDbError
+from ..finding import Change
+from ..lockbudget import Budget, LockRecord, relation, run_online, run_strong
+from .batches import Worker
+from .data import DataFix
+from .journal import Entry
+from .policy import Step, skipped
+
+# The data stands in the way (duplicates, orphans, NULLs): said, and left for people to decide.
+DATA_IN_THE_WAY = {"23502", "23503", "23505", "23514"}
+
+
+@dataclass
+class Applier:
+    """Applies steps on one connection and keeps what a result needs."""
+
+    conn: Connection
+    run_id: str
+    schema: str
+    budget: Budget
+    batch_rows: int
+    data_fixes: Mapping[tuple[str, str], Sequence[DataFix]]
+    say: Callable[[str], None]
+    progress: Callable[[str, int, int], None]
+    record: LockRecord = field(default_factory=LockRecord)
+    fixed: list[dict[str, Any]] = field(default_factory=list)
+    left: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+
+    def apply(self, steps: Sequence[Step]) -> None:
+        """Carry out the steps in order; `fixed`, `left` and `failures` tell how it went."""
+        for number, step in enumerate(steps):
+            self.progress(step.finding.id, number, len(steps))
+            started = time.monotonic()
+            try:
+                rows = self._apply_one(step)
+            except (ScannerDbError, DriverError) as error:
+                if self.conn.closed:
+                    raise
+                self._failed(step, error)
+                continue
+            duration = round(time.monotonic() - started, 3)
+            if rows == 0:  # somebody else mended it meanwhile
+                continue
+            self.fixed.append(
+                {
+                    "id": step.finding.id,
+                    "object": step.finding.object,
+                    "rows": rows,
+                    "lock": step.fix.lock,
+                    "duration_s": duration,
+                }
+            )
+            self.statements += step.fix.sql
+            self.say(f"fixed {step.finding.id} on {step.finding.object}" + (f", {rows} rows" if rows else ""))
+
+    def _apply_one(self, step: Step) -> int | None:
+        """Returns how many rows were fixed, or None for a structural fix."""
+        key = (step.finding.id, step.finding.object)
+        fixes = self.data_fixes.get(key) or self.data_fixes.get((step.finding.id, ""))
+        if fixes:
+            return sum(self._data(fix, step.fix.rows or 0) for fix in fixes)
+        for change in step.fix.changes:
+            self._change(change, f"{step.finding.id} on {step.finding.object}")
+        return None
+
+    def _data(self, fix: DataFix, expected: int) -> int:
+        entry = Entry(self.run_id, fix.id, self.schema)
+        worker = Worker(self.conn, entry, fix, self.budget, self.record, self.batch_rows)
+        worker.progress = lambda rows: self.progress(fix.id, rows, expected)
+        return worker.run()
+
+    def _change(self, change: Change, what: str) -> None:
+        try:
+            if change.how == "strong":
+                run_strong(self.conn, change.statements, change.relations, self.budget, self.record, what)
+            elif change.how == "online":
+                drop_left_over(self.conn, change)
+                for statement in change.statements:
+                    run_online(self.conn, statement)
+            else:
+                with self.conn.transaction():
+                    for statement in change.statements:
+                        self.conn.execute(statement)
+        except (ScannerDbError, DriverError):
+            self._clean_up(change, what)
+            raise
+
+    def _clean_up(self, change: Change, what: str) -> None:
+        """Take away what a failed step left half made; a failure here is part of the story, not the end of it."""
+        if self.conn.closed:
+            return
+        try:
+            drop_left_over(self.conn, change)
+            if change.cleanup:
+                cleanup = change.cleanup
+                run_strong(self.conn, cleanup.statements, cleanup.relations, self.budget, self.record, what)
+        except (ScannerDbError, DriverError) as error:
+            self.say(f"cleaning up after {what} failed, the next run tries again: {error}")
+
+    def _failed(self, step: Step, error: Exception) -> None:
+        what = f"{step.finding.id} on {step.finding.object}"
+        if getattr(error, "sqlstate", None) in DATA_IN_THE_WAY:
+            why = f"the data stands in the way: {_sentence(error, what)}"
+        else:
+            why = _sentence(error, what)
+            self.failures.append(why if what in why else f"{what}: {why}")
+        self.left.append(skipped(step.finding, why))
+        self.say(f"not fixed: {what}: {why}")
+
+
+def _sentence(error: Exception, what: str) -> str:
+    if isinstance(error, ScannerDbError):
+        return str(error)
+    try:
+        with explained(f"Fixing {what}"):
+            raise error
+    except ScannerDbError as ours:
+        return str(ours)
+
+
+def drop_left_over(conn: Connection, change: Change) -> None:
+    """Drop the invalid index that an interrupted CREATE INDEX CONCURRENTLY of this name left behind."""
+    if change.index is None:
+        return
+    schema, name = change.index
+    invalid = scalar(
+        conn,
+        """
+        SELECT count(*)
+          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = %s AND c.relname = %s AND NOT i.indisvalid
+        """,
+        [schema, name],
+    )
+    if invalid:
+        run_online(conn, SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, name)))
+
+
+def statements_of(steps: Sequence[Step]) -> list[str]:
+    """Every statement of a plan's structural changes, as text."""
+    return [text_of(s) for step in steps for change in step.fix.changes for s in change.statements]
+
+
+def table_rows(conn: Connection, schema: str) -> dict[str, int]:
+    """The planner's row count of each table, for `too_large`."""
+    rows = fetch(
+        conn,
+        """
+        SELECT c.relname::text AS name, c.reltuples::bigint AS rows
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = %s AND c.relkind IN ('r', 'p')
+        """,
+        [schema],
+    )
+    return {row["name"]: row["rows"] for row in rows}

@@ -1,0 +1,121 @@
+"""What a site wants fixed, and the plan that follows from it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..finding import Finding, Fix, matches
+
+DATES = ("evidence", "now", "report")
+HONEYPOTS = ("unverify", "report")
+INACTIVE = ("report", "unverify")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The site's choices. `only` and `skip` are ids or globs; an empty `only` means all. `consents` are the variables
+    that were set, e.g. `scannerdb_fix_replace_foreign`."""
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    dates: str = "evidence"
+    honeypots: str = "unverify"
+    inactive: str = "report"
+    consents: frozenset[str] = frozenset()
+    max_share: float = 1.0
+
+    def choice(self, finding_id: str) -> tuple[str, str]:
+        """The variable that decides on a data fix, and what it says."""
+        choices = {
+            "data.endpoints.verification_date_null": ("scannerdb_fix_dates", self.dates),
+            "data.endpoints.last_check_date_null": ("scannerdb_fix_dates", self.dates),
+            "data.verified.honeypot": ("scannerdb_fix_honeypots", self.honeypots),
+            "data.verified.inactive": ("scannerdb_fix_inactive", self.inactive),
+        }
+        return choices.get(finding_id, ("", ""))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fix that is going to be applied for one finding."""
+
+    finding: Finding
+    fix: Fix
+
+
+@dataclass
+class Plan:
+    """What a run does, in order, and what it leaves alone with the reason."""
+
+    steps: list[Step] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+
+def reason_to_skip(finding: Finding, policy: Policy) -> str:
+    """Why a finding is not fixed by this run; empty where it is."""
+    fix = finding.fix
+    variable, choice = policy.choice(finding.id)
+    reasons = (
+        (policy.only and not matches(finding.id, policy.only), "not selected by scannerdb_fix_only"),
+        (matches(finding.id, policy.skip), "left out by scannerdb_fix_skip"),
+        (choice == "report", f"{variable} is report"),
+        (fix is None, finding.why_no_fix or "it cannot be fixed without a decision of yours"),
+        (fix and fix.job == "vacuum", "vacuum.yml mends it"),
+        (fix and fix.consent and fix.consent not in policy.consents, f"it needs consent: {fix and fix.consent}=true"),
+    )
+    return next((why for applies, why in reasons if applies), "")
+
+
+def make_plan(findings: Iterable[Finding], policy: Policy) -> Plan:
+    """Sort findings into what is fixed now, in the order that fixes depend on each other, and what is not and why."""
+    plan = Plan()
+    for finding in findings:
+        why = reason_to_skip(finding, policy)
+        if why or finding.fix is None:
+            # A site's additions are normal: not worth a line among what is left.
+            if not finding.id.endswith(".unexpected"):
+                plan.skipped.append(skipped(finding, why))
+        else:
+            plan.steps.append(Step(finding, finding.fix))
+    plan.steps.sort(key=lambda step: step.fix.order)
+    plan.steps = _without_repeats(plan.steps)
+    return plan
+
+
+def _without_repeats(steps: Sequence[Step]) -> list[Step]:
+    """Two findings may have one cause and one cure (an invalid index is a missing one too): it is applied once."""
+    seen: set[tuple[str, ...]] = set()
+    kept = []
+    for step in steps:
+        if step.fix.sql not in seen:
+            kept.append(step)
+        seen.add(step.fix.sql)
+    return kept
+
+
+def skipped(finding: Finding, why: str) -> dict[str, Any]:
+    """An entry of the result's `skipped`."""
+    return {"id": finding.id, "object": finding.object, "severity": finding.severity, "why": why}
+
+
+def plan_diff(plan: Plan) -> dict[str, str]:
+    """The plan as Ansible's diff shows it: every statement with its rows and lock."""
+    lines: list[str] = []
+    for step in plan.steps:
+        rows = "" if step.fix.rows is None else f", {step.fix.rows} rows"
+        lines.append(f"-- {step.finding.id} on {step.finding.object}: lock {step.fix.lock or 'none'}{rows}")
+        lines += [statement.rstrip().rstrip(";") + ";" for statement in step.fix.sql]
+    return {"before": "", "after": "\n".join(lines) + ("\n" if lines else "")}
+
+
+def too_large(steps: Sequence[Step], table_rows: Mapping[str, int], max_share: float) -> list[str]:
+    """The fixes that would touch more than a set share of a table, as sentences."""
+    sentences = []
+    for step in steps:
+        total = table_rows.get(step.finding.object.split(".")[0].split("(")[0], 0)
+        if step.fix.rows and total > 0 and step.fix.rows > max_share * total:
+            share = round(100 * step.fix.rows / total)
+            sentences.append(f"{step.finding.id} would touch {step.fix.rows} rows, {share} % of the table")
+    return sentences

@@ -1,0 +1,212 @@
+"""The fix job: plan from the findings, make sure there is a way back, apply, prove."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backup.sets import list_sets, newest_verified
+from ..connection import Connection, Options, connect
+from ..contract.model import Contract
+from ..contract.overlay import contract_with
+from ..errors import FixRefused
+from ..finding import matches
+from ..fixes.apply import Applier, table_rows
+from ..fixes.journal import ensure_journal
+from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
+from ..joblock import job_lock
+from ..lockbudget import Budget
+from ..runs import Run, utc_now
+from .inspect import Inspection, inspect
+from .schema import proven, write_probe_of
+
+MAKES_ROOM_FOR_MORE = ["schema.table.missing", "schema.column.missing", "schema.foreign_key.*", "index.invalid"]
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class Safety:
+    """The backup that must exist before anything is changed."""
+
+    require_backup: bool = True
+    backup_dir: str = ""
+    max_age_h: float = 24
+    level: str = "read"
+
+
+def fix_arguments() -> dict[str, dict[str, Any]]:
+    """The options of a fix, as an Ansible argument spec."""
+    words = {"type": "list", "elements": "str", "default": []}
+    return {
+        "only": words,
+        "skip": words,
+        "dates": {"type": "str", "default": "evidence", "choices": list(DATES)},
+        "honeypots": {"type": "str", "default": "unverify", "choices": list(HONEYPOTS)},
+        "inactive": {"type": "str", "default": "report", "choices": list(INACTIVE)},
+        "replace_foreign": {"type": "bool", "default": False},
+        "drop_indexes": {"type": "bool", "default": False},
+        "max_share": {"type": "float", "default": 1.0},
+        "batch_rows": {"type": "int", "default": 5000},
+        "require_backup": {"type": "bool", "default": True},
+        "backup_dir": {"type": "path", "default": ""},
+        "backup_max_age_h": {"type": "float", "default": 24},
+        "backup_level": {"type": "str", "default": "read", "choices": ["checksum", "read", "restore"]},
+    }
+
+
+def policy_from(params: Mapping[str, Any]) -> Policy:
+    """The site's choices out of a module's parameters."""
+    consents = {f"scannerdb_fix_{name}" for name in ("replace_foreign", "drop_indexes") if params[name]}
+    return Policy(
+        only=tuple(params["only"]),
+        skip=tuple(params["skip"]),
+        dates=params["dates"],
+        honeypots=params["honeypots"],
+        inactive=params["inactive"],
+        consents=frozenset(consents),
+        max_share=params["max_share"],
+    )
+
+
+def safety_from(params: Mapping[str, Any]) -> Safety:
+    """The backup that must exist, out of a module's parameters."""
+    return Safety(
+        require_backup=params["require_backup"],
+        backup_dir=params["backup_dir"] or "",
+        max_age_h=params["backup_max_age_h"],
+        level=params["backup_level"],
+    )
+
+
+def fix(
+    options: Options,
+    *,
+    overlay: Mapping[str, Any] | None = None,
+    policy: Policy | None = None,
+    safety: Safety | None = None,
+    budget: Budget | None = None,
+    batch_rows: int = 5000,
+    lock_wait_s: int = 0,
+    log_path: str = "",
+    state_dir: str = "",
+    check_mode: bool = False,
+) -> dict[str, Any]:
+    """Mend what the checks find, as far as the policy goes.
+
+    Returns changed, run_id, fixed, skipped, statements, failures, max_lock_ms, max_wait_ms, diff. A second run right
+    after changes nothing. Raises `FixRefused` before anything is changed.
+    """
+    contract = contract_with(overlay)
+    policy, budget = policy or Policy(), budget or Budget()
+    run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
+    with job_lock(options, "fix", run.run_id, lock_wait_s), _session(options, run) as conn:
+        inspection = inspect(conn, contract, policy)
+        plan = make_plan(inspection.findings, policy)
+        _refuse_large(conn, contract, plan, policy)
+        if check_mode:
+            return _planned(plan, run)
+        if plan.steps:
+            _require_backup(options, safety or Safety(), run)
+            ensure_journal(conn, inspection.catalog.owner)
+        applier = _applier(conn, contract, inspection, budget, batch_rows, run)
+        plan = _apply_all(applier, contract, policy, plan)
+        result = _applied(plan, applier, run)
+        if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
+            result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
+        run.log(result["msg"])
+        return result
+
+
+def _session(options: Options, run: Run) -> Connection:
+    """A session in which the application's own triggers find their tables: it has the role's own search_path."""
+    return connect(options, purpose=f"fix {run.run_id}", search_path=None)
+
+
+def _applier(
+    conn: Connection, contract: Contract, inspection: Inspection, budget: Budget, batch_rows: int, run: Run
+) -> Applier:
+    return Applier(conn, run.run_id, contract.schema, budget, batch_rows, inspection.data_fixes, run.log, run.progress)
+
+
+def _apply_all(applier: Applier, contract: Contract, policy: Policy, plan: Plan) -> Plan:
+    """Apply, and look again where a fix made others possible (a new column has rows to fill). Returns the last plan."""
+    tried: set[tuple[str, str]] = set()
+    first = plan
+    for _ in range(PASSES):
+        steps = [s for s in plan.steps if (s.finding.id, s.finding.object) not in tried]
+        before = len(applier.fixed)
+        applier.apply(steps)
+        tried |= {(s.finding.id, s.finding.object) for s in steps}
+        if not any(matches(done["id"], MAKES_ROOM_FOR_MORE) for done in applier.fixed[before:]):
+            break
+        inspection = inspect(applier.conn, contract, policy)
+        applier.data_fixes = inspection.data_fixes
+        plan = make_plan(inspection.findings, policy)
+    return Plan(first.steps, plan.skipped)
+
+
+def _refuse_large(conn: Connection, contract: Contract, plan: Plan, policy: Policy) -> None:
+    large = too_large(plan.steps, table_rows(conn, contract.schema), policy.max_share)
+    if large:
+        raise FixRefused(
+            f"{'; '.join(large)}, more than scannerdb_fix_max_share allows.",
+            "Look at the report; raise scannerdb_fix_max_share if it is right.",
+        )
+
+
+def _require_backup(options: Options, safety: Safety, run: Run) -> None:
+    if not safety.require_backup:
+        run.log("scannerdb_fix_require_backup is false: no backup was asked for")
+        return
+    backup = None
+    if safety.backup_dir and Path(safety.backup_dir).is_dir():
+        sets = list_sets(safety.backup_dir, options.db).sets
+        backup = newest_verified(sets, safety.level, datetime.timedelta(hours=safety.max_age_h), utc_now())
+    if backup is None:
+        raise FixRefused(
+            f"There is no backup of {options.db!r} in {safety.backup_dir or '(no folder given)'} that is younger than "
+            f"{safety.max_age_h:g} h and verified by '{safety.level}' or better; nothing was changed.",
+            "Run playbooks/backup.yml first (maintain.yml does), or set scannerdb_fix_require_backup=false.",
+        )
+    run.log(f"way back: backup {backup.name}, verified by {backup.verified}")
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {"id": step.finding.id, "object": step.finding.object, "rows": step.fix.rows, "lock": step.fix.lock}
+
+
+def _planned(plan: Plan, run: Run) -> dict[str, Any]:
+    return {
+        "changed": bool(plan.steps),
+        "run_id": run.run_id,
+        "msg": f"{len(plan.steps)} fixes would be applied, {len(plan.skipped)} findings would be left.",
+        "fixed": [_step(step) for step in plan.steps],
+        "skipped": plan.skipped,
+        "statements": [sql for step in plan.steps for sql in step.fix.sql],
+        "failures": [],
+        "max_lock_ms": 0.0,
+        "max_wait_ms": 0.0,
+        "diff": plan_diff(plan),
+    }
+
+
+def _applied(plan: Plan, applier: Applier, run: Run) -> dict[str, Any]:
+    left = plan.skipped + applier.left
+    message = f"{len(applier.fixed)} fixes applied, {len(left)} findings left."
+    if applier.failures:
+        message = f"{len(applier.failures)} fixes failed: {' '.join(applier.failures)} " + message
+    return {
+        "changed": bool(applier.fixed),
+        "run_id": run.run_id,
+        "msg": message,
+        "fixed": applier.fixed,
+        "skipped": left,
+        "statements": applier.statements,
+        "failures": applier.failures,
+        "max_lock_ms": applier.record.max_lock_ms,
+        "max_wait_ms": applier.record.max_wait_ms,
+        "diff": plan_diff(plan) if applier.fixed else {"before": "", "after": ""},
+    }

@@ -1,0 +1,105 @@
+"""The schema job: bring a database up to its contract, and prove that writing to `servers` reaches the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..connection import Options, connect
+from ..contract.difference import difference
+from ..contract.introspect import read_catalog
+from ..contract.model import Contract
+from ..contract.overlay import contract_with
+from ..contract.probe import ProbeResult, write_probe
+from ..errors import ValidationFailed
+from ..finding import Finding, matches, ordered
+from ..fixes.apply import Applier
+from ..fixes.policy import Policy, make_plan, plan_diff
+from ..joblock import job_lock
+from ..lockbudget import Budget
+from ..runs import Run
+
+
+def schema(
+    options: Options,
+    *,
+    overlay: Mapping[str, Any] | None = None,
+    only: tuple[str, ...] = (),
+    skip: tuple[str, ...] = (),
+    replace_foreign: bool = False,
+    probe: bool = True,
+    budget: Budget | None = None,
+    lock_wait_s: int = 0,
+    log_path: str = "",
+    state_dir: str = "",
+    check_mode: bool = False,
+) -> dict[str, Any]:
+    """Create what the contract demands and the database lacks; never drops a table, a column, a row or the view.
+
+    Returns changed, fixed, skipped, statements, findings (what is left), probe, max_lock_ms. Raises `ValidationFailed`
+    where the write probe fails afterwards.
+    """
+    contract = contract_with(overlay)
+    consents = frozenset({"scannerdb_fix_replace_foreign"} if replace_foreign else ())
+    policy = Policy(only=only, skip=skip, consents=consents)
+    run = Run("schema", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
+    with job_lock(options, "schema", run.run_id, lock_wait_s), connect(options, purpose=f"schema {run.run_id}") as conn:
+        before = ordered(difference(contract, read_catalog(conn, contract)))
+        plan = make_plan(before, policy)
+        result: dict[str, Any] = {
+            "changed": bool(plan.steps),
+            "run_id": run.run_id,
+            "diff": plan_diff(plan),
+            "skipped": plan.skipped,
+            "statements": [sql for step in plan.steps for sql in step.fix.sql],
+            "fixed": [{"id": s.finding.id, "object": s.finding.object, "lock": s.fix.lock} for s in plan.steps],
+            "max_lock_ms": 0.0,
+            "failures": [],
+        }
+        if check_mode:
+            result["findings"] = [finding.public() for finding in before]
+            result["msg"] = _said(len(plan.steps), before, check_mode=True)
+            return result
+        applier = Applier(conn, run.run_id, contract.schema, budget or Budget(), 0, {}, run.log, run.progress)
+        applier.apply(plan.steps)
+        left = ordered(difference(contract, read_catalog(conn, contract)))
+        result.update(
+            changed=bool(applier.fixed),
+            fixed=applier.fixed,
+            skipped=plan.skipped + applier.left,
+            statements=applier.statements,
+            failures=applier.failures,
+            max_lock_ms=applier.record.max_lock_ms,
+            findings=[finding.public() for finding in left],
+            msg=_said(len(applier.fixed), left, check_mode=False),
+        )
+        if probe:
+            result["probe"] = proven(write_probe_of(conn, contract, left), run)
+        run.log(result["msg"])
+        return result
+
+
+def _said(count: int, left: list[Finding], check_mode: bool) -> str:
+    verb = "would be applied" if check_mode else "applied"
+    grave = [f for f in left if f.severity == "critical"]
+    remaining = "" if check_mode else f", {len(grave)} critical findings left"
+    return f"{count} changes {verb}{remaining}."
+
+
+def write_probe_of(conn: Any, contract: Contract, findings: list[Finding]) -> ProbeResult:
+    """The write probe, where there is a view with this bundle's triggers to probe."""
+    unfit = [f for f in findings if matches(f.id, ["schema.view.*", "schema.table.missing", "schema.column.missing"])]
+    if unfit:
+        return ProbeResult(skipped=f"not probed: {unfit[0].message}")
+    return write_probe(conn, contract)
+
+
+def proven(probe: ProbeResult, run: Run) -> dict[str, Any]:
+    """The probe as the result shows it; raises `ValidationFailed` where it failed."""
+    run.log(f"write probe as {probe.role or 'nobody'}: {probe.skipped or probe.failures or 'passed'}")
+    if probe.failures:
+        raise ValidationFailed(
+            f"The write probe on servers failed: {'; '.join(probe.failures)}.",
+            "The probe was rolled back. Look at the triggers and constraints of endpoints and verified_endpoints.",
+        )
+    return {"passed": probe.passed, "skipped": probe.skipped, "role": probe.role}

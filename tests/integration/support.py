@@ -1,0 +1,51 @@
+"""Short words for the tests that call jobs on a real database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scannerdb.connection import Options
+from scannerdb.jobs.check import check
+from scannerdb.jobs.fix import Safety, fix
+
+from tests.servers import Database
+
+NO_BACKUP = Safety(require_backup=False)
+
+
+def options(database: Database, **more: Any) -> Options:
+    """The connection options of a test's database."""
+    login = database.login
+    words = {
+        "unix_socket": login["login_unix_socket"],
+        "port": login["login_port"],
+        "user": "postgres",
+        "db": database.name,
+        "pg_bin_dir": login["pg_bin_dir"],
+    }
+    return Options(**{**words, **more})
+
+
+def findings(database: Database, **more: Any) -> dict[str, list[dict[str, Any]]]:
+    """What a check finds, by id."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in check(options(database), **more)["findings"]:
+        found.setdefault(finding["id"], []).append(finding)
+    return found
+
+
+def rows_of(found: dict[str, list[dict[str, Any]]], finding_id: str) -> int:
+    """How many rows the findings of an id speak of."""
+    return sum(f["evidence"]["rows"] for f in found.get(finding_id, []))
+
+
+def run_fix(database: Database, **more: Any) -> dict[str, Any]:
+    """A fix run without the demand for a backup."""
+    return fix(options(database), **{"safety": NO_BACKUP, **more})
+
+
+def content(database: Database) -> dict[str, str]:
+    """An order-independent fingerprint of every table of the schema public."""
+    tables = database.sql("SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
+    query = "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), 'empty') FROM {} t"
+    return {name: database.value(query.format(name)) for (name,) in tables}
