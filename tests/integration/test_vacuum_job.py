@@ -344,6 +344,23 @@ def test_an_exclusively_locked_table_does_not_stop_the_measuring(database: Datab
     assert row(result, "public.bloated")["bytes_before"] > 0
 
 
+def test_a_table_dropped_in_the_meantime_fails_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scannerdb.jobs import vacuum as job
+
+    fill(database, "bloated", 2000)
+    fill(database, "gone", 2000)
+    seen = job.perform
+
+    def late(*args: Any) -> Any:
+        database.sql("DROP TABLE gone")
+        return seen(*args)
+
+    monkeypatch.setattr(job, "perform", late)
+    result = vacuum(options(database))
+    assert [r["table"] for r in result["tables"]] == ["public.bloated"]
+    assert [r["reason"] for r in result["left_undone"]] == ["it was dropped in the meantime"]
+
+
 def test_one_job_at_a_time(database: Database) -> None:
     fill(database, "bloated", 2000)
     with job_lock(options(database), "backup", "20250101T000000Z-00000000"):

@@ -111,7 +111,7 @@ def _explain_the_rest(
             continue
         holder = oldest_snapshot(conn) if holder is None else holder
         whom = f"{holder} may still see them" if holder else "somebody may still see them, or writes very fast"
-        outcome.note = f"{now.dead} dead rows could not be removed: {whom}"
+        outcome.note = "; ".join(filter(None, (outcome.note, f"{now.dead} dead rows could not be removed: {whom}")))
 
 
 def _result(

@@ -30,6 +30,7 @@ from .measure import TableMeasure
 from .statements import statements
 
 LOCK_NOT_AVAILABLE = "55P03"
+GONE = ("42P01", "42704")  # no such table, no such index
 SETTLE_S = 2.0
 
 
@@ -46,6 +47,7 @@ class Outcome:
     done: bool = False
     seconds: float = 0.0
     lock: LockRecord = field(default_factory=LockRecord)
+    blocked: bool = False  # worth a second try
     note: str = ""  # why it was not done, or not fully
     error: str = ""  # what failed: worth failing the job for
 
@@ -86,7 +88,7 @@ def perform(
     for number, (decision, action) in enumerate(todo):
         watch(Step(number + 1, len(todo), decision, action))
         outcomes[number] = _attempt(conn, decision, action, budget)
-        if action.kind in ("vacuum", "analyze") and not outcomes[number].done and not outcomes[number].error:
+        if outcomes[number].blocked:
             again.append(number)
     for number in again:
         watch(Step(number + 1, len(todo), *todo[number]))
@@ -101,11 +103,14 @@ def _attempt(conn: Connection, decision: Decision, action: Action, budget: Budge
         with explained(f"{action.kind.replace('_', ' ').upper()} of {decision.measure.qualified}"):
             _do(conn, outcome, budget)
     except (Blocked, LockTimeout, PrivilegeMissing) as error:
-        outcome.note = error.message
+        outcome.note, outcome.blocked = error.message, isinstance(error, Blocked)
     except ConnectionFailed:
         raise
     except ScannerDbError as error:
-        outcome.error = str(error)
+        if getattr(error.__cause__, "sqlstate", "") in GONE:
+            outcome.note = "it was dropped in the meantime"
+        else:
+            outcome.error = str(error)
     outcome.seconds = round(time.monotonic() - started, 3)
     return outcome
 
