@@ -79,8 +79,8 @@ options:
       - What to restore, for O(state=restored).
       - V(latest), the name of a backup in O(backup_dir), a path, or a time (C(2025-04-18T12:00:00Z), UTC unless it says
         otherwise) for the newest backup that is not younger.
-      - A set of M(scannerdb_backup), or an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), told by its content. A plain SQL
-        file is refused.
+      - A set of M(scannerdb_backup), or an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), told by its content. A plain
+        SQL file is refused.
     type: str
     default: ""
   confirm:
@@ -161,8 +161,8 @@ options:
 attributes:
   check_mode:
     description:
-      - Verifies the source, looks at everything that could stop the restore, tells the whole plan with sizes, and writes
-        nothing.
+      - Verifies the source, looks at everything that could stop the restore, tells the whole plan with sizes, and
+        writes nothing.
     support: full
   diff_mode:
     description: In check mode the steps of the plan; else the database before and after.

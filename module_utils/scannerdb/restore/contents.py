@@ -31,10 +31,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """An archive's table of contents, and the roles that its grants name."""
+    """An archive's table of contents, the roles that its grants name, and its owners as far as they are known."""
 
     entries: tuple[Entry, ...]
     grantees: frozenset[str] = frozenset()
+    owners: frozenset[str] = frozenset()
 
     def of(self, kind: str) -> list[Entry]:
         """The entries of a kind."""
@@ -77,20 +78,29 @@ def _plain(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
+def parse_owners(script: str) -> frozenset[str]:
+    """The owners that the comments of a script name. Pure."""
+    return frozenset(
+        re.findall(r"^-- (?:Data for )?Name: .*; Owner: (.+?)(?:; Tablespace: .*)?$", script, re.MULTILINE)
+    )
+
+
 def missing_roles(contents: Contents, existing: Iterable[str]) -> list[str]:
     """Roles that own or are granted something in the archive and that the server does not have. Pure.
 
     The list does not mark where an object's name ends and its owner begins, so an owner counts as known where the line
-    ends in the name of any existing role; else its last word is taken for the missing one.
+    ends in the name of any existing role; else the longest owner that the script names, or the last word, is missing.
     """
     known = set(existing)
     endings = tuple(f" {role}" for role in known)
-    owners = {
-        entry.rest.rpartition(" ")[2]
-        for entry in contents.entries
-        if entry.rest.rpartition(" ")[2] and not f" {entry.rest}".endswith(endings)
-    }
-    return sorted(owners | (contents.grantees - known))
+    missing = set(contents.grantees - known)
+    for entry in contents.entries:
+        text = f" {entry.rest}"
+        if text.endswith(endings) or text.endswith(" "):
+            continue
+        named = [owner for owner in contents.owners if text.endswith(f" {owner}")]
+        missing.add(max(named, key=len, default=entry.rest.rpartition(" ")[2]))
+    return sorted(missing)
 
 
 def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
@@ -114,13 +124,14 @@ def read_contents(tools: Tools, dump: Path, scratch: Path) -> Contents:
     Raises `BackupInvalid` where it cannot be read.
     """
     entries = parse_list(_print(tools, dump, ["--list"]))
+    owners = parse_owners(_print(tools, dump, ["--schema-only", "--file=-"]))
     acls = [e.line for e in entries if e.kind in ("ACL", "DEFAULT ACL")]
     if not acls:
-        return Contents(entries)
+        return Contents(entries, owners=owners)
     listing = scratch / "grants.list"
     listing.write_text("\n".join(acls) + "\n", encoding="utf-8")
     script = _print(tools, dump, ["--file=-", f"--use-list={listing}"])
-    return Contents(entries, parse_grantees(script))
+    return Contents(entries, parse_grantees(script), owners)
 
 
 def read_through(tools: Tools, dump: Path) -> None:

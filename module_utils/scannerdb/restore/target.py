@@ -17,6 +17,7 @@ LISTS = {
     "temp_tablespaces",
     "unix_socket_directories",
 }
+DEFAULT_TABLESPACE = "pg_default"
 PRIVILEGES = {"CREATE", "CONNECT", "TEMPORARY", "TEMP"}
 
 
@@ -77,7 +78,7 @@ def create_statement(name: str, target: Target, server_major: int) -> Composable
     elif target.locale_provider == "builtin":
         words.append(("BUILTIN_LOCALE", target.locale))
     parts += [SQL("{} {}").format(SQL(word), Literal(value)) for word, value in words if value]
-    if target.tablespace:
+    if target.tablespace not in ("", DEFAULT_TABLESPACE):  # naming it needs a right on it that using it does not
         parts.append(SQL("TABLESPACE {}").format(Identifier(target.tablespace)))
     return SQL(" ").join(parts)
 

@@ -1,0 +1,319 @@
+"""Restores on real servers: what comes back, from what, under which names, and what stops them untouched."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.sql import SQL, Identifier
+from scannerdb.connection import connect
+from scannerdb.errors import (
+    BackupInvalid,
+    InvalidInput,
+    JobLocked,
+    PrivilegeMissing,
+    RestoreRefused,
+    ScannerDbError,
+    ValidationFailed,
+)
+from scannerdb.joblock import job_lock
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.restore import restore
+
+from tests.integration.restore_support import (
+    damage,
+    databases,
+    furnish,
+    maintenance,
+    oid,
+    old_dump,
+    options,
+    state,
+)
+from tests.servers import Database, Databases
+
+HOSTILE = ['we"ird; drop', "a=b", "ü" + "x" * 61, "dbname='x' \\ é"]
+
+
+def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
+    login = more.pop("login", {})
+    return restore(options(db, **login), **{"backup_dir": str(folder), "confirm": db.name, "grace_s": 0, **more})
+
+
+@pytest.mark.parametrize("field_db", [None, *HOSTILE], indirect=True)
+def test_a_set_comes_back_whole(field_db: Database, tmp_path: Path) -> None:
+    furnish(field_db)
+    before = state(field_db)
+    backup(options(field_db), backup_dir=str(tmp_path))
+    damage(field_db)
+    damaged = state(field_db)
+    result = run(field_db, tmp_path, source="latest", state_dir=str(tmp_path / "state"))
+    assert state(field_db) == before
+    told = result["restore"]
+    kept = Database(field_db.server, told["previous_database"])
+    assert {k: v for k, v in state(kept).items() if k != "database"} == {
+        k: v for k, v in damaged.items() if k != "database"
+    }
+    assert told["database"] == field_db.name
+    assert 0 < told["cutover_ms"] < 5000
+    assert Path(told["backup"]).name != Path(told["source"]).name
+    assert (tmp_path / "latest.backup").resolve() == Path(told["source"])
+    assert result["changed"] is True
+    assert Path(result["log"]).name.startswith("restore_")
+    assert stat.S_IMODE(Path(result["log"]).stat().st_mode) == 0o600
+    assert not [name for name in databases(field_db) if "__restore_" in name]
+
+
+@pytest.mark.parametrize("form", ["c", "d", "t"])
+def test_an_archive_of_pg_dump(field_db: Database, tmp_path: Path, form: str) -> None:
+    before = state(field_db)
+    dump = old_dump(field_db, tmp_path / "odd name.bin", form)
+    damage(field_db)
+    result = run(field_db, tmp_path, source=str(dump), prebackup=False)
+    assert state(field_db) == before
+    assert result["restore"]["backup"] is None
+
+
+@pytest.mark.parametrize(
+    "wish", ["latest", "x_20250418_120000.backup", "x_20250418_120000", "2025-04-18 12:00", "2026-01-01"]
+)
+def test_an_old_scripts_file_by_name(field_db: Database, tmp_path: Path, wish: str) -> None:
+    before = state(field_db)
+    dump = old_dump(field_db, tmp_path / "x_20250418_120000.backup")
+    (tmp_path / "latest.backup").symlink_to(dump.name)
+    damage(field_db)
+    result = run(field_db, tmp_path, source=wish, prebackup=False)
+    assert state(field_db) == before
+    assert result["restore"]["source"] == str(dump)
+
+
+def test_undo_and_redo(field_db: Database, tmp_path: Path) -> None:
+    furnish(field_db)
+    whole = state(field_db)
+    dump = old_dump(field_db, tmp_path / "x.backup")
+    damage(field_db)
+    damaged = state(field_db)
+    first = run(field_db, tmp_path, source=str(dump), prebackup=False)
+    undone = run(field_db, tmp_path, state="undone")
+    assert state(field_db) == damaged
+    assert undone["restore"]["previous_database"] != first["restore"]["previous_database"]
+    run(field_db, tmp_path, state="undone")
+    assert state(field_db) == whole
+    with pytest.raises(RestoreRefused, match="no database kept by run"):
+        run(field_db, tmp_path, state="undone", undo_run_id="20250101T000000Z-00000000")
+
+
+@pytest.mark.parametrize("kind", ["set", "file"])
+def test_where_no_database_is_left(field_db: Database, tmp_path: Path, kind: str) -> None:
+    furnish(field_db)
+    before = state(field_db)
+    if kind == "set":
+        backup(options(field_db), backup_dir=str(tmp_path))
+    source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
+    with maintenance(field_db) as conn:
+        conn.execute(SQL("DROP DATABASE {}").format(Identifier(field_db.name)))
+    result = run(field_db, tmp_path, source=source)
+    assert "nothing to back up" in result["msg"]
+    assert result["restore"]["previous_database"] is None
+    assert result["restore"]["cutover_ms"] is None
+    after = state(field_db)
+    if kind == "file":  # an archive knows the owner and the locale, the rest is the manifest's
+        for whole in (before, after):
+            owner, _acl, _limit, *locale = whole["database"][:6]
+            whole["database"] = (owner, *locale)
+    assert after == before
+
+
+def _spoil(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(data[: len(data) * 2 // 3])
+    elif how == "flip":
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "head":
+        path.write_bytes(b"X" + data[1:])
+
+
+@pytest.mark.parametrize("how", ["cut", "flip", "empty", "head", "gone"])
+@pytest.mark.parametrize("kind", ["set", "file"])
+def test_a_damaged_source_changes_nothing(field_db: Database, tmp_path: Path, how: str, kind: str) -> None:
+    if kind == "set":
+        made = backup(options(field_db), backup_dir=str(tmp_path))["backup"]
+        victim = max((p for p in Path(made["path"], "dump").iterdir()), key=lambda p: p.stat().st_size)
+        source = "latest"
+    else:
+        victim = old_dump(field_db, tmp_path / "x.backup")
+        source = str(victim)
+    victim.unlink() if how == "gone" else _spoil(victim, how)
+    before, names = state(field_db), databases(field_db)
+    with pytest.raises(BackupInvalid):
+        run(field_db, tmp_path, source=source)
+    assert state(field_db) == before
+    assert databases(field_db) == names
+
+
+def test_sql_is_refused(field_db: Database, tmp_path: Path) -> None:
+    script = old_dump(field_db, tmp_path / "x.backup", "p")
+    with pytest.raises(RestoreRefused, match="plain SQL"):
+        run(field_db, tmp_path, source=str(script))
+
+
+@pytest.mark.parametrize("confirm", ["", "ollama", "TEST_1"])
+def test_it_wants_the_name(field_db: Database, tmp_path: Path, confirm: str) -> None:
+    with pytest.raises(RestoreRefused, match="spelled out"):
+        run(field_db, tmp_path, source="latest", confirm=confirm)
+
+
+def test_a_locked_job_waits_outside(field_db: Database, tmp_path: Path) -> None:
+    with job_lock(options(field_db), "backup", "x"), pytest.raises(JobLocked, match="Another run"):
+        run(field_db, tmp_path, source="latest")
+
+
+def test_a_session_stops_it_or_ends(field_db: Database, tmp_path: Path) -> None:
+    dump = old_dump(field_db, tmp_path / "x")
+    before, names = state(field_db), databases(field_db)
+    with field_db.connect(application_name="the bot") as client:
+        with pytest.raises(RestoreRefused, match=r"in use: postgres .the bot."):
+            run(field_db, tmp_path, source=str(dump))
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        assert (state(field_db), databases(field_db)) == (before, names)
+        result = run(field_db, tmp_path, source=str(dump), terminate=True, prebackup=False)
+        assert result["restore"]["sessions_ended"] >= 1
+        with pytest.raises(Exception, match=r"terminating connection|closed"):
+            client.execute("SELECT 1")
+
+
+def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
+    backup(options(field_db), backup_dir=str(tmp_path))
+    before, names, files = state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))
+    record = {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
+    with field_db.connect(application_name="the bot"):
+        result = run(field_db, tmp_path, source="latest", check_mode=True)
+    assert result["changed"] is True
+    assert any("the bot" in warning for warning in result["warnings"])
+    assert len(result["plan"]["steps"]) >= 6
+    assert result["restore"]["previous_database"]
+    assert (state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))) == (before, names, files)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")} == record
+
+
+@pytest.mark.parametrize("policy", ["stop", "create", "ignore"])
+def test_roles_that_are_missing(make_database: Databases, tmp_path: Path, policy: str) -> None:
+    db = make_database(filled=True)
+    db.sql('CREATE ROLE "Gone, role"')
+    db.sql("CREATE ROLE gone_reader")
+    db.sql('ALTER TABLE user_selected_models OWNER TO "Gone, role"')
+    db.sql("GRANT SELECT ON endpoints TO gone_reader")
+    rows = {k: v for k, v in state(db).items() if k.startswith("rows")}
+    dump = old_dump(db, tmp_path / "x")
+    for statement in (
+        "ALTER TABLE user_selected_models OWNER TO postgres",
+        "REVOKE ALL ON endpoints FROM gone_reader",
+        'DROP OWNED BY "Gone, role", gone_reader',
+        'DROP ROLE "Gone, role", gone_reader',
+    ):
+        db.sql(statement)
+    before = state(db)
+    if policy == "stop":
+        with pytest.raises(RestoreRefused, match=r"does not have: .*gone_reader"):
+            run(db, tmp_path, source=str(dump))
+        assert state(db) == before
+        return
+    result = run(db, tmp_path, source=str(dump), missing_roles=policy, prebackup=False)
+    assert {k: v for k, v in state(db).items() if k.startswith("rows")} == rows
+    owner = db.value("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'user_selected_models'")
+    assert owner == ("Gone, role" if policy == "create" else "postgres")
+    assert bool(result["warnings"]) or policy == "create"
+
+
+def test_a_backup_that_lacks_tables_is_refused(field_db: Database, make_database: Databases, tmp_path: Path) -> None:
+    other = make_database(filled=True)
+    other.sql("DROP TABLE metadata")
+    dump = old_dump(other, tmp_path / "x")
+    before, names = state(field_db), databases(field_db)
+    with pytest.raises(ValidationFailed, match=r"schema.table.missing \(.*metadata"):
+        run(field_db, tmp_path, source=str(dump), prebackup=False)
+    assert (state(field_db), databases(field_db)) == (before, names)
+    run(field_db, tmp_path, source=str(dump), prebackup=False, accept=["schema.table.*"])
+    assert state(field_db)["relations"] == state(other)["relations"]
+
+
+def test_counts_that_differ_stop_it(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backup(options(field_db), backup_dir=str(tmp_path))
+    before, names = state(field_db), databases(field_db)
+    from scannerdb.jobs import restore_build
+
+    honest = restore_build.count_rows
+    monkeypatch.setattr(restore_build, "count_rows", lambda *a: {name: rows - 1 for name, rows in honest(*a).items()})
+    with pytest.raises(ValidationFailed, match="instead of"):
+        run(field_db, tmp_path, source="latest", prebackup=False)
+    assert (state(field_db), databases(field_db)) == (before, names)
+
+
+def test_a_failing_backup_stops_it(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump = old_dump(field_db, tmp_path / "x")
+    before, names = state(field_db), databases(field_db)
+    from scannerdb.jobs import restore_build
+
+    def fail(*_: Any) -> None:
+        raise BackupInvalid("The disk is full.")
+
+    monkeypatch.setattr(restore_build, "make_backup", fail)
+    with pytest.raises(RestoreRefused, match="nothing was restored: The disk is full"):
+        run(field_db, tmp_path, source=str(dump))
+    assert (state(field_db), databases(field_db)) == (before, names)
+
+
+def test_without_a_superuser(field_db: Database, tmp_path: Path) -> None:
+    """CREATEDB, membership in the owners, pg_signal_backend: nothing else is needed."""
+    furnish(field_db)
+    field_db.sql("CREATE ROLE maint LOGIN")
+    field_db.sql("GRANT SET ON PARAMETER scannerdb_test.note TO maint")
+    with maintenance(field_db) as conn:
+        conn.execute(SQL("GRANT CONNECT ON DATABASE {} TO maint").format(Identifier(field_db.name)))
+    before = state(field_db)
+    dump = old_dump(field_db, tmp_path / "x")
+    damage(field_db)
+    login = {"user": "maint"}
+    with pytest.raises(PrivilegeMissing, match="CREATEDB"):
+        run(field_db, tmp_path, source=str(dump), login=login)
+    field_db.sql("ALTER ROLE maint CREATEDB")
+    with pytest.raises(PrivilegeMissing, match="no member of 'scanner_owner'"):
+        run(field_db, tmp_path, source=str(dump), login=login)
+    field_db.sql("GRANT scanner_owner TO maint")
+    with field_db.connect("ollama"):
+        with pytest.raises(RestoreRefused, match="may not end these sessions"):
+            run(field_db, tmp_path, source=str(dump), login=login, terminate=True)
+        field_db.sql("GRANT pg_signal_backend TO maint")
+        run(field_db, tmp_path, source=str(dump), login=login, terminate=True, prebackup=False)
+    assert state(field_db) == before
+    assert oid(field_db) > 0
+
+
+def test_a_maintenance_database_of_its_own(field_db: Database, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="itself"):
+        run(field_db, tmp_path, source="latest", login={"maintenance_db": field_db.name})
+
+
+def test_prepared_transactions_are_said(field_db: Database, tmp_path: Path) -> None:
+    if field_db.value("SHOW max_prepared_transactions") == "0":
+        pytest.skip("the test servers allow no prepared transactions")
+    with field_db.connect() as conn:
+        conn.execute("BEGIN")
+        conn.execute("PREPARE TRANSACTION 'half'")
+    with pytest.raises(RestoreRefused, match="half"):
+        run(field_db, tmp_path, source=str(old_dump(field_db, tmp_path / "x")))
+
+
+def test_every_error_is_ours(field_db: Database, tmp_path: Path) -> None:
+    for source in ("", "nothing", "../etc", str(tmp_path), "2001-01-01", "2025-99-99", "latest"):
+        with pytest.raises(ScannerDbError) as caught:
+            run(field_db, tmp_path, source=source)
+        assert str(caught.value).endswith(".")
+    with connect(options(field_db)) as conn:
+        assert conn.execute("SELECT 1 AS one").fetchone()["one"] == 1
