@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import scannerdb
 from psycopg.sql import SQL, Identifier
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set, list_sets
@@ -399,6 +400,18 @@ def test_a_strong_lock_is_waited_for_until_the_deadline(database: Database, tmp_
         assert run(database, tmp_path, lock_deadline_s=30)["backup"]["rows"] == 1000
 
 
+def test_pg_dump_does_not_wait_for_ever_at_an_altered_sequence(database: Database, tmp_path: Path) -> None:
+    """Its --lock-wait-timeout holds for tables only, and it would keep every table locked meanwhile."""
+    database.sql(ROWS)
+    database.sql("CREATE SEQUENCE halting")
+    with database.connect(autocommit=False, application_name="the alterer") as holder:
+        holder.execute("ALTER SEQUENCE halting RENAME TO moved")
+        with pytest.raises(LockTimeout, match=r"waited too long for a lock.*the alterer\) on"):
+            run(database, tmp_path, lock_deadline_s=1)
+    assert not children("pg_dump", tmp_path)
+    assert visible(tmp_path / "b") == set()
+
+
 def test_a_table_dropped_between_list_and_lock_only_costs_an_attempt(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,7 +509,7 @@ def test_killed_midway(database: Database, tmp_path: Path, kind: signal.Signals)
         holder.execute("ALTER SEQUENCE halting RENAME TO moved")  # pg_dump stops at it, in the middle of its work
         options = options_of(database)
         words = {k: getattr(options, k) for k in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
-        package = str(Path(__file__).resolve().parents[2] / "module_utils")
+        package = str(Path(scannerdb.__file__).parents[1])
         child = subprocess.Popen([sys.executable, "-c", KILLED, package, repr(words), str(folder)])
         wait_for(lambda: children("pg_dump", folder))
         debris = [p for p in folder.iterdir() if p.name.endswith(".partial")]

@@ -58,12 +58,24 @@ def run_dump(
     command: list[str],
     options: Options,
     *,
+    application: str,
     nice: int,
     meanwhile: Callable[[Callable[[], int | None]], object],
     on_tick: Callable[[], object],
 ) -> None:
-    """Run pg_dump. Raises `Passing` where another attempt may succeed, else `PrivilegeMissing` or `ToolFailed`."""
-    finished = run_tool(command, options, check=False, nice=nice, meanwhile=meanwhile, on_tick=on_tick)
+    """Run pg_dump, whose sessions have the name `application`.
+
+    Raises `Passing` where another attempt may succeed, else `PrivilegeMissing` or `ToolFailed`.
+    """
+    finished = run_tool(
+        command,
+        options,
+        check=False,
+        nice=nice,
+        extra_environment={"PGAPPNAME": application},
+        meanwhile=meanwhile,
+        on_tick=on_tick,
+    )
     if finished.returncode == 0:
         return
     error = tool_error(command[0], finished)

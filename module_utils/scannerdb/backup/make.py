@@ -22,7 +22,7 @@ from .manifest import DUMP, GLOBALS, DatabaseFacts, Manifest, TableCount, write_
 from .names import format_time
 from .plan import Ready, Wish
 from .sets import BackupSet, load_set, point_latest
-from .snapshot import Passing, Snapshot, count_rows, open_snapshot, strong_holders
+from .snapshot import Passing, Snapshot, count_rows, ensure_moving, open_snapshot, strong_holders
 from .verify import verify_set
 from .workspace import claimed, publish
 
@@ -162,12 +162,19 @@ def _attempt(conn: Connection, options: Options, wish: Wish, ready: Ready, run: 
             lock_timeout_ms=wish.lock_timeout_ms,
         )
         run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
+        application = f"scannerdb pg_dump {run.run_id}"
+
+        def tick() -> None:
+            run.progress("dump", _written(target), ready.estimate_bytes, unit="bytes")
+            ensure_moving(conn, application, wish.lock_timeout_ms)
+
         run_dump(
             command,
             options,
+            application=application,
             nice=wish.nice,
             meanwhile=lambda exit_code: counts.extend(_count(snapshot, exit_code, run)),
-            on_tick=lambda: run.progress("dump", _written(target), ready.estimate_bytes, unit="bytes"),
+            on_tick=tick,
         )
         return _Dumped(facts, snapshot.id, snapshot.lsn, tuple(counts), taken)
 

@@ -44,8 +44,14 @@ SELECT DISTINCT a.pid, coalesce(a.usename::text, a.backend_type) AS who, a.appli
   JOIN pg_class c ON c.oid = l.relation
   JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.mode = 'AccessExclusiveLock' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND c.relkind IN ('r', 'p') AND a.pid <> pg_backend_pid()
+   AND c.relkind IN ('r', 'p', 'S') AND a.pid <> pg_backend_pid()
  ORDER BY 1 LIMIT 5
+"""
+_STUCK = """
+SELECT count(*) > 0
+  FROM pg_stat_activity
+ WHERE application_name = %s AND wait_event_type = 'Lock'
+   AND clock_timestamp() - query_start > %s * interval '1 millisecond'
 """
 # A table vanished between the list and the lock, or a standby had to go on replaying: the next attempt may succeed.
 _PASSING = ("55P03", "42P01", "3F000", "40001", "40P01")
@@ -159,6 +165,17 @@ def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool]) -> list[
             query = SQL("SELECT count(*) FROM ONLY {}").format(relation(schema, name))
             counts.append(TableCount(schema, name, int(scalar(snapshot.conn, query))))
     return counts
+
+
+def ensure_moving(conn: Connection, application: str, lock_timeout_ms: int) -> None:
+    """Raise `Passing` where a session of pg_dump has been waiting for a lock too long.
+
+    Its own limit holds for tables only: at an altered sequence it would wait for ever, with every table locked.
+    """
+    with explained("Looking at pg_dump's sessions"):
+        fetch(conn, "SELECT pg_stat_clear_snapshot()")  # within a transaction the view stands still otherwise
+        if scalar(conn, _STUCK, [application, lock_timeout_ms]):
+            raise Passing("pg_dump waited too long for a lock.")
 
 
 def strong_holders(conn: Connection) -> str:
