@@ -75,8 +75,10 @@ fixed:
   returned: always
   type: list
   elements: dict
-skipped:
-  description: What was left alone, each with id, object, severity and why.
+left_undone:
+  description:
+    - What was left alone, each with id, object, severity and why.
+    - (A result named C(skipped) would make Ansible call the whole task skipped.)
   returned: always
   type: list
   elements: dict

@@ -52,7 +52,7 @@ def test_mends_what_it_may_and_says_what_is_left(field_db: Database) -> None:
     found = findings(field_db)
     assert [i for i in MENDED if i in found] == []
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
-    left = {(s["id"], s["why"]) for s in result["skipped"]}
+    left = {(s["id"], s["why"]) for s in result["left_undone"]}
     assert ("data.verified.inactive", "scannerdb_fix_inactive is report") in left
     assert ("index.duplicate", "it needs consent: scannerdb_fix_drop_indexes=true") in left
     assert ("table.dead_tuples", "vacuum.yml mends it") in left
@@ -179,7 +179,7 @@ def test_duplicates_are_reported_never_deleted(field_db: Database) -> None:
     rows = field_db.value("SELECT count(*) FROM endpoints")
     result = run_fix(field_db, policy=Policy(only=("schema.unique.missing",)))
     assert not result["failures"]
-    why = [s["why"] for s in result["skipped"] if s["id"] == "schema.unique.missing"]
+    why = [s["why"] for s in result["left_undone"] if s["id"] == "schema.unique.missing"]
     assert "the data stands in the way" in why[0]
     assert "is duplicated" in why[0]
     assert field_db.value("SELECT count(*) FROM endpoints") == rows

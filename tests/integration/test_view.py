@@ -195,7 +195,7 @@ def test_the_old_scripts_triggers_are_replaced(field_db: Database) -> None:
 def test_foreign_triggers_need_consent(field_db: Database) -> None:
     field_db.sql(FOREIGN)
     left = schema(options(field_db))
-    assert [s["why"] for s in left["skipped"] if s["id"] == "schema.view.trigger_foreign"] == [
+    assert [s["why"] for s in left["left_undone"] if s["id"] == "schema.view.trigger_foreign"] == [
         "it needs consent: scannerdb_fix_replace_foreign=true"
     ]
     assert field_db.value("SELECT count(*) FROM pg_trigger WHERE tgname = 'my_own'") == 1

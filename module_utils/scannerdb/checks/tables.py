@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from ..connection import SQL, Identifier, text_of
-from ..finding import Change, Finding, Fix
+from ..finding import Finding, Fix
 from .registry import finding
 
+VACUUM = "vacuum.yml mends it"
+COMPACTION = "vacuum.yml mends it with scannerdb_profile=monthly and scannerdb_vacuum_allow_exclusive=true"
 
-def _vacuum_fix(finding_id: str, schema: str, name: str) -> Fix:
-    statement = SQL("VACUUM (ANALYZE) {}.{}").format(Identifier(schema), Identifier(name))
-    lock = "SHARE UPDATE EXCLUSIVE"
-    change = Change((statement,), lock, "online")
-    return Fix(finding_id, (text_of(statement),), None, lock, (change,), job="vacuum")
+
+def _fix(finding_id: str, template: str, lock: str, job: str, schema: str, name: str) -> Fix:
+    """A fix that the vacuum job applies, with its own decision on the method."""
+    statement = SQL(template).format(Identifier(schema), Identifier(name))  # type: ignore[arg-type,unused-ignore]
+    return Fix(finding_id, (text_of(statement),), None, lock, job=job)
 
 
 def dead_tuples(schema: str, name: str, dead: int, live: int) -> Finding:
@@ -22,7 +24,7 @@ def dead_tuples(schema: str, name: str, dead: int, live: int) -> Finding:
         name if schema == "public" else f"{schema}.{name}",
         f"{name} has {dead} dead rows beside {live} live ones ({share} %).",
         {"dead": dead, "live": live, "percent": share},
-        _vacuum_fix("table.dead_tuples", schema, name),
+        _fix("table.dead_tuples", "VACUUM (ANALYZE) {}.{}", "SHARE UPDATE EXCLUSIVE", VACUUM, schema, name),
     )
 
 
@@ -34,5 +36,5 @@ def bloat(schema: str, name: str, bloat_bytes: int, total_bytes: int) -> Finding
         name if schema == "public" else f"{schema}.{name}",
         f"About {share} % of {name} is empty space (an estimate).",
         {"bloat_bytes": bloat_bytes, "table_bytes": total_bytes, "percent": share},
-        _vacuum_fix("table.bloat", schema, name),
+        _fix("table.bloat", "VACUUM (FULL, ANALYZE) {}.{}", "ACCESS EXCLUSIVE", COMPACTION, schema, name),
     )

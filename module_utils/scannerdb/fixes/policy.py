@@ -62,8 +62,11 @@ def reason_to_skip(finding: Finding, policy: Policy) -> str:
         (matches(finding.id, policy.skip), "left out by scannerdb_fix_skip"),
         (choice == "report", f"{variable} is report"),
         (fix is None, finding.why_no_fix or "it cannot be fixed without a decision of yours"),
-        (fix and fix.job == "vacuum", "vacuum.yml mends it"),
-        (fix and fix.consent and fix.consent not in policy.consents, f"it needs consent: {fix and fix.consent}=true"),
+        (fix and fix.job, fix.job if fix else ""),
+        (
+            fix and fix.consent and fix.consent not in policy.consents,
+            f"it needs consent: {fix.consent if fix else ''}=true",
+        ),
     )
     return next((why for applies, why in reasons if applies), "")
 
@@ -96,7 +99,7 @@ def _without_repeats(steps: Sequence[Step]) -> list[Step]:
 
 
 def skipped(finding: Finding, why: str) -> dict[str, Any]:
-    """An entry of the result's `skipped`."""
+    """An entry of the result's `left_undone`."""
     return {"id": finding.id, "object": finding.object, "severity": finding.severity, "why": why}
 
 

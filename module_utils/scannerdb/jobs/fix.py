@@ -96,7 +96,7 @@ def fix(
 ) -> dict[str, Any]:
     """Mend what the checks find, as far as the policy goes.
 
-    Returns changed, run_id, fixed, skipped, statements, failures, max_lock_ms, max_wait_ms, diff. A second run right
+    Returns changed, run_id, fixed, left_undone, statements, failures, max_lock_ms, max_wait_ms, diff. A second run right
     after changes nothing. Raises `FixRefused` before anything is changed.
     """
     contract = contract_with(overlay)
@@ -184,7 +184,7 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
         "run_id": run.run_id,
         "msg": f"{len(plan.steps)} fixes would be applied, {len(plan.skipped)} findings would be left.",
         "fixed": [_step(step) for step in plan.steps],
-        "skipped": plan.skipped,
+        "left_undone": plan.skipped,
         "statements": [sql for step in plan.steps for sql in step.fix.sql],
         "failures": [],
         "max_lock_ms": 0.0,
@@ -203,7 +203,7 @@ def _applied(plan: Plan, applier: Applier, run: Run) -> dict[str, Any]:
         "run_id": run.run_id,
         "msg": message,
         "fixed": applier.fixed,
-        "skipped": left,
+        "left_undone": left,
         "statements": applier.statements,
         "failures": applier.failures,
         "max_lock_ms": applier.record.max_lock_ms,

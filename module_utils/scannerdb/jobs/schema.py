@@ -36,7 +36,7 @@ def schema(
 ) -> dict[str, Any]:
     """Create what the contract demands and the database lacks; never drops a table, a column, a row or the view.
 
-    Returns changed, fixed, skipped, statements, findings (what is left), probe, max_lock_ms. Raises `ValidationFailed`
+    Returns changed, fixed, left_undone, statements, findings (what is left), probe, max_lock_ms. Raises `ValidationFailed`
     where the write probe fails afterwards.
     """
     contract = contract_with(overlay)
@@ -50,7 +50,7 @@ def schema(
             "changed": bool(plan.steps),
             "run_id": run.run_id,
             "diff": plan_diff(plan),
-            "skipped": plan.skipped,
+            "left_undone": plan.skipped,
             "statements": [sql for step in plan.steps for sql in step.fix.sql],
             "fixed": [{"id": s.finding.id, "object": s.finding.object, "lock": s.fix.lock} for s in plan.steps],
             "max_lock_ms": 0.0,
@@ -66,7 +66,7 @@ def schema(
         result.update(
             changed=bool(applier.fixed),
             fixed=applier.fixed,
-            skipped=plan.skipped + applier.left,
+            left_undone=plan.skipped + applier.left,
             statements=applier.statements,
             failures=applier.failures,
             max_lock_ms=applier.record.max_lock_ms,

@@ -73,7 +73,7 @@ def _result(
         "msg": message + ".",
         "fixed": [{"id": fix_id, "rows": count} for fix_id, count in sorted(done.items()) if count],
         "conflicts": conflicts,
-        "skipped": [],
+        "left_undone": [],
         "statements": [],
         "failures": [],
         "max_lock_ms": 0.0,
