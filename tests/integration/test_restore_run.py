@@ -126,6 +126,11 @@ def test_where_no_database_is_left(field_db: Database, tmp_path: Path, kind: str
     assert after == before
 
 
+def without_role_settings(found: dict[str, Any]) -> dict[str, Any]:
+    *others, settings, is_open = found["database"]
+    return {**found, "database": (*others, [s for s in settings if s.startswith("-")], is_open)}
+
+
 def _spoil(path: Path, how: str) -> None:
     data = path.read_bytes()
     if how == "cut":
@@ -286,6 +291,13 @@ def test_without_a_superuser(field_db: Database, tmp_path: Path) -> None:
     with pytest.raises(PrivilegeMissing, match="no member of 'scanner_owner'"):
         run(field_db, tmp_path, source=str(dump), login=login)
     field_db.sql("GRANT scanner_owner TO maint")
+    names = databases(field_db)
+    with pytest.raises(PrivilegeMissing, match="settings, privileges and limits"):
+        run(field_db, tmp_path, source=str(dump), login=login)  # only who manages role ollama may set its settings
+    assert databases(field_db) == names
+    with maintenance(field_db) as conn:
+        conn.execute(SQL("ALTER ROLE ollama IN DATABASE {} RESET ALL").format(Identifier(field_db.name)))
+    before = without_role_settings(before)
     with field_db.connect("ollama"):
         with pytest.raises(RestoreRefused, match="may not end these sessions"):
             run(field_db, tmp_path, source=str(dump), login=login, terminate=True)

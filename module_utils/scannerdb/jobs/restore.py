@@ -19,7 +19,7 @@ from ..restore.preflight import check_obstacles, check_rights, hangers_on
 from ..restore.prober import Prober
 from ..restore.sessions import connected, named
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from .restore_build import build_side, clear_up, pre_restore_backup, side_mark, validate
+from .restore_build import clear_up, create_side, fill_side, pre_restore_backup, side_mark, validate
 from .restore_plan import Wish, backup_folder, check_sessions, check_wish, make_plan, plan_values, steps
 
 JOB = "restore"
@@ -122,9 +122,10 @@ def _restore(
         run.log(f"plan: {line}")
     if plan.live:
         check_sessions(conn, options, wish, wish.grace_s)  # said now, not after an hour of loading
-    backup = pre_restore_backup(options, wish, plan, run)
     try:
-        ignored = build_side(conn, options, wish, plan, run)
+        properties = create_side(conn, options, wish, plan, run)
+        backup = pre_restore_backup(options, wish, plan, run)
+        ignored = fill_side(conn, options, wish, plan, run, properties)
         warnings = [*told, *plan.warnings, *ignored, *validate(options, wish, plan, run, contract)]
         mark = side_mark(options, plan, run)
         kept = Mark(KEPT, options.db, run.run_id, mark.at, mark.source, comment=plan.live.comment if plan.live else "")

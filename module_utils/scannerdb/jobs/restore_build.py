@@ -10,7 +10,7 @@ from typing import Optional
 
 from ..backup.plan import Wish as BackupWish
 from ..backup.plan import cores
-from ..connection import SQL, Connection, DriverError, Identifier, Options, connect, explained, scalar
+from ..connection import SQL, Composable, Connection, DriverError, Identifier, Options, connect, explained, scalar
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
@@ -29,6 +29,7 @@ from .backup import make_backup
 from .restore_plan import Plan, Wish, goes_on
 
 RECONNECT_S = 10.0
+GIVING = "Giving the restored database the settings, privileges and limits of {!r}"
 
 
 def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
@@ -59,26 +60,33 @@ def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
     return Mark(SIDE, options.db, run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", str(plan.source.path))
 
 
-def build_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
-    """Create the side database, fill it, analyze it, and give it its properties; returns warnings."""
+def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
+    """Create the empty side database; returns the statements that will give it its properties, tried out."""
     run.progress("create")
     target = _with_roles(conn, wish, plan)
     with explained(f"Creating the database {plan.side!r}"):
         conn.execute(create_statement(plan.side, target, plan.server.major))
         set_comment(conn, plan.side, side_mark(options, plan, run).text())
     properties = property_statements(plan.side, target)
-    with explained(f"Giving {plan.side!r} the settings and privileges of the database"):
-        with conn.transaction(force_rollback=True):  # said before the long work, taken back not to disturb it
+    with explained(GIVING.format(options.db)):
+        with conn.transaction(force_rollback=True):  # what is not permitted is said before the long work
             for statement in properties:
                 conn.execute(statement)
         if target.grants is not None:
             conn.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(plan.side)))
-    warnings = _fill(conn, options, wish, plan, run)
+    return properties
+
+
+def fill_side(
+    conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run, properties: list[Composable]
+) -> list[str]:
+    """Load the side database, analyze it, and give it its properties; returns warnings."""
+    warnings = _load(conn, options, wish, plan, run)
     run.progress("analyze")
     side_session = contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}"))
     with side_session as side, explained(f"Analyzing {plan.side!r}"):
         side.execute("ANALYZE")
-    with explained(f"Giving {plan.side!r} the settings and privileges of the database"), conn.transaction():
+    with explained(GIVING.format(options.db)), conn.transaction():
         for statement in properties:
             conn.execute(statement)
     return warnings
@@ -97,7 +105,7 @@ def _with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
     return plan.target.without(missing)
 
 
-def _fill(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
+def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
     run.progress("load", 0, plan.needed_bytes, unit="bytes")
     ignored = list(plan.missing_roles) if wish.missing_roles == "ignore" else []
     with tempfile.TemporaryDirectory(prefix="scannerdb-restore-") as scratch:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ..connection import Connection, explained, fetch
 from .prober import APPLICATION
 
+SETTLE_S = 0.5  # a session that was closed a moment ago is still listed for that long
+
 
 @dataclass(frozen=True)
 class Session:
@@ -51,7 +53,7 @@ def wait_for(conn: Connection, database: str, grace_s: float, ending: bool) -> l
     Where the sessions may be ended afterwards, the wait is over when none is in a transaction; where they may not, when
     none is there.
     """
-    deadline = time.monotonic() + grace_s
+    deadline = time.monotonic() + max(grace_s, SETTLE_S)
     while True:
         left = connected(conn, database)
         if not [s for s in left if s.busy or not ending]:
@@ -59,7 +61,7 @@ def wait_for(conn: Connection, database: str, grace_s: float, ending: bool) -> l
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return left
-        time.sleep(min(0.2, remaining))
+        time.sleep(min(0.1, remaining))
 
 
 def named(sessions: Sequence[Session], most: int = 5) -> str:

@@ -1,0 +1,312 @@
+"""The cutover on real servers: killed clients, crashes, sessions that stay, clients at full speed; and healing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from scannerdb.connection import connect
+from scannerdb.errors import ConnectionFailed, RestoreRefused
+from scannerdb.jobs.restore import restore
+from scannerdb.restore.cutover import Switch, switch_over
+from scannerdb.restore.heal import diagnose, find, heal, set_comment
+from scannerdb.restore.names import Mark, kept_name, side_name
+
+from tests.integration.restore_support import databases, maintenance, oid, old_dump, options, state
+from tests.servers import Database
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "20250418T031500Z-0a1b2c3d"
+HOSTILE = [None, "we\"ird; drop \\ 'x", "ü" + "x" * 61]
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def is_open(db: Database, name: str = "") -> bool:
+    with maintenance(db) as conn:
+        row = conn.execute("SELECT datallowconn FROM pg_database WHERE datname = %s", [name or db.name]).fetchone()
+    return bool(row and row[0])
+
+
+def prepare(db: Database, **more: Any) -> Switch:
+    """A side database as a restore would leave it just before its cutover, and the switch that follows."""
+    mark = Mark("side", db.name, RUN, "2025-04-18T03:15:00Z", "a test")
+    side = side_name(db.name, RUN)
+    with connect(options(db), dbname="postgres") as conn:
+        conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(side)))
+        set_comment(conn, side, mark.text())
+    kept = Mark("kept", db.name, RUN, mark.at, mark.source, comment="as it was")
+    values = {"live_exists": True, "comment": "the new one", "patience_s": 8.0, **more}
+    return Switch(live=db.name, incoming=side, kept=kept_name(db.name, RUN), mark=mark, kept_mark=kept, **values)
+
+
+CHILD = """
+import sys
+sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
+import psycopg
+from psycopg.rows import dict_row
+from scannerdb.restore.cutover import Switch, switch_over
+from scannerdb.restore.names import Mark
+import scannerdb.restore.cutover as cutover
+cutover.SETTINGS.update({settings!r})
+# From the start: a change of the interval counts only when the timer that runs has fired.
+watched = "-c client_connection_check_interval=100ms"
+conn = psycopg.connect(**{login!r}, options=watched, autocommit=True, row_factory=dict_row)
+switch_over(conn, {switch!r})
+"""
+
+
+@contextlib.contextmanager
+def in_a_child(db: Database, switch: Switch, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    login = {**db.kwargs, "dbname": "postgres"}
+    login = {word: str(value) for word, value in login.items()}
+    code = CHILD.format(root=str(ROOT), login=login, switch=switch, settings=settings)
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize("database", HOSTILE, indirect=True)
+def test_the_block_finishes_without_its_client(database: Database) -> None:
+    switch = prepare(database)
+    old, new = oid(database), oid(database, switch.incoming)
+    with database.connect() as client, in_a_child(database, switch, {}) as child:
+        wait_until(lambda: not is_open(database))  # closed, and waiting for the session to go
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        time.sleep(1)  # several times the interval at which the server looks for its client
+        assert not is_open(database)
+        client.close()
+        wait_until(lambda: oid(database) == new and is_open(database))
+    assert oid(database, switch.kept) == old
+    assert is_open(database, switch.kept)
+
+
+def test_that_test_can_fail(database: Database) -> None:
+    """With the check for dead clients left on, the killed client takes the block with it; the next run heals."""
+    switch = prepare(database)
+    old = oid(database)
+    settings = {"client_connection_check_interval": "100ms"}
+    with database.connect() as client, in_a_child(database, switch, settings) as child:
+        wait_until(lambda: not is_open(database))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        time.sleep(1)
+        client.close()
+    time.sleep(0.5)
+    assert oid(database) == old
+    assert not is_open(database)
+    with connect(options(database), dbname="postgres") as conn:
+        assert heal(conn, database.name)
+    assert is_open(database)
+
+
+def test_sessions_that_stay_put_everything_back(database: Database) -> None:
+    switch = prepare(database, patience_s=0.5)
+    old = oid(database)
+    with database.connect(application_name="stubborn") as client:
+        with connect(options(database), dbname="postgres") as conn:
+            with pytest.raises(RestoreRefused, match=r"sessions remain: postgres \(stubborn\)"):
+                switch_over(conn, switch)
+            assert conn.execute("SHOW client_connection_check_interval").fetchone() == {
+                "client_connection_check_interval": "10s"
+            }
+        assert client.execute("SELECT 1").fetchone() == (1,)
+    assert oid(database) == old
+    assert is_open(database)
+    assert is_open(database, switch.incoming)
+    assert database.value("SELECT 1") == 1
+
+
+def test_a_name_in_the_way_puts_everything_back(database: Database) -> None:
+    switch = prepare(database, terminate=True)
+    old = oid(database)
+    with connect(options(database), dbname="postgres") as conn:
+        conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(switch.kept)))
+        with pytest.raises(RestoreRefused, match="already exists"):
+            switch_over(conn, switch)
+        assert not [f for f in find(conn, database.name) if f.mark and f.mark.switching]
+    assert oid(database) == old
+    assert is_open(database)
+
+
+@pytest.mark.parametrize("database", HOSTILE, indirect=True)
+def test_a_crash_in_the_middle_is_healed(database: Database) -> None:
+    """The block's own server process is ended while the database is closed, as a crash of the server would."""
+    switch = prepare(database)
+    old = oid(database)
+    with database.connect() as client, connect(options(database), dbname="postgres") as conn:
+        problem: list[BaseException] = []
+
+        def cut() -> None:
+            try:
+                switch_over(conn, switch)
+            except ConnectionFailed as error:
+                problem.append(error)
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        wait_until(lambda: not is_open(database))
+        with maintenance(database) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
+        thread.join()
+        client.close()
+    assert problem
+    assert not is_open(database)
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
+        database.connect()
+    with connect(options(database), dbname="postgres") as conn:
+        assert len(diagnose(find(conn, database.name), database.name)) == 2
+        told = heal(conn, database.name)
+        assert len(told) == 2
+        assert heal(conn, database.name) == []
+    assert oid(database) == old
+    assert is_open(database)
+    assert switch.incoming not in databases(database)
+
+
+def test_a_database_closed_by_its_owner_stays_closed(database: Database) -> None:
+    with connect(options(database), dbname="postgres") as conn:
+        conn.execute(SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false").format(Identifier(database.name)))
+        assert heal(conn, database.name) == []
+    assert not is_open(database)
+
+
+def test_other_peoples_databases_are_left_alone(database: Database) -> None:
+    """Names like ours, but a comment of somebody else's, or content: neither is removed."""
+    with connect(options(database), dbname="postgres") as conn:
+        names = [side_name(database.name, f"20250418T031500Z-{digit * 8}") for digit in "123"]
+        for name in names:
+            conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
+        set_comment(conn, names[0], "mine")
+        with database.connect(dbname=names[1]) as other:
+            other.execute("CREATE TABLE mine ()")
+        told = heal(conn, database.name, options(database))
+        assert len(told) == 1
+    assert set(names) - databases(database) == {names[2]}
+
+
+def _speed(db: Database, stop: threading.Event, seen: list[tuple[float, int]], odd: list[str]) -> None:
+    while not stop.is_set():
+        try:
+            with db.connect() as conn:
+                row = conn.execute(
+                    "SELECT d.oid, (SELECT count(*) FROM models) FROM pg_database d WHERE datname = current_database()"
+                ).fetchone()
+                seen.append((time.monotonic(), row[1]))
+        except psycopg.OperationalError as error:
+            known = ("accepting connections", "terminating connection", "dropped or renamed", "server closed")
+            if not any(text in str(error) for text in known):
+                odd.append(str(error))
+
+
+def test_clients_at_full_speed_see_the_old_or_the_new(field_db: Database, tmp_path: Path) -> None:
+    dump = old_dump(field_db, tmp_path / "x")
+    whole = field_db.value("SELECT count(*) FROM models")
+    field_db.sql("DELETE FROM models WHERE id % 2 = 0")
+    half = field_db.value("SELECT count(*) FROM models")
+    stop = threading.Event()
+    seen: list[list[tuple[float, int]]] = [[] for _ in range(4)]
+    odd: list[str] = []
+    threads = [threading.Thread(target=_speed, args=(field_db, stop, mine, odd)) for mine in seen]
+    for thread in threads:
+        thread.start()
+    try:
+        result = restore(
+            options(field_db),
+            backup_dir=str(tmp_path),
+            source=str(dump),
+            confirm=field_db.name,
+            terminate=True,
+            grace_s=0,
+            prebackup=False,
+        )
+        time.sleep(0.3)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert odd == []
+    for mine in seen:
+        counts = [count for _, count in mine]
+        assert set(counts) == {half, whole}
+        assert counts == sorted(counts), "nobody goes back"
+    assert result["restore"]["cutover_ms"] < 3000
+
+
+RESTORE = """
+import sys
+sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
+from scannerdb.connection import Options
+from scannerdb.jobs import restore as job
+from scannerdb.jobs import restore_build
+import os, signal
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+place = {place!r}
+if place == "cutover":
+    job.switch_over = die
+elif place == "created":
+    restore_build.set_comment = die
+elif place == "begun":
+    job.create_side = die
+elif place == "load":
+    honest = restore_build.load
+    def load(tools, options, words, dbname, ignored, tick):
+        return honest(tools, options, words, dbname, ignored, die)
+    restore_build.load = load
+    from scannerdb import process
+    process.TICK_S = 0.01
+else:
+    setattr(restore_build, place, die)
+job.restore({options!r}, backup_dir={folder!r}, source={source!r}, confirm={name!r}, grace_s=0)
+"""
+
+
+@pytest.mark.parametrize(
+    "place", ["begun", "created", "make_backup", "load", "count_rows", "write_probe", "read_catalog", "cutover"]
+)
+def test_killed_at_every_step(field_db: Database, tmp_path: Path, place: str) -> None:
+    from scannerdb.jobs.backup import backup
+
+    from tests.integration.support import run_fix
+
+    run_fix(field_db)  # else the write probe is left out
+    backup(options(field_db), backup_dir=str(tmp_path))
+    before, names = state(field_db), databases(field_db)
+    code = RESTORE.format(
+        root=str(ROOT),
+        place=place,
+        options=options(field_db),
+        folder=str(tmp_path),
+        source="latest",
+        name=field_db.name,
+    )
+    died = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert state(field_db) == before
+    field_db.sql("DELETE FROM models")
+    result = restore(
+        options(field_db), backup_dir=str(tmp_path), source="latest", confirm=field_db.name, grace_s=2, lock_wait_s=20
+    )
+    assert state(field_db) == before
+    assert databases(field_db) == {*names, result["restore"]["previous_database"]}
+    assert Path(result["restore"]["source"]).name == (tmp_path / "latest.backup").readlink().name
