@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .connection import Options, passfile_line, tool_environment
 from .errors import ToolFailed, ToolMissing
@@ -176,19 +177,7 @@ def run_tool(
         # While the output is streamed nobody empties a pipe of errors: they go to a file.
         errors = stack.enter_context(tempfile.TemporaryFile()) if on_output else None
         command = [*(["nice", "-n", str(nice)] if nice else []), *arguments]
-        try:
-            child = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=target,
-                stderr=errors or subprocess.PIPE,
-                pass_fds=descriptors,
-                umask=0o077,  # what a tool writes is as private as what we write
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread, and prctl is async-signal-safe
-            )
-        except OSError as error:
-            raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error
+        child = _start(command, environment, target, errors or subprocess.PIPE, descriptors)
         out, err = _wait(child, meanwhile, on_tick, on_output)
         if errors:
             errors.seek(0)
@@ -197,6 +186,28 @@ def run_tool(
     if check and finished.returncode != 0:
         raise tool_error(arguments[0], finished)
     return finished
+
+
+def _start(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stdout: int,
+    stderr: int | IO[bytes],
+    descriptors: tuple[int, ...],
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=descriptors,
+            umask=0o077,  # what a tool writes is as private as what we write
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs, and prctl is async-signal-safe
+        )
+    except OSError as error:
+        raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error
 
 
 def _wait(

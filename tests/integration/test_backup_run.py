@@ -529,6 +529,28 @@ def sessions(database: Database) -> int:
     return int(database.value(query))
 
 
+@pytest.mark.parametrize("whose", ["scannerdb pg_dump", "scannerdb backup 2"])
+def test_sessions_ended_midway(database: Database, tmp_path: Path, whose: str) -> None:
+    """pg_dump's own, or the one that holds the snapshot: as when a server goes down."""
+    database.sql("CREATE SEQUENCE halting")
+    database.sql(ROWS)
+    end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE %s || '%%'"
+    with database.connect(autocommit=False) as holder:
+        holder.execute("ALTER SEQUENCE halting RENAME TO moved")  # pg_dump stops at it
+
+        def end_them() -> None:
+            wait_for(lambda: children("pg_dump", tmp_path))
+            wait_for(lambda: database.value(end, whose))
+
+        killer = threading.Thread(target=end_them)
+        killer.start()
+        with pytest.raises(ScannerDbError, match="connection"):
+            run(database, tmp_path)
+        killer.join()
+    assert not children("pg_dump", tmp_path)
+    assert visible(tmp_path / "b") == set()
+
+
 def test_a_set_that_fails_its_proof_does_not_count(database: Database, tmp_path: Path) -> None:
     """The disk swallows half of a file after pg_dump has written it: the hashes are right, the data are not."""
     database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 20000) i")

@@ -6,7 +6,10 @@ import dataclasses
 import datetime
 import json
 import os
+import pwd
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -389,11 +392,32 @@ def test_only_our_own_dead_debris_is_swept(tmp_path: Path) -> None:
     assert sweep(tmp_path, "x") == [alive.name]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(FileProblem, match="may not write"), claimed(tmp_path, "x", NOON):
-        pass
+@pytest.fixture
+def as_nobody() -> Iterator[None]:
+    """Root may do everything: become somebody else for the test."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.usefixtures("as_nobody")
+def test_a_folder_that_may_not_be_written_or_entered() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "b")
+        folder.mkdir()
+        folder.chmod(0o500)
+        with pytest.raises(FileProblem, match="may not write"), claimed(folder, "x", NOON):
+            pass
+        folder.chmod(0)
+        for look in (list_sets, latest_target):
+            with pytest.raises(FileProblem, match="Permission denied"):
+                look(folder)
+        with pytest.raises(FileProblem, match="Permission denied"):
+            debris(folder / "below", "x")
+        folder.chmod(0o700)
 
 
 def test_a_manifest_that_is_not_text(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..connection import Options
-from ..errors import PrivilegeMissing
+from ..errors import PrivilegeMissing, ToolMissing
 from ..files import remove_tree
 from ..process import Tools, run_tool, tool_error
 from .snapshot import Passing
@@ -101,7 +101,11 @@ def run_globals(tools: Tools, options: Options, target: Path) -> str:
             "--no-sync",
             f"--database={_quoted(options.maintenance_db)}",
         ]
-        finished = run_tool(command, options, dbname=options.maintenance_db, check=False, stdout_path=target)
+        try:
+            finished = run_tool(command, options, dbname=options.maintenance_db, check=False, stdout_path=target)
+        except ToolMissing as error:
+            why = error.message
+            break
         if finished.returncode == 0:
             return ""
         why = tool_error(command[0], finished).message

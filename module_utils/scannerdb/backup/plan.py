@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..connection import Options, Server, connect, server_of
 from ..errors import FileProblem, ToolMissing
-from ..files import free_bytes
+from ..files import file_errors, free_bytes
 from ..process import Tools, find_tools, version_of
 from .dump import choose_compression
 from .facts import read_facts
@@ -81,7 +81,8 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
     tools = find_tools(options.pg_bin_dir, server.major)
     if not version_of(tools.path("pg_restore")):
         raise ToolMissing(f"There is no pg_restore beside {tools.path('pg_dump')}.", "Reinstall the client tools.")
-    room = next(p for p in [wish.backup_dir, *wish.backup_dir.parents] if p.is_dir())
+    with file_errors("Looking at", wish.backup_dir):
+        room = next(p for p in [wish.backup_dir, *wish.backup_dir.parents] if p.is_dir())
     return Ready(
         server=server,
         facts=facts,

@@ -54,7 +54,9 @@ class Listing:
 
 def load_set(path: Path) -> BackupSet:
     """The set in a folder, whatever the folder's name; raises `BackupInvalid` or `FileProblem` where there is none."""
-    if path.is_symlink() or not path.is_dir():
+    with file_errors("Looking at", path):
+        is_folder = path.is_dir() and not path.is_symlink()
+    if not is_folder:
         raise BackupInvalid(f"{path} is not a folder, so not a backup set of this bundle.")
     manifest, digest = read_manifest(path)
     try:
@@ -67,12 +69,10 @@ def load_set(path: Path) -> BackupSet:
 def list_sets(backup_dir: Path | str, database: str | None = None) -> Listing:
     """The sets in a folder, newest first; of one database where that is given. A missing folder holds none."""
     folder = Path(backup_dir)
-    if not folder.is_dir():
-        return Listing()
     sets: list[BackupSet] = []
     others: list[tuple[str, str]] = []
     with file_errors("Listing", folder):
-        names = sorted(entry.name for entry in folder.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     for name in names:
         if name == LATEST or name.startswith(".") or not name.endswith(".backup"):
             continue
@@ -119,17 +119,17 @@ def find_set(backup_dir: Path | str, name: str) -> BackupSet:
 def latest_target(backup_dir: Path | str) -> str:
     """The name of the set that `latest.backup` points to; empty where there is no such link or it leads elsewhere."""
     link = Path(backup_dir, LATEST)
-    if not link.is_symlink():
-        return ""
     with file_errors("Reading the link", link):
-        target = str(link.readlink())
+        target = str(link.readlink()) if link.is_symlink() else ""
     return target if "/" not in target and parse_set_name(target) else ""
 
 
 def ensure_link_or_nothing(backup_dir: Path) -> None:
     """Raise `FileProblem` where a file or folder stands in the place of the link `latest.backup`."""
     link = backup_dir / LATEST
-    if link.exists() and not link.is_symlink():
+    with file_errors("Looking at", link):
+        blocked = link.exists() and not link.is_symlink()
+    if blocked:
         raise FileProblem(f"{link} is not a link.", "Move it away: the bundle keeps a link of that name.")
 
 

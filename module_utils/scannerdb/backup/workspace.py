@@ -76,10 +76,8 @@ def publish(backup_dir: Path, name: str) -> Path:
 def debris(backup_dir: Path, dbname: str) -> list[Path]:
     """Half-made and half-removed sets of this database, and half-swapped links, that no living run holds."""
     found: list[Path] = []
-    if not backup_dir.is_dir():
-        return found
     with file_errors("Listing", backup_dir):
-        for path in sorted(backup_dir.iterdir()):
+        for path in sorted(backup_dir.iterdir()) if backup_dir.is_dir() else []:
             if not path.name.startswith(".") or not path.name.endswith(PARTIAL):
                 continue
             inner = path.name[1 : -len(PARTIAL)]
