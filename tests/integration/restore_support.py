@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from scannerdb.connection import Options
 
 from tests.servers import Database
 
+ROOT = Path(__file__).resolve().parents[2]
 RELATIONS = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relkind::text, pg_get_userbyid(c.relowner),
        ARRAY(SELECT a::text FROM unnest(c.relacl) a ORDER BY 1)
@@ -117,3 +121,16 @@ def old_dump(db: Database, path: Path, form: str = "c") -> Path:
     environment = {"PGHOST": str(db.server.socket_dir), "PGPORT": str(db.server.port), "PGUSER": "postgres"}
     subprocess.run(arguments, env={**environment, "PGDATABASE": db.name}, check=True)
     return path
+
+
+def ansible_module(name: str, values: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    """Run a module the way Ansible does, and return its answer."""
+    command = [str(Path(sys.executable).parent / "ansible"), "localhost", "-i", "localhost,", "-c", "local", "-o"]
+    command += ["-m", name, "-a", json.dumps(values), "-e", json.dumps({"ansible_python_interpreter": sys.executable})]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    command += ["--check", "--diff"] if check else []
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    start = told.stdout.find("=> {")
+    assert start >= 0, told.stdout + told.stderr
+    answer: dict[str, Any] = json.JSONDecoder().raw_decode(told.stdout[start + 3 :])[0]
+    return {"failed": "FAILED" in told.stdout[:start], **answer}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.connection import connect
+from scannerdb.contract.probe import ProbeResult
 from scannerdb.errors import (
     BackupInvalid,
     InvalidInput,
@@ -16,13 +17,17 @@ from scannerdb.errors import (
     PrivilegeMissing,
     RestoreRefused,
     ScannerDbError,
+    ToolMissing,
     ValidationFailed,
 )
 from scannerdb.joblock import job_lock
+from scannerdb.jobs import restore_build
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 
+from tests import servers
 from tests.integration.restore_support import (
+    ansible_module,
     damage,
     databases,
     furnish,
@@ -32,6 +37,7 @@ from tests.integration.restore_support import (
     options,
     state,
 )
+from tests.integration.support import run_fix
 from tests.servers import Database, Databases
 
 HOSTILE = ['we"ird; drop', "a=b", "ü" + "x" * 61, "dbname='x' \\ é"]
@@ -251,8 +257,6 @@ def test_a_backup_that_lacks_tables_is_refused(field_db: Database, make_database
 def test_counts_that_differ_stop_it(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backup(options(field_db), backup_dir=str(tmp_path))
     before, names = state(field_db), databases(field_db)
-    from scannerdb.jobs import restore_build
-
     honest = restore_build.count_rows
     monkeypatch.setattr(restore_build, "count_rows", lambda *a: {name: rows - 1 for name, rows in honest(*a).items()})
     with pytest.raises(ValidationFailed, match="instead of"):
@@ -263,7 +267,6 @@ def test_counts_that_differ_stop_it(field_db: Database, tmp_path: Path, monkeypa
 def test_a_failing_backup_stops_it(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dump = old_dump(field_db, tmp_path / "x")
     before, names = state(field_db), databases(field_db)
-    from scannerdb.jobs import restore_build
 
     def fail(*_: Any) -> None:
         raise BackupInvalid("The disk is full.")
@@ -329,3 +332,53 @@ def test_every_error_is_ours(field_db: Database, tmp_path: Path) -> None:
         assert str(caught.value).endswith(".")
     with connect(options(field_db)) as conn:
         assert conn.execute("SELECT 1 AS one").fetchone()["one"] == 1
+
+
+def test_tools_newer_than_the_server(field_db: Database, tmp_path: Path) -> None:
+    """An archive of pg_dump 18 needs pg_restore 18, which emits settings that older servers refuse."""
+    newest = servers.find_bin_dir(18)
+    if newest is None or field_db.server.bin_dir == newest:
+        pytest.skip("this server is the newest")
+    before = state(field_db)
+    backup(options(field_db, pg_bin_dir=str(newest)), backup_dir=str(tmp_path))
+    damage(field_db)
+    with pytest.raises(ToolMissing, match="made by pg_dump 18"):
+        run(field_db, tmp_path, source="latest")
+    run(field_db, tmp_path, source="latest", login={"pg_bin_dir": str(newest)})
+    assert state(field_db) == before
+
+
+def test_a_repaired_database_passes_its_write_probe(field_db: Database, tmp_path: Path) -> None:
+    run_fix(field_db)
+    before = state(field_db)
+    dump = old_dump(field_db, tmp_path / "x")
+    damage(field_db)
+    result = run(field_db, tmp_path, source=str(dump), prebackup=False)
+    assert state(field_db) == before, "the probe leaves not even a number of a sequence behind"
+    assert "write probe: passed" in Path(result["log"]).read_text()
+
+
+def test_a_failing_probe_stops_it(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_fix(field_db)
+    dump = old_dump(field_db, tmp_path / "x")
+    before, names = state(field_db), databases(field_db)
+    monkeypatch.setattr(restore_build, "write_probe", lambda *_: ProbeResult(failures=["insert: it broke"]))
+    with pytest.raises(ValidationFailed, match="insert: it broke"):
+        run(field_db, tmp_path, source=str(dump), prebackup=False)
+    assert (state(field_db), databases(field_db)) == (before, names)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_the_module(field_db: Database, tmp_path: Path, check: bool) -> None:
+    """Through Ansible, options and results included."""
+    dump = old_dump(field_db, tmp_path / "x")
+    before = oid(field_db)
+    values = {**field_db.login, "backup_dir": str(tmp_path), "source": str(dump), "confirm": field_db.name}
+    told = ansible_module("scannerdb_restore", values, check)
+    assert told["changed"] is True, told
+    assert told["restore"]["database"] == field_db.name
+    assert (oid(field_db) == before) is check
+    assert ("plan" in told) is check
+    refused = ansible_module("scannerdb_restore", {**values, "confirm": "x"}, check)
+    assert "spelled out" in refused["msg"]
+    assert refused["failed"] is True

@@ -44,7 +44,7 @@ def real_errors(stderr: str, ignored_roles: Iterable[str] = ()) -> list[str]:
     for role in ignored_roles:
         quoted = re.escape('"' + role.replace('"', '""') + '"')
         name = rf"(?:{quoted}|{re.escape(role)})"
-        harmless.append(rf"Command was: (?:ALTER|GRANT|REVOKE)\b[^\n]* (?:OWNER TO|TO|FROM|FOR ROLE) {name}\b")
+        harmless.append(rf"Command was: (?:ALTER|GRANT|REVOKE)\b[^\n]* (?:OWNER TO|TO|FROM|FOR ROLE) {name}(?![\w$])")
         harmless.append(rf'role "{re.escape(role)}" does not exist')
     found = []
     for block in blocks:

@@ -1,0 +1,355 @@
+"""The pure parts of a restore: names and comments, sources, lists, statements, and what counts as an error."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from scannerdb.connection import Options, text_of
+from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ValidationFailed
+from scannerdb.jobs.restore_plan import check_roles, check_wish
+from scannerdb.process import Tools
+from scannerdb.restore.archive import Header, detect, parse_header
+from scannerdb.restore.contents import (
+    Contents,
+    missing_roles,
+    parse_grantees,
+    parse_list,
+    parse_owners,
+    wanted_lines,
+)
+from scannerdb.restore.cutover import Switch, block
+from scannerdb.restore.heal import Found, diagnose, kept_databases
+from scannerdb.restore.load import command, conninfo, must_go_on, real_errors
+from scannerdb.restore.names import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
+from scannerdb.restore.prober import gap_ms
+from scannerdb.restore.source import locate, parse_moment
+from scannerdb.restore.target import Target, create_statement, property_statements, split_list, target_from_script
+from scannerdb.restore.validate import check_counts, new_losses
+
+RUN = "20250418T031500Z-0a1b2c3d"
+NAMES = ["ollama_scanner", 'we"ird; drop', "a=b", "x" * 63, "ü" * 31 + "x", "日" * 21]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generated_names_fit_and_stay_apart(name: str) -> None:
+    made = {side_name(name, RUN), kept_name(name, RUN), side_name(name, RUN[:-1] + "e"), name}
+    assert len(made) == 4
+    assert all(len(text.encode()) <= LONGEST for text in made)
+    assert looks_like_side(side_name(name, RUN), name)
+    assert not looks_like_side(kept_name(name, RUN), name)
+    assert not looks_like_side(side_name(name, RUN), name + "2")
+
+
+def test_names_that_are_cut_alike_stay_apart() -> None:
+    one, two = "x" * 62 + "a", "x" * 62 + "b"
+    assert side_name(one, RUN) != side_name(two, RUN)
+    assert not looks_like_side(side_name(one, RUN), two)
+
+
+def test_a_short_name_is_readable() -> None:
+    assert side_name("ollama_scanner", RUN) == "ollama_scanner__restore_0a1b2c3d"
+    assert kept_name("ollama_scanner", RUN) == "ollama_scanner__before_0a1b2c3d"
+
+
+@pytest.mark.parametrize("kind", ["side", "kept"])
+def test_a_mark_comes_back(kind: str) -> None:
+    mark = Mark(kind, 'we"ird', RUN, "2025-04-18T03:15:00Z", "/a/b", switching=True, comment="it's {mine}")
+    assert parse_mark(mark.text()) == mark
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "hello", "{", "{}", '{"scannerdb": 1}', '{"scannerdb": "odd", "database": "x"}', "[]"]
+)
+def test_other_comments_are_no_marks(text: str | None) -> None:
+    assert parse_mark(text) is None
+
+
+def _number(value: int) -> bytes:
+    return bytes([value < 0]) + abs(value).to_bytes(4, "little")
+
+
+def _string(text: str) -> bytes:
+    return _number(len(text.encode())) + text.encode()
+
+
+@pytest.mark.parametrize(("minor", "compression"), [(14, _number(-1)), (15, b"\x01"), (16, b"\x03")])
+def test_the_head_of_an_archive(minor: int, compression: bytes) -> None:
+    head = b"PGDMP" + bytes([1, minor, 0, 4, 8, 1]) + compression + _number(0) * 7
+    data = head + _string('we"ird') + _string("15.18 (Debian 15.18)") + _string("17.10") + b"rest"
+    header = parse_header(data)
+    assert header == Header('we"ird', "15.18 (Debian 15.18)", "17.10")
+    assert (header.server_major, header.dump_major) == (15, 17)
+    for length in range(len(data) - 4):
+        with pytest.raises((ValueError, IndexError)):
+            parse_header(data[:length])
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        (b"", BackupInvalid, "empty"),
+        (b"-- PostgreSQL database dump\n", RestoreRefused, "plain SQL"),
+        (b"\n\nSET statement_timeout = 0;", RestoreRefused, "plain SQL"),
+        (b"\\connect x", RestoreRefused, "plain SQL"),
+        (b"\x1f\x8b\x08\x00", RestoreRefused, "gzip"),
+        (b"\x28\xb5\x2f\xfd", RestoreRefused, "zstd"),
+        (b"PGDUMP", BackupInvalid, "not an archive"),
+        (b"\x00" * 600, BackupInvalid, "not an archive"),
+    ],
+)
+def test_a_file_is_told_by_its_first_bytes(tmp_path: Path, content: bytes, error: type[Exception], words: str) -> None:
+    path = tmp_path / "ollama_scanner_20250418_120000.backup"
+    path.write_bytes(content)
+    with pytest.raises(error, match=words):
+        detect(path)
+
+
+def test_archives_are_told_by_their_first_bytes(tmp_path: Path) -> None:
+    custom, tar, folder = tmp_path / "a.sql", tmp_path / "b.txt", tmp_path / "c"
+    custom.write_bytes(b"PGDMP\x01\x0e")
+    tar.write_bytes(b"toc.dat".ljust(257, b"\0") + b"ustar\0")
+    folder.mkdir()
+    (folder / "toc.dat").write_bytes(b"PGDMP")
+    assert [detect(path) for path in (custom, tar, folder)] == ["custom", "tar", "directory"]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2025-04-18", "2025-04-18T23:59:59+00:00"),
+        ("2025-04-18 12:00", "2025-04-18T12:00:00+00:00"),
+        ("2025-04-18T12:00:30Z", "2025-04-18T12:00:30+00:00"),
+        ("2025-04-18T12:00:30+02:00", "2025-04-18T12:00:30+02:00"),
+        ("ollama_scanner_20250418_120000", None),
+        ("latest", None),
+    ],
+)
+def test_times(text: str, moment: str | None) -> None:
+    assert parse_moment(text) == (datetime.datetime.fromisoformat(moment) if moment else None)
+
+
+def test_a_date_that_does_not_exist() -> None:
+    with pytest.raises(InvalidInput, match="not a time"):
+        parse_moment("2025-02-30")
+
+
+def test_the_newest_at_or_before(tmp_path: Path) -> None:
+    for stamp in ("20250101_000000", "20250201_000000", "20250301_000000"):
+        (tmp_path / f"x_{stamp}.backup").write_bytes(b"PGDMP")
+    a_set = (datetime.datetime(2025, 2, 10, tzinfo=datetime.timezone.utc), tmp_path / "a set")
+    assert locate("2025-02-05", tmp_path, [a_set]).name == "x_20250201_000000.backup"
+    assert locate("2025-02-15", tmp_path, [a_set]).name == "a set"
+    assert locate("2025-02-01T00:00:00Z", tmp_path).name == "x_20250201_000000.backup"
+    with pytest.raises(BackupInvalid, match="the oldest is of 2025-01-01"):
+        locate("2024-12-31", tmp_path)
+
+
+LISTING = """;
+; Archive created at 2025-04-18 12:00:00 UTC
+;     dbname: ollama_scanner
+2; 3079 16390 EXTENSION - pg_trgm .
+4000; 0 0 COMMENT - EXTENSION pg_trgm .
+3; 3079 12 EXTENSION - plpgsql .
+215; 1259 16386 TABLE public endpoints scanner_owner
+216; 1259 16387 TABLE public two words Gone, role
+4001; 0 0 ACL public TABLE endpoints scanner_owner
+4100; 0 16386 TABLE DATA public endpoints scanner_owner
+4200; 826 1 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES scanner_owner
+4300; 6100 1 SUBSCRIPTION - sub postgres
+""".replace(" .\n", " \n")  # no owner: the line ends in a blank
+
+
+def test_the_table_of_contents() -> None:
+    contents = Contents(parse_list(LISTING), frozenset({"ollama", "reader"}), frozenset({"Gone, role", "role"}))
+    assert contents.extensions == ["pg_trgm"]
+    assert contents.tables == 2
+    assert missing_roles(contents, ["scanner_owner", "postgres", "ollama"]) == ["Gone, role", "reader"]
+    assert missing_roles(contents, ["scanner_owner", "postgres", "ollama", "reader", "Gone, role"]) == []
+    lines = wanted_lines(contents, superuser=False)
+    assert not [line for line in lines if "plpgsql" in line or "SUBSCRIPTION" in line or "COMMENT" in line]
+    assert [line for line in wanted_lines(contents, superuser=True) if "COMMENT" in line]
+    assert len(lines) == 6
+
+
+def test_roles_in_grants() -> None:
+    script = """
+GRANT SELECT ON TABLE public.endpoints TO reader;
+GRANT ALL ON TABLE public."to ""x" TO "Odd ""role"", TO" WITH GRANT OPTION;
+REVOKE USAGE ON SCHEMA public FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES FOR ROLE maker IN SCHEMA public GRANT SELECT ON TABLES TO reader2;
+  GRANT nothing TO nobody;
+"""
+    assert parse_grantees(script) == {"reader", 'Odd "role", TO', "maker", "reader2"}
+
+
+def test_owners_in_a_script() -> None:
+    script = """
+-- Name: x; Type: TABLE; Schema: public; Owner: Gone, role
+-- Name: y; Type: INDEX; Schema: a; Owner: b; Tablespace: fast
+"""
+    assert parse_owners(script) == {"Gone, role", "b"}
+
+
+def test_missing_roles_stop_unless_told() -> None:
+    check_roles(["a"], "create")
+    check_roles([], "stop")
+    with pytest.raises(RestoreRefused, match="does not have: a, b"):
+        check_roles(["a", "b"], "stop")
+
+
+def _texts(target: Target, name: str = 'we"ird') -> list[str]:
+    return [text_of(statement) for statement in property_statements(name, target)]
+
+
+def test_create_database() -> None:
+    target = Target(owner="o", encoding="UTF8", lc_collate="C", lc_ctype="C", locale_provider="icu", locale="de")
+    text = text_of(create_statement('we"ird', target, 17))
+    assert text == (
+        "CREATE DATABASE \"we\"\"ird\" WITH TEMPLATE template0 OWNER \"o\" ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+        " LOCALE_PROVIDER 'icu' ICU_LOCALE 'de'"
+    )
+    assert "LOCALE_PROVIDER" not in text_of(create_statement("x", Target(locale_provider="libc"), 14))
+    assert text_of(create_statement("x", Target(tablespace="pg_default"), 17)).endswith("template0")
+    assert "BUILTIN_LOCALE 'C.UTF-8'" in text_of(
+        create_statement("x", Target(locale_provider="builtin", locale="C.UTF-8"), 17)
+    )
+
+
+def test_settings_and_privileges() -> None:
+    target = Target(
+        owner="o",
+        grants=(("", "TEMPORARY", False), ("o", "CONNECT", True), ("r", "CONNECT", True), ("r", "odd; DROP", False)),
+        settings=(("", "search_path", '"$user", public, "a, ""b"'), ("r", "my.note", "it's"), ("", "work_mem", "1MB")),
+        connection_limit=7,
+    )
+    assert _texts(target) == [
+        'ALTER DATABASE "we""ird" SET "search_path" TO \'$user\', \'public\', \'a, "b\'',
+        'ALTER ROLE "r" IN DATABASE "we""ird" SET "my"."note" TO \'it\'\'s\'',
+        'ALTER DATABASE "we""ird" SET "work_mem" TO \'1MB\'',
+        'REVOKE ALL ON DATABASE "we""ird" FROM PUBLIC',
+        'REVOKE ALL ON DATABASE "we""ird" FROM "o"',
+        'GRANT TEMPORARY ON DATABASE "we""ird" TO PUBLIC',
+        'GRANT CONNECT ON DATABASE "we""ird" TO "o"',
+        'GRANT CONNECT ON DATABASE "we""ird" TO "r" WITH GRANT OPTION',
+        'ALTER DATABASE "we""ird" WITH CONNECTION LIMIT 7',
+    ]
+    assert _texts(Target(owner="o")) == []
+    assert _texts(target.without({"r", "o"}), "x") == [
+        "ALTER DATABASE \"x\" SET \"search_path\" TO '$user', 'public', 'a, \"b'",
+        'ALTER DATABASE "x" SET "work_mem" TO \'1MB\'',
+        'REVOKE ALL ON DATABASE "x" FROM PUBLIC',
+        'GRANT TEMPORARY ON DATABASE "x" TO PUBLIC',
+        'ALTER DATABASE "x" WITH CONNECTION LIMIT 7',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "items"),
+    [("", []), ('""', []), ("public", ["public"]), ('"$user", public', ["$user", "public"]), ('"a""b"', ['a"b'])],
+)
+def test_list_settings(value: str, items: list[str]) -> None:
+    assert split_list(value) == items
+
+
+def test_the_archives_own_create_database() -> None:
+    script = (
+        "CREATE DATABASE x WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = libc LOCALE = 'de_DE.utf8';\n"
+        'ALTER DATABASE x OWNER TO "the ""owner";\n'
+    )
+    target = target_from_script(script)
+    assert (target.owner, target.encoding, target.lc_collate, target.lc_ctype, target.locale_provider) == (
+        'the "owner',
+        "UTF8",
+        "de_DE.utf8",
+        "de_DE.utf8",
+        "libc",
+    )
+    assert target_from_script("").owner == ""
+
+
+ERRORS = """pg_restore: error: could not execute query: FEHLER: unbekannter Parameter »transaction_timeout«
+Command was: SET transaction_timeout = 0;
+pg_restore: error: could not execute query: ERROR:  role "gone" does not exist
+Command was: ALTER TABLE public.x OWNER TO gone;
+
+pg_restore: warning: errors ignored on restore: 2
+"""
+
+
+def test_harmless_errors() -> None:
+    assert real_errors(ERRORS, ["gone"]) == []
+    assert len(real_errors(ERRORS)) == 1
+    real = "pg_restore: error: could not execute query: ERROR:  no space\nCommand was: COPY x\n"
+    other = ERRORS.replace("pg_restore: warning", real + "pg_restore: warning")
+    assert real_errors(other, ["gone"]) == [
+        "pg_restore: error: could not execute query: ERROR: no space Command was: COPY x"
+    ]
+    too = ERRORS.replace("OWNER TO gone", "OWNER TO gone_too").replace('"gone"', '"gone_too"')
+    assert len(real_errors(too, ["gone"])) == 1
+    quoted = 'pg_restore: error: FEHLER\nCommand was: ALTER TABLE x OWNER TO "Odd, one";\n'
+    assert real_errors(quoted, ["Odd, one"]) == []
+
+
+def test_the_command_line() -> None:
+    tools = Tools("/bin", "17.1")
+    words = command(tools, Path("/a b"), "custom", "a=b", Path("/l"), 4, stop=True)
+    assert words == ["/bin/pg_restore", "--dbname=dbname='a=b'", "--use-list=/l", "--jobs=4", "--exit-on-error", "/a b"]
+    assert "--jobs=4" not in command(tools, Path("/a"), "tar", "x", Path("/l"), 4, stop=False)
+    assert conninfo("it's \\") == "dbname='it\\'s \\\\'"
+    assert must_go_on(tools, 15, []) and not must_go_on(tools, 17, []) and must_go_on(tools, 17, ["a"])
+
+
+def test_counts_and_losses() -> None:
+    check_counts([("public", "a", 3)], {("public", "a"): 3})
+    with pytest.raises(ValidationFailed, match=r"public.a has 2 instead of 3 rows; public.b has no table instead of 0"):
+        check_counts([("public", "a", 3), ("public", "b", 0)], {("public", "a"): 2, ("public", "b"): -1})
+    lost = ("schema.table.missing", "public.metadata")
+    assert new_losses([lost, ("schema.view.trigger", "servers")], []) == [lost]
+    assert new_losses([lost], [lost]) == []
+
+
+def test_the_gap_a_client_sees() -> None:
+    assert gap_ms([(0.0, 1), (0.5, 1), (0.5375, 2), (0.6, 2)]) == 37.5
+    assert gap_ms([(0.0, 1), (1.0, 1)]) is None
+    assert gap_ms([]) is None
+
+
+def _found(name: str, kind: str = "", **more: object) -> Found:
+    mark = Mark(kind, "db", RUN, str(more.pop("at", "2025")), switching=bool(more.pop("switching", False)))
+    is_open = bool(more.pop("open", True))
+    return Found(name, is_open, mark if kind else None, bool(kind) or bool(more.pop("commented", False)), 0)
+
+
+def test_a_diagnosis() -> None:
+    assert diagnose([_found("db"), _found("k", "kept")], "db") == []
+    assert diagnose([_found("db", open=False)], "db") == []  # closed by hand
+    told = diagnose([_found("db", open=False), _found("s", "side", switching=True)], "db")
+    assert ["opened again" in told[0], "removed" in told[1]] == [True, True]
+    assert len(diagnose([_found("db", open=False), _found("k", "kept", switching=True, open=False)], "db")) == 2
+
+
+def test_the_newest_kept_database_comes_first() -> None:
+    found = [_found("a", "kept", at="2025-01"), _found("b", "kept", at="2025-03"), _found("s", "side"), _found("db")]
+    assert [item.name for item in kept_databases(found, "db")] == ["b", "a"]
+
+
+@pytest.mark.parametrize("confirm", ["", "Db", "db ", "other"])
+def test_the_name_has_to_be_spelled_out(confirm: str) -> None:
+    with pytest.raises(RestoreRefused, match="spelled out"):
+        check_wish(Options(db="db"), confirm)
+
+
+def test_no_restore_from_inside() -> None:
+    with pytest.raises(InvalidInput, match="from inside"):
+        check_wish(Options(db="postgres"), "postgres")
+
+
+def test_the_block_quotes_what_it_is_given() -> None:
+    name = "'; DROP TABLE x; -- \\ $$ $body$"
+    mark = Mark("side", name, RUN, "now")
+    text = text_of(block(Switch(name, name, name, True, mark, mark, comment=name)))
+    assert text.startswith("DO ")
+    assert "live constant text := E''\\\\''; DROP" in text
+    assert "comment constant text := NULL" in text_of(block(Switch("a", "b", "c", False, mark, mark)))
