@@ -211,7 +211,7 @@ def check_roles(missing: Sequence[str], policy: str) -> None:
     if missing and policy == "stop":
         raise RestoreRefused(
             f"The backup names roles that this server does not have: {', '.join(missing)}.",
-            "Create them, or set missing_roles to create (made without login) or ignore (their grants are left out and "
+            "Create them, or set scannerdb_restore_missing_roles to create (without login) or ignore (no grants for them, and "
             "what they owned belongs to the maintenance role).",
         )
 
