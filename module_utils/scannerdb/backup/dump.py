@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..connection import Options
-from ..errors import PrivilegeMissing, ToolMissing
+from ..errors import ConnectionFailed, PrivilegeMissing, ToolMissing
 from ..files import remove_tree
 from ..process import Tools, run_tool, tool_error
 from .snapshot import Passing
@@ -65,7 +65,8 @@ def run_dump(
 ) -> None:
     """Run pg_dump, whose sessions have the name `application`.
 
-    Raises `Passing` where another attempt may succeed, else `PrivilegeMissing` or `ToolFailed`.
+    Raises `Passing` where another attempt may succeed, else `ConnectionFailed`, `PrivilegeMissing` or
+    `ToolFailed`.
     """
     finished = run_tool(
         command,
@@ -81,6 +82,11 @@ def run_dump(
     error = tool_error(command[0], finished)
     if re.search(_PASSING, finished.stderr):
         raise Passing(error.message)
+    if re.search(r"snapshot .* does not exist|invalid snapshot identifier", finished.stderr):
+        raise ConnectionFailed(
+            "The server ended the connection that held the dump's snapshot.",
+            "Look at the server's log and run again.",
+        )
     if "permission denied for" in finished.stderr:
         raise PrivilegeMissing(error.message, error.cure)
     raise error
