@@ -97,7 +97,7 @@ def furnish(db: Database) -> None:
         SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO grafana_ro").format(name),
         SQL('ALTER DATABASE {} SET search_path TO public, "Odd, name"').format(name),
         SQL("ALTER DATABASE {} SET work_mem TO '12MB'").format(name),
-        SQL("ALTER DATABASE {} SET default_transaction_read_only TO off").format(name),
+        SQL("ALTER DATABASE {} SET default_transaction_deferrable TO on").format(name),
         SQL("ALTER DATABASE {} SET scannerdb_test.note TO 'it''s; a \\ note'").format(name),
         SQL("ALTER ROLE ollama IN DATABASE {} SET statement_timeout TO '61s'").format(name),
         SQL("COMMENT ON DATABASE {} IS 'It''s the \"scanner\" {{}}'").format(name),

@@ -350,9 +350,11 @@ def test_tools_newer_than_the_server(field_db: Database, tmp_path: Path) -> None
 
 def test_a_repaired_database_passes_its_write_probe(field_db: Database, tmp_path: Path) -> None:
     run_fix(field_db)
+    with maintenance(field_db) as conn:
+        locked = SQL("ALTER DATABASE {} SET default_transaction_read_only TO on").format(Identifier(field_db.name))
+        conn.execute(locked)
     before = state(field_db)
     dump = old_dump(field_db, tmp_path / "x")
-    damage(field_db)
     result = run(field_db, tmp_path, source=str(dump), prebackup=False)
     assert state(field_db) == before, "the probe leaves not even a number of a sequence behind"
     assert "write probe: passed" in Path(result["log"]).read_text()

@@ -13,13 +13,13 @@ from ..contract.overlay import contract_with
 from ..errors import InvalidInput, RestoreRefused, ScannerDbError
 from ..joblock import job_lock
 from ..restore.cutover import Switch, Switched, switch_over
-from ..restore.heal import diagnose, find, heal, kept_databases
+from ..restore.heal import Found, diagnose, find, heal, kept_databases
 from ..restore.names import KEPT, Mark, kept_name
 from ..restore.preflight import check_obstacles, check_rights, hangers_on
 from ..restore.prober import Prober
 from ..restore.sessions import connected, named
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from .restore_build import clear_up, create_side, fill_side, pre_restore_backup, side_mark, validate
+from .restore_build import clear_up, create_side, fill_side, give_properties, pre_restore_backup, side_mark, validate
 from .restore_plan import Wish, backup_folder, check_sessions, check_wish, make_plan, plan_values, steps
 
 JOB = "restore"
@@ -68,12 +68,9 @@ def restore(
         state_dir=state_dir,
     )
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
+    undo = state == "undone"
     if check_mode:
-        with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
-            told = diagnose(find(conn, options.db), options.db)
-            if state == "undone":
-                return _undo(conn, options, wish, run, undo_run_id, told, check_mode=True)
-            return _plan_only(conn, options, wish, run, told)
+        return _plan_only(options, wish, run, undo, undo_run_id)
     contract = contract_with(contract_overlay)
     with job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
         run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
@@ -81,7 +78,7 @@ def restore(
             told = heal(conn, options.db, options)
             for line in told:
                 run.log(line)
-            if state == "undone":
+            if undo:
                 return _undo(conn, options, wish, run, undo_run_id, told)
             return _restore(conn, options, wish, run, contract, told)
 
@@ -98,7 +95,16 @@ def _logged(run: Run) -> Iterator[None]:
     run.progress("done")
 
 
-def _plan_only(conn: Connection, options: Options, wish: Wish, run: Run, told: list[str]) -> dict[str, Any]:
+def _plan_only(options: Options, wish: Wish, run: Run, undo: bool, undo_run_id: str) -> dict[str, Any]:
+    """Check mode: no lock is taken, since nothing is written."""
+    with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
+        told = diagnose(find(conn, options.db), options.db)
+        if undo:
+            return _undo(conn, options, wish, run, undo_run_id, told, check_mode=True)
+        return _planned(conn, options, wish, run, told)
+
+
+def _planned(conn: Connection, options: Options, wish: Wish, run: Run, told: list[str]) -> dict[str, Any]:
     plan = make_plan(conn, options, wish, run, record=False)
     warnings = [*told, *plan.warnings]
     if plan.live and not wish.terminate:
@@ -125,8 +131,9 @@ def _restore(
     try:
         properties = create_side(conn, options, wish, plan, run)
         backup = pre_restore_backup(options, wish, plan, run)
-        ignored = fill_side(conn, options, wish, plan, run, properties)
+        ignored = fill_side(conn, options, wish, plan, run)
         warnings = [*told, *plan.warnings, *ignored, *validate(options, wish, plan, run, contract)]
+        give_properties(conn, options, properties)
         mark = side_mark(options, plan, run)
         kept = Mark(KEPT, options.db, run.run_id, mark.at, mark.source, comment=plan.live.comment if plan.live else "")
         switch = Switch(
@@ -181,50 +188,49 @@ def _undo(
 ) -> dict[str, Any]:
     """Swap the live database with one kept by an earlier run; that keeps the live one in turn."""
     found = find(conn, options.db)
-    kept = kept_databases(found, options.db)
-    if wanted:
-        kept = [f for f in kept if f.mark and f.mark.run_id == checked_run_id(wanted)]
-    if not kept or not kept[0].mark:
-        which = f"by run {wanted}" if wanted else "by a restore"
-        raise RestoreRefused(
-            f"There is no database kept {which} that {options.db!r} could be swapped with.",
-            "Restore a backup instead: scannerdb_backup_info lists what there is.",
-        )
-    chosen, mark = kept[0], kept[0].mark
-    live = next((f for f in found if f.name == options.db), None)
-    owner, comment = _owner_and_comment(conn, options.db if live else chosen.name)
-    check_rights(conn, server_of(conn), owner, live is not None)
+    name, mark = _chosen(found, options.db, wanted)
+    live = any(f.name == options.db for f in found)
+    owner, comment = _owner_and_comment(conn, options.db if live else name)
+    check_rights(conn, server_of(conn), owner, live)
     check_obstacles(conn, options.db)
+    previous = kept_name(options.db, run.run_id)
     warnings = [*told, *hangers_on(conn, options.db)]
-    name = kept_name(options.db, run.run_id)
-    result = _result(options, run, chosen.name, name if live else None, None, warnings)
-    line = f"{chosen.name!r} (kept by run {mark.run_id} at {mark.at})"
+    result = _result(options, run, name, previous if live else None, None, warnings)
+    line = f"{name!r} (kept by run {mark.run_id} at {mark.at})"
     result["diff"] = {"before": _state_line(options.db, "as it is"), "after": _state_line(options.db, f"was {line}")}
     if check_mode:
         result["msg"] = f"Would swap database {options.db!r} with {line}."
         return result
+    now = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
     switch = Switch(
         live=options.db,
-        incoming=chosen.name,
-        kept=name,
-        live_exists=live is not None,
+        incoming=name,
+        kept=previous,
+        live_exists=live,
         mark=mark,
-        kept_mark=Mark(
-            KEPT,
-            options.db,
-            run.run_id,
-            f"{utc_now():%Y-%m-%dT%H:%M:%SZ}",
-            f"undone by {run.run_id}",
-            comment=comment if live else "",
-        ),
+        kept_mark=Mark(KEPT, options.db, run.run_id, now, f"undone by {run.run_id}", comment=comment if live else ""),
         comment=mark.comment,
         terminate=wish.terminate,
     )
     done, gap = _cut_over(conn, options, wish, run, switch)
-    other = f"; what it replaced is kept as {name!r}" if live else ""
+    other = f"; what it replaced is kept as {previous!r}" if live else ""
     result["msg"] = f"Database {options.db!r} is again the one that run {mark.run_id} had replaced{other}."
-    result["restore"].update(cutover_ms=gap, sessions_ended=done.ended, closed_ms=done.closed_ms)
+    result["restore"].update(cutover_ms=gap, sessions_ended=done.ended, closed_ms=done.closed_ms, backup=None)
     return result
+
+
+def _chosen(found: Sequence[Found], database: str, wanted: str) -> tuple[str, Mark]:
+    """The kept database to bring back, the newest or the wanted run's; raises `RestoreRefused` where there is none."""
+    if wanted:
+        checked_run_id(wanted)
+    for item in kept_databases(found, database):
+        if item.mark and wanted in ("", item.mark.run_id):
+            return item.name, item.mark
+    which = f"by run {wanted}" if wanted else "by a restore"
+    raise RestoreRefused(
+        f"There is no database kept {which} that {database!r} could be swapped with.",
+        "Restore a backup instead: scannerdb_backup_info lists what there is.",
+    )
 
 
 def _owner_and_comment(conn: Connection, database: str) -> tuple[str, str]:

@@ -77,19 +77,21 @@ def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run:
     return properties
 
 
-def fill_side(
-    conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run, properties: list[Composable]
-) -> list[str]:
-    """Load the side database, analyze it, and give it its properties; returns warnings."""
+def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
+    """Load the side database and analyze it; returns warnings."""
     warnings = _load(conn, options, wish, plan, run)
     run.progress("analyze")
     side_session = contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}"))
     with side_session as side, explained(f"Analyzing {plan.side!r}"):
         side.execute("ANALYZE")
+    return warnings
+
+
+def give_properties(conn: Connection, options: Options, properties: list[Composable]) -> None:
+    """Carry settings, privileges and limits over; last, because a read-only setting would fail the write probe."""
     with explained(GIVING.format(options.db)), conn.transaction():
         for statement in properties:
             conn.execute(statement)
-    return warnings
 
 
 def _with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:

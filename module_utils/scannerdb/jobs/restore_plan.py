@@ -211,8 +211,8 @@ def check_roles(missing: Sequence[str], policy: str) -> None:
     if missing and policy == "stop":
         raise RestoreRefused(
             f"The backup names roles that this server does not have: {', '.join(missing)}.",
-            "Create them, or set scannerdb_restore_missing_roles to create (without login) or ignore (no grants for them, and "
-            "what they owned belongs to the maintenance role).",
+            "Create them, or set scannerdb_restore_missing_roles: create makes them without login, ignore leaves their "
+            "grants out and gives what they owned to the maintenance role.",
         )
 
 

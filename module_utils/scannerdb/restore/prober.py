@@ -11,6 +11,7 @@ from ..connection import Connection, DriverError, Options, connect, scalar
 from ..errors import ScannerDbError
 
 PURPOSE = "cutover probe"
+PAUSE_S = 0.004  # a client that hammers without a pause is itself in the way of the rename
 APPLICATION = f"scannerdb {PURPOSE}"
 
 
@@ -54,7 +55,7 @@ class Prober:
             except (ScannerDbError, DriverError):
                 pass
             self._ready.set()
-            time.sleep(0.001)
+            time.sleep(PAUSE_S)
 
     def cutover_ms(self) -> Optional[float]:
         """Milliseconds from the last meeting with the old database to the first with the new; None without both."""
