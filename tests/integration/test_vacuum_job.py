@@ -146,6 +146,26 @@ def test_a_locked_table_is_left_out_with_the_holder_named_and_the_others_have_th
     assert vacuum(options(database))["changed"] and dead(database) == 0
 
 
+def test_a_table_whose_lock_is_gone_by_the_end_is_not_left_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scannerdb.jobs import vacuum as job
+
+    fill(database, "bloated", 2000)
+    fill(database, "other", 2000)
+    with locked(database, "SHARE UPDATE EXCLUSIVE") as holder:
+        tell = job._tell
+
+        def free(run: Any, step: Any) -> None:
+            if step.decision.measure.name == "other":
+                holder.rollback()
+            tell(run, step)
+
+        monkeypatch.setattr(job, "_tell", free)
+        result = vacuum(options(database))
+    assert result["left_undone"] == [] and dead(database) == 0
+
+
 def test_an_old_snapshot_is_named_and_a_useless_vacuum_is_no_change(database: Database) -> None:
     with database.connect() as old:
         database.sql("CREATE TABLE first (i int)")
@@ -316,8 +336,7 @@ def test_an_interrupted_rebuild_leaves_nothing_after_the_next_run(database: Data
     assert database.value("SELECT count(*) FROM pg_index WHERE indrelid = 'bloated'::regclass") == 2
 
 
-def test_our_own_interrupted_rebuild(database: Database) -> None:
-    """Cancelled, it fails, and leaves an index that the next run drops; or none, where it could be dropped at once."""
+def test_our_own_interrupted_rebuild_clears_up_at_once(database: Database) -> None:
     fill(database, "bloated", 2000)
     with database.connect() as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -325,12 +344,33 @@ def test_our_own_interrupted_rebuild(database: Database) -> None:
 
         def cancel_and_free(pid: int) -> None:
             database.sql("SELECT pg_cancel_backend(%s)", pid)
+            time.sleep(0.2)  # the leftover cannot be dropped before this transaction ends
             old.execute("COMMIT")
 
         helper = _when_waiting(database, "scannerdb vacuum%", cancel_and_free)
-        with pytest.raises(QueryFailed, match="cancelled"):
+        with pytest.raises(QueryFailed, match="cancel"):
             vacuum(options(database), method="reindex", tables=["bloated"])
         helper.join()
+    assert invalid_indexes(database) == []
+
+
+def test_a_leftover_in_use_is_left_for_the_next_run(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scannerdb.vacuum import run
+
+    monkeypatch.setattr(run, "SOFT_TIMEOUT_MS", 200)
+    fill(database, "bloated", 2000)
+    database.sql("ALTER TABLE bloated DROP CONSTRAINT bloated_pkey")  # one rebuild to wait in is enough
+    with database.connect(application_name="the reader") as old:
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT count(*) FROM bloated")
+        helper = _when_waiting(database, "scannerdb vacuum%", "SELECT pg_cancel_backend(%s)")
+        with pytest.raises(QueryFailed):
+            vacuum(options(database), method="reindex", tables=["bloated"])
+        helper.join()
+        assert len(invalid_indexes(database)) == 1
+        result = vacuum(options(database))
+        assert "the reader" in result["left_undone"][0]["reason"]
+        assert len(invalid_indexes(database)) == 1
     vacuum(options(database))
     assert invalid_indexes(database) == []
 

@@ -233,11 +233,12 @@ def _reindex(conn: Connection, query: Query, measure: TableMeasure, outcome: Out
         run_online(conn, query)
     except DriverError:
         if not conn.closed:
-            with contextlib.suppress(DriverError):  # then the next run drops it
+            with contextlib.suppress(DriverError, Blocked):  # then the next run drops it
                 _sweep(conn, measure)
         raise
     outcome.done = True
-    _sweep(conn, measure)
+    with contextlib.suppress(Blocked):
+        _sweep(conn, measure)
 
 
 def _sweep(conn: Connection, measure: TableMeasure) -> None:
@@ -269,7 +270,17 @@ def _drop_leftover(conn: Connection, query: Query, measure: TableMeasure) -> Non
     )
     if busy:
         raise Blocked(f"process {busy} is building an index on it now")
-    run_online(conn, query)
+    # It is invalid already: better to leave it for the next run than to wait for long beside somebody's transaction.
+    conn.execute(f"SET lock_timeout = {SOFT_TIMEOUT_MS}")
+    try:
+        conn.execute(query)
+    except DriverError as error:
+        if not is_lock_timeout(error):
+            raise
+        raise Blocked(f"it is in use, {who_blocks(conn, [(measure.schema, measure.name)])}") from error
+    finally:
+        if not conn.closed:
+            conn.execute("RESET lock_timeout")
 
 
 def oldest_snapshot(conn: Connection) -> str:
