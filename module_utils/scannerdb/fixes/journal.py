@@ -49,8 +49,9 @@ def ensure_journal(conn: Connection, owner: str) -> bool:
                 conn.execute(statement)
             if owner and owner != scalar(conn, "SELECT current_user::text"):
                 name = Identifier(owner)
-                conn.execute(SQL("ALTER TABLE scannerdb_maintenance.journal OWNER TO {}").format(name))
+                # The schema first: a table's new owner must be allowed to make tables there.
                 conn.execute(SQL("ALTER SCHEMA scannerdb_maintenance OWNER TO {}").format(name))
+                conn.execute(SQL("ALTER TABLE scannerdb_maintenance.journal OWNER TO {}").format(name))
     return True
 
 

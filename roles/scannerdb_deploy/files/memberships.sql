@@ -1,0 +1,13 @@
+-- The roles that the maintenance role should be a member of; of superusers it cannot be, so what they own is said.
+WITH owned AS (
+    SELECT datdba AS owner, 'the database (without it there is no restore)' AS what
+      FROM pg_database WHERE datname = current_database()
+    UNION ALL
+    SELECT relowner, 'relations in the schema public'
+      FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
+)
+SELECT r.rolname::text AS role, r.rolsuper AS superuser, string_agg(DISTINCT o.what, ' and ') AS owns
+  FROM pg_roles r LEFT JOIN owned o ON o.owner = r.oid
+ WHERE o.owner IS NOT NULL OR r.rolname = ANY (%(groups)s::text[])
+ GROUP BY r.oid, r.rolname, r.rolsuper
+ ORDER BY r.rolname
