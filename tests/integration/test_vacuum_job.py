@@ -1,74 +1,22 @@
-"""The vacuum job on real servers: what it does, what it leaves alone, and whom it never makes wait."""
+"""The vacuum job on real servers: what it does, and what it leaves alone."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from scannerdb.connection import Options
-from scannerdb.errors import DatabaseMissing, InvalidInput, JobLocked, QueryFailed
-from scannerdb.joblock import job_lock
+from scannerdb.errors import DatabaseMissing, InvalidInput
 from scannerdb.jobs.vacuum import vacuum
-from scannerdb.lockbudget import Budget
 from scannerdb.vacuum.decide import Thresholds
 
+from tests.integration.vacuum_support import dead, fill, options, row
 from tests.servers import Database
 
-SHORT = Budget(timeout_ms=50, deadline_s=1.0)
 HOSTILE = 'we"ird; drop'
 # Small tables must be worth a rebuild for these tests.
 EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
-
-
-def options(database: Database, **more: Any) -> Options:
-    args = database.kwargs
-    values = {"unix_socket": str(args["host"]), "port": args["port"], "user": "postgres", "db": database.name}
-    return Options(**{**values, **more})
-
-
-def fill(database: Database, name: str = "bloated", rows: int = 20_000, keep: int = 4) -> None:
-    """A table of which only every `keep`th row lives, analyzed and not vacuumed."""
-    with database.connect() as conn:
-        table = psycopg.sql.Identifier(name)
-        sql = psycopg.sql.SQL
-        conn.execute(
-            sql("CREATE TABLE {} (id serial PRIMARY KEY, t text) WITH (autovacuum_enabled = off)").format(table)
-        )
-        conn.execute(
-            sql("INSERT INTO {} (t) SELECT repeat('x', 50) || i FROM generate_series(1, {}) i").format(table, rows)
-        )
-        conn.execute(sql("CREATE INDEX ON {} (t)").format(table))
-        conn.execute(sql("DELETE FROM {} WHERE id % {} <> 0").format(table, keep))
-        if conn.info.server_version >= 150000:
-            conn.execute("SELECT pg_stat_force_next_flush()")
-        conn.execute(sql("ANALYZE {}").format(table))
-
-
-def dead(database: Database, name: str = "bloated") -> int:
-    return int(database.value("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = %s", name))
-
-
-def row(result: dict[str, Any], table: str) -> dict[str, Any]:
-    return next(row for row in result["tables"] if row["table"] == table)
-
-
-@contextlib.contextmanager
-def locked(database: Database, lock: str, name: str = "bloated") -> Iterator[psycopg.Connection[Any]]:
-    with database.connect(autocommit=False, application_name="the holder") as conn:
-        conn.execute(f'LOCK TABLE "{name}" IN {lock} MODE'.encode())
-        yield conn
-
-
-def invalid_indexes(database: Database) -> list[str]:
-    found = database.sql("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1")
-    return [name for (name,) in found]
 
 
 def test_a_dead_heavy_table_is_vacuumed_and_the_second_run_changes_nothing(database: Database, tmp_path: Path) -> None:
@@ -130,56 +78,6 @@ def test_a_table_without_statistics_is_analyzed_once(database: Database) -> None
     assert not vacuum(options(database))["changed"]
 
 
-def test_a_locked_table_is_left_out_with_the_holder_named_and_the_others_have_their_turn(database: Database) -> None:
-    fill(database, "bloated", 2000)
-    fill(database, "other", 2000)
-    for lock in ("SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE"):
-        with locked(database, lock):
-            started = time.monotonic()
-            result = vacuum(options(database))
-            assert time.monotonic() - started < 10
-        undone = [r for r in result["left_undone"] if r["table"] == "public.bloated"]
-        assert undone[0]["action"] == "vacuum" and "the holder" in undone[0]["reason"]
-        assert "public.bloated" not in [r["table"] for r in result["tables"]]
-        assert dead(database) == 1500
-    assert dead(database, "other") == 0
-    assert vacuum(options(database))["changed"] and dead(database) == 0
-
-
-def test_a_table_whose_lock_is_gone_by_the_end_is_not_left_out(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from scannerdb.jobs import vacuum as job
-
-    fill(database, "bloated", 2000)
-    fill(database, "other", 2000)
-    with locked(database, "SHARE UPDATE EXCLUSIVE") as holder:
-        tell = job._tell
-
-        def free(run: Any, step: Any) -> None:
-            if step.decision.measure.name == "other":
-                holder.rollback()
-            tell(run, step)
-
-        monkeypatch.setattr(job, "_tell", free)
-        result = vacuum(options(database))
-    assert result["left_undone"] == [] and dead(database) == 0
-
-
-def test_an_old_snapshot_is_named_and_a_useless_vacuum_is_no_change(database: Database) -> None:
-    with database.connect() as old:
-        database.sql("CREATE TABLE first (i int)")
-        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        old.execute("SELECT count(*) FROM first")
-        old.execute("SET application_name = 'the old one'")
-        fill(database, "bloated", 2000)
-        result = vacuum(options(database), tables=["bloated"])
-        assert "the old one" in row(result, "public.bloated")["note"] and dead(database) == 1500
-        result = vacuum(options(database), tables=["bloated"])
-        assert not result["changed"], result
-    assert vacuum(options(database))["changed"] and dead(database) == 0
-
-
 def test_a_role_without_the_right_is_told_so(database: Database) -> None:
     fill(database, "bloated", 2000)
     database.sql("CREATE ROLE plain LOGIN")
@@ -235,46 +133,6 @@ def test_full_needs_leave_and_gives_the_space_back(database: Database, tmp_path:
     assert all_visible[0] == all_visible[1] > 0
 
 
-def test_full_under_a_writers_lock_gives_up_in_time_and_blocks_nobody(database: Database) -> None:
-    fill(database)
-    size = database.value("SELECT pg_relation_size('bloated')")
-    slowest, stop = [0.0], threading.Event()
-
-    def write() -> None:
-        with database.connect(application_name="the writer") as conn:
-            while not stop.is_set():
-                started = time.monotonic()
-                conn.execute("INSERT INTO bloated (t) VALUES ('new')")
-                slowest[0] = max(slowest[0], time.monotonic() - started)
-                time.sleep(0.005)
-
-    with locked(database, "ROW EXCLUSIVE"):
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
-            started = time.monotonic()
-            result = vacuum(options(database), method="full", allow_exclusive=True, budget=SHORT)
-            assert time.monotonic() - started < SHORT.deadline_s + 2
-        finally:
-            stop.set()
-            writer.join()
-    assert not result["changed"] and not result["tables"]
-    assert "the holder" in result["left_undone"][0]["reason"]
-    assert database.value("SELECT pg_relation_size('bloated')") >= size
-    assert 0 < slowest[0] < 0.5, f"a writer waited {slowest[0]:.3f} s"
-
-
-def test_full_gets_its_lock_as_soon_as_the_writer_is_gone(database: Database) -> None:
-    fill(database, "bloated", 2000)
-    holder = database.connect(autocommit=False)
-    holder.execute("LOCK TABLE bloated IN ROW EXCLUSIVE MODE")
-    release = threading.Timer(0.6, holder.close)
-    release.start()
-    result = vacuum(options(database), method="full", allow_exclusive=True, budget=Budget(50, 20.0))
-    release.join()
-    assert result["changed"] and 0 < row(result, "public.bloated")["max_wait_ms"] < 500
-
-
 def test_compaction_without_leave_rebuilds_indexes_only_and_says_what_is_left(
     database: Database, tmp_path: Path
 ) -> None:
@@ -316,74 +174,6 @@ def test_a_wrong_estimate_does_not_repeat_a_rebuild(database: Database, tmp_path
     assert vacuum(options(database), **wish)["changed"], "without memory it would be repeated"
 
 
-@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_an_interrupted_rebuild_leaves_nothing_after_the_next_run(database: Database, how: str) -> None:
-    fill(database, "bloated", 2000)
-    with database.connect() as old:
-        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        old.execute("SELECT count(*) FROM bloated")  # a rebuild waits for this snapshot
-        with pytest.raises(psycopg.Error), database.connect(application_name="rebuild") as conn:
-            killer = _when_waiting(database, "rebuild", f"SELECT {how}(pid) FROM pg_stat_activity WHERE pid = %s")
-            conn.execute("REINDEX INDEX CONCURRENTLY bloated_t_idx")
-        killer.join()
-    assert invalid_indexes(database) == ["bloated_t_idx_ccnew"]
-    planned = vacuum(options(database), check_mode=True)
-    assert "DROP INDEX CONCURRENTLY" in planned["diff"]["after"]
-    assert invalid_indexes(database) == ["bloated_t_idx_ccnew"]
-    result = vacuum(options(database))
-    assert result["changed"] and "drop_index bloated_t_idx_ccnew" in row(result, "public.bloated")["action"]
-    assert invalid_indexes(database) == []
-    assert database.value("SELECT count(*) FROM pg_index WHERE indrelid = 'bloated'::regclass") == 2
-
-
-def test_our_own_interrupted_rebuild_clears_up_at_once(database: Database) -> None:
-    fill(database, "bloated", 2000)
-    with database.connect() as old:
-        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        old.execute("SELECT count(*) FROM bloated")
-
-        def cancel_and_free(pid: int) -> None:
-            database.sql("SELECT pg_cancel_backend(%s)", pid)
-            time.sleep(0.2)  # the leftover cannot be dropped before this transaction ends
-            old.execute("COMMIT")
-
-        helper = _when_waiting(database, "scannerdb vacuum%", cancel_and_free)
-        with pytest.raises(QueryFailed, match="cancel"):
-            vacuum(options(database), method="reindex", tables=["bloated"])
-        helper.join()
-    assert invalid_indexes(database) == []
-
-
-def test_a_leftover_in_use_is_left_for_the_next_run(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scannerdb.vacuum import run
-
-    monkeypatch.setattr(run, "SOFT_TIMEOUT_MS", 200)
-    fill(database, "bloated", 2000)
-    database.sql("ALTER TABLE bloated DROP CONSTRAINT bloated_pkey")  # one rebuild to wait in is enough
-    with database.connect(application_name="the reader") as old:
-        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        old.execute("SELECT count(*) FROM bloated")
-        helper = _when_waiting(database, "scannerdb vacuum%", "SELECT pg_cancel_backend(%s)")
-        with pytest.raises(QueryFailed):
-            vacuum(options(database), method="reindex", tables=["bloated"])
-        helper.join()
-        assert len(invalid_indexes(database)) == 1
-        result = vacuum(options(database))
-        assert "the reader" in result["left_undone"][0]["reason"]
-        assert len(invalid_indexes(database)) == 1
-    vacuum(options(database))
-    assert invalid_indexes(database) == []
-
-
-def test_an_exclusively_locked_table_does_not_stop_the_measuring(database: Database) -> None:
-    fill(database, "bloated", 2000)
-    with locked(database, "ACCESS EXCLUSIVE"):
-        started = time.monotonic()
-        result = vacuum(options(database), check_mode=True)
-        assert time.monotonic() - started < 2
-    assert row(result, "public.bloated")["bytes_before"] > 0
-
-
 def test_a_table_dropped_in_the_meantime_fails_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     from scannerdb.jobs import vacuum as job
 
@@ -399,36 +189,3 @@ def test_a_table_dropped_in_the_meantime_fails_nothing(database: Database, monke
     result = vacuum(options(database))
     assert [r["table"] for r in result["tables"]] == ["public.bloated"]
     assert [r["reason"] for r in result["left_undone"]] == ["it was dropped in the meantime"]
-
-
-def test_one_job_at_a_time(database: Database) -> None:
-    fill(database, "bloated", 2000)
-    with job_lock(options(database), "backup", "20250101T000000Z-00000000"):
-        with pytest.raises(JobLocked, match="backup"):
-            vacuum(options(database))
-        assert vacuum(options(database), check_mode=True)["changed"]
-    assert dead(database) == 1500
-
-
-def _when_waiting(database: Database, application: str, then: str | Callable[[int], None]) -> threading.Thread:
-    """Start a thread that acts as soon as the session of that name waits inside a REINDEX."""
-
-    def watch() -> None:
-        for _ in range(1000):
-            found = database.sql(
-                "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s AND wait_event_type = 'Lock' "
-                "AND query ILIKE 'REINDEX%%'",
-                application,
-            )
-            if found:
-                pid = found[0][0]
-                if callable(then):
-                    then(pid)
-                else:
-                    database.sql(then, pid)
-                return
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread

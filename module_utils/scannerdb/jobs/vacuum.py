@@ -71,9 +71,7 @@ def vacuum(
             outcomes = perform(conn, decisions, budget, lambda step: _tell(run, step))
             after = {table.qualified: table for table in measure(conn)}
             _explain_the_rest(conn, outcomes, after, thresholds)
-            learnt = memory.learn(known, outcomes, after)
-            if state_dir and learnt != known:
-                write_atomic(ensure_folder(state_dir) / MEMORY_FILE, memory.render(learnt))
+            _remember(state_dir, known, memory.learn(known, outcomes, after))
         result = _result(conn, decisions, outcomes, after, check_mode)
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
@@ -92,6 +90,11 @@ def _read(state_dir: str) -> str:
         return ""
     with file_errors("Reading", path):
         return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _remember(state_dir: str, known: dict[str, float], learnt: dict[str, float]) -> None:
+    if state_dir and learnt != known:
+        write_atomic(ensure_folder(state_dir) / MEMORY_FILE, memory.render(learnt))
 
 
 def _tell(run: Run, step: Step) -> None:
