@@ -134,6 +134,8 @@ BEGIN
         PERFORM pg_sleep(0.001);
       END LOOP;
       IF live_exists THEN
+        -- An ended session leaves the list a little before the server's own count, and RENAME then sleeps for 100 ms.
+        PERFORM pg_sleep(0.003);
         EXECUTE format('ALTER DATABASE %I RENAME TO %I', live, kept);
         EXECUTE format('COMMENT ON DATABASE %I IS %L', kept, kept_mark);
         EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', kept);

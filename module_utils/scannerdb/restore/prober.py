@@ -53,7 +53,7 @@ class Prober:
                 finally:
                     conn.close()
             except (ScannerDbError, DriverError):
-                pass
+                time.sleep(PAUSE_S)
             self._ready.set()
             time.sleep(PAUSE_S)
 
