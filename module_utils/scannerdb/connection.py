@@ -340,8 +340,27 @@ def scalar(conn: Connection, query: Query, params: Sequence[Any] | Mapping[str, 
 
 
 def text_of(query: Query) -> str:
-    """A query as text, for people."""
-    return query if isinstance(query, str) else str(query.as_string(None))
+    """A query as text, for people. (psycopg 3.1 cannot render identifiers without a connection, so this does.)"""
+    if isinstance(query, str):
+        return query
+    if isinstance(query, Composed):
+        return "".join(text_of(part) for part in query)
+    value = getattr(query, "_obj", "")
+    if isinstance(query, Identifier):
+        return ".".join('"' + name.replace('"', '""') + '"' for name in value)
+    if isinstance(query, Literal):
+        return _literal_text(value)
+    return str(value)
+
+
+def _literal_text(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, (bool, int, float)):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "ARRAY[" + ", ".join(map(_literal_text, value)) + "]"
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def server_of(conn: Connection) -> Server:

@@ -96,8 +96,8 @@ def fix(
 ) -> dict[str, Any]:
     """Mend what the checks find, as far as the policy goes.
 
-    Returns changed, run_id, fixed, left_undone, statements, failures, max_lock_ms, max_wait_ms, diff. A second run right
-    after changes nothing. Raises `FixRefused` before anything is changed.
+    Returns changed, run_id, fixed, left_undone, statements, failures, max_lock_ms, max_wait_ms, diff. A second run
+    right after changes nothing. Raises `FixRefused` before anything is changed.
     """
     contract = contract_with(overlay)
     policy, budget = policy or Policy(), budget or Budget()

@@ -36,8 +36,8 @@ def schema(
 ) -> dict[str, Any]:
     """Create what the contract demands and the database lacks; never drops a table, a column, a row or the view.
 
-    Returns changed, fixed, left_undone, statements, findings (what is left), probe, max_lock_ms. Raises `ValidationFailed`
-    where the write probe fails afterwards.
+    Returns changed, fixed, left_undone, statements, findings (what is left), probe, max_lock_ms. Raises
+    `ValidationFailed` where the write probe fails afterwards.
     """
     contract = contract_with(overlay)
     consents = frozenset({"scannerdb_fix_replace_foreign"} if replace_foreign else ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connection import SQL, Query
+from ..connection import SQL, Query, text_of
 from ..lockbudget import relation
 from .decide import Action
 
@@ -46,5 +46,4 @@ def _analyze_words(version_num: int) -> list[str]:
 
 def as_text(statement: Query) -> str:
     """A statement for people: one line, ended by a semicolon."""
-    text = statement if isinstance(statement, str) else statement.as_string(None)
-    return f"{text};"
+    return f"{text_of(statement)};"
