@@ -340,7 +340,7 @@ def scalar(conn: Connection, query: Query, params: Sequence[Any] | Mapping[str, 
 
 
 def text_of(query: Query) -> str:
-    """A query as text, for people. (psycopg 3.1 cannot render identifiers without a connection, so this does.)"""
+    """A query as text. (psycopg 3.1, unlike newer ones, cannot render identifiers without a connection; this can.)"""
     if isinstance(query, str):
         return query
     if isinstance(query, Composed):
@@ -360,7 +360,9 @@ def _literal_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return "ARRAY[" + ", ".join(map(_literal_text, value)) + "]"
-    return "'" + str(value).replace("'", "''") + "'"
+    text = str(value).replace("'", "''")
+    # The E'' form means the same whatever standard_conforming_strings is.
+    return " E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
 
 
 def server_of(conn: Connection) -> Server:
