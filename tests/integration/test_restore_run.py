@@ -25,6 +25,7 @@ from scannerdb.jobs import restore_build
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 
+from demo import field
 from tests import servers
 from tests.integration.restore_support import (
     ansible_module,
@@ -384,3 +385,18 @@ def test_the_module(field_db: Database, tmp_path: Path, check: bool) -> None:
     refused = ansible_module("scannerdb_restore", {**values, "confirm": "x"}, check)
     assert "spelled out" in refused["msg"]
     assert refused["failed"] is True
+
+
+@pytest.mark.parametrize("layout", ["older", "missing tables", "empty"])
+def test_other_layouts_come_back_as_they_were(database: Database, tmp_path: Path, layout: str) -> None:
+    """What the live database lacks as well is no loss."""
+    with database.connect() as conn:
+        if layout == "older":
+            field.older_layout(conn)
+        elif layout == "missing tables":
+            field.missing_tables(conn)
+    before = state(database)
+    backup(options(database), backup_dir=str(tmp_path))
+    result = run(database, tmp_path, source="latest")
+    assert state(database) == before
+    assert any("critical findings" in warning for warning in result["warnings"])
