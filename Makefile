@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration docs
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -67,3 +67,6 @@ unit: $(DEV_STAMP) ## tests without a server
 
 integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
 	@$(PY) -m pytest tests/integration
+
+docs: $(DEV_STAMP) ## rewrite the reference pages from the code
+	@$(PY) docs/reference.py

@@ -29,7 +29,7 @@ def view_findings(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
             name,
             f"{name} is a {other.kind}, as in an older layout, not a view.",
             {"kind": other.kind},
-            why_no_fix="It holds rows of its own, which the bundle never touches: see docs/older-layout.md.",
+            why_no_fix="It holds rows of its own, which the bundle never touches: see docs/contract.md.",
         )
         return
     yield _missing(contract, catalog)

@@ -1,0 +1,99 @@
+"""Write the reference pages from the code's own registries: `make docs`. A test keeps them current."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "module_utils"))
+
+from scannerdb.checks.registry import ENTRIES  # noqa: E402
+from scannerdb.finding import SEVERITIES  # noqa: E402
+
+MADE = "<!-- Made by docs/reference.py out of {source}; change it there and run `make docs`. -->\n"
+
+
+def checks_page() -> str:
+    """docs/checks.md: every finding."""
+    lines = [
+        "# What the check finds",
+        "",
+        MADE.format(source="the registry in module_utils/scannerdb/checks/registry.py"),
+        "A finding has one of three severities: *critical* (data or writes are wrong, or will be), *warning* (mend it "
+        "soon), *info* (good to know). `scannerdb_check_fail_on` says from which one on a play fails, "
+        "`scannerdb_check_ignore` suppresses single ones with a reason and an end.",
+        "",
+        "| finding | severity | meaning | mended by |",
+        "|---|---|---|---|",
+    ]
+    entries = sorted(ENTRIES.values(), key=lambda e: (e.id.split(".")[0], SEVERITIES.index(e.severity), e.id))
+    lines += [f"| `{e.id}` | {e.severity} | {e.meaning} | {e.mended_by} |" for e in entries]
+    return "\n".join(lines) + "\n"
+
+
+def _role_options(role: Path) -> dict[str, dict[str, Any]]:
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    options: dict[str, dict[str, Any]] = {}
+    for entry in specs.values():
+        options.update(entry.get("options") or {})
+    return options
+
+
+def _defaults(role: Path) -> dict[str, Any]:
+    path = role / "defaults" / "main.yml"
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+def _cell(value: Any) -> str:
+    text = " ".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _default_cell(name: str, defaults: dict[str, Any]) -> str:
+    if name not in defaults:
+        return ""
+    value = defaults[name]
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if value == "":
+        return "empty"
+    return f"`{_cell(value)}`" if not isinstance(value, (list, dict)) else f"`{value}`"
+
+
+def variables_page() -> str:
+    """docs/variables.md: every role's variables, each once, where its default is written."""
+    lines = [
+        "# Variables",
+        "",
+        MADE.format(source="the roles' argument specs and defaults"),
+        "Set them in the inventory (group_vars, host_vars) or with `-e`. `scannerdb_hosts` (default `scannerdb`) names "
+        "the group or host that a playbook works on, and `scannerdb_run_id` the run that `undo.yml` takes back.",
+    ]
+    for role in sorted((ROOT / "roles").iterdir(), key=lambda r: (r.name != "scannerdb_common", r.name)):
+        defaults, options = _defaults(role), _role_options(role)
+        if not defaults:
+            continue
+        lines += ["", f"## {role.name}", "", "| variable | default | meaning |", "|---|---|---|"]
+        for name in sorted(defaults):
+            said = _cell(options.get(name, {}).get("description", ""))
+            choices = options.get(name, {}).get("choices")
+            said += f" One of {', '.join(f'`{c}`' for c in choices)}." if choices else ""
+            lines.append(f"| `{name}` | {_default_cell(name, defaults)} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"checks.md": checks_page, "variables.md": variables_page}
+
+
+def main() -> None:
+    """Rewrite every page."""
+    for name, make in PAGES.items():
+        (ROOT / "docs" / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

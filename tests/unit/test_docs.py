@@ -1,0 +1,43 @@
+"""The documentation says what is: generated pages are current, and links and named files exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from scannerdb.checks.registry import ENTRIES
+
+from docs import reference
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_generated_pages_are_current(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == reference.PAGES[name](), "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_playbooks_and_findings_exist(page: Path) -> None:
+    text = page.read_text()
+    for playbook in re.findall(r"ansible-playbook (\S+\.yml)", text):
+        assert (ROOT / playbook).exists(), f"{page.name}: {playbook}"
+    for finding in re.findall(r"`((?:schema|data|index|table|check)\.[a-z_]+\.[a-z_]+)`", text):
+        assert finding in ENTRIES, f"{page.name}: {finding}"
+
+
+def test_errors_name_pages_that_exist() -> None:
+    """Sentences of the code that send people to a page or playbook."""
+    later = {"playbooks/doctor.yml"}
+    for source in [*(ROOT / "module_utils").rglob("*.py"), *(ROOT / "library").glob("*.py")]:
+        for named in re.findall(r"\b((?:docs|playbooks)/[\w.-]+\.(?:md|yml))", source.read_text()):
+            assert (ROOT / named).exists() or named in later, f"{source.name}: {named}"
