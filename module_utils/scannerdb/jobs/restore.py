@@ -69,9 +69,9 @@ def restore(
     )
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     undo = state == "undone"
+    contract = contract_with(contract_overlay)  # a wrong overlay is said in check mode too
     if check_mode:
         return _plan_only(options, wish, run, undo, undo_run_id)
-    contract = contract_with(contract_overlay)
     with job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
         run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
         with _logged(run):
