@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -347,6 +351,70 @@ def test_two_runs_at_once(field_db: Database) -> None:
         with job_lock(options(field_db), "fix", "20250418T031500Z-0a1b2c3d"), pytest.raises(JobLocked) as caught:
             run_fix(field_db)
     assert "scannerdb fix 20250418T031500Z-0a1b2c3d" in str(caught.value)
+
+
+def test_a_database_that_is_not_the_scanners_is_left_alone(database: Database) -> None:
+    """A mistyped name must not make tables in somebody else's database."""
+    database.sql("CREATE TABLE invoices (id int)")
+    result = run_fix(database)
+    assert not result["changed"]
+    assert any("deploy.yml makes them" in s["why"] for s in result["left_undone"])
+    assert database.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("invoices",)]
+
+
+def test_an_older_layout_gets_no_new_tables(database: Database) -> None:
+    with database.connect() as conn:
+        field.older_layout(conn)
+    tables = (
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+    )
+    before = database.sql(tables)
+    result = run_fix(database)
+    assert database.sql(tables) == before
+    assert any("older layout" in s["why"] for s in result["left_undone"])
+
+
+KILLED_RUN = """
+import sys, json
+sys.path.insert(0, sys.argv[1])
+from scannerdb.connection import Options
+from scannerdb.jobs.fix import Safety, fix
+fix(Options(**json.loads(sys.argv[2])), safety=Safety(require_backup=False), batch_rows=50)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.45, 0.6, 0.8, 1.0])
+def test_killed_anywhere_the_next_run_finishes(make_database: Databases, after_s: float) -> None:
+    database = make_database()
+    with database.connect() as conn:
+        field.generate(conn, 0.05)
+    module_utils = str(Path(__file__).resolve().parents[2] / "module_utils")
+    words = json.dumps(vars(options(database)))
+    process = subprocess.Popen([sys.executable, "-c", KILLED_RUN, module_utils, words])
+    time.sleep(after_s)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    gone = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scannerdb fix%'"
+    while database.value(gone) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    result = run_fix(database)
+    assert not result["failures"], result["failures"]
+    found = findings(database)
+    assert [i for i in MENDED if i in found] == []
+    assert database.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
+    # Every journalled update that nothing came after is what the row is: no half of a batch was kept.
+    assert (
+        database.value(
+            "SELECT count(*) FROM scannerdb_maintenance.journal j JOIN endpoints e ON e.id = j.row_id"
+            " WHERE j.table_name = 'endpoints' AND j.after IS DISTINCT FROM to_jsonb(e)"
+            " AND j.seq = (SELECT max(k.seq) FROM scannerdb_maintenance.journal k"
+            "               WHERE k.table_name = 'endpoints' AND k.row_id = j.row_id)"
+        )
+        == 0
+    )
+    assert database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+    assert database.value("SELECT count(*) FROM pg_constraint WHERE conname LIKE 'scannerdb%'") == 0
 
 
 @pytest.mark.parametrize("field_db", field.HOSTILE_NAMES, indirect=True)

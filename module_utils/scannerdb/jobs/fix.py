@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ..connection import Connection, Options, connect
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FixRefused
-from ..finding import matches
+from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal
 from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
@@ -104,7 +105,7 @@ def fix(
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "fix", run.run_id, lock_wait_s), _session(options, run) as conn:
         inspection = inspect(conn, contract, policy)
-        plan = make_plan(inspection.findings, policy)
+        plan = make_plan(_only_own_database(contract, inspection), policy)
         _refuse_large(conn, contract, plan, policy)
         if check_mode:
             return _planned(plan, run)
@@ -118,6 +119,17 @@ def fix(
             result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
         run.log(result["msg"])
         return result
+
+
+def _only_own_database(contract: Contract, inspection: Inspection) -> list[Finding]:
+    """The findings; without their fixes where not one table of the contract is here.
+
+    That is an empty database, or somebody else's under a mistyped name: making tables in it is for deploy.yml.
+    """
+    if any(name in inspection.catalog.tables for name in contract.tables):
+        return inspection.findings
+    why = "none of the contract's tables is in this database; if it is the right one, playbooks/deploy.yml makes them"
+    return [dataclasses.replace(f, fix=None, why_no_fix=why) for f in inspection.findings]
 
 
 def _session(options: Options, run: Run) -> Connection:
