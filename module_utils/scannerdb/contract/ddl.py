@@ -233,9 +233,15 @@ def create_trigger(schema: str, program: Program) -> Query:
     )
 
 
-def row_trigger(schema: str, program: Program) -> list[Change]:
+def trigger_with_function(schema: str, program: Program, owner: str = "") -> list[Query]:
+    """A trigger and its function, which is given to `owner` where that is another role."""
+    made = [create_function(schema, program), create_trigger(schema, program)]
+    return [*made, set_owner("FUNCTION", schema, program.name, owner)] if owner else made
+
+
+def row_trigger(schema: str, program: Program, owner: str = "") -> list[Change]:
     """A row trigger on a table, with its function."""
-    statements = (create_function(schema, program), create_trigger(schema, program))
+    statements = trigger_with_function(schema, program, owner)
     return [strong(schema, [program.relation], *statements, lock=SHARE_ROW_EXCLUSIVE)]
 
 
@@ -246,7 +252,7 @@ def enable_trigger(schema: str, table: str, name: str) -> Change:
 
 
 def view_triggers(
-    schema: str, events: Collection[str], drop: Sequence[str] = (), view: str = "servers"
+    schema: str, events: Collection[str], drop: Sequence[str] = (), view: str = "servers", owner: str = ""
 ) -> list[Change]:
     """The INSTEAD OF triggers for these events; `drop` are the foreign triggers they replace.
 
@@ -257,8 +263,7 @@ def view_triggers(
         SQL("DROP TRIGGER IF EXISTS {} ON {}").format(Identifier(name), qualified(schema, view)) for name in drop
     ]
     for event in sorted(events):
-        program = VIEW_PROGRAMS[event]
-        statements += [create_function(schema, program), create_trigger(schema, program)]
+        statements += trigger_with_function(schema, VIEW_PROGRAMS[event], owner)
     return [Change(tuple(statements), SHARE_ROW_EXCLUSIVE, "strong")]
 
 
@@ -319,7 +324,7 @@ def new_table(
         )
     for stamp in table.row_triggers:
         program = stamp_program(stamp.stamps, stamp.when_changed)
-        made += [create_function(schema, program), create_trigger(schema, program)]
+        made += trigger_with_function(schema, program, owner)
     for item in grants:
         made.append(grant(schema, item))
         if "INSERT" in item.privileges:

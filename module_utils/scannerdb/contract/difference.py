@@ -300,7 +300,7 @@ def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Cata
             place,
             f"No trigger moves {place} when {' or '.join(wanted.when_changed)} changes.",
             {"stamps": wanted.stamps, "when_changed": list(wanted.when_changed)},
-            fix_of("schema.trigger.missing", ddl.row_trigger(contract.schema, program)),
+            fix_of("schema.trigger.missing", ddl.row_trigger(contract.schema, program, catalog.heir)),
         )
     for name in actual.disabled_triggers:
         yield Finding(

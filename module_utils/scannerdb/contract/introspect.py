@@ -111,7 +111,8 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         missing = _missing_grants(conn, contract, roles, {row["name"] for row in relations})
         people = fetch(
             conn,
-            "SELECT current_user::text AS user, pg_get_userbyid(datdba)::text AS owner FROM pg_database"
+            "SELECT current_user::text AS user, pg_get_userbyid(datdba)::text AS owner,"
+            " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser FROM pg_database"
             " WHERE datname = current_database()",
         )[0]
     tables = {r["name"]: _table(r, parts) for r in relations if r["kind"] in ("r", "p", "f")}
@@ -123,6 +124,7 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         schema=schema,
         owner=_owner(contract, tables, people["owner"]),
         user=people["user"],
+        superuser=people["superuser"],
         names=frozenset(r["name"] for r in relations),
     )
 

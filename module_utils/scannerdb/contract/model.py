@@ -141,8 +141,8 @@ class Contract:
 class Catalog:
     """What the database is, in one schema.
 
-    `owner` owns most of the demanded tables (else the database); `user` is who looks. `names` are all the relations'
-    names of the schema, which a new object must not take.
+    `owner` owns most of the demanded tables (else the database); `user` is who looks, as a `superuser` or not. `names`
+    are all the relations' names of the schema, which a new object must not take.
     """
 
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -152,4 +152,10 @@ class Catalog:
     schema: str = "public"
     owner: str = ""
     user: str = ""
+    superuser: bool = False
     names: frozenset[str] = frozenset()
+
+    @property
+    def heir(self) -> str:
+        """Who gets the functions that a superuser makes; else no other role could ever replace or restore them."""
+        return self.owner if self.superuser and self.owner != self.user else ""

@@ -19,7 +19,7 @@ def view_findings(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
     view = catalog.views.get(name)
     if view is not None and view.kind == "view":
         yield from _definition(contract, view)
-        yield from _triggers(contract, view)
+        yield from _triggers(contract, view, catalog.heir)
         return
     other = catalog.tables.get(name) or view
     if other is not None:
@@ -39,7 +39,10 @@ def _missing(contract: Contract, catalog: Catalog) -> Finding:
     view, schema = contract.view, contract.schema
     grants = [g for g in contract.grants if g.relation == view.name and g.role in catalog.roles]
     statements = [ddl.create_view(schema, view), *(ddl.grant(schema, g) for g in grants)]
-    changes = [Change(tuple(statements), ddl.NONE, "plain"), *ddl.view_triggers(schema, VIEW_PROGRAMS)]
+    changes = [
+        Change(tuple(statements), ddl.NONE, "plain"),
+        *ddl.view_triggers(schema, VIEW_PROGRAMS, owner=catalog.heir),
+    ]
     if catalog.owner not in ("", catalog.user):
         changes.append(Change((ddl.set_owner("VIEW", schema, view.name, catalog.owner),), ddl.NONE, "plain"))
     return Finding(
@@ -95,7 +98,7 @@ def _is_replaceable(trigger: Trigger) -> bool:
     return trigger.function in PREDECESSORS or trigger.function in {p.name for p in VIEW_PROGRAMS.values()}
 
 
-def _triggers(contract: Contract, view: View) -> Iterator[Finding]:
+def _triggers(contract: Contract, view: View, heir: str) -> Iterator[Finding]:
     instead = [t for t in view.triggers if t.timing == "INSTEAD OF"]
     wrong: dict[str, str] = {}
     drop: set[str] = set()
@@ -119,16 +122,16 @@ def _triggers(contract: Contract, view: View) -> Iterator[Finding]:
             view.name,
             f"Writes to {view.name} do not reach the tables as they should: {said}.",
             {"events": wrong},
-            fix_of("schema.view.trigger", ddl.view_triggers(contract.schema, wrong, sorted(drop))),
+            fix_of("schema.view.trigger", ddl.view_triggers(contract.schema, wrong, sorted(drop), owner=heir)),
         )
     if foreign:
-        yield _foreign(contract, view, foreign)
+        yield _foreign(contract, view, foreign, heir)
 
 
-def _foreign(contract: Contract, view: View, foreign: list[Trigger]) -> Finding:
+def _foreign(contract: Contract, view: View, foreign: list[Trigger], heir: str) -> Finding:
     names = sorted({t.name for t in foreign})
     events = {event for t in foreign for event in t.events}
-    changes = ddl.view_triggers(contract.schema, events, names)
+    changes = ddl.view_triggers(contract.schema, events, names, owner=heir)
     return Finding(
         "schema.view.trigger_foreign",
         "warning",
