@@ -16,7 +16,7 @@ description:
   - Every changed, made or removed row keeps its images in C(scannerdb_maintenance.journal), written in the same
     transaction.
   - Refuses to change anything unless a fresh, verified backup exists.
-  - V(undone) takes a run's rows back, as far as nobody has changed them since.
+  - V(undone) takes a run back, rows as far as nobody has changed them since, structures where that loses nothing.
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
@@ -77,6 +77,18 @@ options:
     description: Rows of the first batch; later ones are sized to take about 50 ms.
     type: int
     default: 5000
+  journal:
+    description: Keep the images of every changed row, so that the run can be undone. Off, the run is faster.
+    type: bool
+    default: true
+  journal_days:
+    description: Journal entries older than this many days are removed after a run; 0 keeps them all.
+    type: int
+    default: 90
+  max_lag_mb:
+    description: Pause while a standby is more than this many MB behind; 0 never does.
+    type: int
+    default: 64
   require_backup:
     description: Refuse to change anything without a fresh, verified backup.
     type: bool
@@ -163,8 +175,13 @@ probe:
   description: What the write probe on C(servers) proved.
   returned: when structure was changed
   type: dict
+journal:
+  description: The journal's rows (the planner's count), bytes and oldest entry, and how many old entries were removed.
+  returned: when O(state=applied)
+  type: dict
+  sample: {rows: 4100, bytes: 1900544, oldest: "2025-04-18 03:15:00+00", purged: 0}
 conflicts:
-  description: Rows that were not taken back, because somebody has changed them since.
+  description: Rows and structures that were not taken back, each with the reason.
   returned: when O(state=undone)
   type: list
   elements: dict
@@ -180,7 +197,7 @@ from ansible.module_utils.scannerdb.argspec import (
     run_arguments,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
-from ansible.module_utils.scannerdb.jobs.fix import fix, fix_arguments, policy_from, safety_from
+from ansible.module_utils.scannerdb.jobs.fix import fix, fix_arguments, policy_from, safety_from, working_from
 from ansible.module_utils.scannerdb.jobs.undo import undo
 
 
@@ -216,7 +233,7 @@ def main() -> None:
                 overlay=p["contract_overlay"],
                 policy=policy_from(p),
                 safety=safety_from(p),
-                batch_rows=p["batch_rows"],
+                working=working_from(p),
                 **common,
             )
     except ScannerDbError as error:

@@ -38,7 +38,8 @@ class Fix:
     `id` is what `scannerdb_fix_only` and `_skip` select; it equals the finding's id. A structural fix carries its
     `changes`, a data fix none: its name stands in the fixes' registry. `sql` is for people. `consent` names the
     variable that has to be set before it is applied; `order` sorts fixes into one run (low first). `job` says which
-    other job mends it, where the fix job does not.
+    other job mends it, where the fix job does not. `undo` are the changes that take a structural fix back; without any,
+    it stays.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Fix:
     consent: str = ""
     order: float = 50
     job: str = ""
+    undo: tuple[Change, ...] = ()
 
     def public(self) -> dict[str, Any]:
         """The fix as the report and the module's result show it."""

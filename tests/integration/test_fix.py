@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from scannerdb.errors import FixRefused, JobLocked
 from scannerdb.fixes.policy import Policy
-from scannerdb.jobs.fix import Safety, fix
+from scannerdb.jobs.fix import Safety, Working, fix
 from scannerdb.jobs.undo import undo
 from scannerdb.lockbudget import Budget
 
@@ -268,6 +268,85 @@ def test_undo_brings_orphans_back_where_it_can(make_database: Databases) -> None
     assert sum(len(v) for v in content(database).values()) == sum(len(v) for v in before.values())
 
 
+def test_undo_takes_structures_back_where_that_loses_nothing(field_db: Database) -> None:
+    def schema_findings() -> set[tuple[str, str]]:
+        return {(i, f["object"]) for i, group in findings(field_db).items() if i.startswith("schema.") for f in group}
+
+    field_db.sql("REVOKE INSERT ON metadata FROM ollama")
+    field_db.sql("ALTER TABLE models ALTER name DROP NOT NULL")
+    field_db.sql("ALTER TABLE models DROP CONSTRAINT models_endpoint_id_name_key")
+    field_db.sql("ALTER TABLE models DROP CONSTRAINT models_endpoint_id_fkey")
+    before = schema_findings()
+    result = run_fix(field_db, policy=Policy(only=("schema.*",)))
+    assert not result["failures"]
+    back = undo(options(field_db), run_id=result["run_id"])
+    assert back["conflicts"] == []
+    rebuilt = {("schema.index.missing", "endpoints(verified, is_active)")}  # a valid index is not made invalid again
+    assert schema_findings() == before - rebuilt
+    assert run_fix(field_db, policy=Policy(only=("schema.*",)))["changed"]
+
+
+def test_without_the_journal_the_same_rows_are_fixed(field_db: Database) -> None:
+    result = run_fix(field_db, working=Working(journal=False, batch_rows=50))
+    assert not result["failures"]
+    assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
+    assert field_db.value("SELECT to_regclass('scannerdb_maintenance.journal')") is None
+
+
+def test_old_journal_entries_go(field_db: Database) -> None:
+    run_fix(field_db)
+    field_db.sql("UPDATE scannerdb_maintenance.journal SET written_at = now() - interval '91 days' WHERE seq % 2 = 0")
+    old = field_db.value("SELECT count(*) FROM scannerdb_maintenance.journal WHERE seq % 2 = 0")
+    kept = run_fix(field_db, working=Working(journal_days=0))
+    assert kept["journal"]["purged"] == 0
+    result = run_fix(field_db)
+    assert result["journal"]["purged"] == old
+    assert result["journal"]["bytes"] > 0
+    assert not run_fix(field_db)["changed"]
+
+
+def test_a_long_reader_holds_up_the_strong_lock_only(field_db: Database) -> None:
+    """A running pg_dump or an old snapshot: the run waits with retries, then goes through; indexes are valid."""
+    with field_db.connect(autocommit=False) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for table in ("endpoints", "models", "benchmark_results"):
+            reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE".encode())
+        timer = threading.Timer(1.5, reader.rollback)
+        timer.start()
+        result = run_fix(field_db, budget=Budget(50, 20))
+        timer.join()
+    assert not result["failures"], result["failures"]
+    assert field_db.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+
+
+def test_autovacuum_yields(field_db: Database) -> None:
+    """Autovacuum gives way only after deadlock_timeout, which a 50 ms attempt never reaches; the soft lock does."""
+    working = (
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query LIKE '%benchmark%'"
+    )
+    with field_db.connect() as conn:
+        conn.execute("ALTER SYSTEM SET autovacuum = on")
+        conn.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
+        conn.execute(
+            "ALTER TABLE benchmark_results SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,"
+            " autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)"
+        )
+        conn.execute("DELETE FROM benchmark_results WHERE id % 2 = 0")
+        conn.execute("SELECT pg_reload_conf()")
+        try:
+            deadline = time.monotonic() + 60
+            while not field_db.value(working) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert field_db.value(working), "autovacuum did not come"
+            result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)), budget=Budget(50, 30))
+        finally:
+            conn.execute("ALTER SYSTEM RESET autovacuum")
+            conn.execute("ALTER SYSTEM SET autovacuum_naptime = 60")
+            conn.execute("SELECT pg_reload_conf()")
+    assert not result["failures"], result["failures"]
+    assert [f["id"] for f in result["fixed"]] == ["schema.foreign_key.on_delete"]
+
+
 def test_undo_leaves_what_somebody_changed_since(field_db: Database) -> None:
     touched, gone = ids(field_db, "check_null")[:2]
     result = run_fix(field_db, policy=Policy(only=("data.endpoints.last_check_date_null",)))
@@ -378,8 +457,8 @@ KILLED_RUN = """
 import sys, json
 sys.path.insert(0, sys.argv[1])
 from scannerdb.connection import Options
-from scannerdb.jobs.fix import Safety, fix
-fix(Options(**json.loads(sys.argv[2])), safety=Safety(require_backup=False), batch_rows=50)
+from scannerdb.jobs.fix import Safety, Working, fix
+fix(Options(**json.loads(sys.argv[2])), safety=Safety(require_backup=False), working=Working(batch_rows=50))
 """
 
 

@@ -156,6 +156,32 @@ def reindex(schema: str, name: str) -> Change:
     return online(SQL("REINDEX INDEX CONCURRENTLY {}").format(qualified(schema, name)))
 
 
+def drop_index(schema: str, name: str) -> Change:
+    """DROP INDEX CONCURRENTLY."""
+    return online(SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(qualified(schema, name)))
+
+
+def drop_constraint(schema: str, tables: Sequence[str], name: str) -> Change:
+    """Drop a constraint of the first table, if it is still there."""
+    return strong(
+        schema, tables, alter(schema, tables[0], SQL("DROP CONSTRAINT IF EXISTS {}").format(Identifier(name)))
+    )
+
+
+def alter_column(schema: str, table: str, column: str, action: str) -> Change:
+    """ALTER COLUMN with a fixed action, e.g. DROP DEFAULT."""
+    words = SQL("ALTER COLUMN {} {}").format(Identifier(column), SQL(action))  # type: ignore[arg-type,unused-ignore]
+    return strong(schema, [table], alter(schema, table, words))
+
+
+def drop_triggers(schema: str, relation: str, names: Sequence[str], soft: bool = True) -> Change:
+    """Drop triggers by name; `soft` takes the table's soft lock first (a view has none)."""
+    statements = tuple(
+        SQL("DROP TRIGGER IF EXISTS {} ON {}").format(Identifier(name), qualified(schema, relation)) for name in names
+    )
+    return Change(statements, ACCESS_EXCLUSIVE, "strong", ((schema, relation),) if soft else ())
+
+
 def add_key(schema: str, table: str, columns: Sequence[str], name: str, primary: bool) -> list[Change]:
     """A primary key or unique constraint: its index is built CONCURRENTLY, then attached."""
     word = SQL("PRIMARY KEY") if primary else SQL("UNIQUE")
@@ -284,6 +310,18 @@ def grant(schema: str, item: Grant) -> Query:
     words = SQL(", ").join(SQL(p) for p in sorted(item.privileges))  # type: ignore[arg-type,unused-ignore]
     target = Identifier(item.relation) if item.kind == "SCHEMA" else qualified(schema, item.relation)
     return SQL("GRANT {} ON {} {} TO {}").format(
+        words,
+        SQL(item.kind),  # type: ignore[arg-type,unused-ignore]
+        target,
+        Identifier(item.role),
+    )
+
+
+def revoke(schema: str, item: Grant) -> Query:
+    """REVOKE of what `grant` gives."""
+    words = SQL(", ").join(SQL(p) for p in sorted(item.privileges))  # type: ignore[arg-type,unused-ignore]
+    target = Identifier(item.relation) if item.kind == "SCHEMA" else qualified(schema, item.relation)
+    return SQL("REVOKE {} ON {} {} FROM {}").format(
         words,
         SQL(item.kind),  # type: ignore[arg-type,unused-ignore]
         target,

@@ -141,7 +141,7 @@ def _nullable(contract: Contract, table: Table, column: Column, have: Column) ->
             place,
             f"{place} allows NULL; it must not.",
             {"expected": "NOT NULL"},
-            fix_of("schema.column.nullable", changes),
+            fix_of("schema.column.nullable", changes, undo=_altered(contract, table, column, "DROP NOT NULL")),
         )
     elif not have.nullable and column.nullable and have.default is None:
         yield Finding(
@@ -154,6 +154,11 @@ def _nullable(contract: Contract, table: Table, column: Column, have: Column) ->
         )
 
 
+def _altered(contract: Contract, table: Table, column: Column, action: str) -> list[Change]:
+    """How a column's alteration is taken back."""
+    return [ddl.alter_column(contract.schema, table.name, column.name, action)]
+
+
 def _default(contract: Contract, table: Table, column: Column, have: Column) -> Iterator[Finding]:
     if column.default in (UNSPECIFIED, have.default):
         return
@@ -161,7 +166,8 @@ def _default(contract: Contract, table: Table, column: Column, have: Column) -> 
     fix = None
     if column.default is not None and ddl.default_of(column) is not None:
         statement = ddl.set_default(contract.schema, table.name, column)
-        fix = fix_of("schema.column.default", [ddl.strong(contract.schema, [table.name], statement)])
+        undo = _altered(contract, table, column, "DROP DEFAULT") if have.default is None else []
+        fix = fix_of("schema.column.default", [ddl.strong(contract.schema, [table.name], statement)], undo=undo)
     yield Finding(
         "schema.column.default",
         "warning",
@@ -187,7 +193,8 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
             nullable = [c for c in table.primary_key if actual.columns[c].nullable]
             changes = [change for c in nullable for change in ddl.set_not_null(contract.schema, table.name, c)]
             changes += ddl.add_key(contract.schema, table.name, table.primary_key, name, primary=True)
-            fix, why = fix_of("schema.primary_key.missing", changes), ""
+            undo = [ddl.drop_constraint(contract.schema, [table.name], name)]
+            fix, why = fix_of("schema.primary_key.missing", changes, undo=undo), ""
         yield Finding(
             "schema.primary_key.missing",
             "critical",
@@ -207,7 +214,9 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
                 f"{table.name}({', '.join(columns)})",
                 f"{table.name} has no unique constraint on {', '.join(columns)}.",
                 {"expected": list(columns)},
-                fix_of("schema.unique.missing", changes),
+                fix_of(
+                    "schema.unique.missing", changes, undo=[ddl.drop_constraint(contract.schema, [table.name], name)]
+                ),
             )
 
 
@@ -221,13 +230,15 @@ def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Cata
             continue
         for wrong in [k for k in same if k.on_delete != key.on_delete]:
             changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key)
+            right = dataclasses.replace(key, name=wrong.name)
+            undo = ddl.swap_foreign_key(contract.schema, table.name, right, wrong)
             yield Finding(
                 "schema.foreign_key.on_delete",
                 "warning",
                 place,
                 f"{wrong.name} on {table.name} has ON DELETE {wrong.on_delete}; it should have {key.on_delete}.",
                 {"constraint": wrong.name, "expected": key.on_delete, "actual": wrong.on_delete},
-                fix_of("schema.foreign_key.on_delete", changes),
+                fix_of("schema.foreign_key.on_delete", changes, undo=undo),
             )
         for loose in [k for k in same if not k.validated and k.on_delete == key.on_delete]:
             changes = [ddl.online(ddl.validate(contract.schema, table.name, loose.name))]
@@ -243,13 +254,15 @@ def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Cata
 
 def _missing_foreign_key(contract: Contract, table: Table, key: ForeignKey, place: str) -> Finding:
     name = ddl.short_name(table.name, *key.columns, "fkey")
+    changes = ddl.add_foreign_key(contract.schema, table.name, key, name)
+    undo = [ddl.drop_constraint(contract.schema, [table.name, key.table], name)]
     return Finding(
         "schema.foreign_key.missing",
         "critical",
         place,
         f"{table.name}({', '.join(key.columns)}) does not reference {key.table}.",
         {"expected": f"{key.table}({', '.join(key.ref_columns)}) ON DELETE {key.on_delete}"},
-        fix_of("schema.foreign_key.missing", ddl.add_foreign_key(contract.schema, table.name, key, name)),
+        fix_of("schema.foreign_key.missing", changes, undo=undo),
     )
 
 
@@ -271,18 +284,19 @@ def _indexes(contract: Contract, table: Table, actual: Table, catalog: Catalog) 
         place = f"{table.name}({', '.join(wanted.columns)})"
         if serving:
             message = f"The only index on {place}, {serving[0].name}, is invalid."
-            changes = [ddl.reindex(contract.schema, serving[0].name)]
+            changes, undo = [ddl.reindex(contract.schema, serving[0].name)], []
         else:
             message = f"There is no index on {place}."
             name = ddl.free_name(catalog.names, table.name, *wanted.columns, "idx")
             changes = [ddl.create_index(contract.schema, table.name, wanted, name)]
+            undo = [ddl.drop_index(contract.schema, name)]
         yield Finding(
             "schema.index.missing",
             "warning",
             place,
             message,
             {"rows": actual.rows},
-            fix_of("schema.index.missing", changes),
+            fix_of("schema.index.missing", changes, undo=undo),
         )
 
 
@@ -294,13 +308,14 @@ def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Cata
             continue
         program = stamp_program(wanted.stamps, wanted.when_changed)
         place = f"{table.name}.{wanted.stamps}"
+        undo = [ddl.drop_triggers(contract.schema, table.name, [program.name])]
         yield Finding(
             "schema.trigger.missing",
             "info",
             place,
             f"No trigger moves {place} when {' or '.join(wanted.when_changed)} changes.",
             {"stamps": wanted.stamps, "when_changed": list(wanted.when_changed)},
-            fix_of("schema.trigger.missing", ddl.row_trigger(contract.schema, program, catalog.heir)),
+            fix_of("schema.trigger.missing", ddl.row_trigger(contract.schema, program, catalog.heir), undo=undo),
         )
     for name in actual.disabled_triggers:
         yield Finding(
@@ -334,13 +349,14 @@ def _privileges(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
 def _missing_grant(contract: Contract, grant: Grant) -> Finding:
     privileges = ", ".join(sorted(grant.privileges))
     changes = [Change((ddl.grant(contract.schema, grant),), ddl.NONE, "plain")]
+    undo = [Change((ddl.revoke(contract.schema, grant),), ddl.NONE, "plain")]
     return Finding(
         "schema.privilege.missing",
         "critical",
         grant.relation,
         f"Role {grant.role} lacks {privileges} on {grant.kind.lower()} {grant.relation}.",
         {"role": grant.role, "privileges": sorted(grant.privileges)},
-        fix_of("schema.privilege.missing", changes),
+        fix_of("schema.privilege.missing", changes, undo=undo),
     )
 
 

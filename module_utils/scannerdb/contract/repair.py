@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..connection import text_of
 from ..finding import Change, Fix
 from . import ddl
@@ -28,9 +30,9 @@ ORDER = {
 }
 
 
-def fix_of(finding_id: str, changes: list[Change], consent: str = "") -> Fix:
-    """A structural fix out of its changes, with the text people read."""
+def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequence[Change] = ()) -> Fix:
+    """A structural fix out of its changes (and those that take it back), with the text people read."""
     locks = [change.lock for change in changes]
     strongest = max(locks, key=lambda lock: ddl.LOCK_STRENGTH[lock], default=ddl.NONE)
     sql = tuple(text_of(statement) for change in changes for statement in change.statements)
-    return Fix(finding_id, sql, None, strongest, tuple(changes), consent, ORDER[finding_id])
+    return Fix(finding_id, sql, None, strongest, tuple(changes), consent, ORDER[finding_id], undo=tuple(undo))

@@ -115,6 +115,11 @@ def _triggers(contract: Contract, view: View, heir: str) -> Iterator[Finding]:
         wrong[event] = f"runs the outdated function {old[0].function}" if old else "is missing"
         drop |= {t.name for t in old if t.name != program.name}
     if wrong:
+        names = [VIEW_PROGRAMS[event].name for event in wrong]
+        # Where an outdated trigger was replaced, there is nothing to go back to that works.
+        replaced = any("outdated" in why for why in wrong.values())
+        undo = [] if replaced else [ddl.drop_triggers(contract.schema, view.name, names, soft=False)]
+        changes = ddl.view_triggers(contract.schema, wrong, sorted(drop), owner=heir)
         said = "; ".join(f"INSTEAD OF {event} {why}" for event, why in sorted(wrong.items()))
         yield Finding(
             "schema.view.trigger",
@@ -122,7 +127,7 @@ def _triggers(contract: Contract, view: View, heir: str) -> Iterator[Finding]:
             view.name,
             f"Writes to {view.name} do not reach the tables as they should: {said}.",
             {"events": wrong},
-            fix_of("schema.view.trigger", ddl.view_triggers(contract.schema, wrong, sorted(drop), owner=heir)),
+            fix_of("schema.view.trigger", changes, undo=undo),
         )
     if foreign:
         yield _foreign(contract, view, foreign, heir)

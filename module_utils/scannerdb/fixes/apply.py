@@ -13,7 +13,7 @@ from ..finding import Change
 from ..lockbudget import Budget, LockRecord, relation, run_online, run_strong
 from .batches import Worker
 from .data import DataFix
-from .journal import Entry
+from .journal import Entry, forget, record_structure
 from .policy import Step, skipped
 
 # The data stands in the way (duplicates, orphans, NULLs): said, and left for people to decide.
@@ -32,6 +32,8 @@ class Applier:
     data_fixes: Mapping[tuple[str, str], Sequence[DataFix]]
     say: Callable[[str], None]
     progress: Callable[[str, int, int], None]
+    journal: bool = True
+    max_lag_bytes: int = 0
     record: LockRecord = field(default_factory=LockRecord)
     fixed: list[dict[str, Any]] = field(default_factory=list)
     left: list[dict[str, Any]] = field(default_factory=list)
@@ -71,17 +73,34 @@ class Applier:
         fixes = self.data_fixes.get(key) or self.data_fixes.get((step.finding.id, ""))
         if fixes:
             return sum(self._data(fix, step.fix.rows or 0) for fix in fixes)
-        for change in step.fix.changes:
-            self._change(change, f"{step.finding.id} on {step.finding.object}")
+        self._structure(step)
         return None
 
+    def _structure(self, step: Step) -> None:
+        """Apply a structural fix. How to take it back is noted first: its statements do no harm if nothing was made."""
+        entry = Entry(self.run_id, step.finding.id, self.schema)
+        noted = 0
+        if self.journal and step.fix.undo:
+            noted = record_structure(self.conn, entry, step.finding.object, step.fix.undo)
+        try:
+            for change in step.fix.changes:
+                self.change(change, f"{step.finding.id} on {step.finding.object}")
+        except (ScannerDbError, DriverError):
+            if noted and not self.conn.closed:
+                forget(self.conn, noted)
+            raise
+        for statement in step.fix.sql:
+            self.say(f"  {statement}")
+
     def _data(self, fix: DataFix, expected: int) -> int:
-        entry = Entry(self.run_id, fix.id, self.schema)
+        entry = Entry(self.run_id, fix.id, self.schema, self.journal)
         worker = Worker(self.conn, entry, fix, self.budget, self.record, self.batch_rows)
+        worker.max_lag_bytes = self.max_lag_bytes
         worker.progress = lambda rows: self.progress(fix.id, rows, expected)
         return worker.run()
 
-    def _change(self, change: Change, what: str) -> None:
+    def change(self, change: Change, what: str) -> None:
+        """Carry out one change of structure; what it leaves half made when it fails is taken away."""
         try:
             if change.how == "strong":
                 run_strong(self.conn, change.statements, change.relations, self.budget, self.record, what)

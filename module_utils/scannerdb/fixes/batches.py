@@ -16,10 +16,14 @@ from ..connection import SQL, Composable, Connection, DriverError, Identifier, L
 from ..errors import LockTimeout, ValidationFailed
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
-from .journal import Entry, insert_entries
+from .journal import SCRATCH, Entry, insert_entries
 
 AIM_S = 0.05
 SMALLEST = 50
+LOOK_EVERY_S = 1.0
+STANDBY_LAG = """
+SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
+"""
 DEADLOCK = "40P01"
 Progress = Callable[[int], None]
 
@@ -35,14 +39,18 @@ class Worker:
     record: LockRecord
     batch_rows: int = 5000
     progress: Progress = lambda rows: None
+    max_lag_bytes: int = 0
     rows: int = 0
+    looked_at: float = 0.0
 
     def run(self) -> int:
         """Fix every row; returns how many. Raises `LockTimeout` where others hold rows beyond the deadline."""
         deadline = time.monotonic() + self.budget.deadline_s
         size = self.batch_rows
+        if not self.entry.kept:
+            self.conn.execute(SCRATCH)
         while True:
-            size = self._pass(size)
+            size = self._pass(size, deadline)
             left = self.count()
             if not left:
                 return self.rows
@@ -59,10 +67,11 @@ class Worker:
         query = SQL("SELECT count(*) FROM {} t WHERE {}").format(self._table(self.fix.table), self._condition())
         return int(scalar(self.conn, query))
 
-    def _pass(self, size: int) -> int:
+    def _pass(self, size: int, deadline: float) -> int:
         """Once over the table in key order; returns the batch size that fits the aim by now."""
         last: int | None = None
         while True:
+            self._let_standbys_catch_up(deadline)
             started = time.monotonic()
             try:
                 ids, done = self._batch(last, size)
@@ -80,6 +89,15 @@ class Worker:
             self.progress(self.rows)
             last = ids[-1]
             size = next_size(size, len(ids), elapsed, self.batch_rows)
+
+    def _let_standbys_catch_up(self, deadline: float) -> None:
+        """Pause while a standby is more than `max_lag_bytes` behind. (A role that may not look sees no standby.)"""
+        now = time.monotonic()
+        if not self.max_lag_bytes or now - self.looked_at < LOOK_EVERY_S:
+            return
+        self.looked_at = now
+        while time.monotonic() < deadline and scalar(self.conn, STANDBY_LAG) > self.max_lag_bytes:
+            time.sleep(0.2)
 
     def _batch(self, last: int | None, size: int) -> tuple[list[int], int]:
         """One transaction; returns the ids it looked at and how many of them it fixed."""
@@ -138,8 +156,8 @@ class Worker:
         """This batch's after-images, as typed rows `r`."""
         return SQL(
             "(SELECT j.seq, j.row_id, j.after, (jsonb_populate_record(NULL::{}, j.after)).*"
-            " FROM scannerdb_maintenance.journal j WHERE j.run_id = {} AND j.seq BETWEEN {} AND {}) r"
-        ).format(table, Literal(self.entry.run_id), Literal(first), Literal(last))
+            " FROM {} j WHERE j.run_id = {} AND j.seq BETWEEN {} AND {}) r"
+        ).format(table, self.entry.table, Literal(self.entry.run_id), Literal(first), Literal(last))
 
     def _write_stage(self, table: Composable, columns: Sequence[str], first: int, last: int) -> None:
         sets = SQL(", ").join(SQL("{0} = r.{0}").format(Identifier(column)) for column in columns)
@@ -162,11 +180,11 @@ class Worker:
             )
         if row["other"]:
             rewrite = SQL(
-                "UPDATE scannerdb_maintenance.journal j SET after = to_jsonb(t) FROM {} t"
+                "UPDATE {} j SET after = to_jsonb(t) FROM {} t"
                 " WHERE j.run_id = {} AND j.seq BETWEEN {} AND {} AND t.id = j.row_id"
             )
             run_id = Literal(self.entry.run_id)
-            self.conn.execute(rewrite.format(table, run_id, Literal(first), Literal(last)))
+            self.conn.execute(rewrite.format(self.entry.table, table, run_id, Literal(first), Literal(last)))
 
     def _delete(self, write: Write, ids: list[int]) -> None:
         images = SQL("gone.id, to_jsonb(gone), NULL::jsonb")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, Row, fetch, scalar
-from ..finding import matches
+from ..errors import ScannerDbError
+from ..finding import Change, matches
 from ..lockbudget import Budget, LockRecord, retrying
+from .journal import changes_of
 
 IN_THE_WAY = {"23503", "23505"}
 CONFLICTS_SHOWN = 1000
@@ -24,6 +27,7 @@ class Undoer:
     only: tuple[str, ...]
     budget: Budget
     batch_rows: int
+    change: Callable[[Change, str], None]
     progress: Callable[[int], None] = lambda rows: None
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
@@ -61,13 +65,12 @@ class Undoer:
             entries = self._entries(selected, before)
             if not entries:
                 return dict(self.done)
-            retrying(
-                lambda batch=entries: self._batch(batch),  # type: ignore[misc]
-                self.budget,
-                self.record,
-                f"Undoing run {self.run_id}",
-                lambda: "rows are held by other sessions",
-            )
+            for structural, group in itertools.groupby(entries, key=lambda e: e["operation"] == "structure"):
+                if structural:
+                    for entry in group:
+                        self._structure(entry)
+                else:
+                    self._rows(list(group))
             before = entries[-1]["seq"]
             self.progress(sum(self.done.values()))
 
@@ -83,6 +86,29 @@ class Undoer:
             """,
             {"run": self.run_id, "fixes": selected, "before": before, "limit": self.batch_rows},
         )
+
+    def _rows(self, entries: list[Row]) -> None:
+        retrying(
+            lambda: self._batch(entries),
+            self.budget,
+            self.record,
+            f"Undoing run {self.run_id}",
+            lambda: "rows are held by other sessions",
+        )
+
+    def _structure(self, entry: Row) -> None:
+        """Take a change of structure back; what cannot be is listed with the reason."""
+        what = f"undoing {entry['fix_id']} on {entry['table_name']}"
+        try:
+            for change in changes_of(entry["after"]):
+                self.change(change, what)
+        except (ScannerDbError, DriverError) as error:
+            if self.conn.closed:
+                raise
+            self.conflicts.append({"id": entry["fix_id"], "object": entry["table_name"], "why": str(error).strip()})
+            return
+        self.conn.execute("UPDATE scannerdb_maintenance.journal SET undone_at = now() WHERE seq = %s", [entry["seq"]])
+        self.done[entry["fix_id"]] += 1
 
     def _batch(self, entries: list[Row]) -> None:
         """One transaction: each entry in a savepoint, so that one conflict does not stop its neighbours."""

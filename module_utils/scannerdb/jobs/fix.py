@@ -16,7 +16,7 @@ from ..contract.overlay import contract_with
 from ..errors import FixRefused
 from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
-from ..fixes.journal import ensure_journal
+from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
 from ..joblock import job_lock
 from ..lockbudget import Budget
@@ -26,6 +26,17 @@ from .schema import proven, write_probe_of
 
 MAKES_ROOM_FOR_MORE = ["schema.table.missing", "schema.column.missing", "schema.foreign_key.*", "index.invalid"]
 PASSES = 3
+
+
+@dataclass(frozen=True)
+class Working:
+    """How rows are changed: the first batch's rows, whether and for how long the journal keeps them, and how many
+    bytes a standby may be behind before the run pauses."""
+
+    batch_rows: int = 5000
+    journal: bool = True
+    journal_days: int = 90
+    max_lag_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,9 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
         "drop_indexes": {"type": "bool", "default": False},
         "max_share": {"type": "float", "default": 1.0},
         "batch_rows": {"type": "int", "default": 5000},
+        "journal": {"type": "bool", "default": True},
+        "journal_days": {"type": "int", "default": 90},
+        "max_lag_mb": {"type": "int", "default": 64},
         "require_backup": {"type": "bool", "default": True},
         "backup_dir": {"type": "path", "default": ""},
         "backup_max_age_h": {"type": "float", "default": 24},
@@ -82,6 +96,11 @@ def safety_from(params: Mapping[str, Any]) -> Safety:
     )
 
 
+def working_from(params: Mapping[str, Any]) -> Working:
+    """How rows are changed, out of a module's parameters."""
+    return Working(params["batch_rows"], params["journal"], params["journal_days"], params["max_lag_mb"] << 20)
+
+
 def fix(
     options: Options,
     *,
@@ -89,7 +108,7 @@ def fix(
     policy: Policy | None = None,
     safety: Safety | None = None,
     budget: Budget | None = None,
-    batch_rows: int = 5000,
+    working: Working | None = None,
     lock_wait_s: int = 0,
     log_path: str = "",
     state_dir: str = "",
@@ -101,20 +120,22 @@ def fix(
     right after changes nothing. Raises `FixRefused` before anything is changed.
     """
     contract = contract_with(overlay)
-    policy, budget = policy or Policy(), budget or Budget()
+    policy, budget, working = policy or Policy(), budget or Budget(), working or Working()
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "fix", run.run_id, lock_wait_s), _session(options, run) as conn:
         inspection = inspect(conn, contract, policy)
         plan = make_plan(_only_own_database(contract, inspection), policy)
         _refuse_large(conn, contract, plan, policy)
         if check_mode:
-            return _planned(plan, run)
+            return {**_planned(plan, run), "journal": journal_report(conn)}
         if plan.steps:
             _require_backup(options, safety or Safety(), run)
-            ensure_journal(conn, inspection.catalog.owner)
-        applier = _applier(conn, contract, inspection, budget, batch_rows, run)
+            if working.journal:
+                ensure_journal(conn, inspection.catalog.owner)
+        applier = _applier(conn, contract, inspection, budget, working, run)
         plan = _apply_all(applier, contract, policy, plan)
-        result = _applied(plan, applier, run)
+        purged = purge(conn, working.journal_days)
+        result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
         if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
             result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
         run.log(result["msg"])
@@ -138,9 +159,20 @@ def _session(options: Options, run: Run) -> Connection:
 
 
 def _applier(
-    conn: Connection, contract: Contract, inspection: Inspection, budget: Budget, batch_rows: int, run: Run
+    conn: Connection, contract: Contract, inspection: Inspection, budget: Budget, working: Working, run: Run
 ) -> Applier:
-    return Applier(conn, run.run_id, contract.schema, budget, batch_rows, inspection.data_fixes, run.log, run.progress)
+    return Applier(
+        conn,
+        run.run_id,
+        contract.schema,
+        budget,
+        working.batch_rows,
+        inspection.data_fixes,
+        run.log,
+        run.progress,
+        working.journal,
+        working.max_lag_bytes,
+    )
 
 
 def _apply_all(applier: Applier, contract: Contract, policy: Policy, plan: Plan) -> Plan:
@@ -205,15 +237,16 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
     }
 
 
-def _applied(plan: Plan, applier: Applier, run: Run) -> dict[str, Any]:
+def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any]) -> dict[str, Any]:
     left = plan.skipped + applier.left
     message = f"{len(applier.fixed)} fixes applied, {len(left)} findings left."
     if applier.failures:
         message = f"{len(applier.failures)} fixes failed: {' '.join(applier.failures)} " + message
     return {
-        "changed": bool(applier.fixed),
+        "changed": bool(applier.fixed) or journal["purged"] > 0,
         "run_id": run.run_id,
         "msg": message,
+        "journal": dict(journal),
         "fixed": applier.fixed,
         "left_undone": left,
         "statements": applier.statements,

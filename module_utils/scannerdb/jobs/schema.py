@@ -60,7 +60,9 @@ def schema(
             result["findings"] = [finding.public() for finding in before]
             result["msg"] = _said(len(plan.steps), before, check_mode=True)
             return result
-        applier = Applier(conn, run.run_id, contract.schema, budget or Budget(), 0, {}, run.log, run.progress)
+        applier = Applier(
+            conn, run.run_id, contract.schema, budget or Budget(), 0, {}, run.log, run.progress, journal=False
+        )
         applier.apply(plan.steps)
         left = ordered(difference(contract, read_catalog(conn, contract)))
         result.update(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..connection import Options, connect
 from ..errors import InvalidInput
+from ..fixes.apply import Applier
 from ..fixes.journal import journal_exists
 from ..fixes.undo import Undoer
 from ..joblock import job_lock
@@ -29,8 +30,8 @@ def undo(
 ) -> dict[str, Any]:
     """Undo the rows of run `run_id`, or of its fixes that match `only`.
 
-    Returns changed, run_id, fixed (rows put back for each fix), conflicts (rows left, each with the reason). A run that
-    is undone already changes nothing. Structure is not taken back: its statements stand in the run's log.
+    Returns changed, run_id, fixed (rows and structures put back for each fix), conflicts (what was left, each with the
+    reason). A run that is undone already changes nothing. Tables, columns and the view are never dropped.
     """
     checked_run_id(run_id)
     run = Run("undo", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
@@ -38,7 +39,9 @@ def undo(
     with job_lock(options, "undo", run.run_id, lock_wait_s), session as conn:
         if not journal_exists(conn):
             raise InvalidInput(f"Database {options.db!r} has no journal, so no run can be undone.")
-        undoer = Undoer(conn, run_id, only, budget or Budget(), BATCH_ROWS)
+        budget = budget or Budget()
+        applier = Applier(conn, run.run_id, "", budget, 0, {}, run.log, run.progress, journal=False)
+        undoer = Undoer(conn, run_id, only, budget, BATCH_ROWS, applier.change)
         if not undoer.known():
             raise InvalidInput(
                 f"The journal of {options.db!r} knows no run {run_id}.",
@@ -66,7 +69,7 @@ def _result(
     message = f"{rows} rows {verb}" + (
         f", {len(conflicts)} left because somebody has changed them" if conflicts else ""
     )
-    lines = [f"-- {fix_id}: {count} journalled rows to put back" for fix_id, count in sorted(planned.items())]
+    lines = [f"-- {fix_id}: {count} journalled entries to put back" for fix_id, count in sorted(planned.items())]
     return {
         "changed": rows > 0,
         "run_id": run_id,
