@@ -79,7 +79,8 @@ def outcome(database: Database) -> list[Any]:
         database.sql("SELECT endpoint_id, verification_date FROM verified_endpoints ORDER BY endpoint_id"),
         database.sql(
             "SELECT indexname::text, indisvalid FROM pg_indexes JOIN pg_index"
-            " ON indexrelid = format('%I.%I', schemaname, indexname)::regclass WHERE schemaname IN ('public', 'scannerdb_maintenance') ORDER BY 1"
+            " ON indexrelid = format('%I.%I', schemaname, indexname)::regclass"
+            " WHERE schemaname IN ('public', 'scannerdb_maintenance') ORDER BY 1"
         ),
         database.sql(
             "SELECT conname::text, convalidated, confdeltype::text FROM pg_constraint WHERE conrelid > 0 ORDER BY 1"
