@@ -18,49 +18,13 @@ description:
   - Runs against a standby too.
 author:
   - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.run
 options:
-  login_host:
-    description: Host of the server; empty for a local socket.
-    type: str
-    default: ""
-  login_port:
-    description: Port of the server.
-    type: int
-    default: 5432
   login_user:
     description: Role to log in as; empty for the system user's name. It has to read all tables (C(pg_read_all_data)).
     type: str
-    default: ""
-  login_password:
-    description: Password of the role. It reaches the client programs through a private file, never by their arguments.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Folder of the server's socket; used where O(login_host) is empty.
-    type: path
-    default: ""
-  login_db:
-    description: Database to back up.
-    type: str
-    default: ollama_scanner
-  ssl_mode:
-    description: How far TLS is insisted upon, as in libpq.
-    type: str
-    default: prefer
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-  ca_cert:
-    description: File with the certificates of the authorities that may have signed the server's.
-    type: path
-    default: ""
-  maintenance_db:
-    description: Database in which the job lock is taken.
-    type: str
-    default: postgres
-  pg_bin_dir:
-    description:
-      - Folder with C(pg_dump), C(pg_restore) and C(pg_dumpall).
-      - By default they are searched for, and those of the server's own major version are preferred.
-    type: path
     default: ""
   backup_dir:
     description:
@@ -78,10 +42,6 @@ options:
     description: File for the run's log instead of C(backup_<time>.log) in O(backup_dir).
     type: path
     default: ""
-  lock_wait_s:
-    description: How many seconds to wait for another job on the same database.
-    type: int
-    default: 0
   lock_timeout_ms:
     description:
       - The lock budget of the whole bundle. A dump waits for its locks ten times as long, at least two seconds,
@@ -139,7 +99,6 @@ attributes:
     description: Shows the sets before and after.
     support: full
 requirements:
-  - psycopg 3.1 or newer
   - PostgreSQL client programs of the server's major version or newer
 seealso:
   - module: scannerdb_backup_info

@@ -15,40 +15,9 @@ description:
   - Reads only. Works on a standby, and with a role that may do no more than connect.
 author:
   - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
 options:
-  login_host:
-    description: Host of the server; empty for a local socket.
-    type: str
-    default: ""
-  login_port:
-    description: Port of the server.
-    type: int
-    default: 5432
-  login_user:
-    description: Role to log in as; empty for the system user's name.
-    type: str
-    default: ""
-  login_password:
-    description: Password of the role.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Folder of the server's socket; used where O(login_host) is empty.
-    type: path
-    default: ""
-  login_db:
-    description: Database to look at.
-    type: str
-    default: ollama_scanner
-  ssl_mode:
-    description: How far TLS is insisted upon, as in libpq.
-    type: str
-    default: prefer
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-  ca_cert:
-    description: File with the certificates of the authorities that may have signed the server's.
-    type: path
-    default: ""
   maintenance_db:
     description: Not used by this module; the option is here as in all the others.
     type: str
@@ -64,8 +33,6 @@ attributes:
   diff_mode:
     description: There is nothing to show.
     support: none
-requirements:
-  - psycopg 3.1 or newer
 seealso:
   - module: scannerdb_check
   - module: scannerdb_vacuum

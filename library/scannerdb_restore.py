@@ -19,42 +19,17 @@ description:
   - One job at a time works on a database; a second one says who is first.
 author:
   - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.overlay
+  - scannerdb.run
 options:
-  login_host:
-    description: Host of the server; empty for a local socket.
-    type: str
-    default: ""
-  login_port:
-    description: Port of the server.
-    type: int
-    default: 5432
   login_user:
     description:
       - Role to log in as; empty for the system user's name.
       - Without a superuser it needs C(CREATEDB), membership in the role that owns the database and in the owners of its
         tables, and C(pg_signal_backend) where sessions have to be ended. All of it is tested before anything starts.
     type: str
-    default: ""
-  login_password:
-    description: Password of the role. It reaches the client programs through a private file, never by their arguments.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Folder of the server's socket; used where O(login_host) is empty.
-    type: path
-    default: ""
-  login_db:
-    description: Database to restore.
-    type: str
-    default: ollama_scanner
-  ssl_mode:
-    description: How far TLS is insisted upon, as in libpq.
-    type: str
-    default: prefer
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-  ca_cert:
-    description: File with the certificates of the authorities that may have signed the server's.
-    type: path
     default: ""
   maintenance_db:
     description: Database in which the job lock is taken and from which the cutover is sent. Not O(login_db) itself.
@@ -134,10 +109,6 @@ options:
     type: list
     elements: str
     default: []
-  contract_overlay:
-    description: What this site's database has on top of the baseline, as in the variable C(scannerdb_contract_overlay).
-    type: dict
-    default: {}
   undo_run_id:
     description: With O(state=undone), the run whose replaced database comes back; empty for the last.
     type: str
@@ -146,10 +117,6 @@ options:
     description: Name of this run in logs and progress files; made up where it is empty.
     type: str
     default: ""
-  lock_wait_s:
-    description: How many seconds to wait for another job on the same database.
-    type: int
-    default: 0
   log_path:
     description: File for the run's log instead of C(restore_<time>.log) in O(backup_dir).
     type: path
@@ -168,7 +135,6 @@ attributes:
     description: In check mode the steps of the plan; else the database before and after.
     support: full
 requirements:
-  - psycopg 3.1 or newer
   - PostgreSQL client programs of the archive's and the server's major version or newer
 seealso:
   - module: scannerdb_backup

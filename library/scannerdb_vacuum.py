@@ -19,45 +19,15 @@ description:
   - One job at a time works on a database; a second one says who is first.
 author:
   - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.run
 options:
-  login_host:
-    description: Host of the server; empty for a local socket.
-    type: str
-    default: ""
-  login_port:
-    description: Port of the server.
-    type: int
-    default: 5432
   login_user:
     description: Role to log in as; empty for the system user's name. It has to own the tables, or on PostgreSQL 17
       and newer be a member of C(pg_maintain).
     type: str
     default: ""
-  login_password:
-    description: Password of the role.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Folder of the server's socket; used where O(login_host) is empty.
-    type: path
-    default: ""
-  login_db:
-    description: Database to work on.
-    type: str
-    default: ollama_scanner
-  ssl_mode:
-    description: How far TLS is insisted upon, as in libpq.
-    type: str
-    default: prefer
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-  ca_cert:
-    description: File with the certificates of the authorities that may have signed the server's.
-    type: path
-    default: ""
-  maintenance_db:
-    description: Database in which the job lock is taken.
-    type: str
-    default: postgres
   pg_bin_dir:
     description: Folder of the client programs. This module needs none; the option is here as in all the others.
     type: path
@@ -98,14 +68,6 @@ options:
     description: For how many seconds to go on trying; then the table is skipped.
     type: int
     default: 300
-  lock_wait_s:
-    description: How many seconds to wait for another job on the same database.
-    type: int
-    default: 0
-  log_path:
-    description: File to which the run's log lines are added; empty for none.
-    type: path
-    default: ""
   state_dir:
     description:
       - Folder for progress files, and for what rebuilds have reached, so that a wrong estimate does not repeat them.
@@ -122,8 +84,6 @@ attributes:
   diff_mode:
     description: Shows for each table the reasons, and the SQL with the lock it takes.
     support: full
-requirements:
-  - psycopg 3.1 or newer
 seealso:
   - module: scannerdb_check
   - module: scannerdb_info

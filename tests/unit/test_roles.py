@@ -1,0 +1,131 @@
+"""Every variable of the roles is declared once, described, has its default in one place, and works as a string."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+NAME = re.compile(r"\b(?:__)?scannerdb_\w+")
+MODULES = {path.stem for path in (ROOT / "library").glob("*.py")}
+REAL = {"int": "7", "float": "0.5", "bool": "false", "list": "a,b", "dict": '{"tables": {}}', "raw": "[]"}
+
+
+def load(role: str, part: str) -> Any:
+    path = ROOT / "roles" / role / part
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+
+
+def specs(role: str) -> dict[str, dict[str, Any]]:
+    """The options of each entry point."""
+    entries = load(role, "meta/argument_specs.yml")["argument_specs"]
+    return {entry: spec["options"] for entry, spec in entries.items()}
+
+
+def dependencies(role: str) -> set[str]:
+    """The role and all that it depends on."""
+    found = {role}
+    for dependency in load(role, "meta/main.yml").get("dependencies") or []:
+        found |= dependencies(dependency["role"])
+    return found
+
+
+def texts(role: str) -> dict[Path, str]:
+    """Everything in a role that may read a variable."""
+    folder = ROOT / "roles" / role
+    places = ("tasks", "templates", "vars", "defaults", "files", "handlers")
+    return {
+        path: path.read_text(encoding="utf-8")
+        for place in places
+        for path in (folder / place).rglob("*")
+        if path.is_file()
+    }
+
+
+def made(text: str) -> set[str]:
+    """The variables that tasks register."""
+    return set(re.findall(r"^\s*register: (\w+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_and_specs_name_the_same_variables(role: str) -> None:
+    defaults = set(load(role, "defaults/main.yml"))
+    for entry, options in specs(role).items():
+        assert set(options) == defaults, entry
+    assert all(name.startswith("scannerdb_") for name in defaults)
+    assert all(name.startswith("__scannerdb_") for name in load(role, "vars/main.yml"))
+
+
+def test_no_default_is_written_twice() -> None:
+    count = Counter(name for role in ROLES for name in load(role, "defaults/main.yml"))
+    assert [name for name, times in count.items() if times > 1] == []
+    for role in ROLES:
+        for options in specs(role).values():
+            assert [name for name, spec in options.items() if "default" in spec or spec.get("required")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_that_a_role_reads_is_declared(role: str) -> None:
+    declared = MODULES | set(ROLES) | {"scannerdb_maint"}  # a role of the server, not a variable
+    for one in dependencies(role):
+        declared |= set(load(one, "defaults/main.yml")) | set(load(one, "vars/main.yml"))
+    for text in texts(role).values():
+        declared |= made(text)
+    if role == "scannerdb_summary":  # it speaks of what other roles and the playbook left
+        declared |= {name for other in ROLES for text in texts(other).values() for name in made(text)}
+        declared |= {"scannerdb_found"} | set(load("scannerdb_common", "defaults/main.yml"))
+    for path, text in texts(role).items():
+        assert set(NAME.findall(re.sub(r"#.*", "", text))) <= declared, path
+
+
+def test_every_variable_that_a_playbook_reads_is_declared() -> None:
+    declared = MODULES | set(ROLES) | {"scannerdb_hosts", "scannerdb_found"}
+    for role in ROLES:
+        declared |= set(load(role, "defaults/main.yml")) | {n for t in texts(role).values() for n in made(t)}
+    for path in (ROOT / "playbooks").rglob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        names = {name for name in NAME.findall(text) if name.startswith("scannerdb_")}
+        assert names <= declared | {"scannerdb"}, path
+
+
+def test_every_variable_is_read() -> None:
+    """A variable that nobody reads is a knob that does nothing."""
+    everything = "".join(text for role in ROLES for text in texts(role).values())
+    everything += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
+    uses = Counter(NAME.findall(everything))
+    names = {name for role in ROLES for name in load(role, "defaults/main.yml")}
+    assert {name for name in names if uses[name] < 2} == set()  # once is its own default
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_is_described_and_takes_a_string(role: str) -> None:
+    for options in specs(role).values():
+        for name, spec in options.items():
+            description = spec["description"]
+            assert (description if isinstance(description, str) else description[-1]).rstrip().endswith("."), name
+            assert bool(spec.get("no_log")) == ("password" in name), name
+            value = spec["choices"][0] if spec.get("choices") else REAL.get(spec["type"], "text")
+            validator = ArgumentSpecValidator({name: {k: v for k, v in spec.items() if k != "description"}})
+            assert validator.validate({name: value}).error_messages == []
+            if spec.get("choices"):
+                wrong = validator.validate({name: "nonsense"}).error_messages
+                assert len(wrong) == 1 and name in wrong[0] and "must be one" in wrong[0]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_strings_are_converted_where_jinja_reads_them(role: str) -> None:
+    """Argument specs validate without converting: in Jinja the string "false" is true, and "a,b" is three letters."""
+    types = {name: spec["type"] for other in ROLES for o in specs(other).values() for name, spec in o.items()}
+    for path, text in texts(role).items():
+        for name in set(NAME.findall(text)) & set(types):
+            if types[name] == "bool":  # "{{ x }}" hands it on to a module, which converts
+                assert re.findall(rf"\b{name}\b(?!:| \| bool| }}}})", text) == [], (path, name)
+            if types[name] == "list" and path.parent.name in ("tasks", "templates"):
+                raise AssertionError(f"{path} reads {name}, which may be a string; vars/main.yml splits it")
