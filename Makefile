@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration docs
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration docs bench
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -70,3 +70,6 @@ integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
 
 docs: $(DEV_STAMP) ## rewrite the reference pages from the code
 	@$(PY) docs/reference.py
+
+bench: $(DEV_STAMP) ## measure every speed claim beside its peer (SCALE=20 for a million endpoints)
+	@$(PY) -m bench --scale "$$SCALE"

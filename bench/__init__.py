@@ -1,0 +1,1 @@
+"""Speed claims, each beside its peer in one run: `make bench`."""
