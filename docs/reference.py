@@ -27,11 +27,16 @@ def checks_page() -> str:
         "soon), *info* (good to know). `scannerdb_check_fail_on` says from which one on a play fails, "
         "`scannerdb_check_ignore` suppresses single ones with a reason and an end.",
         "",
-        "| finding | severity | meaning | mended by |",
-        "|---|---|---|---|",
+        "What is mended *by hand* comes with the exact SQL in the report where there is any; the bundle leaves the "
+        "decision to you.",
+        "",
+        "| finding | severity | meaning | mended by | lock |",
+        "|---|---|---|---|---|",
     ]
     entries = sorted(ENTRIES.values(), key=lambda e: (e.id.split(".")[0], SEVERITIES.index(e.severity), e.id))
-    lines += [f"| `{e.id}` | {e.severity} | {e.meaning} | {e.mended_by} |" for e in entries]
+    for e in entries:
+        how = f"{e.mended_by}: {e.how}" if e.how else e.mended_by
+        lines.append(f"| `{e.id}` | {e.severity} | {_cell(e.meaning)} | {_cell(how)} | {e.lock} |")
     return "\n".join(lines) + "\n"
 
 

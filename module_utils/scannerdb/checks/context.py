@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..connection import Connection
 from ..finding import Finding
+from ..runs import utc_now
+from .thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,41 @@ class Reference:
 class Context:
     """The connection, and what is known of the schema.
 
-    `tables` holds the columns of every table that exists. `unproven` are the demanded references that no validated
-    foreign key proves. `demanded_indexes` must not be called redundant or unused.
+    `tables` holds the columns of every table that exists, with their types. `unproven` are the demanded references
+    that no validated foreign key proves, `unguarded` the demanded keys (table, columns) that no unique index proves.
+    `demanded_indexes` must not be called redundant or unused; `index_columns` are (table, columns) for which the
+    contract speaks for itself. `role` is the application's, `past` what earlier runs saw (history.py), the newest last.
+    `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`.
     """
 
     conn: Connection
     schema: str
-    tables: Mapping[str, frozenset[str]]
+    tables: Mapping[str, Mapping[str, str]]
     unproven: tuple[Reference, ...] = ()
+    unguarded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     demanded_indexes: frozenset[str] = frozenset()
+    index_columns: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
+    contract_tables: frozenset[str] = frozenset()
+    role: str = "ollama"
+    limits: Thresholds = field(default_factory=Thresholds)
+    version: int = 0
+    now: datetime.datetime = field(default_factory=utc_now)
+    past: Sequence[Mapping[str, Any]] = ()
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 Check = Callable[[Context], Iterator[Finding]]
+
+
+def place(schema: str, *names: str) -> str:
+    """An object for people: its schema only where that is not public."""
+    return ".".join(names if schema == "public" else (schema, *names))
+
+
+def amount(number: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(number) < 1024 or unit == "GB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"

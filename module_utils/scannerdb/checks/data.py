@@ -6,13 +6,23 @@ NULL counts as 0 or false: conditions say IS TRUE, IS DISTINCT FROM.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..connection import SQL, Composable, Identifier, fetch, scalar
+from ..connection import SQL, Composable, Identifier, fetch, scalar, text_of
 from ..finding import Finding
 from .context import Context, Reference
 from .registry import finding
+
+NUMBERS = ("smallint", "integer", "bigint", "numeric")
+DATES = ("timestamp", "date")
+TEXTS = ("text", "character", "citext")
+# What a column must be for a rule to make sense; another type is a finding of the contract's already.
+FAMILIES = {"verified": NUMBERS, "port": NUMBERS, "is_honeypot": ("boolean",), "is_active": ("boolean",), "ip": TEXTS}
+DATE_COLUMNS = ("scan_date", "verification_date", "last_check_date")
+OCTET = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+NO_ADDRESS = f"e.ip !~ '^({OCTET}[.]){{3}}{OCTET}$' AND e.ip !~ '^[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*$'"
+NO_ADDRESS_SINCE_16 = "NOT pg_input_is_valid(e.ip, 'inet') OR strpos(e.ip, '/') > 0"
 
 LINKED = "EXISTS (SELECT FROM {links} v WHERE v.endpoint_id = e.id)"
 
@@ -27,6 +37,7 @@ class Rule:
     message: str
     place: str
     links: bool = False
+    list_rows: bool = False  # the evidence says how to list the rows: nobody but a person can mend them
 
 
 RULES = (
@@ -80,20 +91,67 @@ RULES = (
         frozenset({"verified"}),
         "{rows} endpoints have a verified that is neither 0, 1 nor 2.",
         "endpoints.verified",
+        list_rows=True,
+    ),
+    Rule(
+        "data.endpoints.port_range",
+        "e.port NOT BETWEEN 1 AND 65535",
+        frozenset({"port"}),
+        "{rows} endpoints have a port outside 1 to 65535.",
+        "endpoints.port",
+        list_rows=True,
     ),
 )
 
 
+def all_rules(context: Context) -> list[Rule]:
+    """The rules, with those that depend on the server's version, the columns and the thresholds."""
+    columns = context.tables.get("endpoints", {})
+    dates = [name for name in DATE_COLUMNS if columns.get(name, "").startswith(DATES)]
+    latest = f"greatest({', '.join(f'e.{name}' for name in dates)})"
+    return [
+        *RULES,
+        Rule(
+            "data.endpoints.ip_unparsable",
+            NO_ADDRESS_SINCE_16 if context.version >= 160000 else NO_ADDRESS,
+            frozenset({"ip"}),
+            "{rows} endpoints have an ip that is no address.",
+            "endpoints.ip",
+            list_rows=True,
+        ),
+        Rule(
+            "data.endpoints.date_future",
+            f"{latest} > now() + interval '{context.limits.future_minutes:g} minutes'",
+            frozenset(dates or DATE_COLUMNS),
+            "{rows} endpoints have a date in the future.",
+            "endpoints",
+            list_rows=True,
+        ),
+    ]
+
+
+def _fits(column: str, columns: Mapping[str, str]) -> bool:
+    """True where a column exists and its type is one that rules can be asked of."""
+    family = FAMILIES.get(column, DATES if column.endswith("_date") else ())
+    return column in columns and (not family or columns[column].startswith(family))
+
+
 def applicable(context: Context) -> list[Rule]:
     """The rules whose tables and columns exist; what is missing is a finding of the contract's already."""
-    columns = context.tables.get("endpoints", frozenset())
-    has_links = "endpoint_id" in context.tables.get("verified_endpoints", frozenset())
-    return [rule for rule in RULES if rule.needs | {"id"} <= columns and (has_links or not rule.links)]
+    columns = context.tables.get("endpoints", {})
+    has_links = "endpoint_id" in context.tables.get("verified_endpoints", {})
+    return [
+        rule
+        for rule in all_rules(context)
+        if all(_fits(column, columns) for column in rule.needs | {"id"}) and (has_links or not rule.links)
+    ]
 
 
 def _aggregates(rules: list[Rule]) -> Composable:
-    """For each rule, how many rows break it and the smallest id of these."""
-    parts: list[Composable] = []
+    """For each rule, how many rows break it and the smallest id of these; and the counters of `metadata`."""
+    parts: list[Composable] = [SQL("count(*) AS total")]
+    if any("verified" in rule.needs for rule in rules):
+        parts.append(SQL("count(*) FILTER (WHERE e.verified = 1) AS verified"))
     for number, rule in enumerate(rules):
         condition = SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
         for function, suffix in (("count(*)", "n"), ("min(e.id)", "id")):
@@ -115,18 +173,29 @@ def endpoints(context: Context) -> Iterator[Finding]:
     table = SQL("{}.{}").format(Identifier(context.schema), Identifier("endpoints"))
     query = SQL("SELECT {} FROM (SELECT e.*, {} AS linked FROM {} e) e").format(_aggregates(rules), linked, table)
     row = fetch(context.conn, query)[0]
+    context.counts.update({"server_count": row["total"]})
+    if "verified" in row:
+        context.counts["verified_server_count"] = row["verified"]
     for number, rule in enumerate(rules):
         rows = row[f"n{number}"]
         if rows:
             evidence = {"rows": rows, "example_id": row[f"id{number}"]}
+            if rule.list_rows:
+                evidence["query"] = _listing(table, rule)
             yield finding(rule.id, rule.place, rule.message.format(rows=rows), evidence)
+
+
+def _listing(table: Composable, rule: Rule) -> str:
+    """The query that shows a rule's rows."""
+    condition = SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
+    return text_of(SQL("SELECT * FROM {} e WHERE {}").format(table, condition))
 
 
 def orphans(context: Context) -> Iterator[Finding]:
     """Rows without their parent, only where no validated foreign key rules them out."""
     for reference in context.unproven:
-        child_columns = context.tables.get(reference.table, frozenset())
-        parent_columns = context.tables.get(reference.parent, frozenset())
+        child_columns = context.tables.get(reference.table, {})
+        parent_columns = context.tables.get(reference.parent, {})
         if reference.column not in child_columns or reference.parent_column not in parent_columns:
             continue
         rows = scalar(context.conn, orphan_count(context.schema, reference))

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..finding import Finding, Fix
+from .entries_database import DATABASE
+from .entries_server import SERVER
+from .entry import BY_FIX, BY_HAND, BY_VACUUM, Entry
 
-BY_FIX = "fix.yml"
-BY_VACUUM = "vacuum.yml"
-BY_HAND = "by hand"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One kind of finding. `mended_by` is a playbook, or 'by hand' (then `meaning` says how)."""
-
-    id: str
-    severity: str
-    meaning: str
-    mended_by: str = BY_HAND
+__all__ = ["BY_FIX", "BY_HAND", "BY_VACUUM", "ENTRIES", "Entry", "by_hand", "finding"]
 
 
 def _entries(*entries: Entry) -> dict[str, Entry]:
@@ -123,11 +113,32 @@ ENTRIES: dict[str, Entry] = _entries(
     Entry("table.dead_tuples", "warning", "A large share of a table's rows is dead.", BY_VACUUM),
     Entry("table.bloat", "warning", "A table takes much more space than its rows need.", BY_VACUUM),
     Entry("check.run.failed", "warning", "A check could not look; its message says why."),
+    Entry(
+        "check.run.not_allowed",
+        "info",
+        "What only a superuser (or a member of pg_monitor) may look at was not looked at.",
+        how="GRANT pg_monitor TO the role; password hashes and pg_hba.conf need a superuser.",
+    ),
+    *DATABASE,
+    *SERVER,
 )
 
 
 def finding(
     finding_id: str, place: str, message: str, evidence: Mapping[str, Any] | None = None, fix: Fix | None = None
 ) -> Finding:
-    """A finding with its registered severity."""
-    return Finding(finding_id, ENTRIES[finding_id].severity, place, message, evidence or {}, fix)
+    """A finding with its registered severity, and with the registered way to mend it where it has no fix."""
+    entry = ENTRIES[finding_id]
+    return Finding(finding_id, entry.severity, place, message, evidence or {}, fix, "" if fix else entry.how)
+
+
+def by_hand(finding_id: str, *statements: str, rows: int | None = None) -> Fix:
+    """The exact statements for people: the bundle shows them and leaves the decision to you."""
+    entry = ENTRIES[finding_id]
+    return Fix(
+        finding_id,
+        statements,
+        rows,
+        entry.lock or "none",
+        job=entry.how or "a decision of yours: the SQL is in the report",
+    )

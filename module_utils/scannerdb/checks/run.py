@@ -2,34 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 from ..connection import DriverError
+from ..errors import PrivilegeMissing
 from ..finding import Finding
-from . import data, indexes
+from . import capacity, data, data_cross, foreign_keys, holders, indexes, programs, security, server
 from .context import Check, Context
 from .registry import finding
 
-UNITS: dict[str, Check] = {
-    "data rules of endpoints": data.endpoints,
-    "orphans": data.orphans,
-    "indexes": indexes.check,
-}
+INSUFFICIENT_PRIVILEGE = "42501"
 
 
-def run_checks(context: Context) -> list[Finding]:
-    """Every finding of the units; raises only where the connection itself is gone."""
+@dataclass(frozen=True)
+class Unit:
+    """One check. `deep` ones belong to the health check only, not to a fix's look; `cross_table` ones are asked for.
+
+    `restricted`: PostgreSQL shows it to superusers or members of pg_monitor only, so that it may well be out of reach.
+    """
+
+    name: str
+    check: Check
+    deep: bool = True
+    cross_table: bool = False
+    restricted: bool = False
+
+
+UNITS = (
+    Unit("data rules of endpoints", data.endpoints, deep=False),
+    Unit("orphans", data.orphans, deep=False),
+    Unit("indexes", indexes.check, deep=False),
+    Unit("duplicates", data_cross.duplicates),
+    Unit("dates of benchmark results", data_cross.result_dates),
+    Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
+    Unit("counters in metadata", data_cross.metadata),
+    Unit("sequences behind their tables", data_cross.sequences_behind),
+    Unit("foreign keys without an index", foreign_keys.unindexed),
+    Unit("triggers", programs.triggers),
+    Unit("constraints", programs.constraints),
+    Unit("sequences without an owner", programs.sequences),
+    Unit("SECURITY DEFINER functions", programs.definers),
+    Unit("transaction ids", capacity.transaction_ids),
+    Unit("sequences near their end", capacity.sequences),
+    Unit("connections", capacity.connections),
+    Unit("growth", capacity.database_growth),
+    Unit("disk", capacity.disk, restricted=True),
+    Unit("old transactions", holders.sessions, restricted=True),
+    Unit("prepared transactions", holders.prepared),
+    Unit("replication slots", holders.slots),
+    Unit("version", server.version),
+    Unit("settings", server.settings),
+    Unit("checksums", server.checksums),
+    Unit("collations", server.collations),
+    Unit("extensions", server.extensions),
+    Unit("WAL archive", server.archiver),
+    Unit("schemas open to everybody", security.public_schemas),
+    Unit("the application's role", security.application_role),
+    Unit("password hashes", security.passwords, restricted=True),
+    Unit("pg_hba.conf", security.hba, restricted=True),
+    Unit("TLS", security.tls),
+)
+
+
+def run_checks(
+    context: Context, *, deep: bool = False, cross_table: bool = False, units: Iterable[Unit] = UNITS
+) -> list[Finding]:
+    """Every finding of the units; raises only where the connection itself is gone.
+
+    What the role may not look at becomes one finding for all such units, not one for each.
+    """
     found: list[Finding] = []
-    for name, unit in UNITS.items():
+    refused: dict[bool, dict[str, str]] = {False: {}, True: {}}
+    for unit in units:
+        if (unit.deep and not deep) or (unit.cross_table and not cross_table):
+            continue
         try:
             with context.conn.transaction():
-                found += list(unit(context))
-        except DriverError as error:
+                found += list(unit.check(context))
+        except (DriverError, PrivilegeMissing) as error:
             if context.conn.closed:
                 raise
-            found.append(could_not_look(name, error))
-    return found
+            if isinstance(error, PrivilegeMissing) or getattr(error, "sqlstate", "") == INSUFFICIENT_PRIVILEGE:
+                refused[unit.restricted][unit.name] = _why(error)
+            else:
+                found.append(could_not_look(unit.name, error))
+    return found + list(_refusals(refused))
+
+
+def _refusals(refused: dict[bool, dict[str, str]]) -> Iterator[Finding]:
+    for restricted, whys in refused.items():
+        if not whys:
+            continue
+        names, why = ", ".join(whys), next(iter(whys.values()))
+        if restricted:
+            message = f"This role may not look at: {names}."
+            yield finding("check.run.not_allowed", "privileges", message, {"why": whys})
+        else:
+            message = f"{len(whys)} checks could not look ({names}), because the role lacks a privilege: {why}."
+            yield finding("check.run.failed", "privileges", message, {"why": whys})
 
 
 def could_not_look(name: str, error: Exception) -> Finding:
     """The finding that a check could not be made."""
-    why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    why = _why(error)
     return finding("check.run.failed", name, f"The check '{name}' could not look, because: {why}.", {"why": why})
+
+
+def _why(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

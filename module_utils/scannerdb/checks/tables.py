@@ -1,12 +1,16 @@
-"""Findings about a table's dead rows and bloat, out of measures somebody else took."""
+"""Findings about a table's dead rows, bloat and statistics, out of measures somebody else took."""
 
 from __future__ import annotations
 
+import datetime
+
 from ..connection import SQL, Identifier, text_of
 from ..finding import Finding, Fix
-from .registry import finding
+from .context import place
+from .registry import by_hand, finding
 
 VACUUM = "vacuum.yml mends it"
+REBUILD = "vacuum.yml mends it with scannerdb_profile=monthly"
 COMPACTION = "vacuum.yml mends it with scannerdb_profile=monthly and scannerdb_vacuum_allow_exclusive=true"
 
 
@@ -21,7 +25,7 @@ def dead_tuples(schema: str, name: str, dead: int, live: int) -> Finding:
     share = round(100 * dead / max(dead + live, 1), 1)
     return finding(
         "table.dead_tuples",
-        name if schema == "public" else f"{schema}.{name}",
+        place(schema, name),
         f"{name} has {dead} dead rows beside {live} live ones ({share} %).",
         {"dead": dead, "live": live, "percent": share},
         _fix("table.dead_tuples", "VACUUM (ANALYZE) {}.{}", "SHARE UPDATE EXCLUSIVE", VACUUM, schema, name),
@@ -33,8 +37,54 @@ def bloat(schema: str, name: str, bloat_bytes: int, total_bytes: int) -> Finding
     share = round(100 * bloat_bytes / max(total_bytes, 1), 1)
     return finding(
         "table.bloat",
-        name if schema == "public" else f"{schema}.{name}",
+        place(schema, name),
         f"About {share} % of {name} is empty space (an estimate).",
         {"bloat_bytes": bloat_bytes, "table_bytes": total_bytes, "percent": share},
         _fix("table.bloat", "VACUUM (FULL, ANALYZE) {}.{}", "ACCESS EXCLUSIVE", COMPACTION, schema, name),
+    )
+
+
+def statistics_missing(schema: str, name: str, live: int) -> Finding:
+    """A table that was never analyzed."""
+    return finding(
+        "table.statistics.missing",
+        place(schema, name),
+        f"{place(schema, name)} was never analyzed.",
+        {"live": live},
+        _fix("table.statistics.missing", "ANALYZE {}.{}", "SHARE UPDATE EXCLUSIVE", VACUUM, schema, name),
+    )
+
+
+def statistics_stale(schema: str, name: str, changed: int, live: int, analyzed: datetime.datetime | None) -> Finding:
+    """A table of which many rows changed since its statistics were taken."""
+    return finding(
+        "table.statistics.stale",
+        place(schema, name),
+        f"{changed} rows of {place(schema, name)} changed since it was last analyzed.",
+        {"changed": changed, "live": live, "analyzed": analyzed.isoformat() if analyzed else None},
+        _fix("table.statistics.stale", "ANALYZE {}.{}", "SHARE UPDATE EXCLUSIVE", VACUUM, schema, name),
+    )
+
+
+def autovacuum_off(schema: str, name: str, dead: int) -> Finding:
+    """A table that autovacuum leaves alone."""
+    statement = SQL("ALTER TABLE {}.{} RESET (autovacuum_enabled)").format(Identifier(schema), Identifier(name))
+    return finding(
+        "table.autovacuum.off",
+        place(schema, name),
+        f"Autovacuum is switched off for {place(schema, name)}.",
+        {"dead": dead},
+        by_hand("table.autovacuum.off", text_of(statement)),
+    )
+
+
+def index_bloat(schema: str, table: str, name: str, bloat_bytes: int, total_bytes: int) -> Finding:
+    """An index that is much larger than its entries."""
+    share = round(100 * bloat_bytes / max(total_bytes, 1), 1)
+    return finding(
+        "index.bloat",
+        place(schema, table, name),
+        f"About {share} % of index {name} is empty space (an estimate).",
+        {"bloat_bytes": bloat_bytes, "index_bytes": total_bytes, "percent": share},
+        _fix("index.bloat", "REINDEX INDEX CONCURRENTLY {}.{}", "SHARE UPDATE EXCLUSIVE", REBUILD, schema, name),
     )

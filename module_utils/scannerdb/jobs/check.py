@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import report
+from ..checks.history import read_history
 from ..checks.ignore import parse_ignores, split
+from ..checks.thresholds import parse_thresholds
 from ..connection import Options, Server, connect, server_of
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput
 from ..files import ensure_folder, write_atomic
 from ..finding import SEVERITIES, Finding, summary
 from ..runs import Run, utc_now
-from .inspect import inspect
+from .inspect import Deep, inspect
 
 FAIL_ON = (*SEVERITIES, "never")
 
@@ -29,6 +31,8 @@ def check(
     report_dir: str = "",
     log_path: str = "",
     state_dir: str = "",
+    thresholds: Mapping[str, Any] | None = None,
+    cross_table: bool = False,
     statement_timeout_s: int = 300,
     check_mode: bool = False,
 ) -> dict[str, Any]:
@@ -41,6 +45,7 @@ def check(
         raise InvalidInput(f"fail_on is {fail_on!r}.", f"It is one of {', '.join(FAIL_ON)}.")
     contract = contract_with(overlay)
     ignores = parse_ignores(ignore)
+    deep = Deep(parse_thresholds(thresholds), cross_table, read_history(state_dir, options.db))
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
     with connect(
@@ -48,7 +53,7 @@ def check(
     ) as conn:
         conn.execute("SET default_transaction_read_only = on")
         server = server_of(conn)
-        inspection = inspect(conn, contract)
+        inspection = inspect(conn, contract, deep=deep)
     now = utc_now()
     findings, suppressed = split(inspection.findings, ignores, now.date())
     result = _result(findings, suppressed, server, now)

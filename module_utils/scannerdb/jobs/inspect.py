@@ -1,14 +1,16 @@
-"""Look at a database once: contract, data rules, indexes, dead rows and bloat, as one list of findings."""
+"""Look at a database once: contract, data rules, indexes, tables and, for the health check, what is around them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..checks import tables
 from ..checks.context import Context, Reference
 from ..checks.run import could_not_look, run_checks
+from ..checks.thresholds import Thresholds as Limits
 from ..connection import Connection, DriverError, explained
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
@@ -17,8 +19,17 @@ from ..errors import ScannerDbError
 from ..finding import Finding, ordered
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.policy import Policy
-from ..vacuum.decide import Thresholds, is_bloated, is_dead_heavy
-from ..vacuum.measure import measure
+from ..vacuum.decide import Thresholds, is_bloated, is_dead_heavy, is_index_bloated
+from ..vacuum.measure import TableMeasure, measure
+
+
+@dataclass(frozen=True)
+class Deep:
+    """What a health check looks at beyond what fixes need; `past` are the earlier runs, the newest last."""
+
+    limits: Limits = field(default_factory=Limits)
+    cross_table: bool = False
+    past: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -28,23 +39,50 @@ class Inspection:
     catalog: Catalog
     findings: list[Finding]
     data_fixes: dict[tuple[str, str], list[DataFix]]
+    measures: list[TableMeasure] = field(default_factory=list)
 
 
-def inspect(conn: Connection, contract: Contract, policy: Policy | None = None) -> Inspection:
+def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, deep: Deep | None = None) -> Inspection:
     """Every finding, the gravest first. Reads only; a part that could not look is a finding of its own."""
     catalog = read_catalog(conn, contract)
-    unproven = _unproven(contract, catalog)
-    context = Context(
+    context = _context(conn, contract, catalog, deep or Deep())
+    with explained("Checking the database"):
+        findings = difference(contract, catalog)
+        findings += run_checks(context, deep=deep is not None, cross_table=deep is not None and deep.cross_table)
+        measures, unseen = _measures(conn)
+    findings += unseen
+    for one in measures:
+        findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
+    fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
+    return Inspection(catalog, ordered(_with_data_fixes(findings, fixes, contract.schema)), fixes, measures)
+
+
+def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep) -> Context:
+    return Context(
         conn,
         contract.schema,
-        {name: frozenset(table.columns) for name, table in catalog.tables.items()},
-        unproven,
-        demanded_indexes(contract, catalog),
+        {name: {c.name: c.type for c in table.columns.values()} for name, table in catalog.tables.items()},
+        unproven=_unproven(contract, catalog),
+        unguarded=_unguarded(contract, catalog),
+        demanded_indexes=demanded_indexes(contract, catalog),
+        index_columns=frozenset((t.name, i.columns) for t in contract.tables.values() for i in t.indexes),
+        contract_tables=frozenset(contract.tables),
+        role=contract.application_role,
+        limits=deep.limits,
+        version=conn.info.server_version,
+        past=deep.past,
     )
-    with explained("Checking the database"):
-        findings = difference(contract, catalog) + run_checks(context) + _tables(conn)
-    fixes = _data_fixes(policy or Policy(), contract, unproven, catalog)
-    return Inspection(catalog, ordered(_with_data_fixes(findings, fixes, contract.schema)), fixes)
+
+
+def _unguarded(contract: Contract, catalog: Catalog) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The contract's keys that no valid unique index proves."""
+    found = []
+    for table in contract.tables.values():
+        have = catalog.tables.get(table.name)
+        proven = [frozenset(columns) for columns in have.uniques] if have else []
+        keys = [key for key in (table.primary_key, *table.uniques) if key]
+        found += [(table.name, key) for key in keys if have and frozenset(key) not in proven]
+    return tuple(found)
 
 
 def _unproven(contract: Contract, catalog: Catalog) -> tuple[Reference, ...]:
@@ -59,20 +97,35 @@ def _unproven(contract: Contract, catalog: Catalog) -> tuple[Reference, ...]:
     return tuple(found)
 
 
-def _tables(conn: Connection) -> list[Finding]:
-    thresholds = Thresholds()
-    found = []
+def _measures(conn: Connection) -> tuple[list[TableMeasure], list[Finding]]:
+    """The tables' measures; a finding where they could not be taken."""
     try:
-        for m in measure(conn):
-            if is_dead_heavy(m, thresholds):
-                found.append(tables.dead_tuples(m.schema, m.name, m.dead, m.live))
-            if is_bloated(m, thresholds):
-                found.append(tables.bloat(m.schema, m.name, m.bloat_bytes, m.heap_bytes))
+        return measure(conn), []
     except (ScannerDbError, DriverError) as error:
         if conn.closed:
             raise
-        found.append(could_not_look("dead rows and bloat", error))
-    return found
+        return [], [could_not_look("dead rows and bloat", error)]
+
+
+def _table(m: TableMeasure, thresholds: Thresholds, limits: Limits | None) -> Iterator[Finding]:
+    """Findings about one table; the same limits as the vacuum job's, which mends them. Pure."""
+    if is_dead_heavy(m, thresholds):
+        yield tables.dead_tuples(m.schema, m.name, m.dead, m.live)
+    if is_bloated(m, thresholds):
+        yield tables.bloat(m.schema, m.name, m.bloat_bytes, m.heap_bytes)
+    if limits is None:
+        return
+    if m.autovacuum_off:
+        yield tables.autovacuum_off(m.schema, m.name, m.dead)
+    if m.live >= limits.statistics_rows:
+        changed = m.mod_since_analyze / max(m.live, 1)
+        if m.analyzed is None and not m.has_statistics:
+            yield tables.statistics_missing(m.schema, m.name, m.live)
+        elif m.mod_since_analyze >= thresholds.changed_rows and changed >= thresholds.changed_limit(m.live):
+            yield tables.statistics_stale(m.schema, m.name, m.mod_since_analyze, m.live, m.analyzed)
+    for index in m.indexes:
+        if index.valid and is_index_bloated(index, thresholds):
+            yield tables.index_bloat(m.schema, m.name, index.name, index.bloat_bytes, index.bytes)
 
 
 def _data_fixes(

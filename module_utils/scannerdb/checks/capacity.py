@@ -1,0 +1,172 @@
+"""What runs out: transaction ids, sequences, connections, disk."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..connection import Row, fetch, scalar
+from ..errors import PrivilegeMissing
+from ..finding import Finding
+from .context import Context, amount, place
+from .history import growth, pace
+from .registry import by_hand, finding
+
+WRAP_AROUND = 2**31
+LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
+LOOPBACK = "'127.0.0.0/8', '::1/128'"
+
+XIDS = """
+SELECT d.datname::text AS database, age(d.datfrozenxid)::bigint AS xids, mxid_age(d.datminmxid)::bigint AS multixacts,
+       d.datname = current_database() AS here
+  FROM pg_database d
+ ORDER BY greatest(age(d.datfrozenxid), mxid_age(d.datminmxid)) DESC LIMIT 1
+"""
+OLDEST = """
+SELECT n.nspname::text AS schema, c.relname::text AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'm', 't') AND c.relfrozenxid <> 0
+ ORDER BY greatest(age(c.relfrozenxid), mxid_age(c.relminmxid)) DESC LIMIT 3
+"""
+SEQUENCES = """
+SELECT p.schemaname::text AS schema, p.sequencename::text AS name, p.last_value::bigint AS last,
+       p.max_value::bigint AS largest, t.relname::text AS table, a.attname::text AS column,
+       format_type(a.atttypid, NULL) AS type
+  FROM pg_sequences p
+  JOIN pg_namespace n ON n.nspname = p.schemaname
+  JOIN pg_class s ON s.relnamespace = n.oid AND s.relname = p.sequencename
+  LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
+       AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
+  LEFT JOIN pg_class t ON t.oid = d.refobjid
+  LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+ WHERE p.last_value IS NOT NULL AND p.increment_by > 0 AND NOT p.cycle
+ ORDER BY 1, 2
+"""
+CONNECTIONS = """
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
+       current_setting('max_connections')::int AS most,
+       current_setting('superuser_reserved_connections')::int
+         + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved
+"""
+
+
+def transaction_ids(context: Context) -> Iterator[Finding]:
+    """The oldest database of the server: any one of them stops all writes in itself."""
+    row = fetch(context.conn, XIDS)[0]
+    age = max(row["xids"], row["multixacts"])
+    percent = round(100 * age / WRAP_AROUND, 1)
+    if percent < context.limits.xid_warning_percent:
+        return
+    grave = percent >= context.limits.xid_critical_percent
+    kind = "capacity.xid.exhaustion" if grave else "capacity.xid.age"
+    what = "transaction ids" if row["xids"] >= row["multixacts"] else "multixacts"
+    evidence = {"percent": percent, "transaction_ids": row["xids"], "multixacts": row["multixacts"]}
+    if row["here"]:
+        evidence["oldest"] = [place(r["schema"], r["name"]) for r in fetch(context.conn, OLDEST)]
+    message = f"Database {row['database']} has used {percent:g} % of the {what} that fit between two freezes."
+    yield finding(kind, row["database"], message, evidence, by_hand(kind, "VACUUM (FREEZE)"))
+
+
+def ceiling(row: Mapping[str, Any]) -> int:
+    """The last value that a sequence, and the column it feeds, can take. Pure."""
+    return min(int(row["largest"]), LARGEST.get(row["type"] or "", int(row["largest"])))
+
+
+def sequences(context: Context) -> Iterator[Finding]:
+    """Sequences that come to their end, by what is used or by their present pace."""
+    for row in fetch(context.conn, SEQUENCES):
+        found = judge_sequence(context, row)
+        if found:
+            yield found
+
+
+def judge_sequence(context: Context, row: Row) -> Finding | None:
+    """A finding where a sequence is too full, or soon will be. Pure."""
+    limits, name, end = context.limits, place(row["schema"], row["name"]), ceiling(row)
+    percent = round(100 * row["last"] / end, 2)
+    per_day = pace(context.past, name, context.now, row["last"])
+    days = (end - row["last"]) / per_day if per_day else None
+    soon = days is not None and days <= limits.sequence_warning_days
+    if percent >= limits.sequence_critical_percent:
+        kind = "capacity.sequence.exhausted"
+    elif percent >= limits.sequence_warning_percent or soon:
+        kind = "capacity.sequence.filling"
+    else:
+        return None
+    column = f"{row['table']}.{row['column']}" if row["table"] else name
+    message = f"{name} has used {percent:g} % of what {column} can hold"
+    evidence: dict[str, Any] = {"percent": percent, "last": row["last"], "end": end}
+    if days is not None and days < 36500:
+        day = (context.now + datetime.timedelta(days=days)).date().isoformat()
+        evidence.update(full_on=day, per_day=round(per_day or 0, 1))
+        message += f"; at the present pace it is full on {day}"
+    return finding(kind, name, message + ".", evidence)
+
+
+def connections(context: Context) -> Iterator[Finding]:
+    """Slots in use, of those that ordinary roles can have."""
+    row = fetch(context.conn, CONNECTIONS)[0]
+    room = max(row["most"] - row["reserved"], 1)
+    percent = round(100 * row["used"] / room)
+    if percent >= context.limits.connections_percent:
+        message = f"{row['used']} of {room} connection slots for ordinary roles are in use ({percent} %)."
+        yield finding("capacity.connections.high", "max_connections", message, {"used": row["used"], "slots": room})
+
+
+def disk(context: Context) -> Iterator[Finding]:
+    """Room on the data directory's disk, where that disk is this host's."""
+    local = scalar(
+        context.conn,
+        f"SELECT inet_server_addr() IS NULL OR inet_server_addr() <<= ANY (ARRAY[{LOOPBACK}]::inet[])",
+    )
+    folder = scalar(
+        context.conn, "SELECT setting FROM pg_settings WHERE name = 'data_directory'"
+    )  # no row without the right to see it
+    if not folder:
+        raise PrivilegeMissing("permission denied to see where the data directory is")
+    size = scalar(context.conn, "SELECT pg_database_size(current_database())")
+    if local:
+        yield from judge_disk(folder, size, room_on(folder), context.limits.disk_free_percent)
+
+
+def room_on(folder: str) -> tuple[int, int] | None:
+    """Free and whole bytes of a folder's disk; None where this host has no such folder, or may not look."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    free, used = found.f_bavail, found.f_blocks - found.f_bfree
+    return free * found.f_frsize, (free + used) * found.f_frsize
+
+
+def judge_disk(folder: str, size: int, room: tuple[int, int] | None, least_percent: float) -> Iterator[Finding]:
+    """Findings about a disk with so much room, beside a database of `size` bytes. Pure."""
+    if room is None or not room[1]:
+        return
+    free, whole = room
+    percent = round(100 * free / whole, 1)
+    evidence = {"free_bytes": free, "free_percent": percent, "database_bytes": size, "folder": folder}
+    if percent < least_percent:
+        message = f"Only {amount(free)} ({percent:g} %) of the data directory's disk are free."
+        yield finding("capacity.disk.low", "disk", message, evidence)
+    if free < size:
+        message = f"The disk has {amount(free)} free; a copy of the database needs {amount(size)}."
+        yield finding("capacity.disk.no_copy", "disk", message, evidence)
+
+
+def database_growth(context: Context) -> Iterator[Finding]:
+    """How much the database grew since the oldest run of the last week."""
+    size = scalar(context.conn, "SELECT pg_database_size(current_database())")
+    yield from judge_growth(context.past, context.now, size, context.limits.growth_percent)
+
+
+def judge_growth(
+    past: Sequence[Mapping[str, Any]], now: datetime.datetime, size: int, most: float
+) -> Iterator[Finding]:
+    """A finding where the database grew by more than `most` percent (and 64 MB). Pure."""
+    seen = growth(past, now, size)
+    if seen and seen["percent"] > most and seen["bytes"] > 64 << 20:
+        message = f"The database grew by {amount(seen['bytes'])} ({seen['percent']:g} %) since {seen['since']}."
+        yield finding("capacity.database.growth", "database", message, seen)

@@ -1,0 +1,160 @@
+"""Rules that need more than one table, or another table than endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..connection import SQL, Composable, Identifier, Literal, fetch, scalar, text_of
+from ..finding import Finding
+from .context import Context
+from .data import DATES
+from .registry import by_hand, finding
+
+COUNTERS = ("server_count", "verified_server_count", "model_count")
+
+
+def _table(context: Context, name: str) -> Composable:
+    return SQL("{}.{}").format(Identifier(context.schema), Identifier(name))
+
+
+def duplicates(context: Context) -> Iterator[Finding]:
+    """Rows that are the same where the contract demands a key and no unique index watches."""
+    for table, columns in context.unguarded:
+        if not columns or not set(columns) <= set(context.tables.get(table, {})):
+            continue
+        names = SQL(", ").join(Identifier(column) for column in columns)
+        known = SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier(column)) for column in columns)
+        groups = SQL("SELECT {}, count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1").format(
+            names, _table(context, table), known, names
+        )
+        query = SQL("SELECT count(*) AS groups, coalesce(sum(n - 1), 0)::bigint AS extra FROM ({}) d").format(groups)
+        row = fetch(context.conn, query)[0]
+        if row["groups"]:
+            yield finding(
+                "data.duplicate",
+                f"{table}({', '.join(columns)})",
+                f"{row['extra']} rows of {table} repeat another row's {', '.join(columns)}.",
+                {"rows": row["extra"], "groups": row["groups"], "query": text_of(groups)},
+            )
+
+
+def result_dates(context: Context) -> Iterator[Finding]:
+    """Benchmark results dated in the future; the index on test_date makes this cheap."""
+    if not context.tables.get("benchmark_results", {}).get("test_date", "").startswith(DATES):
+        return
+    condition = f"test_date > now() + interval '{context.limits.future_minutes:g} minutes'"
+    query = SQL("SELECT count(*) FROM {} WHERE {}").format(
+        _table(context, "benchmark_results"),
+        SQL(condition),  # type: ignore[arg-type,unused-ignore]
+    )
+    rows = scalar(context.conn, query)
+    if rows:
+        yield finding(
+            "data.benchmark_results.date_future",
+            "benchmark_results.test_date",
+            f"{rows} benchmark results are dated in the future.",
+            {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
+        )
+
+
+def foreign_models(context: Context) -> Iterator[Finding]:
+    """Results whose model belongs to another endpoint: the one rule that joins two large tables."""
+    results, models = context.tables.get("benchmark_results", {}), context.tables.get("models", {})
+    if not ({"model_id", "endpoint_id"} <= set(results) and {"id", "endpoint_id"} <= set(models)):
+        return
+    query = SQL(
+        "SELECT count(*) FROM {} b JOIN {} m ON m.id = b.model_id WHERE m.endpoint_id IS DISTINCT FROM b.endpoint_id"
+    ).format(_table(context, "benchmark_results"), _table(context, "models"))
+    rows = scalar(context.conn, query)
+    if rows:
+        yield finding(
+            "data.benchmark_results.foreign_model",
+            "benchmark_results.model_id",
+            f"{rows} benchmark results name a model that belongs to another endpoint.",
+            {"rows": rows, "query": text_of(query).replace("count(*)", "b.*", 1)},
+        )
+
+
+def metadata(context: Context) -> Iterator[Finding]:
+    """Counters in metadata that contradict what they count: one finding for all of them."""
+    if not {"key", "value"} <= set(context.tables.get("metadata", {})):
+        return
+    query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY(%s)")
+    stored = {
+        r["key"]: r["value"] for r in fetch(context.conn, query.format(_table(context, "metadata")), [[*COUNTERS]])
+    }
+    if not stored:
+        return
+    wrong = contradictions(stored, _true_counts(context, stored), context.limits.metadata_drift_rows)
+    if wrong:
+        said = ", ".join(f"{key} says {says!r}, there are {is_}" for key, (says, is_) in wrong.items())
+        update = SQL("UPDATE {} SET value = {}, updated_at = now() WHERE key = {}")
+        table = _table(context, "metadata")
+        statements = [text_of(update.format(table, Literal(str(n)), Literal(key))) for key, (_, n) in wrong.items()]
+        yield finding(
+            "data.metadata.counter",
+            "metadata",
+            f"Counters in metadata are wrong: {said}.",
+            {key: {"stored": says, "actual": is_} for key, (says, is_) in wrong.items()},
+            by_hand("data.metadata.counter", *statements, rows=len(wrong)),
+        )
+
+
+def _true_counts(context: Context, wanted: Mapping[str, str]) -> dict[str, int]:
+    """What the counters should say: from the pass over endpoints where it was made, and from one over models."""
+    counts = dict(context.counts)
+    if "model_count" in wanted and "models" in context.tables:
+        counts["model_count"] = scalar(context.conn, SQL("SELECT count(*) FROM {}").format(_table(context, "models")))
+    return counts
+
+
+def contradictions(
+    stored: Mapping[str, str | None], actual: Mapping[str, int], drift: float
+) -> dict[str, tuple[str | None, int]]:
+    """The counters that are further than `drift` from the truth, or no number at all. Pure."""
+    wrong: dict[str, tuple[str | None, int]] = {}
+    for key in COUNTERS:
+        if key not in stored or key not in actual:
+            continue
+        text = (stored[key] or "").strip()
+        is_number = text.isascii() and text.isdigit()
+        if not is_number or abs(int(text) - actual[key]) > drift:
+            wrong[key] = (stored[key], actual[key])
+    return wrong
+
+
+def sequences_behind(context: Context) -> Iterator[Finding]:
+    """Sequences of the contract's tables that would hand out ids which exist already."""
+    for row in fetch(context.conn, OWNED, [context.schema, sorted(context.contract_tables)]):
+        sequence, table = Identifier(row["sequence_schema"], row["sequence"]), _table(context, row["table"])
+        column = Identifier(row["column"])
+        # The sequence is read after the snapshot was taken, so a busy table can't look behind.
+        query = SQL("SELECT (SELECT max({}) FROM {})::bigint AS used, last_value::bigint AS last, is_called FROM {}")
+        seen = fetch(context.conn, query.format(column, table, sequence))[0]
+        coming = seen["last"] + (row["step"] if seen["is_called"] else 0)
+        if row["step"] > 0 and seen["used"] is not None and coming <= seen["used"]:
+            fix = SQL("SELECT setval({}, (SELECT max({}) FROM {}))").format(Literal(text_of(sequence)), column, table)
+            yield finding(
+                "data.sequence.behind",
+                f"{row['table']}.{row['column']}",
+                f"The next {row['table']}.{row['column']} would be {coming}, but {seen['used']} is in use already.",
+                {"next": coming, "largest": seen["used"], "sequence": row["sequence"]},
+                by_hand("data.sequence.behind", text_of(fix)),
+            )
+
+
+OWNED = """
+SELECT t.relname::text AS table, a.attname::text AS column, sn.nspname::text AS sequence_schema,
+       s.relname::text AS sequence, q.seqincrement::bigint AS step
+  FROM pg_class t
+  JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %s
+  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.refobjsubid = a.attnum
+       AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+  JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+  JOIN pg_namespace sn ON sn.oid = s.relnamespace
+  JOIN pg_sequence q ON q.seqrelid = s.oid
+ WHERE t.relname = ANY(%s) AND t.relkind IN ('r', 'p')
+   AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisvalid AND i.indkey[0] = a.attnum)
+ ORDER BY t.relname, a.attnum
+"""

@@ -1,0 +1,111 @@
+"""Findings about the server around the database, and about who may do what."""
+
+from __future__ import annotations
+
+from .entry import Entry
+
+SERVER = (
+    Entry(
+        "server.checksums.off",
+        "info",
+        "Data checksums are off: a page that the disk damaged is not noticed.",
+        how="pg_checksums --enable, with the server stopped.",
+    ),
+    Entry(
+        "server.checksums.failed",
+        "critical",
+        "Pages did not match their checksum: the disk or its controller damages data.",
+        how="Back up what can be read, move to other hardware, restore the last verified backup where rows are lost.",
+    ),
+    Entry(
+        "server.collation.mismatch",
+        "warning",
+        "The system's collation changed under the database: indexes over text may miss rows.",
+        how="REINDEX every index over text, then ALTER DATABASE … REFRESH COLLATION VERSION.",
+        lock="SHARE UPDATE EXCLUSIVE with CONCURRENTLY",
+    ),
+    Entry(
+        "server.extension.outdated",
+        "info",
+        "An extension is older than the installed package.",
+        how="ALTER EXTENSION … UPDATE.",
+    ),
+    Entry(
+        "server.setting.dangerous",
+        "warning",
+        "A setting of the server risks data: a crash, or a neglected table, is enough.",
+        how="Set it back in postgresql.conf (or ALTER SYSTEM RESET) and reload the server.",
+    ),
+    Entry(
+        "server.slot.inactive",
+        "warning",
+        "A replication slot without a consumer keeps WAL until the disk is full.",
+        how="Start its consumer again, or drop the slot.",
+    ),
+    Entry(
+        "server.archive.failing",
+        "warning",
+        "WAL cannot be archived: point-in-time recovery has a gap, and pg_wal grows.",
+        how="Look at archive_command and the server's log.",
+    ),
+    Entry(
+        "server.version.unsupported",
+        "warning",
+        "This version of PostgreSQL gets no more fixes.",
+        how="Upgrade to a supported version.",
+    ),
+    Entry(
+        "server.version.ending",
+        "info",
+        "This version of PostgreSQL will soon get no more fixes.",
+        how="Plan the upgrade.",
+    ),
+    Entry(
+        "security.schema.public_create",
+        "warning",
+        "Everybody may create objects in a schema, and so put a function or table in front of others.",
+        how="REVOKE CREATE ON SCHEMA … FROM PUBLIC.",
+    ),
+    Entry(
+        "security.role.superuser",
+        "warning",
+        "The application's role is a superuser (or a member of one): a mistake in the application reaches everything.",
+        how="ALTER ROLE … NOSUPERUSER, after its grants are complete (fix.yml gives them).",
+    ),
+    Entry(
+        "security.role.bypassrls",
+        "warning",
+        "The application's role ignores row level security.",
+        how="ALTER ROLE … NOBYPASSRLS.",
+    ),
+    Entry(
+        "security.password.weak",
+        "warning",
+        "A password is stored as MD5, which is quickly guessed from a copy of the hash.",
+        how="Set password_encryption to scram-sha-256 and give the role its password again.",
+    ),
+    Entry(
+        "security.function.definer",
+        "warning",
+        "A SECURITY DEFINER function has no search_path of its own: its caller can make it run other objects.",
+        how="ALTER FUNCTION … SET search_path.",
+    ),
+    Entry(
+        "security.hba.trust",
+        "warning",
+        "pg_hba.conf lets other machines in without a password.",
+        how="Replace trust by scram-sha-256 and reload the server.",
+    ),
+    Entry(
+        "security.hba.trust_loopback",
+        "info",
+        "pg_hba.conf lets every local user in over TCP without a password.",
+        how="Replace trust by scram-sha-256 and reload the server.",
+    ),
+    Entry(
+        "security.tls.off",
+        "info",
+        "The server listens beyond this machine without TLS: passwords are safe with SCRAM, data is not.",
+        how="Set ssl = on with a certificate, and hostssl in pg_hba.conf.",
+    ),
+)

@@ -1,0 +1,100 @@
+"""What keeps vacuum from removing dead rows: old transactions, replication slots, prepared transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..connection import SQL, Literal, fetch, scalar, text_of
+from ..errors import PrivilegeMissing
+from ..finding import Finding
+from .context import Context, amount
+from .registry import by_hand, finding
+
+MAY_SEE = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
+
+SESSIONS = """
+SELECT pid, usename::text AS role, application_name AS application, state,
+       extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds,
+       greatest(age(backend_xmin), age(backend_xid))::bigint AS transactions, left(query, 500) AS query
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+   AND xact_start < clock_timestamp() - make_interval(secs => %s)
+   AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR state LIKE 'idle in transaction%%')
+ ORDER BY xact_start
+"""
+PREPARED = """
+SELECT gid, owner::text AS owner, extract(epoch FROM clock_timestamp() - prepared)::bigint AS seconds
+  FROM pg_prepared_xacts
+ WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => %s)
+ ORDER BY prepared
+"""
+SLOTS = """
+SELECT slot_name::text AS name, active, greatest(age(xmin), age(catalog_xmin))::bigint AS transactions,
+       CASE WHEN restart_lsn IS NOT NULL THEN greatest(0, pg_wal_lsn_diff(
+           CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+           restart_lsn)) END::bigint AS kept
+  FROM pg_replication_slots
+ WHERE NOT temporary
+ ORDER BY slot_name
+"""
+OLD_SLOT = 1_000_000  # transactions that a slot may be behind before it is said to hold vacuum back
+
+
+def duration(seconds: int) -> str:
+    """So long, for people."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            number = seconds // size
+            return f"{number} {unit}{'s' if number != 1 else ''}"
+    return f"{seconds} seconds"
+
+
+def sessions(context: Context) -> Iterator[Finding]:
+    """Old transactions, with pid and query."""
+    if not scalar(context.conn, MAY_SEE):
+        raise PrivilegeMissing("permission denied to see what other sessions do")
+    for row in fetch(context.conn, SESSIONS, [context.limits.holding_minutes * 60]):
+        statement = SQL("SELECT pg_terminate_backend({})").format(Literal(row["pid"]))
+        yield finding(
+            "vacuum.session.holds_back",
+            f"pid {row['pid']}",
+            f"Session {row['pid']} of {row['role']} is {row['state']}, in a transaction of {duration(row['seconds'])}.",
+            {k: row[k] for k in ("pid", "role", "application", "state", "seconds", "transactions", "query")},
+            by_hand("vacuum.session.holds_back", text_of(statement)),
+        )
+
+
+def prepared(context: Context) -> Iterator[Finding]:
+    """Prepared transactions that nobody finished."""
+    for row in fetch(context.conn, PREPARED, [context.limits.holding_minutes * 60]):
+        statement = SQL("ROLLBACK PREPARED {}").format(Literal(row["gid"]))
+        yield finding(
+            "vacuum.prepared.holds_back",
+            row["gid"],
+            f"Prepared transaction {row['gid']} of {row['owner']} has waited {duration(row['seconds'])} for its end.",
+            {"owner": row["owner"], "seconds": row["seconds"]},
+            by_hand("vacuum.prepared.holds_back", text_of(statement)),
+        )
+
+
+def slots(context: Context) -> Iterator[Finding]:
+    """Replication slots: what they hold back, and what WAL an inactive one keeps."""
+    for row in fetch(context.conn, SLOTS):
+        statement = SQL("SELECT pg_drop_replication_slot({})").format(Literal(row["name"]))
+        evidence = {"active": row["active"], "transactions": row["transactions"], "wal_bytes": row["kept"]}
+        if (row["transactions"] or 0) > OLD_SLOT:
+            yield finding(
+                "vacuum.slot.holds_back",
+                row["name"],
+                f"Slot {row['name']} holds back vacuum by {row['transactions']} transactions.",
+                evidence,
+                by_hand("vacuum.slot.holds_back", text_of(statement)),
+            )
+        if not row["active"] and (row["kept"] or 0) >= context.limits.slot_wal_mb * (1 << 20):
+            yield finding(
+                "server.slot.inactive",
+                row["name"],
+                f"Slot {row['name']} has no consumer and keeps {amount(row['kept'])} of WAL.",
+                evidence,
+                by_hand("server.slot.inactive", text_of(statement)),
+            )

@@ -1,0 +1,168 @@
+"""Triggers, their functions, sequences and constraints: what the contract's comparison does not look at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..connection import SQL, Identifier, fetch, text_of
+from ..finding import Finding
+from .context import Context, place
+from .registry import by_hand, finding
+
+CLOCK = (
+    r"(now\(\)|current_timestamp|transaction_timestamp\(\)|clock_timestamp\(\)|statement_timestamp\(\)|localtimestamp)"
+)
+STAMP = re.compile(
+    rf'^begin (?:if [^;]* then )?new\.(?P<column>"?\w+"?) ?:?= ?{CLOCK}; ?(?:end if; ?)?return new; ?end;?$'
+)
+
+TRIGGERS = """
+SELECT c.relname::text AS relation, t.tgname::text AS trigger, fn.nspname::text AS function_schema,
+       p.proname::text AS function, p.prosrc AS source, l.lanname::text AS language,
+       coalesce(p.proconfig::text, '') LIKE '%%search_path=%%' AS fixed, p.pronargs::int AS arguments
+  FROM pg_trigger t
+  JOIN pg_class c ON c.oid = t.tgrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %s
+  JOIN pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_namespace fn ON fn.oid = p.pronamespace
+  JOIN pg_language l ON l.oid = p.prolang
+ WHERE NOT t.tgisinternal AND c.relname = ANY(%s) AND fn.nspname <> 'pg_catalog'
+ ORDER BY c.relname, t.tgname
+"""
+
+CONSTRAINTS = """
+SELECT n.nspname::text AS schema, c.relname::text AS table, k.conname::text AS name, k.contype::text AS type
+  FROM pg_constraint k
+  JOIN pg_class c ON c.oid = k.conrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE NOT k.convalidated AND coalesce((to_jsonb(k)->>'conenforced')::boolean, true) AND k.conparentid = 0
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND NOT (k.contype = 'f' AND n.nspname = %s AND c.relname = ANY(%s))
+ ORDER BY 1, 2, 3
+"""
+
+# Defaults that take a sequence which belongs to no column, or to another one.
+SEQUENCES = """
+SELECT n.nspname::text AS schema, c.relname::text AS table, a.attname::text AS column,
+       sn.nspname::text AS sequence_schema, s.relname::text AS sequence
+  FROM pg_attrdef d
+  JOIN pg_class c ON c.oid = d.adrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = d.oid AND u.refclassid = 'pg_class'::regclass
+  JOIN pg_class s ON s.oid = u.refobjid AND s.relkind = 'S'
+  JOIN pg_namespace sn ON sn.oid = s.relnamespace
+ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+   AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.classid = 'pg_class'::regclass AND o.objid = s.oid
+                      AND o.refclassid = 'pg_class'::regclass AND o.refobjid = c.oid AND o.refobjsubid = a.attnum
+                      AND o.deptype IN ('a', 'i'))
+ ORDER BY 1, 2, 3
+"""
+
+
+def plain_source(source: str) -> str:
+    """A function's body without comments and layout, in lower case. Pure."""
+    text = re.sub(r"/\*.*?\*/", " ", re.sub(r"--[^\n]*", " ", source), flags=re.DOTALL)
+    return re.sub(r" *; *", "; ", re.sub(r"\s+", " ", text)).strip().lower()
+
+
+def only_stamps(source: str, columns: frozenset[str]) -> bool:
+    """True where a trigger's body does no more than give one of `columns` the time. Pure."""
+    match = STAMP.match(plain_source(source))
+    return match is not None and match.group("column").strip('"') in columns
+
+
+def triggers(context: Context) -> Iterator[Finding]:
+    """Triggers on the contract's tables whose body is another than a date's stamp; functions without a search_path."""
+    stamps = frozenset({"scan_date", "verification_date"})
+    seen: set[tuple[str, str]] = set()
+    for row in fetch(context.conn, TRIGGERS, [context.schema, sorted(context.contract_tables)]):
+        function = place(row["function_schema"], row["function"])
+        if not (row["relation"] == "endpoints" and only_stamps(row["source"], stamps)):
+            yield finding(
+                "schema.trigger.unexpected",
+                f"{row['relation']}.{row['trigger']}",
+                f"Trigger {row['trigger']} on {row['relation']} runs {function}, whose body the contract knows not.",
+                {"function": function, "language": row["language"], "source": row["source"][:2000]},
+            )
+        key = (row["function_schema"], row["function"])
+        if not row["fixed"] and key not in seen:
+            seen.add(key)
+            statement = SQL("ALTER FUNCTION {}() SET search_path = {}, pg_temp").format(
+                Identifier(*key), Identifier(context.schema)
+            )
+            yield finding(
+                "schema.function.search_path",
+                function,
+                f"Function {function} of trigger {row['trigger']} has no search_path of its own.",
+                {"trigger": row["trigger"], "table": row["relation"]},
+                by_hand("schema.function.search_path", text_of(statement)),
+            )
+
+
+def constraints(context: Context) -> Iterator[Finding]:
+    """Constraints that are NOT VALID, beyond the contract's own foreign keys."""
+    for row in fetch(context.conn, CONSTRAINTS, [context.schema, sorted(context.contract_tables)]):
+        statement = SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+            Identifier(row["schema"], row["table"]), Identifier(row["name"])
+        )
+        table = place(row["schema"], row["table"])
+        yield finding(
+            "schema.constraint.not_valid",
+            f"{table}.{row['name']}",
+            f"Constraint {row['name']} on {table} was never checked against old rows.",
+            {"kind": {"f": "foreign key", "c": "check", "n": "not null"}.get(row["type"], row["type"])},
+            by_hand("schema.constraint.not_valid", text_of(statement)),
+        )
+
+
+def sequences(context: Context) -> Iterator[Finding]:
+    """Sequences that a default takes without owning them."""
+    for row in fetch(context.conn, SEQUENCES):
+        sequence = Identifier(row["sequence_schema"], row["sequence"])
+        column = Identifier(row["schema"], row["table"], row["column"])
+        where = place(row["schema"], row["table"], row["column"])
+        yield finding(
+            "schema.sequence.not_owned",
+            where,
+            f"{where} takes its values from {row['sequence']}, which it does not own.",
+            {"sequence": place(row["sequence_schema"], row["sequence"])},
+            by_hand(
+                "schema.sequence.not_owned", text_of(SQL("ALTER SEQUENCE {} OWNED BY {}").format(sequence, column))
+            ),
+        )
+
+
+DEFINERS = """
+SELECT n.nspname::text AS schema, p.proname::text AS name, pg_get_function_identity_arguments(p.oid) AS arguments,
+       pg_get_userbyid(p.proowner)::text AS owner, p.prokind::text AS kind
+  FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND coalesce(p.proconfig::text, '') NOT LIKE '%search_path=%'
+   AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid
+                      AND x.deptype = 'e')
+ ORDER BY 1, 2, 3
+"""
+
+
+def definers(context: Context) -> Iterator[Finding]:
+    """SECURITY DEFINER functions that trust their caller's search_path."""
+    for row in fetch(context.conn, DEFINERS):
+        name = place(row["schema"], row["name"])
+        kind = "PROCEDURE" if row["kind"] == "p" else "FUNCTION"
+        statement = SQL("ALTER {} {}({}) SET search_path = {}, pg_temp").format(
+            SQL(kind),  # type: ignore[arg-type,unused-ignore]
+            Identifier(row["schema"], row["name"]),
+            SQL(row["arguments"]),
+            Identifier(context.schema),
+        )
+        yield finding(
+            "security.function.definer",
+            f"{name}({row['arguments']})",
+            f"Function {name} runs with the rights of {row['owner']} but with the caller's search_path.",
+            {"owner": row["owner"]},
+            by_hand("security.function.definer", text_of(statement)),
+        )

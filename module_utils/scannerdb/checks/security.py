@@ -1,0 +1,118 @@
+"""Who may do what: schemas, the application's role, passwords, the ways in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..connection import SQL, Identifier, fetch, text_of
+from ..finding import Finding
+from .context import Context
+from .registry import by_hand, finding
+
+SCHEMAS = """
+SELECT nspname::text AS name FROM pg_namespace
+ WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'
+   AND has_schema_privilege('public', oid, 'CREATE')
+ ORDER BY 1
+"""
+ROLE = """
+SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypassrls,
+       ARRAY(SELECT s.rolname::text FROM pg_roles s
+              WHERE (s.rolsuper OR s.rolname IN ('pg_write_server_files', 'pg_execute_server_program'))
+                AND s.oid <> r.oid AND pg_has_role(r.oid, s.oid, 'MEMBER') ORDER BY 1) AS member_of
+  FROM pg_roles r WHERE r.rolname = %s
+"""
+PASSWORDS = """
+SELECT rolname::text AS name, left(rolpassword, 3) AS kind FROM pg_authid
+ WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolpassword NOT LIKE 'SCRAM-SHA-256$%'
+ ORDER BY 1
+"""
+HBA = """
+SELECT line_number AS line, type, database, user_name AS users, address,
+       coalesce(netmask, '') AS netmask,
+       address IN ('127.0.0.1', '::1', 'localhost') OR address LIKE '127.%' AS loopback
+  FROM pg_hba_file_rules
+ WHERE error IS NULL AND auth_method = 'trust' AND type LIKE 'host%'
+   AND (database && ARRAY['all', current_database()::text])
+ ORDER BY line_number
+"""
+TLS = """
+SELECT current_setting('ssl') AS ssl, current_setting('listen_addresses') AS listens,
+       (SELECT count(*) FROM pg_stat_activity a JOIN pg_stat_ssl s USING (pid)
+         WHERE NOT s.ssl AND a.client_addr IS NOT NULL
+           AND NOT a.client_addr <<= ANY (ARRAY['127.0.0.0/8', '::1/128']::inet[])) AS plain_sessions
+"""
+ONLY_HERE = {"", "localhost", "127.0.0.1", "::1"}
+
+
+def public_schemas(context: Context) -> Iterator[Finding]:
+    """Schemas in which everybody may create."""
+    for row in fetch(context.conn, SCHEMAS):
+        statement = SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(Identifier(row["name"]))
+        yield finding(
+            "security.schema.public_create",
+            row["name"],
+            f"Everybody may create objects in schema {row['name']}.",
+            {},
+            by_hand("security.schema.public_create", text_of(statement)),
+        )
+
+
+def application_role(context: Context) -> Iterator[Finding]:
+    """An application's role that may do too much."""
+    for row in fetch(context.conn, ROLE, [context.role]):
+        role = Identifier(context.role)
+        if row["superuser"] or row["member_of"]:
+            revokes = [SQL("REVOKE {} FROM {}").format(Identifier(name), role) for name in row["member_of"]]
+            alters = [SQL("ALTER ROLE {} NOSUPERUSER").format(role)] if row["superuser"] else []
+            what = "a superuser" if row["superuser"] else f"a member of {', '.join(row['member_of'])}"
+            yield finding(
+                "security.role.superuser",
+                f"role {context.role}",
+                f"The application's role {context.role} is {what}.",
+                dict(row),
+                by_hand("security.role.superuser", *map(text_of, [*alters, *revokes])),
+            )
+        if row["bypassrls"] and not row["superuser"]:
+            statement = SQL("ALTER ROLE {} NOBYPASSRLS").format(role)
+            yield finding(
+                "security.role.bypassrls",
+                f"role {context.role}",
+                f"The application's role {context.role} ignores row level security.",
+                {},
+                by_hand("security.role.bypassrls", text_of(statement)),
+            )
+
+
+def passwords(context: Context) -> Iterator[Finding]:
+    """Password hashes weaker than SCRAM. The hash itself goes nowhere."""
+    for row in fetch(context.conn, PASSWORDS):
+        yield finding(
+            "security.password.weak",
+            f"role {row['name']}",
+            f"The password of role {row['name']} is stored as {'MD5' if row['kind'] == 'md5' else 'something weak'}.",
+        )
+
+
+def hba(context: Context) -> Iterator[Finding]:
+    """Lines of pg_hba.conf that ask for no password on TCP."""
+    for row in fetch(context.conn, HBA):
+        kind = "security.hba.trust_loopback" if row["loopback"] else "security.hba.trust"
+        whom = ", ".join(row["users"])
+        yield finding(
+            kind,
+            f"pg_hba.conf line {row['line']}",
+            f"pg_hba.conf lets {whom} in from {row['address'] or 'anywhere'} without a password.",
+            {k: row[k] for k in ("line", "type", "database", "users", "address", "netmask")},
+        )
+
+
+def tls(context: Context) -> Iterator[Finding]:
+    """A server that listens to the network without TLS."""
+    row = fetch(context.conn, TLS)[0]
+    beyond = {address.strip() for address in row["listens"].split(",")} - ONLY_HERE
+    if row["ssl"] == "off" and beyond:
+        message = f"The server listens on {row['listens']} without TLS."
+        if row["plain_sessions"]:
+            message += f" {row['plain_sessions']} sessions come from other machines in the clear."
+        yield finding("security.tls.off", "ssl", message, dict(row))
