@@ -34,6 +34,12 @@ def findings(database: Database, **more: Any) -> dict[str, list[dict[str, Any]]]
     return found
 
 
+def schema_damage(database: Database) -> list[str]:
+    """The ids of what the contract misses, without what is only good to know."""
+    found = [f for group in findings(database).values() for f in group]
+    return [f["id"] for f in found if f["id"].startswith("schema.") and f["severity"] != "info"]
+
+
 def rows_of(found: dict[str, list[dict[str, Any]]], finding_id: str) -> int:
     """How many rows the findings of an id speak of."""
     return sum(f["evidence"]["rows"] for f in found.get(finding_id, []))

@@ -18,6 +18,7 @@ from scannerdb.finding import SEVERITIES, Finding, Fix, matches, ordered, summar
 from scannerdb.fixes.batches import SMALLEST, next_size
 from scannerdb.fixes.data import data_fixes, fix_text, orphan_fix
 from scannerdb.fixes.policy import Policy, make_plan, too_large
+from scannerdb.fixes.ranges import NARROWEST, WIDEST, next_width
 from scannerdb.joblock import lock_key
 from scannerdb.jobs.check import judged
 
@@ -181,6 +182,14 @@ def test_batches_stay_within_limits(size: int, elapsed: float, largest: int) -> 
     assert following <= size * 2
 
 
+@given(st.integers(NARROWEST, WIDEST), st.integers(0, 100_000), st.floats(0, 100), st.integers(NARROWEST, 100_000))
+def test_ranges_stay_within_limits(width: int, rows: int, elapsed: float, largest: int) -> None:
+    following = next_width(width, rows, elapsed, largest)
+    assert NARROWEST <= following <= min(WIDEST, 2 * width)
+    if rows > largest:  # as dense as the last one, the next range has no more rows than allowed
+        assert following <= max(NARROWEST, width * largest / rows)
+
+
 def test_honeypots_come_first_and_links_before_dates() -> None:
     order = [fix.id.rsplit(".", 1)[-1] for fix in data_fixes(Policy())]
     assert order.index("honeypot") < order.index("link_stale") < order.index("link_missing")
@@ -217,7 +226,8 @@ def test_globs() -> None:
 def test_names_stay_text_in_markdown(name: str) -> None:
     item = Finding("index.unused", "info", name, f"About {name}.")
     server = {"database": name, "version": "17"}
-    text = as_markdown([item], summary([item]), server, "now")
+    document = {"server": server, "summary": summary([item]), "suppressed": [], "checked_at": "now"}
+    text = as_markdown([item], document)
     assert text.count("## Informational (1)") == 1
     assert "\n| <" not in text
 

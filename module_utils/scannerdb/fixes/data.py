@@ -35,6 +35,11 @@ class Write:
     changes: tuple[tuple[str, str], ...] = ()
     triggering: frozenset[str] = frozenset()
 
+    @property
+    def needs_links(self) -> bool:
+        """True where the write depends on the link rows staying what they are."""
+        return bool(self.triggering) or self.table == "verified_endpoints"
+
 
 @dataclass(frozen=True)
 class DataFix:

@@ -1,0 +1,132 @@
+"""The fast way through a large table: one UPDATE for each range of ids, its images journalled in the same statement.
+
+It serves fixes that set columns which no row trigger watches. The row before is read beside the row that is written,
+and only where both are the same version (`ctid`): one that somebody has just changed is left for the careful pass, as
+are rows that somebody holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch, is_lock_timeout, scalar
+from ..errors import ValidationFailed
+from ..lockbudget import Budget, LockRecord
+from .data import DataFix, Write, composed
+from .journal import Entry
+
+AIM_S = 0.05
+NARROWEST = 100
+WIDEST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """One fix over ranges of ids. `progress` hears of every batch's rows; `before_each` may pause."""
+
+    conn: Connection
+    entry: Entry
+    fix: DataFix
+    write: Write
+    budget: Budget
+    record: LockRecord
+    largest: int
+    progress: Callable[[int], None]
+    before_each: Callable[[], None]
+
+    def run(self) -> None:
+        """Once over the table; what is held by others stays as it is."""
+        statement = self._statement()
+        low, width = self._next(None), first_width(self.largest)
+        while low is not None:
+            self.before_each()
+            high = low + width - 1
+            started = time.monotonic()
+            rows = self._batch(statement, low, high)
+            elapsed = time.monotonic() - started
+            if rows:
+                self.record.held(elapsed)
+                self.progress(rows)
+            width = next_width(width, rows, elapsed, self.largest)
+            low = self._next(high)
+
+    def _batch(self, statement: Composable, low: int, high: int) -> int:
+        try:
+            with self.conn.transaction():
+                self.conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(self.budget.timeout_ms)))
+                row = fetch(self.conn, statement, {"low": low, "high": high})[0]
+                if row["still"]:
+                    raise not_kept(self.fix, row["still"])
+        except DriverError as error:
+            if not is_lock_timeout(error):
+                raise
+            self.record.retries += 1
+            self.record.waited(self.budget.timeout_ms / 1000)
+            return 0
+        return int(row["rows"])
+
+    def _next(self, after: int | None) -> int | None:
+        """The smallest id above `after`, or None at the end."""
+        start = SQL("WHERE t.id > {}").format(Literal(after)) if after is not None else SQL("")
+        value = scalar(self.conn, SQL("SELECT min(t.id) FROM {} t {}").format(self._table, start))
+        return None if value is None else int(value)
+
+    @property
+    def _table(self) -> Composable:
+        return SQL("{}.{}").format(Identifier(self.entry.schema), Identifier(self.fix.table))
+
+    def _statement(self) -> Composable:
+        """The UPDATE of one range, with its journal entries; counts rows, and rows that still need the fix."""
+        schema = self.entry.schema
+        condition = composed(self.fix.condition, schema, self.fix)
+        pairs = [(Identifier(c), composed(text, schema, self.fix)) for c, text in self.write.changes]
+        sets = SQL(", ").join(SQL("{} = {}").format(column, value) for column, value in pairs)
+        within = SQL("{0}.id BETWEEN %(low)s AND %(high)s")
+        old: Composable = SQL(" WHERE ")
+        images: Composable = SQL("")
+        note: Composable = SQL("")
+        if self.entry.kept:
+            same = SQL(" AND o.id = t.id AND o.ctid = t.ctid AND ") + within.format(SQL("o"))
+            old = SQL(" FROM {} o WHERE true").format(self._table) + same + SQL(" AND ")
+            images = SQL(", t.id, to_jsonb(o) AS before, to_jsonb(t) AS after")
+            note = SQL(
+                ", noted AS (INSERT INTO scannerdb_maintenance.journal"
+                " (run_id, fix_id, table_schema, table_name, operation, row_id, before, after)"
+                " SELECT {}, {}, {}, {}, 'update', id, before, after FROM done)"
+            ).format(*map(Literal, (self.entry.run_id, self.entry.fix_id, schema, self.fix.table)))
+        return SQL(
+            "WITH done AS (UPDATE {table} t SET {sets}{old}{within} AND ({condition})"
+            " RETURNING ({condition}) AS still{images}){note}"
+            " SELECT count(*) AS rows, count(*) FILTER (WHERE still) AS still FROM done"
+        ).format(
+            table=self._table,
+            sets=sets,
+            old=old,
+            within=within.format(SQL("t")),
+            condition=condition,
+            images=images,
+            note=note,
+        )
+
+
+def not_kept(fix: DataFix, rows: int) -> ValidationFailed:
+    """The error for rows that are not what was written."""
+    return ValidationFailed(
+        f"{fix.id}: {rows} rows of {fix.table} did not keep what was written.",
+        "A trigger of this site changes them back; the batch was rolled back. Look at the table's triggers.",
+    )
+
+
+def first_width(largest: int) -> int:
+    """The first range's width in ids: a tenth of the largest batch, so that the first one is no surprise. Pure."""
+    return max(NARROWEST, largest // 10)
+
+
+def next_width(width: int, rows: int, elapsed_s: float, largest: int) -> int:
+    """The next range's width in ids: towards the aim in time, and no more rows than `largest`. Pure."""
+    factor = min(2.0, AIM_S / max(elapsed_s, 0.001))
+    if rows:
+        factor = min(factor, largest / rows)
+    return max(NARROWEST, min(WIDEST, int(width * factor)))
