@@ -82,9 +82,15 @@ options:
     type: int
     default: 0
   contract_fingerprint:
-    description: Fingerprint of the expected schema, recorded in the manifest.
+    description: Fingerprint of the schema for the manifest; computed from the structure where it is empty.
     type: str
     default: ""
+  fingerprints:
+    description:
+      - Compute an order-independent fingerprint of every table's content in the dump's snapshot, too.
+      - A restore drill compares them. It costs ten times as much as counting the rows.
+    type: bool
+    default: false
   run_id:
     description: Name of the run in logs and progress files; made up where it is empty.
     type: str
@@ -185,6 +191,12 @@ latest:
   description: Name of the set that C(latest.backup) leads to.
   returned: success
   type: str
+proven:
+  description:
+    - The newest set that a restore drill has proven restorable, as name, created, proven_at and restore_s.
+    - Empty where there is none.
+  returned: success
+  type: dict
 plan:
   description: Server, tools, compression, expected size and free space.
   returned: in check mode
@@ -216,6 +228,7 @@ def main() -> None:
         "jobs": {"type": "int", "default": 0},
         "nice": {"type": "int", "default": 0},
         "contract_fingerprint": {"type": "str", "default": ""},
+        "fingerprints": {"type": "bool", "default": False},
         "run_id": {"type": "str", "default": ""},
     }
     arguments = {**connection_arguments(), **run_arguments(), **budget_arguments()}

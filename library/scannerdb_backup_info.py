@@ -112,6 +112,9 @@ sets:
     verified_at:
       description: When it passed that, UTC; empty where it never did.
       type: str
+    restore_s:
+      description: Seconds the restore took that proved it; 0 where none did.
+      type: float
     problems:
       description: What its last verification found; empty where nothing is wrong.
       type: list
@@ -122,6 +125,12 @@ sets:
     retention:
       description: Whether the next backup would keep or remove it (action), and why.
       type: dict
+proven:
+  description:
+    - The newest set that a restore drill has proven restorable, as name, created, proven_at and restore_s.
+    - Empty where there is none.
+  returned: success
+  type: dict
 latest:
   description: Name of the set that C(latest.backup) leads to; empty where there is no such link.
   returned: success

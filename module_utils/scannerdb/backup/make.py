@@ -18,11 +18,12 @@ from .dump import dump_command, run_dump, run_globals
 from .facts import read_facts
 from .hashes import record_hash
 from .inventory import hash_files
-from .manifest import DUMP, GLOBALS, DatabaseFacts, Manifest, TableCount, write_manifest
+from .manifest import DUMP, GLOBALS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
 from .names import format_time
 from .plan import Ready, Wish
 from .sets import BackupSet, load_set, point_latest
 from .snapshot import Passing, Snapshot, count_rows, ensure_moving, open_snapshot, strong_holders
+from .structure import read_structure, structure_fingerprint
 from .verify import verify_set
 from .workspace import claimed, publish
 
@@ -34,6 +35,7 @@ class _Dumped:
     lsn: str
     tables: tuple[TableCount, ...]
     taken: str
+    structure: tuple[ObjectPrint, ...]
 
 
 def make_set(options: Options, wish: Wish, ready: Ready, run: Run) -> BackupSet:
@@ -92,7 +94,8 @@ def _describe(
         compression=ready.compression,
         jobs=ready.jobs,
         globals_missing=why_no_globals,
-        contract=wish.contract,
+        contract=wish.contract or structure_fingerprint(dumped.structure),
+        structure=dumped.structure,
         tables=dumped.tables,
         files=files,
     )
@@ -151,7 +154,7 @@ def _holders(options: Options) -> str:
 def _attempt(conn: Connection, options: Options, wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
     with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot:
         taken = format_time(utc_now())
-        facts = read_facts(conn)
+        facts, structure = read_facts(conn), read_structure(conn)
         counts: list[TableCount] = []
         command = dump_command(
             ready.tools,
@@ -173,13 +176,13 @@ def _attempt(conn: Connection, options: Options, wish: Wish, ready: Ready, run: 
             options,
             application=application,
             nice=wish.nice,
-            meanwhile=lambda exit_code: counts.extend(_count(snapshot, exit_code, run)),
+            meanwhile=lambda exit_code: counts.extend(_count(snapshot, exit_code, run, wish.fingerprints)),
             on_tick=tick,
         )
-        return _Dumped(facts, snapshot.id, snapshot.lsn, tuple(counts), taken)
+        return _Dumped(facts, snapshot.id, snapshot.lsn, tuple(counts), taken, structure)
 
 
-def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run) -> list[TableCount]:
+def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run, fingerprints: bool) -> list[TableCount]:
     """Count while pg_dump runs, and stop where it has failed. A small dump may well end before the counting does."""
     last = 0.0
 
@@ -190,7 +193,7 @@ def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run) ->
             run.progress("dump", done, total, unit="tables counted")
         return not exit_code()
 
-    return count_rows(snapshot, keep_on)
+    return count_rows(snapshot, keep_on, fingerprints)
 
 
 def _written(target: Path) -> int:

@@ -80,6 +80,15 @@ class Extension:
 
 
 @dataclass(frozen=True)
+class ObjectPrint:
+    """A table, view, function … of the database, and a short hash of what the catalog says of it."""
+
+    kind: str
+    name: str
+    print: str
+
+
+@dataclass(frozen=True)
 class DatabaseFacts:
     """The database itself, as CREATE DATABASE, ALTER DATABASE and GRANT would have to make it again.
 
@@ -113,7 +122,8 @@ class Manifest:
     """Everything `manifest.json` says. Times are UTC, `2025-04-18T12:00:00Z`.
 
     `dump_format` is `directory`; `dump_path` is where it lies in the set. `globals_missing` says why there is no
-    globals.sql, and is empty where there is one. `contract` is the fingerprint of the contract at the time, or empty.
+    globals.sql, and is empty where there is one. `contract` is the fingerprint of the structure at the time, or empty;
+    `structure` has the print of every object (none in sets that older versions made).
     """
 
     name: str
@@ -138,6 +148,7 @@ class Manifest:
     contract: str
     tables: tuple[TableCount, ...]
     files: tuple[FileRecord, ...]
+    structure: tuple[ObjectPrint, ...] = ()
     bundle_version: str = BUNDLE_VERSION
     format_version: int = FORMAT_VERSION
 
@@ -188,6 +199,7 @@ def _lists(document: dict[str, Any]) -> dict[str, Any]:
     return {
         "tables": _many(TableCount, document["tables"]),
         "files": _many(FileRecord, document["files"]),
+        "structure": _many(ObjectPrint, document.get("structure", [])),
     }
 
 

@@ -37,6 +37,7 @@ class Wish:
     lock_timeout_ms: int = FEWEST_DUMP_LOCK_MS
     lock_deadline_s: float = 300.0
     contract: str = ""
+    fingerprints: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import append_line, file_errors
+from ..files import append_line, ensure_folder, file_errors
 from .manifest import VERIFICATIONS
 
 LEVELS = ("none", "checksum", "read", "restore")
@@ -22,7 +22,10 @@ def rank(level: str) -> int:
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome of one verification. `manifest_sha256` ties it to the manifest that was looked at."""
+    """The outcome of one verification. `manifest_sha256` ties it to the manifest that was looked at.
+
+    `restore_s` and `place` belong to a drill: the seconds that bringing the database back took, and where it was done.
+    """
 
     level: str
     ok: bool
@@ -31,15 +34,21 @@ class Verification:
     seconds: float = 0.0
     problems: tuple[str, ...] = ()
     tools: str = ""
+    restore_s: float = 0.0
+    place: str = ""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of a set now: the highest level it passed, when, and what the last failure said."""
+    """What is known of a set now: the highest level it passed, when, and what the last failure said.
+
+    `restore_s` is how long the restore took that proved it; 0 where none did.
+    """
 
     level: str = "none"
     at: str = ""
     problems: tuple[str, ...] = ()
+    restore_s: float = 0.0
 
 
 def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
@@ -59,13 +68,21 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
         elif rank(record.level) >= failed:
             failed = 0
             if now.problems or rank(record.level) >= rank(now.level):
-                now = Standing(record.level, record.at)
+                now = Standing(record.level, record.at, (), record.restore_s)
     return now
 
 
 def append_record(folder: Path, record: Verification) -> None:
     """Add a verification to a set's record."""
     append_line(folder / VERIFICATIONS, json.dumps(dataclasses.asdict(record), sort_keys=True, ensure_ascii=False))
+
+
+def append_history(state_dir: str, set_name: str, record: Verification) -> None:
+    """Add a verification to the state's own history, which outlives the set; nothing happens without a state folder."""
+    if state_dir:
+        values = {"set": set_name, **dataclasses.asdict(record)}
+        ensure_folder(state_dir)
+        append_line(Path(state_dir, VERIFICATIONS), json.dumps(values, sort_keys=True, ensure_ascii=False))
 
 
 def read_records(folder: Path) -> list[Verification]:
@@ -89,6 +106,8 @@ def _record(line: str) -> Verification | None:
             seconds=float(values.get("seconds", 0)),
             problems=tuple(str(problem) for problem in values.get("problems", [])),
             tools=str(values.get("tools", "")),
+            restore_s=float(values.get("restore_s", 0)),
+            place=str(values.get("place", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

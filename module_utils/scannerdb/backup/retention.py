@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import FileProblem
 from ..files import PARTIAL, file_errors, remove_tree
 from .hashes import forget_hash
 from .names import parse_log_name
 from .record import rank
 from .sets import BackupSet
+from .workspace import held
 
 KEEP, REMOVE = "keep", "remove"
 # How our own log lines begin; the old script's logs have the same names and are not ours to remove.
@@ -83,6 +85,10 @@ def removable(decisions: Sequence[Decision]) -> list[Decision]:
 def remove_set(item: BackupSet, state_dir: str) -> None:
     """Remove a set: it stops being one in a single rename, so a removal that is cut short leaves only debris."""
     hidden = item.path.with_name(f".{item.name}{PARTIAL}")
+    if held(item.path):
+        raise FileProblem(
+            f"Backup {item.name} is being read by another run, and was not removed.", "The next backup does."
+        )
     with file_errors("Removing the backup", item.path):
         remove_tree(hidden)
         item.path.rename(hidden)

@@ -155,3 +155,9 @@ def newest_verified(
     """The newest set that passed `level` or more and is not older than `max_age`, whatever its purpose. Pure."""
     good = [s for s in sets if rank(s.verified) >= rank(level) and not s.damaged and now - s.created <= max_age]
     return max(good, key=lambda s: (s.created, s.name), default=None)
+
+
+def newest_proven(sets: Sequence[BackupSet]) -> BackupSet | None:
+    """The newest set that passed a restore drill and has not failed since, whatever its purpose. Pure."""
+    good = [s for s in sets if s.verified == "restore" and not s.damaged]
+    return max(good, key=lambda s: (s.created, s.name), default=None)

@@ -19,6 +19,7 @@ from ..connection import (
 )
 from ..errors import LockTimeout, PrivilegeMissing
 from ..lockbudget import relation
+from .content import fingerprint, pin_settings
 from .manifest import TableCount
 
 Table = tuple[str, str]
@@ -151,19 +152,21 @@ def _counted(relations: Sequence[_Relation], in_recovery: bool) -> tuple[Table, 
     return tuple((r.schema, r.name) for r in relations if r.kind == "r" and not (in_recovery and r.persistence == "u"))
 
 
-def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool]) -> list[TableCount]:
-    """Count the rows of every table of the snapshot.
+def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool], fingerprints: bool = False) -> list[TableCount]:
+    """Count the rows of every table of the snapshot, and fingerprint its content where that is wanted.
 
     `keep_on` hears before each table how many of how many are done, and ends the work by saying no.
     """
     counts: list[TableCount] = []
-    execute(snapshot.conn, "SET LOCAL row_security = off")
+    pin_settings(snapshot.conn)
     for schema, name in snapshot.tables:
         if not keep_on(len(counts), len(snapshot.tables)):
             break
         with passing(f"Counting the rows of {schema}.{name}"):
             query = SQL("SELECT count(*) FROM ONLY {}").format(relation(schema, name))
-            counts.append(TableCount(schema, name, int(scalar(snapshot.conn, query))))
+            rows = int(scalar(snapshot.conn, query))
+            content = fingerprint(snapshot.conn, schema, name) if fingerprints else ""
+            counts.append(TableCount(schema, name, rows, content))
     return counts
 
 

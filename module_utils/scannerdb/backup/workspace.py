@@ -83,13 +83,13 @@ def debris(backup_dir: Path, dbname: str) -> list[Path]:
             inner = path.name[1 : -len(PARTIAL)]
             parsed = parse_set_name(inner)
             swapped = inner.startswith(f"{LATEST}.") and path.is_symlink()
-            if swapped or (parsed and parsed[0] == dbname and not _held(path)):
+            if swapped or (parsed and parsed[0] == dbname and not held(path)):
                 found.append(path)
     return found
 
 
-def _held(folder: Path) -> bool:
-    """True where a run that makes this set is alive."""
+def held(folder: Path) -> bool:
+    """True where a living run makes this set, or reads it."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     with contextlib.suppress(OSError):
@@ -109,3 +109,16 @@ def sweep(backup_dir: Path, dbname: str) -> list[str]:
     for path in gone:
         remove_tree(path)
     return [path.name for path in gone]
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep retention away from a set for the block; several readers may hold it."""
+    with file_errors("Opening", folder):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)

@@ -14,7 +14,7 @@ from ..backup.names import format_time, log_name
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Ready, Wish, ensure_room, get_ready
 from ..backup.record import Standing
 from ..backup.retention import Decision, Policy, old_logs, plan_retention, removable, remove_set
-from ..backup.sets import BackupSet, latest_target, list_sets
+from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
 from ..backup.verify import LEVELS
 from ..backup.workspace import debris, free_name, sweep
 from ..connection import Options
@@ -42,6 +42,7 @@ def backup(
     lock_timeout_ms: int = 50,
     lock_deadline_s: float = 300,
     contract_fingerprint: str = "",
+    fingerprints: bool = False,
     run_id: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def backup(
     wish = _wish(
         backup_dir, state_dir, purpose, verify_level, jobs, nice, lock_timeout_ms, lock_deadline_s, contract_fingerprint
     )
+    wish = dataclasses.replace(wish, fingerprints=fingerprints)
     policy = _policy(retention_days, retention_min)
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     if check_mode:
@@ -112,6 +114,18 @@ def public_set(item: BackupSet) -> dict[str, Any]:
         "tables": len(item.manifest.tables),
         "compression": item.manifest.compression,
         "globals": not item.manifest.globals_missing,
+    }
+
+
+def public_proof(item: BackupSet | None) -> dict[str, Any]:
+    """The newest set that was restored successfully, as results show it; empty where there is none."""
+    if item is None:
+        return {}
+    return {
+        "name": item.name,
+        "created": item.manifest.created,
+        "proven_at": item.standing.at,
+        "restore_s": item.standing.restore_s,
     }
 
 
@@ -207,6 +221,7 @@ def _result(
         "log": run.log_path,
         "backup": {**public_set(made), "duration_s": seconds},  # with flush and verification
         "latest": latest_target(wish.backup_dir),
+        "proven": public_proof(newest_proven(after)),
         "removed": removed,
         "retention": public_decisions(decisions),
         "swept": list(swept),
@@ -242,6 +257,7 @@ def _plan_only(options: Options, wish: Wish, policy: Policy, run: Run) -> dict[s
         },
         "plan": _public_plan(ready),
         "latest": latest_target(wish.backup_dir),
+        "proven": public_proof(newest_proven(listing.sets)),
         "removed": going,
         "retention": public_decisions(decisions),
         "swept": [path.name for path in debris(wish.backup_dir, options.db)],

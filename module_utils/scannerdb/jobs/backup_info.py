@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.retention import Decision, Policy, plan_retention
-from ..backup.sets import latest_target, list_sets
+from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
 from ..errors import InvalidInput
 from ..runs import utc_now
-from .backup import public_set
+from .backup import public_proof, public_set
 
 
 def backup_info(
@@ -33,6 +33,7 @@ def backup_info(
             "server_version": item.manifest.server_version,
             "pg_dump_version": item.manifest.pg_dump_version,
             "verified_at": item.standing.at,
+            "restore_s": item.standing.restore_s,
             "problems": list(item.standing.problems),
             "latest": item.name == latest,
             "age_h": round((now - item.created).total_seconds() / 3600, 1),
@@ -40,9 +41,11 @@ def backup_info(
         }
         for item in listing.sets
     ]
+    best = newest_proven(listing.sets)
     return {
         "changed": False,
-        "msg": _sentence(len(sets), backup_dir, latest),
+        "msg": _sentence(len(sets), backup_dir, latest, best),
+        "proven": public_proof(best),
         "sets": sets,
         "latest": latest,
         "latest_found": any(item.name == latest for item in listing.sets),
@@ -50,7 +53,11 @@ def backup_info(
     }
 
 
-def _sentence(count: int, backup_dir: str, latest: str) -> str:
+def _sentence(count: int, backup_dir: str, latest: str, best: BackupSet | None) -> str:
     if not count:
         return f"There is no backup set in {backup_dir}."
-    return f"{count} backup {'set' if count == 1 else 'sets'} in {backup_dir}; the latest is {latest or 'not set'}."
+    proof = f"{best.name}, restored at {best.standing.at}" if best else "none"
+    return (
+        f"{count} backup {'set' if count == 1 else 'sets'} in {backup_dir}; the latest is {latest or 'not set'}; "
+        f"the newest proven restorable: {proof}."
+    )

@@ -1,0 +1,224 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Prove a backup set of the Ollama Scanner database, by restoring it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_verify
+short_description: Prove a backup set of the Ollama Scanner database, by restoring it
+version_added: "0.1.0"
+description:
+  - At level V(restore), the restore drill, the set is restored into a scratch database. Its rows, the content where it
+    was fingerprinted, and every object are compared with the set's manifest.
+  - The scratch database is dropped whatever happens; what a killed drill left is removed by the next one.
+  - The drill is timed. How long a restore takes is known then, not guessed.
+  - Alternatively the drill happens on a server of its own, made for it and removed with it, so that production feels
+    nothing.
+  - The lower levels need no server.
+  - What was shown is added to the set's C(verification.jsonl) and to the one in O(state_dir). The module fails where
+    the set did not pass. Where nothing could be proven either way (no server, no room, no tools) it fails too, and that
+    is no mark against the set.
+author:
+  - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.connection
+  - scannerdb.overlay
+  - scannerdb.run
+options:
+  backup_dir:
+    description: Folder of the backup sets.
+    type: path
+    required: true
+  source:
+    description: The set to verify; V(latest), a set's name, or an absolute path.
+    type: str
+    default: latest
+  level:
+    description:
+      - How much is to be proven.
+      - V(checksum) reads every file and compares it with the manifest, and the manifest with the hash in O(state_dir).
+      - V(read) also decompresses the whole dump and counts its rows.
+      - V(restore) compares the files, and restores them.
+    type: str
+    default: restore
+    choices: [checksum, read, restore]
+  place:
+    description:
+      - Where a drill restores.
+      - V(server) takes the server of the connection options. The job lock of the database is held meanwhile.
+      - V(cluster) starts a throw-away PostgreSQL on the host where the task runs, on a private socket. It needs the
+        programs of a server there, of the major version that was backed up or newer, and room in O(cluster_dir). Root
+        runs it as C(postgres), else as C(nobody).
+    type: str
+    default: server
+    choices: [server, cluster]
+  cluster_dir:
+    description: Folder in which the throw-away server gets a private folder. Its path must be short.
+    type: path
+    default: /var/tmp
+  jobs:
+    description: Parallel workers of C(pg_restore); 0 for as many as there are processors, at most eight.
+    type: int
+    default: 0
+  nice:
+    description: Niceness of the client programs, 0 to 19.
+    type: int
+    default: 0
+  amcheck:
+    description:
+      - Look into every table and B-tree index of the restored database with the extension amcheck, too.
+      - Where it is not installed, or the role is no superuser, a warning says so.
+    type: bool
+    default: false
+  run_id:
+    description: Name of the run in logs and progress files; made up where it is empty.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Looks at the set, the tools, the server's roles and rights and the room, tells the steps; writes none.
+    support: full
+  diff_mode:
+    description: Shows what is known of the set before and after.
+    support: full
+requirements:
+  - psycopg >= 3.1
+  - PostgreSQL client programs of the set's major version or newer
+seealso:
+  - module: scannerdb_backup
+  - module: scannerdb_backup_info
+  - module: scannerdb_restore
+"""
+
+EXAMPLES = r"""
+- name: Prove that the latest backup can be restored
+  scannerdb_verify:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    state_dir: "/var/lib/scannerdb/{{ inventory_hostname }}"
+  become: true
+  become_user: postgres
+
+- name: The same without touching the production server
+  scannerdb_verify:
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    place: cluster
+    nice: 10
+
+- name: Look for bit rot in an old set
+  scannerdb_verify:
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    source: ollama_scanner_20250418_120000.backup
+    level: read
+"""
+
+RETURN = r"""
+verification:
+  description: What was verified, and what it showed.
+  returned: when not in check mode
+  type: dict
+  contains:
+    set:
+      description: Name of the set.
+      type: str
+      sample: ollama_scanner_20250418_120000.backup
+    path:
+      description: Where it is.
+      type: str
+    level:
+      description: checksum, read or restore.
+      type: str
+    passed:
+      description: Whether everything is as recorded.
+      type: bool
+    problems:
+      description: What is not, as sentences.
+      type: list
+      elements: str
+    duration_s:
+      description: Seconds the whole verification took.
+      type: float
+    restore_s:
+      description: Seconds from creating the database to analyzing it; what a real restore takes up to its own checks.
+      type: float
+    place:
+      description: server or cluster; empty at the lower levels.
+      type: str
+    tools:
+      description: Version of the pg_restore that was used.
+      type: str
+    compared:
+      description: How many tables (by their rows), fingerprints and objects were compared.
+      type: dict
+    findings:
+      description: Critical findings of the restored database against the contract, as id, object and message.
+      type: list
+      elements: dict
+    at:
+      description: When it was done, UTC.
+      type: str
+proven:
+  description:
+    - The newest set that was restored successfully, as name, created, proven_at and restore_s.
+    - Empty where there is none.
+  returned: success
+  type: dict
+swept:
+  description: Scratch databases and servers of killed drills that were removed (in check mode, would be).
+  returned: success
+  type: list
+  elements: str
+plan:
+  description: The set, the level, the place, and the steps in words.
+  returned: in check mode
+  type: dict
+run_id:
+  description: Name of the run.
+  returned: success
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import (
+    connection_arguments,
+    options_from,
+    overlay_arguments,
+    run_arguments,
+)
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.verify import LEVELS, PLACES, verify
+
+
+def main() -> None:
+    """Read the options, verify, answer."""
+    own = {
+        "backup_dir": {"type": "path", "required": True},
+        "source": {"type": "str", "default": "latest"},
+        "level": {"type": "str", "default": "restore", "choices": list(LEVELS)},
+        "place": {"type": "str", "default": "server", "choices": list(PLACES)},
+        "cluster_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - a private folder is made in it
+        "jobs": {"type": "int", "default": 0},
+        "nice": {"type": "int", "default": 0},
+        "amcheck": {"type": "bool", "default": False},
+        "run_id": {"type": "str", "default": ""},
+    }
+    arguments = {**connection_arguments(), **overlay_arguments(), **run_arguments(), **own}
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    names = [*overlay_arguments(), *run_arguments(), *own]
+    try:
+        result = verify(
+            options_from(module.params),
+            check_mode=module.check_mode,
+            **{name: module.params[name] for name in names},
+        )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""A throw-away server for restore drills, so that production feels nothing: made, used and gone within one run.
+
+It listens on a private socket only, lets in nobody but the user that runs the drill, and lives in one folder of that
+user, which is held by a file lock: what has no lock is debris of a killed run. PostgreSQL refuses to run as root, so
+root lends the folder to an unprivileged user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..connection import Options
+from ..errors import InvalidInput, ScannerDbError, ToolFailed, ToolMissing
+from ..files import ensure_folder, file_errors, remove_tree
+from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
+
+PREFIX = "scannerdb-drill-"
+LENDERS = ("postgres", "nobody")  # whom root runs the server as: the first that exists
+SUPERUSER = "postgres"
+LONGEST_SOCKET = 107
+PATIENCE_S = 60.0
+SETTINGS = {
+    "listen_addresses": "''",
+    "fsync": "off",  # after a crash there is nothing to keep
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "autovacuum": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "1GB",
+    "shared_buffers": "128MB",
+    "maintenance_work_mem": "128MB",
+    "max_connections": "30",
+    "logging_collector": "on",  # else its messages would fill a pipe that nobody reads
+    "log_directory": "'log'",
+    "log_min_messages": "warning",
+    "lc_messages": "'C'",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A throw-away server that is about to run: its home, its programs and who runs it (empty: we ourselves)."""
+
+    home: Path
+    programs: Tools
+    user: str = ""
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.home / "data"
+
+    @property
+    def socket(self) -> Path:
+        """The folder of the socket."""
+        return self.home / "run"
+
+    @property
+    def options(self) -> Options:
+        """How to reach it, for the client programs of its own version."""
+        return Options(unix_socket=str(self.socket), user=SUPERUSER, db="postgres", pg_bin_dir=self.programs.folder)
+
+
+def server_programs(pg_bin_dir: str, server_major: int, archive_major: int) -> Tools:
+    """A folder with `postgres`, `initdb` and `pg_restore` that can take the set; raises `ToolMissing`."""
+    whole = [
+        tools
+        for tools in installed_tools(pg_bin_dir, "postgres")
+        if all(Path(tools.path(name)).exists() for name in ("initdb", "pg_restore"))
+    ]
+    tools = choose_tools(whole, server_major, archive_major)
+    if tools is None:
+        wanted = max(server_major, archive_major)
+        there = f"the newest here is {whole[0].version}" if whole else "there is none here"
+        raise ToolMissing(
+            f"A drill on a throw-away server needs the programs of a PostgreSQL {wanted} server; {there}.",
+            f"Install postgresql-{wanted}, set scannerdb_pg_bin_dir, or set scannerdb_verify_place to server.",
+        )
+    return tools
+
+
+def lent_user() -> str:
+    """Whom the server runs as: nobody else where we are not root."""
+    if os.geteuid() != 0:
+        return ""
+    for name in LENDERS:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise InvalidInput(
+        "A PostgreSQL server does not run as root, and there is no user postgres or nobody.",
+        "Run this as another user (scannerdb_become_user).",
+    )
+
+
+def debris(parent: Path) -> list[Path]:
+    """Folders of ours below `parent` that no living run holds."""
+    with file_errors("Listing", parent):
+        entries = sorted(parent.iterdir()) if parent.is_dir() else []
+    found = []
+    for path in entries:
+        if path.name.startswith(PREFIX) and not path.is_symlink() and path.is_dir():
+            with contextlib.suppress(OSError):  # it went meanwhile, or is somebody else's
+                if path.stat().st_uid == os.geteuid() and not _held(path):
+                    found.append(path)
+    return found
+
+
+def _held(folder: Path) -> bool:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def sweep(parent: Path) -> list[str]:
+    """End and remove the servers of killed runs; returns the names of what went."""
+    gone = debris(parent)
+    for path in gone:
+        _end(path / "data")
+        remove_tree(path)
+    return [path.name for path in gone]
+
+
+def _end(data: Path, patience_s: float = 10.0) -> None:
+    """End the server of a data folder at once, and wait until it is gone."""
+    deadline = time.monotonic() + patience_s
+    while (pid := _postmaster(data)) and time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGQUIT)
+        time.sleep(0.05)
+
+
+def _postmaster(data: Path) -> int:
+    """The process id of the server on that data folder; 0 where none runs, also after its id was taken by another."""
+    try:
+        pid = int((data / "postmaster.pid").read_text(encoding="ascii", errors="replace").split("\n", 1)[0])
+        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return 0
+    return pid if os.fsencode(str(data)) in words else 0
+
+
+@contextlib.contextmanager
+def prepared(parent: Path, programs: Tools) -> Iterator[Cluster]:
+    """An empty cluster in a new folder below `parent`; the folder is gone after the block, whatever happens in it."""
+    ensure_folder(parent)
+    user = lent_user()
+    with file_errors("Making a folder in", parent):
+        home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        handle = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        cluster = Cluster(home, programs, user)
+        if len(os.fsencode(str(cluster.socket))) + len("/.s.PGSQL.65535") > LONGEST_SOCKET:
+            raise InvalidInput(
+                f"{parent} is too long for a socket's path.", "Set scannerdb_verify_cluster_dir to a shorter one."
+            )
+        _make(cluster)
+        yield cluster
+    finally:
+        _end(home / "data")
+        os.close(handle)
+        with contextlib.suppress(ScannerDbError):
+            remove_tree(home)
+
+
+def _make(cluster: Cluster) -> None:
+    with file_errors("Making folders in", cluster.home):
+        for folder in (cluster.data, cluster.socket):
+            folder.mkdir(mode=0o700)
+            if cluster.user:
+                shutil.chown(folder, cluster.user)
+        if cluster.user:
+            cluster.home.chmod(0o711)  # its user has to get through, and can change nothing here
+    initdb = [
+        cluster.programs.path("initdb"),
+        f"--pgdata={cluster.data}",
+        f"--username={SUPERUSER}",
+        "--auth=peer",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
+    finished = run_tool(_as_user(cluster, initdb), Options(), check=False)
+    if finished.returncode:
+        error = tool_error("initdb", finished)
+        raise ToolFailed(
+            error.message,
+            error.cure or f"User {cluster.user or 'that runs this'} must be able to run {cluster.programs.folder}.",
+        )
+    who = pwd.getpwuid(os.geteuid()).pw_name
+    with file_errors("Configuring the server in", cluster.data):
+        (cluster.data / "pg_hba.conf").write_text("local all all peer map=drill\n", encoding="ascii")
+        (cluster.data / "pg_ident.conf").write_text(f'drill "{who}" {SUPERUSER}\n', encoding="utf-8")
+        settings = {**SETTINGS, "unix_socket_directories": f"'{cluster.socket}'"}
+        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as stream:
+            stream.write(lines)
+
+
+def _as_user(cluster: Cluster, command: Sequence[str]) -> list[str]:
+    """The command as the server's user; it still dies with us."""
+    if not cluster.user:
+        return list(command)
+    entry = pwd.getpwnam(cluster.user)
+    drop = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--pdeathsig=TERM", "--"]
+    return [*drop, "env", "--chdir=/", *command]
+
+
+def run_with(cluster: Cluster, work: Callable[[Options], None]) -> None:
+    """Start the server, do the work, end the server; errors of the work come through."""
+    ready = False
+
+    def meanwhile(exit_code: Callable[[], int | None]) -> None:
+        nonlocal ready
+        try:
+            ready = _wait_ready(cluster, exit_code)
+            if ready:
+                work(cluster.options)
+        finally:
+            _end(cluster.data)
+
+    command = [cluster.programs.path("postgres"), "-D", str(cluster.data)]
+    finished = run_tool(_as_user(cluster, command), Options(), check=False, meanwhile=meanwhile)
+    if not ready:
+        told = Finished(finished.stdout, finished.stderr + _log(cluster), finished.returncode)
+        raise tool_error("postgres", told)
+
+
+def _log(cluster: Cluster) -> str:
+    """What the server wrote to its log."""
+    files = sorted((cluster.data / "log").glob("*.log"))
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
+
+
+def _wait_ready(cluster: Cluster, exit_code: Callable[[], int | None]) -> bool:
+    """True once the server takes connections; False where it ended before."""
+    deadline = time.monotonic() + PATIENCE_S
+    while exit_code() is None:
+        with contextlib.suppress(OSError):
+            text = (cluster.data / "postmaster.pid").read_text(encoding="ascii", errors="replace")
+            if text.rstrip().endswith("ready"):
+                return True
+        if time.monotonic() > deadline:
+            raise ToolFailed(f"The throw-away server in {cluster.home} did not start within {PATIENCE_S:g} s.")
+        time.sleep(0.05)
+    return False

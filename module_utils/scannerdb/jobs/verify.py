@@ -1,0 +1,323 @@
+"""The verify job: prove a backup set by its files, by reading it, or by restoring it into a scratch database."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from ..backup import cluster
+from ..backup.names import format_time
+from ..backup.record import Verification, append_history, append_record
+from ..backup.scratch import drop, left_over
+from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
+from ..backup.verify import reading_tools, verify_set
+from ..backup.workspace import in_use
+from ..connection import Connection, Options, connect, server_of
+from ..contract.overlay import contract_with
+from ..errors import InvalidInput, ScannerDbError
+from ..joblock import job_lock
+from ..process import Tools
+from ..runs import Run, checked_run_id, new_run_id, utc_now
+from .backup import public_proof
+from .verify_drill import Drill, Outcome, prepare, run_drill
+
+JOB = "verify"
+LEVELS = ("checksum", "read", "restore")
+PLACES = ("server", "cluster")
+CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What kind of verification is wanted: the module's options."""
+
+    backup_dir: str
+    source: str
+    level: str
+    place: str
+    cluster_dir: Path
+    jobs: int
+    nice: int
+    amcheck: bool
+    state_dir: str
+
+
+def verify(
+    options: Options,
+    *,
+    backup_dir: str,
+    source: str = "latest",
+    level: str = "restore",
+    place: str = "server",
+    cluster_dir: str = CLUSTER_DIR,
+    jobs: int = 0,
+    nice: int = 0,
+    amcheck: bool = False,
+    contract_overlay: Optional[Mapping[str, Any]] = None,
+    lock_wait_s: float = 0,
+    log_path: str = "",
+    state_dir: str = "",
+    run_id: str = "",
+    check_mode: bool = False,
+) -> dict[str, Any]:
+    """Verify one set; returns the module's result, with `failed` where the set did not pass.
+
+    The outcome is added to the set's record and to the state's history. Raises one of our errors where nothing could be
+    proven either way (no such set, no server, no tools, no room): that is no mark against the set. In check mode all of
+    that is looked at and nothing is written.
+    """
+    wish = _wish(backup_dir, source, level, place, cluster_dir, jobs, nice, amcheck, state_dir)
+    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
+    run.log_path = "" if check_mode else log_path
+    contract = contract_with(contract_overlay)
+    item = _chosen(wish, options)
+    drill = Drill(item, contract, run, jobs, nice, amcheck, own_server=place == "cluster")
+    if check_mode:
+        return _plan_only(options, wish, drill)
+    try:
+        with in_use(item.path):
+            done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
+    except BaseException as error:
+        with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
+            run.log(f"failed: {error or type(error).__name__}")
+            run.progress("failed")
+        raise
+    run.progress("done")
+    return _result(options, wish, run, item, done, outcome, swept)
+
+
+def _wish(
+    backup_dir: str,
+    source: str,
+    level: str,
+    place: str,
+    cluster_dir: str,
+    jobs: int,
+    nice: int,
+    amcheck: bool,
+    state_dir: str,
+) -> Wish:
+    if not backup_dir or not Path(backup_dir).is_absolute():
+        raise InvalidInput(f"backup_dir is {backup_dir!r}.", "Give an absolute path in scannerdb_backup_dir.")
+    if level not in LEVELS or place not in PLACES:
+        raise InvalidInput(
+            f"level is {level!r} and place is {place!r}.",
+            f"level is one of {', '.join(LEVELS)}; place is one of {', '.join(PLACES)}.",
+        )
+    if not Path(cluster_dir).is_absolute():
+        raise InvalidInput(f"cluster_dir is {cluster_dir!r}.", "Give an absolute path in scannerdb_verify_cluster_dir.")
+    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
+        raise InvalidInput(
+            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
+        )
+    return Wish(backup_dir, source, level, place, Path(cluster_dir), jobs, nice, amcheck, state_dir)
+
+
+def _chosen(wish: Wish, options: Options) -> BackupSet:
+    """The set that is meant: `latest`, a name, or an absolute path."""
+    by_path = Path(wish.source).is_absolute()
+    item = load_set(Path(wish.source)) if by_path else find_set(wish.backup_dir, wish.source)
+    if item.manifest.database.name != options.db:
+        raise InvalidInput(
+            f"Backup {item.name} is of database {item.manifest.database.name!r}, not of {options.db!r}.",
+            "Set scannerdb_login_db to that database, or name another backup.",
+        )
+    return item
+
+
+def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Verification, Outcome, list[str]]:
+    """Do it, and write down what it showed."""
+    item, run = drill.item, drill.run
+    started = time.monotonic()
+    run.log(f"verifying {item.name} at level {wish.level}")
+    outcome = Outcome()
+    swept: list[str] = []
+    tools = None if wish.level == "checksum" else _tools(wish, item, options)
+    first = verify_set(
+        item.path,
+        "read" if wish.level == "read" else "checksum",
+        tools,
+        state_dir=wish.state_dir,
+        jobs=wish.jobs or 2,
+        nice=wish.nice,
+        on_bytes=lambda done: run.progress("read", done, 0, unit="bytes"),
+        record=False,
+    )
+    outcome.problems = list(first.problems)
+    outcome.tools = first.tools
+    if wish.level == "restore":
+        if first.ok:
+            outcome, swept = _drill(options, wish, drill, lock_wait_s)
+        else:  # restoring what is known to be damaged proves nothing
+            outcome.remarks.append("Nothing was restored: the files are not as recorded.")
+    done = Verification(
+        level=wish.level,
+        ok=not outcome.problems,
+        at=format_time(utc_now()),
+        manifest_sha256=first.manifest_sha256,
+        seconds=round(time.monotonic() - started, 3),
+        problems=tuple(outcome.problems),
+        tools=outcome.tools,
+        restore_s=outcome.restore_s,
+        place=wish.place if wish.level == "restore" else "",
+    )
+    append_record(item.path, done)
+    append_history(wish.state_dir, item.name, done)
+    run.log(f"{wish.level}: {'passed' if done.ok else ' '.join(done.problems)}")
+    return done, outcome, swept
+
+
+def _tools(wish: Wish, item: BackupSet, options: Options) -> Tools | None:
+    """The reader's tools for level read; a drill chooses its own, by archive and server."""
+    return reading_tools(item.manifest, options.pg_bin_dir) if wish.level == "read" else None
+
+
+def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
+    swept = cluster.sweep(wish.cluster_dir)
+    if wish.place == "cluster":
+        return _on_cluster(options, wish, drill), swept
+    with job_lock(options, JOB, drill.run.run_id, lock_wait_s) as conn:
+        for name in left_over(conn, options.db):
+            drop(conn, name)
+            swept.append(name)
+        if swept:
+            drill.run.log(f"removed what earlier drills left: {', '.join(swept)}")
+        return run_drill(conn, server_of(conn), options, drill), swept
+
+
+def _on_cluster(options: Options, wish: Wish, drill: Drill) -> Outcome:
+    manifest = drill.item.manifest
+    programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
+    found: list[Outcome] = []
+
+    def work(own: Options) -> None:
+        with _maintenance(replace(own, db=options.db)) as (conn, there):
+            found.append(run_drill(conn, server_of(conn), there, drill))
+
+    drill.run.progress("start a server")
+    with cluster.prepared(wish.cluster_dir, programs) as made:
+        drill.run.log(f"throw-away server {programs.version} in {made.home}")
+        cluster.run_with(made, work)
+    return found[0]
+
+
+@contextlib.contextmanager
+def _maintenance(options: Options) -> Iterator[tuple[Connection, Options]]:
+    conn = connect(options, dbname=options.maintenance_db, purpose=JOB)
+    try:
+        yield conn, options
+    finally:
+        conn.close()
+
+
+def proven(backup_dir: str, database: str) -> dict[str, Any]:
+    """The newest set that was restored successfully, and when; empty where there is none."""
+    return public_proof(newest_proven(list_sets(backup_dir, database).sets))
+
+
+def _result(
+    options: Options, wish: Wish, run: Run, item: BackupSet, done: Verification, outcome: Outcome, swept: list[str]
+) -> dict[str, Any]:
+    verification = {
+        "set": item.name,
+        "path": str(item.path),
+        "level": done.level,
+        "passed": done.ok,
+        "problems": list(done.problems),
+        "duration_s": done.seconds,
+        "restore_s": done.restore_s,
+        "place": done.place,
+        "tools": done.tools,
+        "compared": outcome.compared,
+        "findings": outcome.findings,
+        "at": done.at,
+    }
+    return {
+        "changed": wish.level == "restore",
+        "failed": not done.ok,
+        "msg": _sentence(item, done),
+        "verification": verification,
+        "proven": proven(wish.backup_dir, options.db),
+        "swept": swept,
+        "warnings": outcome.remarks,
+        "run_id": run.run_id,
+        "diff": _diff(item, done),
+    }
+
+
+def _sentence(item: BackupSet, done: Verification) -> str:
+    if not done.ok:
+        more = f" ({len(done.problems)} problems in all.)" if len(done.problems) > 3 else ""
+        return (
+            f"Backup {item.name} failed its verification ({done.level}): {' '.join(done.problems[:3])}{more} "
+            "Do not rely on it: make a new backup, and look at the disk."
+        )
+    if done.level == "restore":
+        where = "on a throw-away server" if done.place == "cluster" else "into a scratch database"
+        return f"Backup {item.name} is proven restorable: restored {where} in {done.restore_s:.1f} s, all as recorded."
+    return f"Backup {item.name} passed its verification ({done.level}) in {done.seconds:.1f} s."
+
+
+def _diff(item: BackupSet, done: Verification) -> dict[str, str]:
+    now = load_set(item.path).verified if done.ok else "failed"
+    return {
+        "before": f"{item.name}: {item.verified}\n",
+        "after": f"{item.name}: {now}\n",
+    }
+
+
+def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
+    """What would be done, from the real set and, for a drill on it, the real server."""
+    item = drill.item
+    steps = [f"compare {len(item.manifest.files)} files of {item.path} with the manifest"]
+    swept: list[str] = []
+    if wish.level == "read":
+        tools = reading_tools(item.manifest, options.pg_bin_dir)
+        steps.append(f"read {item.manifest.size_bytes} bytes with pg_restore {tools.version}, and count the rows")
+    if wish.level == "restore":
+        told, swept = _PLANS[wish.place](options, wish, drill)
+        steps += told
+    return {
+        "changed": wish.level == "restore",
+        "failed": False,
+        "msg": f"Would verify {item.name} at level {wish.level}.",
+        "plan": {"set": item.name, "level": wish.level, "place": wish.place, "steps": steps},
+        "proven": proven(wish.backup_dir, options.db),
+        "swept": swept,
+        "warnings": [],
+        "run_id": drill.run.run_id,
+        "diff": {"before": "", "after": "".join(f"{step}\n" for step in steps)},
+    }
+
+
+def _plan_server(options: Options, wish: Wish, drill: Drill) -> tuple[list[str], list[str]]:
+    with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
+        server = server_of(conn)
+        ready = prepare(conn, server, options, drill)
+        swept = [path.name for path in cluster.debris(wish.cluster_dir)] + left_over(conn, options.db)
+    free = f"{ready.free_bytes >> 20} MiB free" if ready.free_bytes is not None else "free space unknown"
+    return [
+        f"restore {ready.contents.tables} tables into a scratch database on {options.server} with pg_restore "
+        f"{ready.tools.version}: about {ready.needed_bytes} bytes, {free}",
+        f"compare {len(drill.item.manifest.tables)} tables and {len(drill.item.manifest.structure)} objects, drop it",
+    ], swept
+
+
+def _plan_cluster(options: Options, wish: Wish, drill: Drill) -> tuple[list[str], list[str]]:
+    manifest = drill.item.manifest
+    programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
+    who = cluster.lent_user() or "this user"
+    return [
+        f"start a throw-away PostgreSQL {programs.version} in {wish.cluster_dir} as {who}",
+        f"restore there and compare {len(manifest.tables)} tables and {len(manifest.structure)} objects, remove it",
+    ], [path.name for path in cluster.debris(wish.cluster_dir)]
+
+
+_PLANS: dict[str, Callable[[Options, Wish, Drill], tuple[list[str], list[str]]]] = {
+    "server": _plan_server,
+    "cluster": _plan_cluster,
+}

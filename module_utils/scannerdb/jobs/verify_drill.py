@@ -1,0 +1,246 @@
+"""A restore drill: the set becomes a scratch database, that is compared with the set's record, and it goes again."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..backup.amcheck import check_storage, why_not
+from ..backup.content import fingerprint_differences
+from ..backup.plan import cores
+from ..backup.scratch import Mark, drop, mark, scratch_name
+from ..backup.sets import BackupSet
+from ..backup.structure import read_structure, structure_differences
+from ..connection import SQL, Connection, DriverError, Identifier, Options, Server, connect, explained, scalar
+from ..contract.difference import difference
+from ..contract.introspect import read_catalog
+from ..contract.model import Contract
+from ..errors import RestoreRefused, ScannerDbError, ToolFailed
+from ..joblock import job_lock
+from ..process import Tools, find_tools
+from ..restore.contents import Contents, missing_roles, read_contents, wanted_lines
+from ..restore.load import command, load, must_go_on
+from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
+from ..restore.target import Target, create_statement
+from ..restore.validate import count_rows
+from ..runs import Run, utc_now
+from .restore_plan import target_of
+
+RECONNECT_S = 10.0
+# The server, not the set, was the reason: such a drill proves nothing, and is no mark against the set.
+_CIRCUMSTANCES = (
+    "No space left on device",
+    "terminating connection",
+    "server closed the connection",
+    "could not connect",
+    "connection to server",
+    "out of memory",
+    "out of shared memory",
+    "disk full",
+    "could not extend file",
+    "signal",
+)
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What a drill is to do. `roles_missing` is `create` on a server of our own, else `stop`."""
+
+    item: BackupSet
+    contract: Contract
+    run: Run
+    jobs: int = 0
+    nice: int = 0
+    amcheck: bool = False
+    own_server: bool = False
+
+
+@dataclass
+class Outcome:
+    """What a drill showed: problems of the set, remarks, and how long bringing it back took."""
+
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    findings: list[dict[str, str]] = field(default_factory=list)
+    restore_s: float = 0.0
+    tools: str = ""
+    compared: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found out before the scratch database is made."""
+
+    tools: Tools
+    contents: Contents
+    target: Target
+    missing: tuple[str, ...]
+    needed_bytes: int
+    free_bytes: int | None
+
+
+def prepare(conn: Connection, server: Server, options: Options, drill: Drill) -> Prepared:
+    """Look at everything that could stop the drill, without writing; `conn` leads to the maintenance database."""
+    manifest = drill.item.manifest
+    tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", manifest.dump_major)
+    with tempfile.TemporaryDirectory(prefix="scannerdb-drill-") as folder:
+        listed = read_contents(tools, drill.item.path / manifest.dump_path, Path(folder))
+    target = target_of(manifest.database, "the backup's manifest")
+    existing = existing_roles(conn)
+    missing = tuple(sorted({*missing_roles(listed, existing), *({target.owner} - existing - {""})}))
+    if missing and not drill.own_server:
+        raise RestoreRefused(
+            f"The backup names roles that this server does not have: {', '.join(missing)}.",
+            "Create them, or drill on a throw-away server (scannerdb_verify_place: cluster), which makes its own.",
+        )
+    needed = manifest.database.size_bytes
+    free = data_room(conn, options, server)
+    check_room(free, needed)
+    check_extensions(conn, server, listed.extensions)
+    check_rights(conn, server, target.owner if target.owner in existing else "", False)
+    if drill.own_server:
+        target = replace(target, tablespace="")
+    return Prepared(tools, listed, target, missing, needed, free)
+
+
+def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:
+    """Restore into a scratch database, compare, drop it whatever happens. The caller holds the job lock, if any."""
+    ready = prepare(conn, server, options, drill)
+    outcome = Outcome(tools=ready.tools.version)
+    name = scratch_name(options.db, drill.run.run_id)
+    with _scratch(conn, options, drill, name):
+        started = time.monotonic()
+        try:
+            _build(conn, server, options, drill, ready, name)
+        except ToolFailed as error:
+            if any(words in error.message for words in _CIRCUMSTANCES):
+                raise
+            outcome.problems.append(f"It cannot be restored: {error.message}")
+            return outcome
+        outcome.restore_s = round(time.monotonic() - started, 3)
+        drill.run.log(f"restored into {name!r} in {outcome.restore_s} s")
+        with contextlib.closing(connect(options, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
+            _compare(side, server, drill, outcome)
+    return outcome
+
+
+@contextlib.contextmanager
+def _scratch(conn: Connection, options: Options, drill: Drill, name: str) -> Iterator[None]:
+    """The scratch database's life: whatever ends the block, it goes; at once where the server can be reached."""
+    try:
+        yield
+    finally:
+        _clear_up(conn, options, drill, name)
+
+
+def _clear_up(conn: Connection, options: Options, drill: Drill, name: str) -> None:
+    """Drop the scratch database; on a new connection where the first is gone. What fails is left to the next drill."""
+    with contextlib.suppress(ScannerDbError):
+        drill.run.progress("clear up")
+    try:
+        drop(conn, name)
+    except (ScannerDbError, DriverError) as first:
+        told: Exception = first
+        try:
+            with job_lock(options, "verify", drill.run.run_id, RECONNECT_S) as again:
+                drop(again, name)
+            return
+        except (ScannerDbError, DriverError) as second:
+            told = second
+        with contextlib.suppress(ScannerDbError):
+            drill.run.log(f"the scratch database {name!r} was not removed, the next drill does it: {told}")
+
+
+def _build(conn: Connection, server: Server, options: Options, drill: Drill, ready: Prepared, name: str) -> None:
+    """Create, mark, load and analyze: what a real restore would have to do before its cutover."""
+    run, item = drill.run, drill.item
+    run.progress("create")
+    with explained(f"Creating the scratch database {name!r}"):
+        for role in ready.missing:
+            conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
+        conn.execute(create_statement(name, ready.target, server.major))
+        at = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
+        mark(conn, name, Mark(options.db, run.run_id, at, item.name).text())
+    with tempfile.TemporaryDirectory(prefix="scannerdb-drill-") as folder:
+        listing = Path(folder, "wanted.list")
+        listing.write_text("\n".join(wanted_lines(ready.contents, server.superuser)) + "\n", encoding="utf-8")
+        words = _words(ready, drill, server, listing, name)
+
+        def tell() -> None:
+            with contextlib.suppress(DriverError):
+                size = scalar(conn, "SELECT pg_database_size(%s)", [name])
+                run.progress("load", int(size or 0), ready.needed_bytes, unit="bytes")
+
+        load(ready.tools, options, words, name, (), tell)
+    run.progress("analyze")
+    session = contextlib.closing(connect(options, dbname=name, purpose=f"drill {run.run_id}"))
+    with session as side, explained(f"Analyzing {name!r}"):
+        side.execute("ANALYZE")
+
+
+def _words(ready: Prepared, drill: Drill, server: Server, listing: Path, name: str) -> list[str]:
+    manifest = drill.item.manifest
+    stop = not must_go_on(ready.tools, server.major, ())
+    words = command(
+        ready.tools,
+        drill.item.path / manifest.dump_path,
+        manifest.dump_format,
+        name,
+        listing,
+        drill.jobs or cores(),
+        stop=stop,
+    )
+    if drill.own_server:
+        words.insert(1, "--no-tablespaces")
+    return ["nice", "-n", str(drill.nice), *words] if drill.nice else words
+
+
+def _compare(side: Connection, server: Server, drill: Drill, outcome: Outcome) -> None:
+    """Rows, content, structure, storage and contract of the scratch database, against the manifest."""
+    run, manifest = drill.run, drill.item.manifest
+    run.progress("compare")
+    counts = count_rows(side, [(t.schema, t.name) for t in manifest.tables])
+    for table in manifest.tables:
+        found = counts[table.schema, table.name]
+        if found != table.rows:
+            has = "is missing" if found < 0 else f"has {found} rows"
+            outcome.problems.append(f"{table.schema}.{table.name} {has}; the snapshot had {table.rows}.")
+    if not outcome.problems:  # a table that is not there has no content to look at
+        outcome.problems += fingerprint_differences(
+            side, manifest.tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
+        )
+    if manifest.structure:
+        outcome.problems += structure_differences(manifest.structure, read_structure(side))
+    outcome.compared = {
+        "tables": len(manifest.tables),
+        "fingerprints": sum(1 for t in manifest.tables if t.fingerprint),
+        "objects": len(manifest.structure),
+    }
+    _hold_against_contract(side, drill, outcome)
+    if drill.amcheck:
+        why = why_not(side, server.superuser)
+        if why:
+            outcome.remarks.append(f"amcheck was left out: {why}.")
+        else:
+            run.progress("amcheck")
+            outcome.problems += check_storage(side)
+
+
+def _hold_against_contract(side: Connection, drill: Drill, outcome: Outcome) -> None:
+    """What the contract demands and this backup does not have.
+
+    The structure is known to be the backed-up one, so these were the database's own faults: they are told, and do not
+    make the backup a bad one.
+    """
+    serious = [f for f in difference(drill.contract, read_catalog(side, drill.contract)) if f.severity == "critical"]
+    outcome.findings = [{"id": f.id, "object": f.object, "message": f.message} for f in serious]
+    if serious:
+        told = "; ".join(f"{f.id} ({f.object})" for f in serious[:5])
+        outcome.remarks.append(
+            f"What was backed up has {len(serious)} critical findings against the contract: {told}. After a restore, "
+            "run playbooks/fix.yml."
+        )

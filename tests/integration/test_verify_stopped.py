@@ -1,0 +1,245 @@
+"""Drills that are killed or fail midway, and drills on a throw-away server: nothing of them is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scannerdb
+from psycopg.sql import SQL, Identifier
+from scannerdb.backup.cluster import PREFIX
+from scannerdb.backup.manifest import read_manifest
+from scannerdb.backup.scratch import Mark, scratch_name
+from scannerdb.backup.sets import load_set
+from scannerdb.errors import DatabaseMissing, ScannerDbError
+from scannerdb.jobs import verify_drill
+from scannerdb.jobs.backup import backup
+
+from demo import user
+from tests.integration.test_backup_run import options_of, wait_for
+from tests.integration.test_verify_drill import ROWS, databases, drill, make, more_rows, rewrite
+from tests.servers import Database
+
+
+@pytest.fixture
+def cluster_dir() -> Iterator[Path]:
+    """A folder that the throw-away server's user can reach."""
+    folder = user.make_short_folder("scannerdb-ct-")
+    folder.chmod(0o755)
+    os.chown(folder, os.geteuid(), os.getegid())
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_check_mode_writes_nothing(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
+    database.sql(ROWS)
+    path = make(database, tmp_path)
+    before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
+    for words in ({}, {"level": "read"}, {"place": "cluster", "cluster_dir": str(cluster_dir)}):
+        result = drill(database, tmp_path, check_mode=True, log_path=str(tmp_path / "log"), **words)
+        assert result["plan"]["set"] == path.name
+        assert result["diff"]["after"]
+    assert {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert not list(cluster_dir.iterdir())
+
+
+# What is left when one is stopped
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from scannerdb.connection import Options
+from scannerdb.jobs.verify import verify
+verify(Options(**eval(sys.argv[2])), backup_dir=sys.argv[3], place=sys.argv[4], cluster_dir=sys.argv[5])
+"""
+
+
+def start(database: Database, tmp_path: Path, place: str, cluster_dir: Path) -> subprocess.Popen[bytes]:
+    options = options_of(database)
+    words = {k: getattr(options, k) for k in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
+    package = str(Path(scannerdb.__file__).parents[1])
+    arguments = [package, repr(words), str(tmp_path / "b"), place, str(cluster_dir)]
+    return subprocess.Popen([sys.executable, "-c", KILLED, *arguments])
+
+
+def slow_to_load(database: Database) -> None:
+    """A table that takes half a minute to load: its check constraint sleeps."""
+    database.sql("CREATE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS 'SELECT true'")
+    database.sql("CREATE TABLE slow (a int CHECK (public.sleepy(a)))")
+    database.sql("INSERT INTO slow SELECT generate_series(1, 300)")
+    database.sql(
+        "CREATE OR REPLACE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS 'SELECT pg_sleep(0.1) IS NOT NULL'"
+    )
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_on_the_server(database: Database, tmp_path: Path, kind: signal.Signals) -> None:
+    slow_to_load(database)
+    make(database, tmp_path)
+    before = databases(database)
+    child = start(database, tmp_path, "server", tmp_path)
+    loading = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'scannerdb_drill_%' AND query LIKE 'COPY%'"
+    wait_for(lambda: database.value(loading))
+    (left,) = databases(database) - before
+    child.send_signal(kind)
+    child.wait()
+    plan = drill(database, tmp_path, check_mode=True)
+    assert left in plan["swept"]
+    database.sql("CREATE OR REPLACE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS 'SELECT true'")
+    make(database, tmp_path)
+    result = drill(database, tmp_path, lock_wait_s=20)
+    assert (result["swept"], result["verification"]["passed"]) == ([left], True)
+    assert databases(database) == before
+
+
+def test_only_its_own_debris_is_swept(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    make(database, tmp_path)
+    own = {
+        "marked by a drill": Mark(database.name, "run", "then", "a set").text(),
+        scratch_name(database.name, "killed before its mark"): None,
+    }
+    others = {
+        "another's drill": Mark("another", "run", "then", "a set").text(),
+        scratch_name("another", "x"): None,
+        "scannerdb_drill_precious": None,
+        scratch_name(database.name, "y"): "hands off",
+        "restoring": json.dumps({"scannerdb": "side", "database": database.name, "run_id": "x"}),
+    }
+    with database.connect() as conn:
+        for name, comment in {**own, **others}.items():
+            conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+            conn.execute(SQL("COMMENT ON DATABASE {} IS {}").format(Identifier(name), comment))
+    assert set(drill(database, tmp_path)["swept"]) == set(own)
+    assert set(others) <= databases(database)
+    assert not set(own) & databases(database)
+
+
+def test_a_failure_midway_leaves_nothing(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.sql(ROWS)
+    make(database, tmp_path)
+    before = databases(database)
+
+    def fail(*_: object) -> None:
+        database.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scannerdb v%'"
+        )
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify_drill, "_compare", fail)
+    with pytest.raises(KeyboardInterrupt):
+        drill(database, tmp_path)
+    assert databases(database) == before
+
+
+def test_retention_leaves_a_set_alone_while_it_is_read(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql(ROWS)
+    path = make(database, tmp_path)
+    found: list[Any] = []
+
+    def back_up(*_: object) -> None:
+        options = options_of(database, maintenance_db="template1")  # another lock: as on another host
+        found.append(backup(options, backup_dir=str(tmp_path / "b"), retention_days=0, retention_min=0))
+
+    monkeypatch.setattr(verify_drill, "_compare", back_up)
+    drill(database, tmp_path)
+    assert path.exists()
+    assert any("is being read by another run" in warning for warning in found[0]["warnings"])
+
+
+# On a throw-away server
+
+
+def test_a_drill_on_a_throw_away_server(
+    field_db: Database, tmp_path: Path, cluster_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/root" if os.access("/root", os.X_OK) else "/")  # where the server's user cannot be
+    path = make(field_db, tmp_path, fingerprints=True)
+    away = options_of(field_db, unix_socket="/nonexistent")
+    result = drill(
+        field_db, tmp_path, options=away, place="cluster", cluster_dir=str(cluster_dir), amcheck=True, source=path.name
+    )
+    found = result["verification"]
+    assert (found["passed"], found["problems"], found["place"]) == (True, [], "cluster")
+    assert found["compared"]["fingerprints"] > 5
+    assert not [w for w in result["warnings"] if "amcheck" in w]
+    assert list(cluster_dir.iterdir()) == []
+    assert load_set(path).verified == "restore"
+    assert not servers_below(cluster_dir)
+
+
+def test_a_problem_is_found_there_too(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
+    database.sql(ROWS)
+    path = make(database, tmp_path)
+    rewrite(path, **more_rows(read_manifest(path)[0]))
+    result = drill(database, tmp_path, place="cluster", cluster_dir=str(cluster_dir))
+    assert "public.t has 1000 rows; the snapshot had 1001." in result["verification"]["problems"]
+    assert list(cluster_dir.iterdir()) == []
+
+
+def servers_below(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_on_a_throw_away_server(
+    database: Database, tmp_path: Path, cluster_dir: Path, kind: signal.Signals
+) -> None:
+    slow_to_load(database)
+    make(database, tmp_path)
+    child = start(database, tmp_path, "cluster", cluster_dir)
+    wait_for(lambda: [p for p in cluster_dir.glob("*/data/postmaster.pid") if "ready" in p.read_text()])
+    time.sleep(0.5)
+    (left,) = cluster_dir.iterdir()
+    child.send_signal(kind)
+    child.wait()
+    stranger = cluster_dir / f"{PREFIX}link"
+    stranger.symlink_to(tmp_path)
+    database.sql("CREATE OR REPLACE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS 'SELECT true'")
+    make(database, tmp_path)
+    result = drill(database, tmp_path, place="cluster", cluster_dir=str(cluster_dir))
+    assert (result["swept"], result["verification"]["passed"]) == ([left.name], True)
+    assert list(cluster_dir.iterdir()) == [stranger]
+    assert not servers_below(left)
+
+
+def test_no_programs_for_a_server(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
+    database.sql(ROWS)
+    make(database, tmp_path)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("pg_dump", "pg_restore"):
+        (folder / name).symlink_to(database.server.bin_dir / name)
+    with pytest.raises(ScannerDbError, match=r"needs the programs of a PostgreSQL \d+ server; there is none here"):
+        drill(
+            database,
+            tmp_path,
+            options=options_of(database, pg_bin_dir=str(folder)),
+            place="cluster",
+            cluster_dir=str(cluster_dir),
+        )
+
+
+def test_a_missing_server_is_said(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    make(database, tmp_path)
+    with pytest.raises((ScannerDbError, DatabaseMissing), match="cannot be reached"):
+        drill(database, tmp_path, options=options_of(database, unix_socket="/nonexistent"))
