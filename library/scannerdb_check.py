@@ -11,10 +11,12 @@ short_description: Check the Ollama Scanner database against its contract and th
 version_added: "0.1.0"
 description:
   - Compares the database with its contract by meaning (columns, keys, indexes, the view C(servers), triggers,
-    privileges), looks for rows that break the data's rules, and for invalid, duplicate or unused indexes, dead rows
-    and bloat.
+    privileges), looks for rows that break the data's rules, for invalid, duplicate or unused indexes, dead rows and
+    bloat, for what runs out (transaction ids, sequences, connections, disk), for what holds back vacuum, and for
+    dangerous settings and rights of the server around it.
   - Reads only, takes no lock that a writer could wait for, and runs on a standby too.
-  - A part that could not look is a finding (C(check.run.failed)) and stops nothing else.
+  - A part that could not look is a finding (C(check.run.failed), or C(check.run.not_allowed) for what only a superuser
+    or a member of pg_monitor may see) and stops nothing else.
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
@@ -33,9 +35,28 @@ options:
     type: str
     default: never
     choices: [critical, warning, info, never]
+  formats:
+    description:
+      - What the report is written as. C(markdown), C(html) and C(json) are for people and programs, C(junit) and
+        C(sarif) for pipelines.
+    type: list
+    elements: str
+    default: [markdown, html, json]
+    choices: [markdown, html, json, junit, sarif]
+  thresholds:
+    description:
+      - From where on something is a finding, by name, for example C(disk_free_percent=15); docs/check.md lists them.
+    type: dict
+    default: {}
+  cross_table:
+    description:
+      - Also look for benchmark results whose model belongs to another endpoint, which
+        joins the two largest tables.
+    type: bool
+    default: false
   report_dir:
     description:
-      - Folder for C(db_schema_issues_report.md) and C(db_schema_issues_report.json); none where it is empty.
+      - Folder for C(db_schema_issues_report.md) and its siblings C(.html) and C(.json); none where it is empty.
     type: path
     default: ""
   log_path:
@@ -43,7 +64,9 @@ options:
     type: path
     default: ""
   state_dir:
-    description: Folder in whose C(progress/) the run tells how far it is; nowhere where it is empty.
+    description:
+      - Folder in whose C(progress/) the run tells how far it is, and whose C(check_history.jsonl) remembers earlier
+        runs for trends and forecasts; nowhere where it is empty.
     type: path
     default: ""
   statement_timeout_s:
@@ -102,12 +125,21 @@ server:
   returned: always
   type: dict
   sample: {version: "17.5", version_num: 170005, in_recovery: false, database: ollama_scanner}
+database_bytes:
+  description: Size of the database.
+  returned: always
+  type: int
+tables:
+  description: The largest tables, at most 50, each with C(name), C(bytes), C(index_bytes), C(rows) and C(dead_rows).
+  returned: always
+  type: list
+  elements: dict
 checked_at:
   description: When, in UTC.
   returned: always
   type: str
 report:
-  description: Paths of the report, C(markdown) and C(json); empty where none was written.
+  description: Paths of the report by its format; empty where none was written.
   returned: always
   type: dict
 """
@@ -115,7 +147,7 @@ report:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, overlay_arguments
 from ansible.module_utils.scannerdb.errors import ScannerDbError
-from ansible.module_utils.scannerdb.jobs.check import FAIL_ON, check
+from ansible.module_utils.scannerdb.jobs.check import FAIL_ON, FILES, FORMATS, check
 
 
 def main() -> None:
@@ -126,6 +158,9 @@ def main() -> None:
             **overlay_arguments(),
             "ignore": {"type": "list", "elements": "dict", "default": []},
             "fail_on": {"type": "str", "default": "never", "choices": list(FAIL_ON)},
+            "formats": {"type": "list", "elements": "str", "default": list(FORMATS), "choices": list(FILES)},
+            "thresholds": {"type": "dict", "default": {}},
+            "cross_table": {"type": "bool", "default": False},
             "report_dir": {"type": "path", "default": ""},
             "log_path": {"type": "path", "default": ""},
             "state_dir": {"type": "path", "default": ""},
@@ -140,6 +175,9 @@ def main() -> None:
             overlay=p["contract_overlay"],
             ignore=p["ignore"],
             fail_on=p["fail_on"],
+            formats=p["formats"],
+            thresholds=p["thresholds"],
+            cross_table=p["cross_table"],
             report_dir=p["report_dir"],
             log_path=p["log_path"],
             state_dir=p["state_dir"],

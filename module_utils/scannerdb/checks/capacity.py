@@ -15,6 +15,7 @@ from .history import growth, pace
 from .registry import by_hand, finding
 
 WRAP_AROUND = 2**31
+REMEMBERED = 50  # sequences, the fullest ones
 LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
 LOOPBACK = "'127.0.0.0/8', '::1/128'"
 
@@ -76,7 +77,10 @@ def ceiling(row: Mapping[str, Any]) -> int:
 
 def sequences(context: Context) -> Iterator[Finding]:
     """Sequences that come to their end, by what is used or by their present pace."""
-    for row in fetch(context.conn, SEQUENCES):
+    rows = fetch(context.conn, SEQUENCES)
+    fullest = sorted(rows, key=lambda row: row["last"] / ceiling(row), reverse=True)[:REMEMBERED]
+    context.seen["sequences"] = {place(row["schema"], row["name"]): row["last"] for row in fullest}
+    for row in rows:
         found = judge_sequence(context, row)
         if found:
             yield found
@@ -159,6 +163,7 @@ def judge_disk(folder: str, size: int, room: tuple[int, int] | None, least_perce
 def database_growth(context: Context) -> Iterator[Finding]:
     """How much the database grew since the oldest run of the last week."""
     size = scalar(context.conn, "SELECT pg_database_size(current_database())")
+    context.seen["bytes"] = size
     yield from judge_growth(context.past, context.now, size, context.limits.growth_percent)
 
 

@@ -31,7 +31,8 @@ class Context:
     that no validated foreign key proves, `unguarded` the demanded keys (table, columns) that no unique index proves.
     `demanded_indexes` must not be called redundant or unused; `index_columns` are (table, columns) for which the
     contract speaks for itself. `role` is the application's, `past` what earlier runs saw (history.py), the newest last.
-    `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`.
+    `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`;
+    `seen` takes what this run leaves for the next: the database's `bytes`, and the `sequences`.
     """
 
     conn: Connection
@@ -48,6 +49,7 @@ class Context:
     now: datetime.datetime = field(default_factory=utc_now)
     past: Sequence[Mapping[str, Any]] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
 
 
 Check = Callable[[Context], Iterator[Finding]]
@@ -64,4 +66,5 @@ def amount(number: float) -> str:
         if abs(number) < 1024 or unit == "GB":
             break
         number /= 1024
-    return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+    digits = 0 if unit == "bytes" or abs(number) >= 100 else 1
+    return f"{number:.{digits}f} {unit}"

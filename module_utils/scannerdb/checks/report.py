@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..finding import SEVERITIES, Finding
+from .context import amount
 from .registry import ENTRIES
 
 MARKDOWN = "db_schema_issues_report.md"
 JSON = "db_schema_issues_report.json"
+LARGEST = 10
 TITLES = {"critical": "Critical", "warning": "Warnings", "info": "Informational"}
 
 
@@ -19,24 +22,20 @@ def as_json(report: Mapping[str, Any]) -> str:
     return json.dumps(report, indent=2, sort_keys=True, default=str, ensure_ascii=False) + "\n"
 
 
-def as_markdown(
-    findings: Sequence[Finding],
-    summary: Mapping[str, int],
-    server: Mapping[str, Any],
-    made_at: str,
-    suppressed: Sequence[Mapping[str, str]] = (),
-) -> str:
+def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
     """The report for people: a summary, then findings by severity with evidence and the SQL that would mend them."""
+    server, summary, suppressed = document["server"], document["summary"], document["suppressed"]
     lines = [
         "# Database Schema Issues Report",
         "",
-        f"Database **{_plain(server['database'])}** on PostgreSQL {server['version']}, checked {made_at} UTC"
+        f"Database **{_plain(server['database'])}** on PostgreSQL {server['version']}, checked {document['checked_at']}"
         f"{' on a standby' if server.get('in_recovery') else ''}.",
         "",
         "| severity | findings |",
         "|---|---|",
         *(f"| {TITLES[s]} | {summary[s]} |" for s in SEVERITIES),
     ]
+    lines += _tables(document.get("tables") or ())
     for severity in SEVERITIES:
         group = [f for f in findings if f.severity == severity]
         lines += ["", f"## {TITLES[severity]} ({len(group)})", ""]
@@ -51,6 +50,23 @@ def as_markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _tables(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The largest tables."""
+    if not tables:
+        return []
+    lines = [
+        "",
+        "## Largest tables",
+        "",
+        "| table | size | of these indexes | rows | dead rows |",
+        "|---|---|---|---|---|",
+    ]
+    for table in tables[:LARGEST]:
+        sizes = f"{amount(table['bytes'])} | {amount(table['index_bytes'])}"
+        lines.append(f"| {_plain(table['name'])} | {sizes} | {table['rows']} | {table['dead_rows']} |")
+    return lines
+
+
 def _section(finding: Finding) -> list[str]:
     entry = ENTRIES[finding.id]
     lines = [f"### {_plain(finding.message)}", "", f"`{finding.id}` on {_plain(finding.object)}. {entry.meaning}", ""]
@@ -59,9 +75,10 @@ def _section(finding: Finding) -> list[str]:
         lines += [f"Evidence: {facts}", ""]
     if finding.fix:
         consent = f", with {finding.fix.consent}=true" if finding.fix.consent else ""
-        lines += [f"Fix ({entry.mended_by}{consent}; lock: {finding.fix.lock}):", "", "```sql"]
-        lines += [statement.rstrip().rstrip(";") + ";" for statement in finding.fix.sql]
-        lines += ["```", ""]
+        statements = [statement.rstrip().rstrip(";") + ";" for statement in finding.fix.sql]
+        fence = "`" * (2 + max([1, *(len(run) for text in statements for run in re.findall("`+", text))]))
+        lines += [f"Fix ({entry.mended_by}{consent}; lock: {finding.fix.lock}):", "", f"{fence}sql"]
+        lines += [*statements, fence, ""]
     elif finding.why_no_fix:
         lines += [f"Not fixed by the bundle: {_plain(finding.why_no_fix)}", ""]
     return lines

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checks import report
-from ..checks.history import read_history
+from ..checks import exports, html, report
+from ..checks.context import place
+from ..checks.history import STAMP, read_history, remember
 from ..checks.ignore import parse_ignores, split
 from ..checks.thresholds import parse_thresholds
 from ..connection import Options, Server, connect, server_of
@@ -17,8 +18,18 @@ from ..errors import InvalidInput
 from ..files import ensure_folder, write_atomic
 from ..finding import SEVERITIES, Finding, summary
 from ..runs import Run, utc_now
-from .inspect import Deep, inspect
+from ..vacuum.measure import TableMeasure
+from .inspect import Deep, Inspection, inspect
 
+FILES = {
+    "markdown": report.MARKDOWN,
+    "html": "db_schema_issues_report.html",
+    "json": report.JSON,
+    "junit": "db_schema_issues_report.xml",
+    "sarif": "db_schema_issues_report.sarif",
+}
+FORMATS = ("markdown", "html", "json")
+TABLES = 50  # the largest ones are in the report
 FAIL_ON = (*SEVERITIES, "never")
 
 
@@ -28,6 +39,7 @@ def check(
     overlay: Mapping[str, Any] | None = None,
     ignore: Sequence[Mapping[str, Any]] = (),
     fail_on: str = "never",
+    formats: Sequence[str] = FORMATS,
     report_dir: str = "",
     log_path: str = "",
     state_dir: str = "",
@@ -38,14 +50,15 @@ def check(
 ) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
 
-    Returns findings, summary, server, suppressed, report (paths), and `failed` where a finding is as grave as `fail_on`
-    or graver. The report is written first. In check mode no file is written.
+    Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as grave as
+    `fail_on` or graver. The report is written first. In check mode no file is written.
     """
-    if fail_on not in FAIL_ON:
-        raise InvalidInput(f"fail_on is {fail_on!r}.", f"It is one of {', '.join(FAIL_ON)}.")
+    _refuse_unknown("fail_on", [fail_on], FAIL_ON)
+    _refuse_unknown("formats", formats, FILES)
     contract = contract_with(overlay)
     ignores = parse_ignores(ignore)
-    deep = Deep(parse_thresholds(thresholds), cross_table, read_history(state_dir, options.db))
+    past = read_history(state_dir, options.db)
+    deep = Deep(parse_thresholds(thresholds), cross_table, past)
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
     with connect(
@@ -54,23 +67,41 @@ def check(
         conn.execute("SET default_transaction_read_only = on")
         server = server_of(conn)
         inspection = inspect(conn, contract, deep=deep)
-    now = utc_now()
-    findings, suppressed = split(inspection.findings, ignores, now.date())
-    result = _result(findings, suppressed, server, now)
+    findings, suppressed = split(inspection.findings, ignores, utc_now().date())
+    result = _result(findings, suppressed, server, inspection, utc_now())
+    now = _snapshot(result, inspection)
     if report_dir and not check_mode:
-        result["report"] = _write(report_dir, result, findings, suppressed)
-    run.log(result["msg"])
-    for finding in findings:
-        run.log(f"{finding.severity} {finding.id} {finding.object}: {finding.message}")
+        result["report"] = _write(report_dir, formats, result, findings, [*past, now])
+    _log(run, result, findings)
+    trouble = remember(run.state_dir, now)
+    if trouble:
+        run.log(f"this run is not in the history: {trouble}")
     run.progress("done", 1, 1)
     return judged(result, fail_on)
 
 
+def _refuse_unknown(option: str, given: Sequence[str], known: Any) -> None:
+    for value in given:
+        if value not in known:
+            raise InvalidInput(f"{option} is {value!r}.", f"It is one of {', '.join(known)}.")
+
+
+def _log(run: Run, result: Mapping[str, Any], findings: Sequence[Finding]) -> None:
+    run.log(result["msg"])
+    for finding in findings:
+        run.log(f"{finding.severity} {finding.id} {finding.object}: {finding.message}")
+
+
 def _result(
-    findings: Sequence[Finding], suppressed: list[dict[str, str]], server: Server, now: datetime.datetime
+    findings: Sequence[Finding],
+    suppressed: list[dict[str, str]],
+    server: Server,
+    inspection: Inspection,
+    now: datetime.datetime,
 ) -> dict[str, Any]:
     counts = summary(findings)
     said = ", ".join(f"{counts[s]} {s}" for s in SEVERITIES)
+    largest = sorted(inspection.measures, key=lambda m: (-m.bytes, m.qualified))[:TABLES]
     return {
         "changed": False,
         "msg": f"{server.database}: {said}.",
@@ -85,21 +116,52 @@ def _result(
             "encoding": server.encoding,
             "user": server.user,
         },
-        "checked_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "database_bytes": inspection.seen.get("bytes"),
+        "tables": [_size(measure) for measure in largest],
+        "checked_at": now.strftime(STAMP),
         "report": {},
     }
 
 
+def _size(m: TableMeasure) -> dict[str, Any]:
+    sizes = {"bytes": m.bytes, "index_bytes": m.index_bytes, "rows": m.live, "dead_rows": m.dead}
+    return {"name": place(m.schema, m.name), **sizes}
+
+
+def _snapshot(result: Mapping[str, Any], inspection: Inspection) -> dict[str, Any]:
+    """What this run leaves for the next ones."""
+    return {
+        "at": result["checked_at"],
+        "database": result["server"]["database"],
+        "summary": result["summary"],
+        "bytes": result["database_bytes"] or 0,
+        "tables": {table["name"]: table["bytes"] for table in result["tables"]},
+        "sequences": inspection.seen.get("sequences", {}),
+    }
+
+
 def _write(
-    report_dir: str, result: Mapping[str, Any], findings: Sequence[Finding], suppressed: Sequence[Mapping[str, str]]
+    report_dir: str,
+    formats: Sequence[str],
+    result: Mapping[str, Any],
+    findings: Sequence[Finding],
+    runs: Sequence[Mapping[str, Any]],
 ) -> dict[str, str]:
-    folder = ensure_folder(Path(report_dir))
-    markdown, as_json = folder / report.MARKDOWN, folder / report.JSON
-    text = report.as_markdown(findings, result["summary"], result["server"], result["checked_at"], suppressed)
-    write_atomic(markdown, text)
-    kept = {k: v for k, v in result.items() if k not in ("changed", "msg", "report")}
-    write_atomic(as_json, report.as_json(kept))
-    return {"markdown": str(markdown), "json": str(as_json)}
+    """Write the report in each format; returns the paths."""
+    document = {k: v for k, v in result.items() if k not in ("changed", "msg", "report")}
+    document["trend"] = [{k: run[k] for k in ("at", "summary", "bytes")} for run in runs]
+    rendered = {
+        "markdown": lambda: report.as_markdown(findings, document),
+        "html": lambda: html.as_html(findings, document, runs),
+        "json": lambda: report.as_json(document),
+        "junit": lambda: exports.as_junit(findings, document),
+        "sarif": lambda: exports.as_sarif(findings, document),
+    }
+    folder, paths = ensure_folder(Path(report_dir)), {}
+    for name in formats:
+        write_atomic(folder / FILES[name], rendered[name]())
+        paths[name] = str(folder / FILES[name])
+    return paths
 
 
 def judged(result: dict[str, Any], fail_on: str) -> dict[str, Any]:
@@ -109,7 +171,7 @@ def judged(result: dict[str, Any], fail_on: str) -> dict[str, Any]:
     failed = count > 0
     message = result["msg"]
     if failed:
-        where = result["report"].get("markdown")
+        where = result["report"].get("markdown") or next(iter(result["report"].values()), "")
         message += f" {count} are {' or '.join(grave)}, on which this check fails (scannerdb_check_fail_on)."
         message += f" Read {where}." if where else ""
     return {**result, "failed": failed, "msg": message}

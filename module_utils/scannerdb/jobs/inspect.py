@@ -34,12 +34,16 @@ class Deep:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen. `data_fixes` mend findings, by (id, object); an object of '' stands for any."""
+    """What was seen. `data_fixes` mend findings, by (id, object); an object of '' stands for any.
+
+    `seen` is what a deep look leaves for the next one: the database's `bytes`, and the `sequences`.
+    """
 
     catalog: Catalog
     findings: list[Finding]
     data_fixes: dict[tuple[str, str], list[DataFix]]
     measures: list[TableMeasure] = field(default_factory=list)
+    seen: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, deep: Deep | None = None) -> Inspection:
@@ -54,7 +58,8 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
     for one in measures:
         findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
     fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
-    return Inspection(catalog, ordered(_with_data_fixes(findings, fixes, contract.schema)), fixes, measures)
+    found = ordered(_with_data_fixes(findings, fixes, contract.schema))
+    return Inspection(catalog, found, fixes, measures, context.seen)
 
 
 def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep) -> Context:
