@@ -207,7 +207,6 @@ def test_foreign_triggers_need_consent(field_db: Database) -> None:
 def test_an_empty_database_becomes_the_baseline(database: Database) -> None:
     result = schema(options(database))
     assert not result["failures"]
-    found = findings(database)
     assert schema_damage(database) == []
     assert not schema(options(database))["changed"]
 
