@@ -13,6 +13,7 @@ from typing import Any
 from .errors import InvalidInput
 from .files import append_line, ensure_folder, write_atomic
 
+PROGRESS_KEPT = 50
 RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{8}$")
 
 
@@ -28,7 +29,7 @@ def new_run_id() -> str:
 
 def checked_run_id(text: str) -> str:
     """`text` where it is a run's name; raises `InvalidInput` otherwise."""
-    if not RUN_ID.match(text):
+    if not RUN_ID.fullmatch(text):
         raise InvalidInput(f"{text!r} is not a run's name.", "It looks like 20250418T031500Z-0a1b2c3d.")
     return text
 
@@ -45,18 +46,23 @@ class Run:
     run_id: str = field(default_factory=new_run_id)
     state_dir: str = ""
     log_path: str = ""
+    started: bool = field(default=False, repr=False)
 
     def log(self, line: str) -> None:
         """Add a line to the job's log."""
         if self.log_path:
             ensure_folder(Path(self.log_path).parent)
-            append_line(self.log_path, f"{utc_now():%Y-%m-%dT%H:%M:%SZ} {self.run_id} {self.job}: {line}")
+            text = " ".join(line.splitlines())  # one entry, one line: names may hold line ends
+            append_line(self.log_path, f"{utc_now():%Y-%m-%dT%H:%M:%SZ} {self.run_id} {self.job}: {text}")
 
     def progress(self, step: str, done: int = 0, total: int = 0, **more: Any) -> None:
         """Say how far the work is: `done` of `total`, in the step's own unit."""
         if not self.state_dir:
             return
         folder = ensure_folder(Path(self.state_dir, "progress"))
+        if not self.started:
+            self.started = True
+            forget_old(folder)
         status = {
             "run_id": self.run_id,
             "job": self.job,
@@ -68,3 +74,9 @@ class Run:
             **more,
         }
         write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")
+
+
+def forget_old(folder: Path, keep: int = PROGRESS_KEPT) -> None:
+    """Remove all but the newest progress files; their names sort by time."""
+    for path in sorted(folder.glob("*.json"))[:-keep]:
+        path.unlink(missing_ok=True)
