@@ -70,11 +70,13 @@ options:
     type: bool
     default: false
   max_share:
-    description: A fix that would touch more than this share of a table (0 to 1) stops the run before any change.
+    description:
+      - A fix of a thousand rows or more that would touch more than this share of a table (0 to 1) stops the run before
+        any change. Filling empty dates does not count.
     type: float
-    default: 1.0
+    default: 0.5
   batch_rows:
-    description: Rows of the first batch; later ones are sized to take about 50 ms.
+    description: Rows of the largest batch. The first has a tenth of it; later ones are sized to take about 50 ms.
     type: int
     default: 5000
   journal:
@@ -142,7 +144,7 @@ run_id:
   type: str
   sample: 20250418T031500Z-0a1b2c3d
 fixed:
-  description: What was fixed, each with id, object, rows, lock and duration_s.
+  description: What was fixed, each with id, object, rows, lock and duration_s (in check mode expected_s, a guess).
   returned: always
   type: list
   elements: dict

@@ -242,7 +242,7 @@ def test_refuses_without_a_fresh_verified_backup(field_db: Database, tmp_path: A
 
 def test_refuses_to_touch_too_much(field_db: Database) -> None:
     with pytest.raises(FixRefused, match="max_share"):
-        run_fix(field_db, policy=Policy(max_share=0.001))
+        run_fix(field_db, policy=Policy(max_share=0.001, large_rows=1))
 
 
 def test_undo_puts_every_row_back(field_db: Database) -> None:

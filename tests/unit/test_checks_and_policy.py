@@ -171,8 +171,18 @@ def test_one_cause_one_cure() -> None:
 
 def test_too_large() -> None:
     plan = make_plan([finding()], Policy())
-    assert too_large(plan.steps, {"endpoints": 100}, 0.05) == []
-    assert "would touch 5 rows" in too_large(plan.steps, {"endpoints": 100}, 0.04)[0]
+    rows = {"endpoints": 100}
+    assert too_large(plan.steps, rows, Policy(max_share=0.05, large_rows=1)) == []
+    assert "would touch 5 rows" in too_large(plan.steps, rows, Policy(max_share=0.04, large_rows=1))[0]
+    assert too_large(plan.steps, rows, Policy(max_share=0.04)) == []  # five rows are no catastrophe
+    gaps = make_plan([finding("data.endpoints.last_check_date_null")], Policy())
+    assert too_large(gaps.steps, rows, Policy(max_share=0.04, large_rows=1)) == []
+
+
+def test_the_plan_guesses_how_long_it_takes() -> None:
+    few = make_plan([finding()], Policy(), {"endpoints": 100}).steps[0].expected_s
+    many = make_plan([finding()], Policy(), {"endpoints": 100_000_000}).steps[0].expected_s
+    assert 0 < few < many
 
 
 @given(st.integers(SMALLEST, 100_000), st.floats(0, 100), st.integers(1, 100_000))

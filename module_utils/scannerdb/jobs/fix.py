@@ -60,7 +60,7 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
         "inactive": {"type": "str", "default": "report", "choices": list(INACTIVE)},
         "replace_foreign": {"type": "bool", "default": False},
         "drop_indexes": {"type": "bool", "default": False},
-        "max_share": {"type": "float", "default": 1.0},
+        "max_share": {"type": "float", "default": 0.5},
         "batch_rows": {"type": "int", "default": 5000},
         "journal": {"type": "bool", "default": True},
         "journal_days": {"type": "int", "default": 90},
@@ -124,8 +124,9 @@ def fix(
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "fix", run.run_id, lock_wait_s), _session(options, run) as conn:
         inspection = inspect(conn, contract, policy)
-        plan = make_plan(_only_own_database(contract, inspection), policy)
-        _refuse_large(conn, contract, plan, policy)
+        rows = table_rows(conn, contract.schema)
+        plan = make_plan(_only_own_database(contract, inspection), policy, rows)
+        _refuse_large(plan, rows, policy)
         if check_mode:
             return {**_planned(plan, run), "journal": journal_report(conn)}
         if plan.steps:
@@ -192,8 +193,8 @@ def _apply_all(applier: Applier, contract: Contract, policy: Policy, plan: Plan)
     return Plan(first.steps, plan.skipped)
 
 
-def _refuse_large(conn: Connection, contract: Contract, plan: Plan, policy: Policy) -> None:
-    large = too_large(plan.steps, table_rows(conn, contract.schema), policy.max_share)
+def _refuse_large(plan: Plan, rows: Mapping[str, int], policy: Policy) -> None:
+    large = too_large(plan.steps, rows, policy)
     if large:
         raise FixRefused(
             f"{'; '.join(large)}, more than scannerdb_fix_max_share allows.",
@@ -219,7 +220,13 @@ def _require_backup(options: Options, safety: Safety, run: Run) -> None:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    return {"id": step.finding.id, "object": step.finding.object, "rows": step.fix.rows, "lock": step.fix.lock}
+    return {
+        "id": step.finding.id,
+        "object": step.finding.object,
+        "rows": step.fix.rows,
+        "lock": step.fix.lock,
+        "expected_s": step.expected_s,
+    }
 
 
 def _planned(plan: Plan, run: Run) -> dict[str, Any]:
