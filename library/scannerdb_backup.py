@@ -60,6 +60,22 @@ options:
     description: So many of the newest sets are kept whatever their age. Pre-restore sets do not count.
     type: int
     default: 7
+  retention_daily:
+    description: Beyond that, keep the newest set of each of the last so many days that have any.
+    type: int
+    default: 0
+  retention_weekly:
+    description: The same with weeks, from Monday to Sunday in UTC.
+    type: int
+    default: 0
+  retention_monthly:
+    description: The same with months.
+    type: int
+    default: 0
+  retention_yearly:
+    description: The same with years.
+    type: int
+    default: 0
   verify_level:
     description:
       - How the new set is verified before it counts.
@@ -85,6 +101,13 @@ options:
     description: Fingerprint of the schema for the manifest; computed from the structure where it is empty.
     type: str
     default: ""
+  dump_format:
+    description:
+      - V(directory) is one file per table, made by several workers.
+      - V(custom) is one file for all, made by one.
+    type: str
+    default: directory
+    choices: [directory, custom]
   fingerprints:
     description:
       - Compute an order-independent fingerprint of every table's content in the dump's snapshot, too.
@@ -223,11 +246,16 @@ def main() -> None:
         "backup_dir": {"type": "path", "required": True},
         "retention_days": {"type": "int", "default": 30},
         "retention_min": {"type": "int", "default": 7},
+        "retention_daily": {"type": "int", "default": 0},
+        "retention_weekly": {"type": "int", "default": 0},
+        "retention_monthly": {"type": "int", "default": 0},
+        "retention_yearly": {"type": "int", "default": 0},
         "verify_level": {"type": "str", "default": "read", "choices": ["none", "checksum", "read"]},
         "purpose": {"type": "str", "default": "regular", "choices": ["regular", "pre_restore"]},
         "jobs": {"type": "int", "default": 0},
         "nice": {"type": "int", "default": 0},
         "contract_fingerprint": {"type": "str", "default": ""},
+        "dump_format": {"type": "str", "default": "directory", "choices": ["directory", "custom"]},
         "fingerprints": {"type": "bool", "default": False},
         "run_id": {"type": "str", "default": ""},
     }

@@ -31,6 +31,22 @@ options:
     description: Minimum number of sets for that answer.
     type: int
     default: 7
+  retention_daily:
+    description: Number of days of which one set each is kept, for that answer.
+    type: int
+    default: 0
+  retention_weekly:
+    description: The same with weeks, from Monday to Sunday in UTC.
+    type: int
+    default: 0
+  retention_monthly:
+    description: The same with months.
+    type: int
+    default: 0
+  retention_yearly:
+    description: The same with years.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Does the same.
@@ -158,6 +174,10 @@ def main() -> None:
         "database": {"type": "str", "default": ""},
         "retention_days": {"type": "int", "default": 30},
         "retention_min": {"type": "int", "default": 7},
+        "retention_daily": {"type": "int", "default": 0},
+        "retention_weekly": {"type": "int", "default": 0},
+        "retention_monthly": {"type": "int", "default": 0},
+        "retention_yearly": {"type": "int", "default": 0},
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     try:

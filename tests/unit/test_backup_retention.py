@@ -83,7 +83,8 @@ some_sets = st.lists(
     max_size=25,
     unique_by=lambda s: s.name,
 )
-policies = st.builds(Policy, st.integers(0, 60), st.integers(0, 10))
+counts = st.integers(0, 6)
+policies = st.builds(Policy, st.integers(0, 60), st.integers(0, 10), counts, counts, counts, counts)
 
 
 @given(some_sets, policies)
@@ -110,6 +111,50 @@ def test_the_plan_is_stable_and_settles(sets: list[BackupSet], policy: Policy) -
     gone = removed(sets, policy)
     assert removed(list(reversed(sets)), policy) == gone
     assert removed([s for s in sets if s.name not in gone], policy) == set()
+
+
+@given(some_sets, policies)
+def test_every_generation_keeps_one_of_each_of_its_periods(sets: list[BackupSet], policy: Policy) -> None:
+    gone = removed(sets, policy)
+    sound = [s for s in sets if s.manifest.purpose == "regular" and not s.damaged]
+    left = [s for s in sound if s.name not in gone]
+    for count, form in (
+        (policy.daily, "%j %Y"),
+        (policy.weekly, "%G %V"),
+        (policy.monthly, "%Y %m"),
+        (policy.yearly, "%Y"),
+    ):
+        periods = list(
+            dict.fromkeys(s.created.strftime(form) for s in sorted(sound, key=lambda s: s.created, reverse=True))
+        )
+        assert set(periods[:count]) <= {s.created.strftime(form) for s in left}
+
+
+@given(some_sets, policies)
+def test_generations_only_ever_keep_more_and_no_more_than_asked(sets: list[BackupSet], policy: Policy) -> None:
+    without = removed(sets, Policy(policy.days, policy.minimum))
+    gone = removed(sets, policy)
+    assert gone <= without
+    assert len(without - gone) <= policy.daily + policy.weekly + policy.monthly + policy.yearly
+
+
+def test_generations_are_explained() -> None:
+    sets = [old(24 * age) for age in (0, 40, 41, 75, 76, 200, 420)]
+    plan = {d.set.name: (d.action, d.why) for d in plan_retention(sets, Policy(7, 1, 0, 2, 4, 2), NOW)}
+    assert [plan[s.name] for s in sets] == [
+        ("keep", "the newest verified one (read)"),
+        ("keep", "the newest of week 2025-W17 and month 2025-04"),
+        ("remove", "41 days old; 7 are kept"),
+        ("keep", "the newest of month 2025-03"),
+        ("remove", "76 days old; 7 are kept"),
+        ("keep", "the newest of month 2024-11 and year 2024"),
+        ("remove", "420 days old; 7 are kept"),
+    ]
+
+
+def test_a_verified_set_stands_for_its_period_rather_than_a_younger_one() -> None:
+    sets = [old(0), old(1000, "none"), old(1001, "read")]
+    assert removed(sets, Policy(1, 0, monthly=2)) == {sets[1].name}
 
 
 def test_removing_a_set_takes_it_all(tmp_path: Path) -> None:

@@ -37,15 +37,25 @@ def choose_compression(tools: Tools, nice: int = 0) -> str:
 
 
 def dump_command(
-    tools: Tools, target: Path, *, compression: str, jobs: int, snapshot: str, lock_timeout_ms: int
+    tools: Tools,
+    target: Path,
+    *,
+    compression: str,
+    jobs: int,
+    snapshot: str,
+    lock_timeout_ms: int,
+    dump_format: str = "directory",
 ) -> list[str]:
-    """The pg_dump call for a directory-format dump into `target`; the database comes by PGDATABASE. Pure."""
+    """The pg_dump call for a dump into `target`; the database comes by PGDATABASE. Pure.
+
+    Only the directory format has several workers.
+    """
     level = compression.rsplit(":", 1)[1] if tools.major < 16 else compression
     return [
         tools.path("pg_dump"),
-        "--format=directory",
+        f"--format={dump_format}",
         f"--file={target}",
-        f"--jobs={jobs}",
+        *([f"--jobs={jobs}"] if dump_format == "directory" else []),
         f"--compress={level}",
         f"--snapshot={snapshot}",
         f"--lock-wait-timeout={lock_timeout_ms}",

@@ -18,7 +18,7 @@ from .dump import dump_command, run_dump, run_globals
 from .facts import read_facts
 from .hashes import record_hash
 from .inventory import hash_files
-from .manifest import DUMP, GLOBALS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
+from .manifest import GLOBALS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
 from .names import format_time
 from .plan import Ready, Wish
 from .sets import BackupSet, load_set, point_latest
@@ -48,7 +48,7 @@ def make_set(options: Options, wish: Wish, ready: Ready, run: Run) -> BackupSet:
     ensure_folder(wish.backup_dir)
     with claimed(wish.backup_dir, options.db, utc_now()) as (name, folder):
         try:
-            dumped = _dump(options, wish, ready, run, folder / DUMP)
+            dumped = _dump(options, wish, ready, run, folder / wish.dump_path)
             why_no_globals = run_globals(ready.tools, options, folder / GLOBALS)
             manifest = _describe(wish, ready, run, folder, name, dumped, why_no_globals, started)
             digest = write_manifest(folder, manifest)
@@ -89,8 +89,8 @@ def _describe(
         pg_restore_version=version_of(ready.tools.path("pg_restore")),
         snapshot_id=dumped.snapshot_id,
         snapshot_lsn=dumped.lsn,
-        dump_format="directory",
-        dump_path=DUMP,
+        dump_format=wish.dump_format,
+        dump_path=wish.dump_path,
         compression=ready.compression,
         jobs=ready.jobs,
         globals_missing=why_no_globals,
@@ -163,6 +163,7 @@ def _attempt(conn: Connection, options: Options, wish: Wish, ready: Ready, run: 
             jobs=ready.jobs,
             snapshot=snapshot.id,
             lock_timeout_ms=wish.lock_timeout_ms,
+            dump_format=wish.dump_format,
         )
         run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
         application = f"scannerdb pg_dump {run.run_id}"
@@ -198,5 +199,6 @@ def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run, fi
 
 def _written(target: Path) -> int:
     with contextlib.suppress(OSError):
-        return sum(path.stat().st_size for path in target.iterdir())
+        files = target.iterdir() if target.is_dir() else [target]
+        return sum(path.stat().st_size for path in files)
     return 0

@@ -18,11 +18,13 @@ from ..errors import BackupInvalid
 from ..files import file_errors, write_atomic
 
 FORMAT = "scannerdb-backup"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # raised only for what older readers would misread; they pass over keys they do not know
 BUNDLE_VERSION = "0.1.0"
 MANIFEST = "manifest.json"
 VERIFICATIONS = "verification.jsonl"
 DUMP = "dump"
+DUMP_FILE = "dump.pgdump"
+DUMP_FORMATS = ("directory", "custom")
 GLOBALS = "globals.sql"
 PURPOSES = ("regular", "pre_restore")
 
@@ -119,11 +121,11 @@ class DatabaseFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything `manifest.json` says. Times are UTC, `2025-04-18T12:00:00Z`.
+    """Everything `manifest.json` says, and docs/manifest.schema.json describes. Times are UTC, `2025-04-18T12:00:00Z`.
 
-    `dump_format` is `directory`; `dump_path` is where it lies in the set. `globals_missing` says why there is no
-    globals.sql, and is empty where there is one. `contract` is the fingerprint of the structure at the time, or empty;
-    `structure` has the print of every object (none in sets that older versions made).
+    `dump_format` is `directory` or `custom`; `dump_path` is where it lies in the set. `globals_missing` says why there
+    is no globals.sql, and is empty where there is one. `contract` is the fingerprint of the structure at the time, or
+    empty; `structure` has the print of every object (none in sets that older versions made).
     """
 
     name: str
@@ -236,6 +238,8 @@ def _build(kind: type[_T], values: dict[str, Any]) -> _T:
 
 def _check(manifest: Manifest, where: str) -> None:
     """What types cannot say: purposes that exist, and paths that stay inside the set."""
+    if manifest.dump_format not in DUMP_FORMATS:
+        raise BackupInvalid(f"{where} has the unknown dump format {manifest.dump_format!r}.")
     if manifest.purpose not in PURPOSES:
         raise BackupInvalid(f"{where} has the unknown purpose {manifest.purpose!r}.")
     for path in [manifest.dump_path, *(record.path for record in manifest.files)]:

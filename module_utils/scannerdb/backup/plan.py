@@ -14,7 +14,7 @@ from ..files import file_errors, free_bytes
 from ..process import Tools, find_tools, version_of
 from .dump import choose_compression
 from .facts import read_facts
-from .manifest import DatabaseFacts
+from .manifest import DUMP, DUMP_FILE, DatabaseFacts
 from .sets import BackupSet, ensure_link_or_nothing
 
 MOST_JOBS = 8
@@ -38,6 +38,12 @@ class Wish:
     lock_deadline_s: float = 300.0
     contract: str = ""
     fingerprints: bool = False
+    dump_format: str = "directory"
+
+    @property
+    def dump_path(self) -> str:
+        """Where the dump lies in the set."""
+        return DUMP if self.dump_format == "directory" else DUMP_FILE
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
         facts=facts,
         tools=tools,
         compression=choose_compression(tools),
-        jobs=wish.jobs or cores(),
+        jobs=(wish.jobs or cores()) if wish.dump_format == "directory" else 1,
         estimate_bytes=estimate(facts.size_bytes, previous),
         free_bytes=free_bytes(room),
     )

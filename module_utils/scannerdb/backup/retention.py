@@ -23,10 +23,18 @@ _LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \d{8}T\d{6}Z-[0-9a-f]{
 
 @dataclass(frozen=True)
 class Policy:
-    """How long backups are kept: `days`, and the newest `minimum` regular ones whatever their age."""
+    """How long backups are kept: `days`, and the newest `minimum` regular ones whatever their age.
+
+    Beyond that, one set each of the last so many days, weeks (Monday to Sunday), months and years that have any; all
+    in UTC.
+    """
 
     days: int = 30
     minimum: int = 7
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ def plan_retention(
     ordered = sorted(sets, key=_order, reverse=True)
     sound = [s for s in ordered if s.manifest.purpose == "regular" and not s.damaged]
     counted = {s.name for s in sound[: max(0, policy.minimum)]}
+    generations = generations_of(sound, policy)
     proven = next((s for s in ordered if _verified(s)), None)
     regular = next((s for s in sound if _verified(s)), None)
     decisions = []
@@ -64,9 +73,33 @@ def plan_retention(
             decisions.append(Decision(item, KEEP, f"younger than {policy.days} days"))
         elif item.name in counted:
             decisions.append(Decision(item, KEEP, f"one of the newest {policy.minimum}"))
+        elif item.name in generations:
+            decisions.append(Decision(item, KEEP, f"the newest of {generations[item.name]}"))
         else:
             decisions.append(Decision(item, REMOVE, f"{age.days} days old; {policy.days} are kept"))
     return decisions
+
+
+_PERIODS = (("daily", "day %Y-%m-%d"), ("weekly", "week %G-W%V"), ("monthly", "month %Y-%m"), ("yearly", "year %Y"))
+
+
+def generations_of(sound: Sequence[BackupSet], policy: Policy) -> dict[str, str]:
+    """The sets that stand for a day, week, month or year, by name, with what they stand for. Pure.
+
+    `sound` are the undamaged regular sets, newest first. Of each period it is the newest verified one, else the newest.
+    """
+    kept: dict[str, str] = {}
+    for kind, form in _PERIODS:
+        chosen: dict[str, BackupSet] = {}
+        for item in sound:
+            period = item.created.strftime(form)
+            if period not in chosen or (_verified(item) and not _verified(chosen[period])):
+                chosen[period] = item
+        newest = sorted(chosen.values(), key=_order, reverse=True)[: max(0, getattr(policy, kind))]
+        for item in newest:
+            words = item.created.strftime(form)
+            kept[item.name] = f"{kept[item.name]} and {words}" if item.name in kept else words
+    return kept
 
 
 def _order(item: BackupSet) -> tuple[datetime.datetime, str]:

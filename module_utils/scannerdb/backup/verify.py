@@ -57,7 +57,7 @@ def verify_set(
         raise InvalidInput(f"Level {level!r} is none of {', '.join(LEVELS)}.")
     started = time.monotonic()
     manifest, digest = read_manifest(path)
-    problems = _manifest_problems(manifest, digest, state_dir) + check_files(path, manifest, jobs)
+    problems = _manifest_problems(path, manifest, digest, state_dir) + check_files(path, manifest, jobs)
     used = ""
     if level == "read" and not problems:  # reading what is known to be damaged proves nothing
         tools = tools or reading_tools(manifest)
@@ -77,8 +77,9 @@ def verify_set(
     return outcome
 
 
-def _manifest_problems(manifest: Manifest, digest: str, state_dir: str) -> list[str]:
-    known = recorded_hash(state_dir, manifest.name)
+def _manifest_problems(path: Path, manifest: Manifest, digest: str, state_dir: str) -> list[str]:
+    # The folder's name first: the one inside may have been edited, too.
+    known = recorded_hash(state_dir, path.name) or recorded_hash(state_dir, manifest.name)
     if known and known != digest:
         return ["manifest.json was changed after the backup: its SHA-256 is not the one in the state directory."]
     return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.make import make_set
-from ..backup.manifest import PURPOSES
+from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.names import format_time, log_name
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Ready, Wish, ensure_room, get_ready
 from ..backup.record import Standing
@@ -34,6 +34,10 @@ def backup(
     log_path: str = "",
     retention_days: int = 30,
     retention_min: int = 7,
+    retention_daily: int = 0,
+    retention_weekly: int = 0,
+    retention_monthly: int = 0,
+    retention_yearly: int = 0,
     verify_level: str = "read",
     purpose: str = "regular",
     jobs: int = 0,
@@ -43,6 +47,7 @@ def backup(
     lock_deadline_s: float = 300,
     contract_fingerprint: str = "",
     fingerprints: bool = False,
+    dump_format: str = "directory",
     run_id: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
@@ -55,8 +60,12 @@ def backup(
     wish = _wish(
         backup_dir, state_dir, purpose, verify_level, jobs, nice, lock_timeout_ms, lock_deadline_s, contract_fingerprint
     )
-    wish = dataclasses.replace(wish, fingerprints=fingerprints)
-    policy = _policy(retention_days, retention_min)
+    if dump_format not in DUMP_FORMATS:
+        raise InvalidInput(f"dump_format is {dump_format!r}.", f"Choose one of {', '.join(DUMP_FORMATS)}.")
+    wish = dataclasses.replace(wish, fingerprints=fingerprints, dump_format=dump_format)
+    policy = checked_policy(
+        Policy(retention_days, retention_min, retention_daily, retention_weekly, retention_monthly, retention_yearly)
+    )
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     if check_mode:
         return _plan_only(options, wish, policy, run)
@@ -170,10 +179,12 @@ def _wish(
     )
 
 
-def _policy(days: int, minimum: int) -> Policy:
-    if days < 0 or minimum < 0:
-        raise InvalidInput(f"retention_days is {days} and retention_min is {minimum}.", "Neither may be negative.")
-    return Policy(days, minimum)
+def checked_policy(policy: Policy) -> Policy:
+    """The policy, unless it makes no sense."""
+    wrong = [f"retention_{name} is {value}" for name, value in vars(policy).items() if value < 0]
+    if wrong:
+        raise InvalidInput(f"{' and '.join(wrong)}.", "None may be negative.")
+    return policy
 
 
 def _retain(options: Options, wish: Wish, policy: Policy, run: Run) -> tuple[list[Decision], list[str]]:

@@ -9,22 +9,33 @@ from ..backup.retention import Decision, Policy, plan_retention
 from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
 from ..errors import InvalidInput
 from ..runs import utc_now
-from .backup import public_proof, public_set
+from .backup import checked_policy, public_proof, public_set
 
 
 def backup_info(
-    *, backup_dir: str, database: str = "", retention_days: int = 30, retention_min: int = 7
+    *,
+    backup_dir: str,
+    database: str = "",
+    retention_days: int = 30,
+    retention_min: int = 7,
+    retention_daily: int = 0,
+    retention_weekly: int = 0,
+    retention_monthly: int = 0,
+    retention_yearly: int = 0,
 ) -> dict[str, Any]:
     """List the sets of a folder, newest first, of one database where that is given; returns the module's result."""
     if not backup_dir or not Path(backup_dir).is_absolute():
         raise InvalidInput(f"backup_dir is {backup_dir!r}.", "Give an absolute path in scannerdb_backup_dir.")
+    policy = checked_policy(
+        Policy(retention_days, retention_min, retention_daily, retention_weekly, retention_monthly, retention_yearly)
+    )
     listing = list_sets(backup_dir, database or None)
     latest = latest_target(backup_dir)
     now = utc_now()
     decisions: dict[str, Decision] = {}
     for name in {item.manifest.database.name for item in listing.sets}:
         own = [item for item in listing.sets if item.manifest.database.name == name]
-        plan = plan_retention(own, Policy(retention_days, retention_min), now, latest)
+        plan = plan_retention(own, policy, now, latest)
         decisions.update({decision.set.name: decision for decision in plan})
     sets = [
         {

@@ -1,0 +1,105 @@
+"""Other forms of a set: one file, with fingerprints, and one that an older version made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+from scannerdb.backup.manifest import read_manifest
+from scannerdb.backup.sets import find_set
+from scannerdb.errors import InvalidInput
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.verify import verify
+
+from tests.integration.support import content
+from tests.integration.test_backup_run import options_of, run
+from tests.servers import Database, Databases
+from tests.unit.test_backup_schema import OLD_SET, SCHEMA
+
+
+def test_a_real_manifest_satisfies_the_published_schema(field_db: Database, tmp_path: Path) -> None:
+    for more in ({}, {"fingerprints": True}, {"dump_format": "custom"}):
+        path = Path(run(field_db, tmp_path, **more)["backup"]["path"])
+        document = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        jsonschema.validate(document, SCHEMA)
+        assert document["contract"]
+        assert len({o["name"] for o in document["structure"] if o["kind"] == "table"}) == len(document["tables"])
+
+
+def test_one_file_is_as_good_as_a_folder(field_db: Database, tmp_path: Path) -> None:
+    before = content(field_db)
+    result = run(field_db, tmp_path, dump_format="custom", jobs=4)
+    path = Path(result["backup"]["path"])
+    assert sorted(p.name for p in path.iterdir()) == [
+        "dump.pgdump",
+        "globals.sql",
+        "manifest.json",
+        "verification.jsonl",
+    ]
+    assert (path / "dump.pgdump").stat().st_mode & 0o077 == 0
+    assert (result["backup"]["verified"], find_set(tmp_path / "b", "latest").name) == ("read", path.name)
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    assert verify(options_of(field_db), **words)["verification"]["passed"]
+    field_db.sql("DELETE FROM models")
+    restore(options_of(field_db), source="latest", confirm=field_db.name, grace_s=0, **words)
+    assert content(field_db) == before
+    with pytest.raises(InvalidInput, match="dump_format"):
+        run(field_db, tmp_path, dump_format="tar")
+
+
+def test_harm_to_the_one_file_is_found(database: Database, tmp_path: Path) -> None:
+    database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 20000) i")
+    path = Path(run(database, tmp_path, dump_format="custom")["backup"]["path"])
+    data = (path / "dump.pgdump").read_bytes()
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": str(path)}
+    for level in ("checksum", "read", "restore"):
+        (path / "dump.pgdump").write_bytes(data[:-1])
+        assert not verify(options_of(database), level=level, **words)["verification"]["passed"]
+    (path / "dump.pgdump").write_bytes(data)
+    assert verify(options_of(database), **words)["verification"]["passed"]
+
+
+def test_fingerprints_do_not_depend_on_order_or_settings(
+    database: Database, make_database: Databases, tmp_path: Path
+) -> None:
+    """Two databases with the same rows, stored the other way round under other settings; then one value differs."""
+    other = make_database()
+    columns = "(i int, f float8, at timestamptz, b bytea, span interval)"
+    row = "i, i / 3.0, timestamptz '2025-04-18 12:00+00' + i * interval '1 h', decode('00ff', 'hex'), '1 mon 3 days'"
+    for db, order in ((database, "i"), (other, "i DESC")):
+        db.sql(f"CREATE TABLE t {columns}")
+        db.sql(f"INSERT INTO t SELECT {row}::interval FROM generate_series(1, 500) i ORDER BY {order}")
+    for setting in (
+        "TimeZone = 'Asia/Tokyo'",
+        "DateStyle = 'German'",
+        "extra_float_digits = -3",
+        "bytea_output = 'escape'",
+    ):
+        other.sql(f"ALTER DATABASE {other.name} SET {setting}")
+    other.sql(f"ALTER DATABASE {other.name} SET IntervalStyle = 'sql_standard'")
+    prints = [print_of(db, tmp_path / db.name) for db in (database, other)]
+    assert prints[0] == prints[1]
+    assert prints[0].startswith("h1:")
+    other.sql("UPDATE t SET f = f + 1e-12 WHERE i = 250")
+    assert print_of(other, tmp_path / "changed") != prints[0]
+
+
+def print_of(database: Database, folder: Path) -> str:
+    result = backup(options_of(database), backup_dir=str(folder), fingerprints=True)
+    (table,) = read_manifest(Path(result["backup"]["path"]))[0].tables
+    return table.fingerprint
+
+
+def test_a_set_of_an_older_version_can_still_be_drilled(make_database: Databases, tmp_path: Path) -> None:
+    database = make_database("ollama_scanner")
+    shutil.copytree(OLD_SET, tmp_path / OLD_SET.name)
+    for level in ("checksum", "read", "restore"):
+        result = verify(options_of(database), backup_dir=str(tmp_path), source=OLD_SET.name, level=level)
+        assert result["verification"]["problems"] == []
+    assert result["verification"]["compared"] == {"tables": 2, "fingerprints": 0, "objects": 0}
+    run(database, tmp_path)
+    assert [d["name"] for d in run(database, tmp_path, check_mode=True)["retention"]] != []
