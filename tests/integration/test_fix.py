@@ -422,6 +422,42 @@ def test_writers_see_no_error_and_no_long_wait(field_db: Database) -> None:
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
 
 
+def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
+    """The application inserts, moves and deletes servers through the view while rows are being fixed."""
+    run_fix(field_db, policy=Policy(only=("schema.*", "index.*")))
+    stop, errors, kept = threading.Event(), [], []
+
+    def write() -> None:
+        with field_db.connect(login=field.APP_ROLE) as conn:
+            counter = 0
+            while not stop.is_set():
+                counter += 1
+                try:
+                    insert = "INSERT INTO servers (ip, port) VALUES ('198.51.100.7', %s) RETURNING id"
+                    row = conn.execute(insert, [counter]).fetchone()
+                    assert row is not None
+                    conn.execute("UPDATE servers SET port = port + 50000 WHERE id = %s", [row[0]])
+                    if counter % 2:
+                        conn.execute("DELETE FROM servers WHERE id = %s", [row[0]])
+                    else:
+                        kept.append((row[0], counter + 50000))
+                except psycopg.Error as error:
+                    errors.append(repr(error))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    time.sleep(0.1)
+    result = run_fix(field_db, policy=Policy(only=("data.*",)), working=Working(batch_rows=50))
+    stop.set()
+    thread.join()
+    assert errors == []
+    assert not result["failures"], result["failures"]
+    assert kept
+    assert dict(field_db.sql("SELECT id, port FROM servers WHERE ip = '198.51.100.7'")) == dict(kept)
+    run_fix(field_db)
+    assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
+
+
 def test_two_runs_at_once(field_db: Database) -> None:
     with field_db.connect(autocommit=False) as other:
         other.execute("SELECT 1 FROM endpoints WHERE id = 1 FOR UPDATE")  # holds nothing up but keeps a session open
