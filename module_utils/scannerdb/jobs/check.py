@@ -29,6 +29,7 @@ FILES = {
     "sarif": "db_schema_issues_report.sarif",
 }
 FORMATS = ("markdown", "html", "json")
+LOCK_TIMEOUT_MS = 10_000  # behind somebody's strong lock a check gives up, and says so; it blocks nobody meanwhile
 TABLES = 50  # the largest ones are in the report
 FAIL_ON = (*SEVERITIES, "never")
 
@@ -65,6 +66,7 @@ def check(
         options, purpose=f"check {run.run_id}", statement_timeout_s=statement_timeout_s, allow_standby=True
     ) as conn:
         conn.execute("SET default_transaction_read_only = on")
+        conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         server = server_of(conn)
         inspection = inspect(conn, contract, deep=deep)
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())

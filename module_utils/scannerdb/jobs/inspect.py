@@ -15,7 +15,7 @@ from ..connection import Connection, DriverError, explained
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Catalog, Contract
-from ..errors import ScannerDbError
+from ..errors import LockTimeout, QueryFailed, ScannerDbError
 from ..finding import Finding, ordered
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.policy import Policy
@@ -48,10 +48,9 @@ class Inspection:
 
 def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, deep: Deep | None = None) -> Inspection:
     """Every finding, the gravest first. Reads only; a part that could not look is a finding of its own."""
-    catalog = read_catalog(conn, contract)
+    catalog, findings = _catalog(conn, contract, may_fail=deep is not None)
     context = _context(conn, contract, catalog, deep or Deep())
     with explained("Checking the database"):
-        findings = difference(contract, catalog)
         findings += run_checks(context, deep=deep is not None, cross_table=deep is not None and deep.cross_table)
         measures, unseen = _measures(conn)
     findings += unseen
@@ -60,6 +59,17 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
     fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
     found = ordered(_with_data_fixes(findings, fixes, contract.schema))
     return Inspection(catalog, found, fixes, measures, context.seen)
+
+
+def _catalog(conn: Connection, contract: Contract, may_fail: bool) -> tuple[Catalog, list[Finding]]:
+    """The catalog and how it differs from the contract. `may_fail`: what cannot be read is a finding, no error."""
+    try:
+        catalog = read_catalog(conn, contract)
+    except (QueryFailed, LockTimeout) as error:
+        if conn.closed or not may_fail:
+            raise
+        return Catalog(), [could_not_look("the contract, and every rule over its tables", error)]
+    return catalog, difference(contract, catalog)
 
 
 def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep) -> Context:

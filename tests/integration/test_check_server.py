@@ -1,0 +1,164 @@
+"""What the check says of the server and of rights, on servers of its own: set up badly, and a standby."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from psycopg.sql import SQL, Identifier
+from scannerdb.jobs.check import check
+
+from demo import field, user
+from demo.server import Server
+from tests.integration.support import findings, options
+from tests.servers import Database, Databases
+
+BAD = {
+    "max_prepared_transactions": "5",
+    "wal_level": "logical",
+    "archive_mode": "on",
+    "archive_command": "false",
+    "autovacuum": "off",
+    "track_counts": "off",
+    "password_encryption": "md5",
+}
+
+
+@pytest.fixture
+def bad_server(server: Server) -> Iterator[Database]:
+    """A server whose owner did everything wrong, with a small database."""
+    home = user.make_short_folder("scannerdb-bad-")
+    made = Server(home, server.bin_dir, BAD)
+    try:
+        made.start()
+        database = Database(made, "postgres")
+        with database.connect() as conn:
+            field.missing_tables(conn)
+        yield database
+    finally:
+        made.remove()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_server_set_up_badly(bad_server: Database) -> None:
+    bad_server.sql("ALTER ROLE ollama SUPERUSER BYPASSRLS")
+    bad_server.sql("CREATE ROLE weak LOGIN PASSWORD 'weak'")
+    bad_server.sql("SELECT pg_create_physical_replication_slot('forgotten', true)")
+    hba = bad_server.server.data / "pg_hba.conf"
+    hba.write_text(hba.read_text() + "host all all 10.0.0.0/8 trust\nhost all all 127.0.0.1/32 trust\n")
+    bad_server.sql("CREATE TABLE t (a int)")
+    bad_server.sql("SELECT pg_switch_wal()")
+    deadline = time.monotonic() + 30
+    while not bad_server.value("SELECT failed_count FROM pg_stat_archiver") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with bad_server.connect() as first, bad_server.connect(autocommit=False) as second:
+        first.execute("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'it''s forgotten'")
+        second.execute("INSERT INTO t VALUES (2)")
+        pid = second.info.backend_pid
+        found = findings(bad_server, thresholds={"holding_minutes": 0, "slot_wal_mb": "0", "connections_percent": 1})
+    places = {i: [f["object"] for f in group] for i, group in found.items()}
+    assert places["vacuum.prepared.holds_back"] == ["it's forgotten"]
+    assert places["vacuum.session.holds_back"] == [f"pid {pid}"]
+    session = found["vacuum.session.holds_back"][0]
+    assert session["evidence"]["state"] == "idle in transaction"
+    assert session["evidence"]["query"] == "INSERT INTO t VALUES (2)"
+    assert session["fix"]["sql"] == [f"SELECT pg_terminate_backend({pid})"]
+    assert places["server.slot.inactive"] == ["forgotten"]
+    assert places["server.archive.failing"] == ["archive_command"]
+    assert {"autovacuum", "track_counts"} <= set(places["server.setting.dangerous"])
+    assert "role weak" in places["security.password.weak"]
+    assert "md5" not in str([f["evidence"] for f in found["security.password.weak"]])
+    assert places["security.role.superuser"] == ["role ollama"]
+    assert "10.0.0.0" in found["security.hba.trust"][0]["message"]
+    assert len(found["security.hba.trust"]) == 1 and len(found["security.hba.trust_loopback"]) == 1
+    assert places["capacity.connections.high"] == ["max_connections"]
+    assert found["vacuum.prepared.holds_back"][0]["fix"]["sql"] == ["ROLLBACK PREPARED 'it''s forgotten'"]
+    bad_server.sql("ROLLBACK PREPARED 'it''s forgotten'")
+    bad_server.sql("ALTER ROLE ollama NOSUPERUSER")
+    assert "security.role.bypassrls" in findings(bad_server)
+
+
+def test_a_member_of_a_superuser_is_one(field_db: Database) -> None:
+    field_db.sql("CREATE ROLE boss SUPERUSER")
+    assert "security.role.superuser" not in findings(field_db)
+    field_db.sql("GRANT boss TO ollama")
+    found = findings(field_db)["security.role.superuser"]
+    assert found[0]["evidence"]["member_of"] == ["boss"]
+    assert found[0]["fix"]["sql"] == ['REVOKE "boss" FROM "ollama"']
+
+
+@pytest.fixture
+def standby(field_db: Database) -> Iterator[Database]:
+    """A streaming standby of the test's server."""
+    home = user.make_short_folder("scannerdb-standby-")
+    second = Server(home, field_db.server.bin_dir)
+    try:
+        programs = second._programs()
+        where = ["-h", str(field_db.server.socket_dir), "-p", str(field_db.server.port), "-U", "postgres"]
+        command = [programs / "pg_basebackup", *where, "-D", second.data, "-R", "-X", "stream", "-c", "fast"]
+        subprocess.run(command, check=True, cwd=home, env=user.clean_env(), **user.drop_args())
+        (home / "password").write_text("unused", encoding="ascii")
+        second.start()
+        yield Database(second, field_db.name)
+    finally:
+        second.remove()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_on_a_standby_it_looks_just_the_same(field_db: Database, standby: Database) -> None:
+    def seen(result: dict[str, Any]) -> set[tuple[str, str]]:
+        own = ("index.unused", "server.", "table.", "capacity.", "vacuum.")  # what each server knows of itself only
+        return {(f["id"], f["object"]) for f in result["findings"] if not f["id"].startswith(own)}
+
+    primary, other = check(options(field_db), cross_table=True), check(options(standby), cross_table=True)
+    assert (primary["server"]["in_recovery"], other["server"]["in_recovery"]) == (False, True)
+    assert seen(other) == seen(primary)
+    assert not [f for f in other["findings"] if f["id"].startswith("check.")]
+
+
+def test_a_role_with_only_connect_hears_it_once(field_db: Database) -> None:
+    field_db.sql("CREATE ROLE nobody_special LOGIN")
+    result = check(options(field_db, user="nobody_special"), cross_table=True)
+    unseen = [f for f in result["findings"] if f["id"].startswith("check.")]
+    assert sorted(f["id"] for f in unseen) == ["check.run.failed", "check.run.not_allowed"]
+    assert "permission denied" in unseen[0]["message"] and "data rules of endpoints" in unseen[0]["message"]
+    assert "old transactions" in str(unseen[1]["evidence"]) and "password hashes" in str(unseen[1]["evidence"])
+    field_db.sql("GRANT pg_monitor, pg_read_all_data TO nobody_special")
+    result = check(options(field_db, user="nobody_special"), cross_table=True)
+    unseen = [f for f in result["findings"] if f["id"].startswith("check.")]
+    assert [f["id"] for f in unseen] == ["check.run.not_allowed"], "only what needs a superuser is left"
+    assert set(unseen[0]["evidence"]["why"]) == {"pg_hba.conf"}
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_foreign_encoding(field_db: Database, encoding: str) -> None:
+    create = SQL("CREATE DATABASE other TEMPLATE template0 ENCODING {} LOCALE 'C'").format(Identifier(encoding))
+    with field_db.connect() as conn:
+        conn.execute(create)
+    other = Database(field_db.server, "other")
+    with other.connect(client_encoding="UTF8") as conn:
+        field.generate(conn, 0.002)
+        conn.execute('CREATE TABLE "Größe" (a int)')
+    result = check(options(other))
+    assert result["server"]["encoding"] == encoding
+    assert not [f for f in result["findings"] if f["id"].startswith("check.")]
+    assert "Größe" in [f["object"] for f in result["findings"]]
+
+
+def test_names_that_are_no_text(make_database: Databases) -> None:
+    """In a SQL_ASCII database a name may be any bytes; then much cannot be looked at, and that is said."""
+    server = make_database().server
+    with Database(server, "postgres").connect() as conn:
+        conn.execute("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    other = Database(server, "ascii")
+    with other.connect() as conn:
+        field.missing_tables(conn)
+        conn.execute("DO $$BEGIN EXECUTE 'CREATE TABLE a' || convert_from('\\xff', 'SQL_ASCII') || ' (a int)'; END$$")
+    result = check(options(other))
+    why = [f["message"] for f in result["findings"] if f["id"] == "check.run.failed"]
+    assert why and all("invalid byte sequence" in message for message in why)
+    assert "server.setting.dangerous" in {f["id"] for f in result["findings"]}
