@@ -133,6 +133,16 @@ def test_deploy_gives_the_roles_what_a_strict_site_took_from_public(site: Site, 
     assert severities(database, "critical") == set()
 
 
+def test_deploy_leaves_roles_alone_where_they_are_somebody_elses(site: Site, one: Databases) -> None:
+    database = Database(one.server, "shared")
+    role = "SELECT count(*) FROM pg_roles WHERE rolname = 'scannerdb_maint'"
+    site.add("db", database).run("playbooks/deploy.yml", "-e", "scannerdb_deploy_roles=false").ok()
+    assert database.value(role) == 0
+    # The application's role exists where another test has made it.
+    assert severities(database, "critical", "warning") <= {"schema.privilege.missing"}
+    assert database.value("SELECT count(*) FROM servers") == 0
+
+
 def test_the_maintenance_role_restores_a_database_that_it_owns(site: Site, one: Databases) -> None:
     database = Database(one.server, "owned")
     site.add("db", database, **SECRETS).run("playbooks/deploy.yml").ok()
