@@ -114,6 +114,63 @@ options:
       - A restore drill compares them. It costs ten times as much as counting the rows.
     type: bool
     default: false
+  hook_pre_backup:
+    description:
+      - Command to run before a backup, as a list of the program and its arguments. There is no shell.
+      - Commands get C(SCANNERDB_EVENT), C(SCANNERDB_DATABASE), C(SCANNERDB_RUN_ID), C(SCANNERDB_BACKUP_DIR) and
+        C(SCANNERDB_PURPOSE) in their environment. A command that fails is a warning, and never fails the backup.
+    type: list
+    elements: str
+    default: []
+  hook_post_backup:
+    description:
+      - Command to run after a successful backup.
+      - It also gets C(SCANNERDB_NAME), C(SCANNERDB_PATH), C(SCANNERDB_SIZE_BYTES), C(SCANNERDB_DURATION_S),
+        C(SCANNERDB_VERIFIED), C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE).
+    type: list
+    elements: str
+    default: []
+  hook_on_failure:
+    description:
+      - Command to run when a backup or its copy failed.
+      - It also gets C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE), the error.
+    type: list
+    elements: str
+    default: []
+  hook_timeout_s:
+    description: A command is ended after so many seconds.
+    type: int
+    default: 60
+  offsite_remote:
+    description:
+      - Where a copy of each new set goes, as C(rclone) names it; C(remote:path) or a folder. Empty for nowhere.
+      - Every database needs a place of its own. The copy is proven before it counts. One that fails fails the task,
+        and the set is kept.
+    type: str
+    default: ""
+  offsite_config:
+    description: Configuration file of C(rclone); its own default where it is empty. Credentials belong there.
+    type: path
+    default: ""
+  offsite_check:
+    description:
+      - How the copy is proven. V(download) reads every byte back.
+      - V(hash) trusts the checksums of the storage, and reads back where it has none.
+    type: str
+    default: download
+    choices: [download, hash]
+  offsite_bandwidth:
+    description: Limit of C(rclone), such as V(8M) for 8 MiB a second; empty for none.
+    type: str
+    default: ""
+  offsite_days:
+    description: Copies older than so many days are removed.
+    type: int
+    default: 90
+  offsite_min:
+    description: So many of the newest copies are kept whatever their age.
+    type: int
+    default: 7
   run_id:
     description: Name of the run in logs and progress files; made up where it is empty.
     type: str
@@ -220,6 +277,10 @@ proven:
     - Empty where there is none.
   returned: success
   type: dict
+offsite:
+  description: The copy, as remote, copied, removed (old copies) and why (what failed); empty where there is none.
+  returned: when a set was made
+  type: dict
 plan:
   description: Server, tools, compression, expected size and free space.
   returned: in check mode
@@ -257,6 +318,16 @@ def main() -> None:
         "contract_fingerprint": {"type": "str", "default": ""},
         "dump_format": {"type": "str", "default": "directory", "choices": ["directory", "custom"]},
         "fingerprints": {"type": "bool", "default": False},
+        "hook_pre_backup": {"type": "list", "elements": "str", "default": []},
+        "hook_post_backup": {"type": "list", "elements": "str", "default": []},
+        "hook_on_failure": {"type": "list", "elements": "str", "default": []},
+        "hook_timeout_s": {"type": "int", "default": 60},
+        "offsite_remote": {"type": "str", "default": ""},
+        "offsite_config": {"type": "path", "default": ""},
+        "offsite_check": {"type": "str", "default": "download", "choices": ["download", "hash"]},
+        "offsite_bandwidth": {"type": "str", "default": ""},
+        "offsite_days": {"type": "int", "default": 90},
+        "offsite_min": {"type": "int", "default": 7},
         "run_id": {"type": "str", "default": ""},
     }
     arguments = {**connection_arguments(), **run_arguments(), **budget_arguments()}

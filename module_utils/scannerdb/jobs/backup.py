@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..backup.hooks import hooks_from
 from ..backup.make import make_set
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.names import format_time, log_name
+from ..backup.offsite import Offsite, checked_offsite, ensure_rclone
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Ready, Wish, ensure_room, get_ready
 from ..backup.record import Standing
 from ..backup.retention import Decision, Policy, old_logs, plan_retention, removable, remove_set
@@ -22,6 +24,7 @@ from ..errors import InvalidInput, ScannerDbError
 from ..files import ensure_folder, remove_tree
 from ..joblock import job_lock
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from .backup_extras import Hooked, copy_away, with_copy
 
 JOB = "backup"
 
@@ -48,6 +51,16 @@ def backup(
     contract_fingerprint: str = "",
     fingerprints: bool = False,
     dump_format: str = "directory",
+    hook_pre_backup: Sequence[str] = (),
+    hook_post_backup: Sequence[str] = (),
+    hook_on_failure: Sequence[str] = (),
+    hook_timeout_s: float = 60,
+    offsite_remote: str = "",
+    offsite_config: str = "",
+    offsite_check: str = "download",
+    offsite_bandwidth: str = "",
+    offsite_days: int = 90,
+    offsite_min: int = 7,
     run_id: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
@@ -66,9 +79,31 @@ def backup(
     policy = checked_policy(
         Policy(retention_days, retention_min, retention_daily, retention_weekly, retention_monthly, retention_yearly)
     )
+    offsite = checked_offsite(
+        Offsite(
+            offsite_remote,
+            offsite_config,
+            offsite_check,
+            offsite_bandwidth,
+            checked_policy(Policy(offsite_days, offsite_min)),
+        )
+    )
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     if check_mode:
+        ensure_rclone(offsite)
         return _plan_only(options, wish, policy, run)
+    hooks = Hooked(hooks_from(hook_pre_backup, hook_post_backup, hook_on_failure, hook_timeout_s), options, wish, run)
+    with hooks.around():
+        ensure_rclone(offsite)
+        result = _backup(options, wish, policy, run, offsite, lock_wait_s, log_path)
+        hooks.finish(result)
+    return result
+
+
+def _backup(
+    options: Options, wish: Wish, policy: Policy, run: Run, offsite: Offsite, lock_wait_s: float, log_path: str
+) -> dict[str, Any]:
+    """The real run: under the job lock sweep, make a set, copy it, let old ones go."""
     before = list_sets(wish.backup_dir, options.db).sets
     ready = get_ready(options, wish, before)  # whatever stops a backup is said before anything is touched
     with job_lock(options, JOB, run.run_id, lock_wait_s, allow_standby=ready.server.in_recovery):
@@ -86,8 +121,11 @@ def backup(
             run.log(f"failed: {error or type(error).__name__}")
             run.progress("failed")
             raise
-        run.progress("done")
-    return _result(options, wish, run, before, made, seconds, decisions, warnings, swept)
+    # Without the lock: an upload may take hours, and no other job has to wait for it.
+    copied = copy_away(offsite, made, run)
+    run.progress("done")
+    result = _result(options, wish, run, before, made, seconds, decisions, warnings, swept)
+    return with_copy(result, copied, made)
 
 
 def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
@@ -226,6 +264,7 @@ def _result(
     gone = f"; {len(removed)} old ones removed" if removed else ""
     return {
         "changed": True,
+        "failed": False,
         "msg": f"Backup {made.name} made: {_megabytes(made.manifest.size_bytes)} in {seconds:.1f} s, "
         f"{made.manifest.rows} rows, {proof}{gone}.",
         "run_id": run.run_id,

@@ -1,0 +1,253 @@
+"""Copies elsewhere by rclone, to a folder and to an S3-compatible server on loopback; and hooks around a backup.
+
+rclone comes from the distribution, the S3 server from PyPI (`pip install 'moto[s3]' flask flask-cors`): what is not
+here is said, not tested. `SCANNERDB_MOTO_SERVER` names the program where it is not in the PATH.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scannerdb.backup import offsite
+from scannerdb.backup.manifest import read_manifest
+from scannerdb.backup.sets import find_set
+from scannerdb.errors import DatabaseMissing, InvalidInput, ToolMissing
+from scannerdb.jobs.backup import backup
+from scannerdb.runs import utc_now
+
+from tests.integration.test_backup_run import ROWS, options_of, run
+from tests.servers import Database
+from tests.unit.test_backup_format import make_set
+
+MOTO = os.environ.get("SCANNERDB_MOTO_SERVER") or shutil.which("moto_server")
+needs_rclone = pytest.mark.skipif(
+    not shutil.which("rclone"), reason="rclone is not installed: off-site copies NOT tested"
+)
+S3 = """[store]
+type = s3
+provider = Other
+access_key_id = AKIATESTTESTTEST
+secret_access_key = sEcReTsEcReTsEcReT
+endpoint = http://127.0.0.1:{port}
+region = us-east-1
+force_path_style = true
+upload_cutoff = 5M
+chunk_size = 5M
+"""
+
+
+class Store:
+    """A remote, with what the tests have to do to it behind rclone's back."""
+
+    def __init__(self, remote: str, config: str = "") -> None:
+        self.words = {"offsite_remote": remote, "offsite_config": config}
+        self.remote = remote
+        self.config = config
+
+    def rclone(self, *words: str) -> str:
+        command = ["rclone", *words, *([f"--config={self.config}"] if self.config else [])]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def names(self) -> set[str]:
+        return {line.rstrip("/") for line in self.rclone("lsf", self.remote).splitlines()}
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A local folder, and a bucket on a server that speaks S3."""
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)  # rclone 1.60 cannot take it
+    if request.param == "folder":
+        (tmp_path / "away").mkdir()
+        yield Store(str(tmp_path / "away"))
+        return
+    if not MOTO:
+        pytest.skip("moto_server is not installed: copies to S3 NOT tested")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    child = subprocess.Popen([MOTO, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=2).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        config = tmp_path / "rclone.conf"
+        config.write_text(S3.format(port=port), encoding="ascii")
+        made = Store("store:bucket/scanner", str(config))
+        made.rclone("mkdir", "store:bucket")
+        yield made
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+@needs_rclone
+@pytest.mark.parametrize("check", ["download", "hash"])
+def test_a_copy_is_made_proven_and_usable(database: Database, tmp_path: Path, store: Store, check: str) -> None:
+    database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 250000) i")  # several parts
+    result = run(database, tmp_path, offsite_check=check, **store.words)
+    name = result["backup"]["name"]
+    assert result["offsite"] == {"remote": store.remote, "copied": True, "removed": [], "why": ""}
+    assert not result["failed"]
+    back = tmp_path / "back" / name
+    store.rclone("copy", f"{store.remote}/{name}", str(back))
+    ours = {p.relative_to(back): p.read_bytes() for p in back.rglob("*") if p.is_file()}
+    path = Path(result["backup"]["path"])
+    assert ours == {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@needs_rclone
+def test_old_copies_and_cut_short_ones_go_and_nothing_else(database: Database, tmp_path: Path, store: Store) -> None:
+    database.sql(ROWS)
+    day = datetime.timedelta(days=1)
+    far = tmp_path / "far"
+    far.mkdir()
+    ages = {age: make_set(far, utc_now() - age * day, database.name).name for age in (5, 100, 200)}
+    other = make_set(far, utc_now() - 300 * day, "another").name
+    cut_short = make_set(far, utc_now() - 3 * day, database.name).name
+    (far / cut_short / "manifest.json").unlink()
+    stranger = f"{database.name}_20200101_000000.backup"
+    (far / stranger).mkdir()
+    (far / stranger / "manifest.json").write_text("{}", encoding="ascii")
+    store.rclone("copy", str(far), store.remote)
+    result = run(database, tmp_path, offsite_days=90, offsite_min=2, **store.words)
+    assert set(result["offsite"]["removed"]) == {ages[100], ages[200], cut_short}
+    assert store.names() == {ages[5], other, stranger, result["backup"]["name"]}
+    pre = run(database, tmp_path, purpose="pre_restore", offsite_days=0, offsite_min=0, **store.words)
+    assert pre["offsite"]["removed"] == [], "a restore's own backup lets nothing go"
+
+
+@needs_rclone
+def test_a_copy_that_cannot_be_made_is_said_and_the_set_is_kept(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    (tmp_path / "file").write_text("", encoding="ascii")
+    result = run(database, tmp_path, offsite_remote=str(tmp_path / "file" / "below"))
+    assert (result["failed"], result["offsite"]["copied"]) == (True, False)
+    assert "was made and is kept, but could not be copied" in result["msg"]
+    assert find_set(tmp_path / "b", "latest").name == result["backup"]["name"]
+    unknown = run(database, tmp_path, offsite_remote="nowhere:x", offsite_config="/dev/null")
+    assert "nowhere" in unknown["offsite"]["why"]
+
+
+@needs_rclone
+@pytest.mark.parametrize("what", ["dump/toc.dat", "manifest.json"])
+def test_a_copy_that_arrives_damaged_is_found(
+    database: Database, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    database.sql(ROWS)
+    real = offsite._rclone
+
+    def damaging(where: Any, words: Any, good: Any = (0,)) -> Any:
+        finished = real(where, words, good)
+        if (words[0] == "copy" and "toc" in what) or (words[0] == "copyto" and words[2].endswith(what)):
+            place = words[-1] if words[0] == "copy" else words[-1].rpartition("/")[0]
+            damaged = tmp_path / "damaged"
+            store.rclone("copyto", f"{place}/{what}", str(damaged))
+            data = bytearray(damaged.read_bytes())
+            data[-2] ^= 1
+            damaged.write_bytes(data)
+            store.rclone("copyto", "--ignore-times", str(damaged), f"{place}/{what}")
+        return finished
+
+    monkeypatch.setattr(offsite, "_rclone", damaging)
+    for check in ("download", "hash"):
+        result = run(database, tmp_path, offsite_check=check, **store.words)
+        assert result["failed"], check
+        assert not result["offsite"]["copied"]
+
+
+def test_without_rclone_it_is_said_before_the_backup(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsite, "RCLONE", "/nonexistent/rclone")
+    for check_mode in (True, False):
+        with pytest.raises(ToolMissing, match="Install rclone"):
+            run(database, tmp_path, offsite_remote="x:y", check_mode=check_mode)
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(InvalidInput):
+        run(database, tmp_path, offsite_remote="--delete-everything")
+    assert run(database, tmp_path)["offsite"] == {}
+
+
+# Hooks
+
+
+def note(tmp_path: Path, extra: str = "") -> list[str]:
+    """A command that notes its environment and arguments."""
+    code = (
+        "import json, os, sys; f = open(sys.argv[1], 'a'); "
+        "d = {k: v for k, v in os.environ.items() if k.startswith('SCANNERDB_')}; d['args'] = sys.argv[2:]; "
+        "f.write(json.dumps(d) + chr(10)); f.close(); " + extra
+    )
+    return [sys.executable, "-c", code, str(tmp_path / "notes"), "$HOME; `id`", "a b"]
+
+
+def notes(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "notes").read_text(encoding="utf-8").splitlines()]
+
+
+def test_hooks_hear_of_a_backup(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    hooks = {f"hook_{event}": note(tmp_path) for event in ("pre_backup", "post_backup", "on_failure")}
+    run(database, tmp_path, check_mode=True, **hooks)
+    assert not (tmp_path / "notes").exists()
+    result = run(database, tmp_path, **hooks)
+    before, after = notes(tmp_path)
+    assert before["args"] == ["$HOME; `id`", "a b"], "no shell has seen them"
+    assert (before["SCANNERDB_EVENT"], after["SCANNERDB_EVENT"]) == ("pre_backup", "post_backup")
+    assert after["SCANNERDB_NAME"] == result["backup"]["name"]
+    assert after["SCANNERDB_PATH"] == result["backup"]["path"]
+    assert (after["SCANNERDB_DATABASE"], after["SCANNERDB_VERIFIED"]) == (database.name, "read")
+    assert after["SCANNERDB_RUN_ID"] == before["SCANNERDB_RUN_ID"] == result["run_id"]
+    assert after["SCANNERDB_MESSAGE"] == result["msg"]
+    assert result["warnings"] == []
+
+
+def test_hooks_hear_of_a_failure(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseMissing):
+        backup(options_of(database, db="absent"), backup_dir=str(tmp_path / "b"), hook_on_failure=note(tmp_path))
+    (told,) = notes(tmp_path)
+    assert told["SCANNERDB_EVENT"] == "on_failure"
+    assert "has no database 'absent'" in told["SCANNERDB_MESSAGE"]
+
+
+def test_a_hook_that_fails_never_fails_the_backup(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    result = run(
+        database,
+        tmp_path,
+        hook_pre_backup=["/nonexistent/program"],
+        hook_post_backup=[sys.executable, "-c", "import time; time.sleep(60)"],
+        hook_timeout_s=1,
+    )
+    assert not result["failed"]
+    assert find_set(tmp_path / "b", "latest").name == result["backup"]["name"]
+    first, second = result["warnings"]
+    assert "The hook pre_backup failed: /nonexistent/program cannot be run" in first
+    assert "The hook post_backup failed: it did not end within 1 s." in second
+    assert "warning: The hook post_backup" in Path(result["log"]).read_text(encoding="utf-8")
+    broken = run(database, tmp_path, hook_post_backup=note(tmp_path, "sys.exit('no luck')"))
+    (told,) = broken["warnings"]
+    assert "The hook post_backup failed: " in told
+    assert "no luck" in told
+    for wrong in ({"hook_pre_backup": "rm -rf /"}, {"hook_pre_backup": [""]}, {"hook_timeout_s": 0}):
+        with pytest.raises(InvalidInput):
+            run(database, tmp_path, **wrong)
+    assert read_manifest(Path(broken["backup"]["path"]))[0].rows == 1000
