@@ -114,6 +114,14 @@ options:
       - A restore drill compares them. It costs ten times as much as counting the rows.
     type: bool
     default: false
+  age_recipients:
+    description:
+      - Public keys (C(age1...) or C(ssh-ed25519 ...)) to which every file of the set is encrypted with C(age), once the
+        set is verified. Empty for a plain set. The private keys are not needed here, and must not be here.
+      - The manifest stays readable.
+    type: list
+    elements: str
+    default: []
   hook_pre_backup:
     description:
       - Command to run before a backup, as a list of the program and its arguments. There is no shell.
@@ -252,6 +260,9 @@ backup:
     globals:
       description: Whether the role definitions could be saved.
       type: bool
+    encrypted:
+      description: Whether its files are encrypted.
+      type: bool
 removed:
   description: Names of the sets that retention removed (in check mode, would remove).
   returned: success
@@ -318,6 +329,7 @@ def main() -> None:
         "contract_fingerprint": {"type": "str", "default": ""},
         "dump_format": {"type": "str", "default": "directory", "choices": ["directory", "custom"]},
         "fingerprints": {"type": "bool", "default": False},
+        "age_recipients": {"type": "list", "elements": "str", "default": []},
         "hook_pre_backup": {"type": "list", "elements": "str", "default": []},
         "hook_post_backup": {"type": "list", "elements": "str", "default": []},
         "hook_on_failure": {"type": "list", "elements": "str", "default": []},

@@ -116,6 +116,9 @@ sets:
     globals:
       description: Whether it has the role definitions.
       type: bool
+    encrypted:
+      description: Whether its files are encrypted.
+      type: bool
     server_version:
       description: Version of the server.
       type: str

@@ -72,6 +72,12 @@ options:
       - Where it is not installed, or the role is no superuser, a warning says so.
     type: bool
     default: false
+  identity:
+    description:
+      - File with the private key of an encrypted set, for C(age). Levels V(read) and V(restore) need it.
+      - The set is decrypted into a hidden private folder in O(backup_dir), which is removed afterwards.
+    type: path
+    default: ""
   run_id:
     description: Name of the run in logs and progress files; made up where it is empty.
     type: str
@@ -202,6 +208,7 @@ def main() -> None:
         "jobs": {"type": "int", "default": 0},
         "nice": {"type": "int", "default": 0},
         "amcheck": {"type": "bool", "default": False},
+        "identity": {"type": "path", "default": ""},
         "run_id": {"type": "str", "default": ""},
     }
     arguments = {**connection_arguments(), **overlay_arguments(), **run_arguments(), **own}

@@ -12,23 +12,28 @@ def _path(state_dir: str, name: str) -> Path:
     return Path(state_dir, "manifests", f"{name}.sha256")
 
 
-def record_hash(state_dir: str, name: str, digest: str) -> None:
-    """Remember the SHA-256 of a set's manifest; nothing happens without a state directory."""
+def record_hash(state_dir: str, name: str, digest: str, plain: str = "") -> None:
+    """Remember the SHA-256 of a set's manifest; nothing happens without a state directory.
+
+    `plain` is the hash of the manifest inside of an encrypted set.
+    """
     if state_dir:
         ensure_folder(_path(state_dir, name).parent)
-        write_atomic(
-            _path(state_dir, name), json.dumps({"manifest_sha256": digest, "set": name}, sort_keys=True) + "\n"
-        )
+        values = {"manifest_sha256": digest, "set": name, **({"plain_manifest_sha256": plain} if plain else {})}
+        write_atomic(_path(state_dir, name), json.dumps(values, sort_keys=True) + "\n")
 
 
-def recorded_hash(state_dir: str, name: str) -> str:
-    """The remembered SHA-256 of a set's manifest; empty where there is none or it cannot be read."""
+def recorded_hash(state_dir: str, name: str, which: str = "manifest_sha256") -> str:
+    """The remembered SHA-256 of a set's manifest; empty where there is none or it cannot be read.
+
+    `which` may be `plain_manifest_sha256`: of an encrypted set's inner one.
+    """
     if not state_dir or not _path(state_dir, name).is_file():
         return ""
     with file_errors("Reading", _path(state_dir, name)):
         text = _path(state_dir, name).read_text(encoding="utf-8", errors="replace")
     try:
-        return str(json.loads(text)["manifest_sha256"])
+        return str(json.loads(text)[which])
     except (ValueError, KeyError, TypeError):
         return ""
 

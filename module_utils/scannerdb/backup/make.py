@@ -14,13 +14,15 @@ from ..errors import BackupInvalid, LockTimeout, ScannerDbError
 from ..files import ensure_folder, fsync_tree, remove_tree
 from ..process import version_of
 from ..runs import Run, utc_now
+from .crypt import encrypt_set
 from .dump import dump_command, run_dump, run_globals
 from .facts import read_facts
 from .hashes import record_hash
 from .inventory import hash_files
-from .manifest import GLOBALS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
+from .manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
 from .names import format_time
 from .plan import Ready, Wish
+from .record import Verification, append_record
 from .sets import BackupSet, load_set, point_latest
 from .snapshot import Passing, Snapshot, count_rows, ensure_moving, open_snapshot, strong_holders
 from .structure import read_structure, structure_fingerprint
@@ -53,9 +55,12 @@ def make_set(options: Options, wish: Wish, ready: Ready, run: Run) -> BackupSet:
             manifest = _describe(wish, ready, run, folder, name, dumped, why_no_globals, started)
             digest = write_manifest(folder, manifest)
             _prove(folder, wish, ready, run, name)
+            plain = ""
+            if wish.recipients:
+                digest, plain = _lock(folder, wish, ready, run, manifest)
             run.progress("flush")
             fsync_tree(folder)
-            record_hash(wish.state_dir, name, digest)
+            record_hash(wish.state_dir, name, digest, plain)
             final = publish(wish.backup_dir, name)
         except BackupInvalid:
             raise
@@ -120,6 +125,18 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str) -> None:
             f"latest.backup was left as it was; what was written is in {folder} until the next run removes it. "
             "Look at the disk and at the client tools.",
         )
+
+
+def _lock(folder: Path, wish: Wish, ready: Ready, run: Run, manifest: Manifest) -> tuple[str, str]:
+    """Encrypt the proven set. What was proven of its plain files stands for the encrypted ones, and is noted anew."""
+    run.progress("encrypt")
+    remove_tree(folder / VERIFICATIONS)
+    digest, plain = encrypt_set(folder, manifest, wish.recipients)
+    if wish.verify_level != "none":
+        proven = Verification(wish.verify_level, True, format_time(utc_now()), digest, tools=ready.tools.version)
+        append_record(folder, proven)
+    run.log(f"encrypted to {len(wish.recipients)} recipients")
+    return digest, plain
 
 
 def _dump(options: Options, wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:

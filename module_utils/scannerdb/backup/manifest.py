@@ -18,7 +18,9 @@ from ..errors import BackupInvalid
 from ..files import file_errors, write_atomic
 
 FORMAT = "scannerdb-backup"
-FORMAT_VERSION = 1  # raised only for what older readers would misread; they pass over keys they do not know
+PLAIN_VERSION, ENCRYPTED_VERSION = 1, 2
+# The newest that is read. It rises only for what older readers would misread: keys they do not know they pass over.
+FORMAT_VERSION = ENCRYPTED_VERSION
 BUNDLE_VERSION = "0.1.0"
 MANIFEST = "manifest.json"
 VERIFICATIONS = "verification.jsonl"
@@ -120,12 +122,22 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True)
+class Encryption:
+    """How a set's files are encrypted: to which public keys, and which plain manifest is inside."""
+
+    tool: str
+    recipients: tuple[str, ...]
+    plain_manifest_sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything `manifest.json` says, and docs/manifest.schema.json describes. Times are UTC, `2025-04-18T12:00:00Z`.
 
     `dump_format` is `directory` or `custom`; `dump_path` is where it lies in the set. `globals_missing` says why there
     is no globals.sql, and is empty where there is one. `contract` is the fingerprint of the structure at the time, or
-    empty; `structure` has the print of every object (none in sets that older versions made).
+    empty; `encryption` is None where the files are plain. `structure` has the print of every object (none in sets that
+    older versions made).
     """
 
     name: str
@@ -152,7 +164,8 @@ class Manifest:
     files: tuple[FileRecord, ...]
     structure: tuple[ObjectPrint, ...] = ()
     bundle_version: str = BUNDLE_VERSION
-    format_version: int = FORMAT_VERSION
+    format_version: int = PLAIN_VERSION
+    encryption: Optional[Encryption] = None
 
     @property
     def size_bytes(self) -> int:
@@ -173,6 +186,8 @@ class Manifest:
 def to_json(manifest: Manifest) -> str:
     """The manifest as text: the same values give the same bytes. Pure."""
     document = {"format": FORMAT, **dataclasses.asdict(manifest)}
+    if manifest.encryption is None:
+        del document["encryption"]
     return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -202,7 +217,14 @@ def _lists(document: dict[str, Any]) -> dict[str, Any]:
         "tables": _many(TableCount, document["tables"]),
         "files": _many(FileRecord, document["files"]),
         "structure": _many(ObjectPrint, document.get("structure", [])),
+        "encryption": _encryption(document.get("encryption")),
     }
+
+
+def _encryption(document: Optional[dict[str, Any]]) -> Optional[Encryption]:
+    if document is None:
+        return None
+    return _build(Encryption, {**document, "recipients": tuple(str(item) for item in document["recipients"])})
 
 
 def _database(document: dict[str, Any]) -> DatabaseFacts:

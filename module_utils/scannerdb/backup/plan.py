@@ -39,6 +39,7 @@ class Wish:
     contract: str = ""
     fingerprints: bool = False
     dump_format: str = "directory"
+    recipients: tuple[str, ...] = ()
 
     @property
     def dump_path(self) -> str:

@@ -57,6 +57,11 @@ def verify_set(
         raise InvalidInput(f"Level {level!r} is none of {', '.join(LEVELS)}.")
     started = time.monotonic()
     manifest, digest = read_manifest(path)
+    if level == "read" and manifest.encryption:
+        raise InvalidInput(
+            f"Backup {manifest.name} is encrypted; without a private key only its files can be compared.",
+            "Set scannerdb_verify_identity to the key's file, or ask for level checksum.",
+        )
     problems = _manifest_problems(path, manifest, digest, state_dir) + check_files(path, manifest, jobs)
     used = ""
     if level == "read" and not problems:  # reading what is known to be damaged proves nothing
@@ -80,7 +85,8 @@ def verify_set(
 def _manifest_problems(path: Path, manifest: Manifest, digest: str, state_dir: str) -> list[str]:
     # The folder's name first: the one inside may have been edited, too.
     known = recorded_hash(state_dir, path.name) or recorded_hash(state_dir, manifest.name)
-    if known and known != digest:
+    inner = recorded_hash(state_dir, manifest.name, "plain_manifest_sha256")
+    if known and digest not in (known, inner):
         return ["manifest.json was changed after the backup: its SHA-256 is not the one in the state directory."]
     return []
 

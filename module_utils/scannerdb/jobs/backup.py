@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..backup.crypt import check_recipients
 from ..backup.hooks import hooks_from
 from ..backup.make import make_set
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
@@ -51,6 +52,7 @@ def backup(
     contract_fingerprint: str = "",
     fingerprints: bool = False,
     dump_format: str = "directory",
+    age_recipients: Sequence[str] = (),
     hook_pre_backup: Sequence[str] = (),
     hook_post_backup: Sequence[str] = (),
     hook_on_failure: Sequence[str] = (),
@@ -75,7 +77,9 @@ def backup(
     )
     if dump_format not in DUMP_FORMATS:
         raise InvalidInput(f"dump_format is {dump_format!r}.", f"Choose one of {', '.join(DUMP_FORMATS)}.")
-    wish = dataclasses.replace(wish, fingerprints=fingerprints, dump_format=dump_format)
+    wish = dataclasses.replace(
+        wish, fingerprints=fingerprints, dump_format=dump_format, recipients=tuple(age_recipients)
+    )
     policy = checked_policy(
         Policy(retention_days, retention_min, retention_daily, retention_weekly, retention_monthly, retention_yearly)
     )
@@ -90,10 +94,12 @@ def backup(
     )
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     if check_mode:
+        check_recipients(wish.recipients)
         ensure_rclone(offsite)
         return _plan_only(options, wish, policy, run)
     hooks = Hooked(hooks_from(hook_pre_backup, hook_post_backup, hook_on_failure, hook_timeout_s), options, wish, run)
     with hooks.around():
+        check_recipients(wish.recipients)
         ensure_rclone(offsite)
         result = _backup(options, wish, policy, run, offsite, lock_wait_s, log_path)
         hooks.finish(result)
@@ -161,6 +167,7 @@ def public_set(item: BackupSet) -> dict[str, Any]:
         "tables": len(item.manifest.tables),
         "compression": item.manifest.compression,
         "globals": not item.manifest.globals_missing,
+        "encrypted": item.manifest.encryption is not None,
     }
 
 

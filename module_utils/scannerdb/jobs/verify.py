@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..backup import cluster
+from ..backup.crypt import unlocked
 from ..backup.names import format_time
 from ..backup.record import Verification, append_history, append_record
 from ..backup.scratch import drop, left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
-from ..backup.verify import reading_tools, verify_set
-from ..backup.workspace import in_use
+from ..backup.verify import read_dump, reading_tools, verify_set
+from ..backup.workspace import in_use, sweep
 from ..connection import Connection, Options, connect, server_of
 from ..contract.overlay import contract_with
-from ..errors import InvalidInput, ScannerDbError
+from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
-from ..process import Tools
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup import public_proof
 from .verify_drill import Drill, Outcome, prepare, run_drill
@@ -44,6 +44,7 @@ class Wish:
     nice: int
     amcheck: bool
     state_dir: str
+    identity: str
 
 
 def verify(
@@ -57,6 +58,7 @@ def verify(
     jobs: int = 0,
     nice: int = 0,
     amcheck: bool = False,
+    identity: str = "",
     contract_overlay: Optional[Mapping[str, Any]] = None,
     lock_wait_s: float = 0,
     log_path: str = "",
@@ -70,7 +72,7 @@ def verify(
     proven either way (no such set, no server, no tools, no room): that is no mark against the set. In check mode all of
     that is looked at and nothing is written.
     """
-    wish = _wish(backup_dir, source, level, place, cluster_dir, jobs, nice, amcheck, state_dir)
+    wish = _wish(backup_dir, source, level, place, cluster_dir, jobs, nice, amcheck, state_dir, identity)
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
@@ -100,6 +102,7 @@ def _wish(
     nice: int,
     amcheck: bool,
     state_dir: str,
+    identity: str,
 ) -> Wish:
     if not backup_dir or not Path(backup_dir).is_absolute():
         raise InvalidInput(f"backup_dir is {backup_dir!r}.", "Give an absolute path in scannerdb_backup_dir.")
@@ -114,7 +117,7 @@ def _wish(
         raise InvalidInput(
             f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
         )
-    return Wish(backup_dir, source, level, place, Path(cluster_dir), jobs, nice, amcheck, state_dir)
+    return Wish(backup_dir, source, level, place, Path(cluster_dir), jobs, nice, amcheck, state_dir, identity)
 
 
 def _chosen(wish: Wish, options: Options) -> BackupSet:
@@ -134,26 +137,20 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
     item, run = drill.item, drill.run
     started = time.monotonic()
     run.log(f"verifying {item.name} at level {wish.level}")
-    outcome = Outcome()
+    first = verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False)
+    outcome = Outcome(list(first.problems))
     swept: list[str] = []
-    tools = None if wish.level == "checksum" else _tools(wish, item, options)
-    first = verify_set(
-        item.path,
-        "read" if wish.level == "read" else "checksum",
-        tools,
-        state_dir=wish.state_dir,
-        jobs=wish.jobs or 2,
-        nice=wish.nice,
-        on_bytes=lambda done: run.progress("read", done, 0, unit="bytes"),
-        record=False,
-    )
-    outcome.problems = list(first.problems)
-    outcome.tools = first.tools
-    if wish.level == "restore":
-        if first.ok:
-            outcome, swept = _drill(options, wish, drill, lock_wait_s)
-        else:  # restoring what is known to be damaged proves nothing
-            outcome.remarks.append("Nothing was restored: the files are not as recorded.")
+    if first.ok and wish.level != "checksum":  # reading or restoring what is known to be damaged proves nothing
+        try:
+            with _readable(wish, item) as plain:
+                if wish.level == "read":
+                    outcome = _read(options, wish, plain, run)
+                else:
+                    outcome, swept = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
+        except BackupInvalid as error:
+            outcome.problems.append(str(error))
+    elif wish.level == "restore":
+        outcome.remarks.append("Nothing was restored: the files are not as recorded.")
     done = Verification(
         level=wish.level,
         ok=not outcome.problems,
@@ -171,9 +168,34 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
     return done, outcome, swept
 
 
-def _tools(wish: Wish, item: BackupSet, options: Options) -> Tools | None:
-    """The reader's tools for level read; a drill chooses its own, by archive and server."""
-    return reading_tools(item.manifest, options.pg_bin_dir) if wish.level == "read" else None
+@contextlib.contextmanager
+def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
+    """The set, decrypted for the block where it is encrypted."""
+    if item.manifest.encryption is None:
+        yield item
+        return
+    require_key(wish, item)
+    sweep(Path(wish.backup_dir), item.manifest.database.name)
+    with unlocked(item, wish.identity, Path(wish.backup_dir)) as plain:
+        yield plain
+
+
+def require_key(wish: Wish, item: BackupSet) -> None:
+    """Raise where an encrypted set would have to be read and there is no key."""
+    if item.manifest.encryption and not Path(wish.identity).is_file():
+        raise InvalidInput(
+            f"Backup {item.name} is encrypted, and level {wish.level} has to read it"
+            + (f"; there is no file {wish.identity}." if wish.identity else "."),
+            "Set scannerdb_verify_identity to the file of a private key, or ask for level checksum.",
+        )
+
+
+def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
+    tools = reading_tools(plain.manifest, options.pg_bin_dir)
+    problems = read_dump(
+        plain.path, plain.manifest, tools, wish.nice, lambda count: run.progress("read", count, 0, unit="bytes")
+    )
+    return Outcome(problems, tools=tools.version)
 
 
 def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
@@ -275,12 +297,23 @@ def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
     item = drill.item
     steps = [f"compare {len(item.manifest.files)} files of {item.path} with the manifest"]
     swept: list[str] = []
+    if wish.level != "checksum" and item.manifest.encryption:
+        require_key(wish, item)
+        steps.append("decrypt them into a private folder, which is removed afterwards")
+        if wish.level == "restore":  # what is inside is not known without decrypting
+            steps.append("restore them into a scratch database, compare and drop it")
+            return _planned(options, wish, drill, steps, swept)
     if wish.level == "read":
         tools = reading_tools(item.manifest, options.pg_bin_dir)
         steps.append(f"read {item.manifest.size_bytes} bytes with pg_restore {tools.version}, and count the rows")
     if wish.level == "restore":
         told, swept = _PLANS[wish.place](options, wish, drill)
         steps += told
+    return _planned(options, wish, drill, steps, swept)
+
+
+def _planned(options: Options, wish: Wish, drill: Drill, steps: list[str], swept: list[str]) -> dict[str, Any]:
+    item = drill.item
     return {
         "changed": wish.level == "restore",
         "failed": False,

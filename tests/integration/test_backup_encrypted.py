@@ -1,0 +1,177 @@
+"""Encrypted sets, with the real age: made without the private key, checked without it, drilled and restored with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from scannerdb.backup import crypt
+from scannerdb.backup.inventory import hash_files
+from scannerdb.backup.manifest import read_manifest, write_manifest
+from scannerdb.backup.sets import find_set, list_sets, load_set
+from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
+from scannerdb.jobs import verify_drill
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.verify import verify
+
+from tests.integration.support import content
+from tests.integration.test_backup_run import ROWS, options_of, run, visible
+from tests.servers import Database
+from tests.unit.test_backup_schema import SCHEMA
+
+pytestmark = pytest.mark.skipif(not shutil.which("age"), reason="age is not installed: encryption NOT tested")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+    """Three key pairs: the public key, and the file with the private one."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = []
+    for number in range(3):
+        path = folder / f"key{number}"
+        subprocess.run(["age-keygen", "-o", str(path)], check=True, capture_output=True)
+        told = subprocess.run(["age-keygen", "-y", str(path)], check=True, capture_output=True, text=True)
+        made.append((told.stdout.strip(), path))
+    return made
+
+
+def check(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
+    return verify(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+
+
+def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
+    field_db.sql("CREATE TABLE secrets AS SELECT 'scannerdb-secret-' || i AS word FROM generate_series(1, 50) i")
+    before = content(field_db)
+    plan = run(field_db, tmp_path, age_recipients=[keys[0][0]], check_mode=True)
+    assert plan["changed"]
+    result = run(field_db, tmp_path, age_recipients=[keys[0][0], keys[1][0]], fingerprints=True)
+    path = Path(result["backup"]["path"])
+    assert (result["backup"]["encrypted"], result["backup"]["verified"]) == (True, "read")
+    document = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    jsonschema.validate(document, SCHEMA)
+    assert document["format_version"] == 2
+    for file in path.rglob("*"):
+        assert file.stat().st_mode & 0o077 == 0
+        if file.is_file() and file.name not in ("manifest.json", "verification.jsonl"):
+            assert file.read_bytes().startswith(b"age-encryption.org/v1"), file
+    assert find_set(tmp_path / "b", "latest").name == path.name
+    # Without a key: the files are compared, and what would need it says so.
+    assert check(field_db, tmp_path, level="checksum")["verification"]["passed"]
+    for level in ("read", "restore"):
+        for check_mode in (True, False):
+            with pytest.raises(InvalidInput, match="is encrypted"):
+                check(field_db, tmp_path, level=level, check_mode=check_mode)
+    with pytest.raises(InvalidInput, match="does not open the backup"):
+        check(field_db, tmp_path, identity=str(keys[2][1]))
+    assert not load_set(path).damaged, "a wrong key is no mark against the set"
+    # With either key.
+    for number, level in ((0, "read"), (1, "restore")):
+        shown = check(field_db, tmp_path, level=level, identity=str(keys[number][1]))
+        assert shown["verification"]["problems"] == []
+        assert shown["verification"]["passed"]
+    assert load_set(path).verified == "restore"
+    assert visible(tmp_path / "b") == {path.name, "latest.backup"}
+    # By hand, as the page says; then restored as any set.
+    unlocked = tmp_path / "unlocked"
+    script = (
+        'cp -r "$1" "$2" && cd "$2" && rm manifest.json verification.jsonl && find . -name "*.age" | '
+        'while read -r f; do age -d -i "$3" -o "${f%.age}" "$f" && rm "$f" || exit 1; done'
+    )
+    subprocess.run(["sh", "-ec", script, "sh", str(path), str(unlocked), str(keys[0][1])], check=True)
+    field_db.sql("DROP TABLE secrets")
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "prebackup": False}
+    restore(options_of(field_db), source=str(unlocked), confirm=field_db.name, grace_s=0, **words)
+    assert content(field_db) == before
+
+
+def test_harm_to_an_encrypted_set_is_found(database: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
+    database.sql(ROWS)
+    path = Path(run(database, tmp_path, age_recipients=[keys[0][0]])["backup"]["path"])
+    names = [record.path for record in read_manifest(path)[0].files]
+    assert {"manifest.json.age", "globals.sql.age", "dump/toc.dat.age"} < set(names)
+    for name in [*names, "manifest.json"]:
+        data = (path / name).read_bytes()
+        (path / name).write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+        try:
+            assert not check(database, tmp_path, level="checksum")["verification"]["passed"], name
+        except BackupInvalid:
+            assert name == "manifest.json"
+        (path / name).write_bytes(data)
+    assert check(database, tmp_path, level="checksum")["verification"]["passed"]
+
+
+def test_a_set_whose_inside_was_exchanged_is_found(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]]
+) -> None:
+    """Whoever has the public key can encrypt something else; hashes of the outside, rewritten too, do not help."""
+    database.sql(ROWS)
+    path = Path(run(database, tmp_path, age_recipients=[keys[0][0]])["backup"]["path"])
+    (tmp_path / "fake").write_text("-- nothing", encoding="ascii")
+    target = str(path / "globals.sql.age")
+    subprocess.run(["age", "-e", "-r", keys[0][0], "-o", target, str(tmp_path / "fake")], check=True)
+    write_manifest(path, dataclasses.replace(read_manifest(path)[0], files=hash_files(path)))
+    words = {"backup_dir": str(tmp_path / "b"), "identity": str(keys[0][1])}
+    shown = verify(options_of(database), **words)
+    assert not shown["verification"]["passed"]
+    assert "What is inside" in shown["msg"]
+    assert "manifest.json was changed" in check(database, tmp_path, level="checksum")["msg"]
+
+
+def test_a_killed_drill_leaves_nothing_plain_for_long(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql(ROWS)
+    path = Path(run(database, tmp_path, age_recipients=[keys[0][0]])["backup"]["path"])
+    left = tmp_path / "b" / f".{path.name}.partial"
+    left.mkdir()
+    (left / "dump").mkdir()
+    assert check(database, tmp_path, identity=str(keys[0][1]))["verification"]["passed"]
+    assert not left.exists()
+
+    def fail(*_: object) -> None:
+        assert left.exists()
+        assert left.stat().st_mode & 0o077 == 0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify_drill, "_compare", fail)
+    with pytest.raises(KeyboardInterrupt):
+        check(database, tmp_path, identity=str(keys[0][1]))
+    assert not left.exists()
+
+
+def test_what_stops_encryption_is_said_before_the_backup(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql(ROWS)
+    secret = next(line for line in keys[0][1].read_text(encoding="ascii").splitlines() if line.startswith("AGE-SECRET"))
+    for wrong, words in ((secret, "is a private key"), ("age1nonsense", "does not take the recipients")):
+        for check_mode in (True, False):
+            with pytest.raises(InvalidInput, match=words) as caught:
+                run(database, tmp_path, age_recipients=[wrong], check_mode=check_mode)
+            assert secret not in str(caught.value)
+    monkeypatch.setattr(crypt, "AGE", "/nonexistent/age")
+    with pytest.raises(ToolMissing, match="Install age"):
+        run(database, tmp_path, age_recipients=[keys[0][0]])
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_failure_while_encrypting_leaves_nothing(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql(ROWS)
+    first = run(database, tmp_path)["backup"]["name"]
+    script = tmp_path / "age"
+    real = shutil.which("age")
+    script.write_text(f'#!/bin/sh\ncase "$*" in *manifest.json) exit 1;; esac\nexec {real} "$@"\n', encoding="ascii")
+    script.chmod(0o755)
+    monkeypatch.setattr(crypt, "AGE", str(script))
+    with pytest.raises(ToolFailed, match="age failed"):
+        run(database, tmp_path, age_recipients=[keys[0][0]])
+    assert visible(tmp_path / "b") == {first, "latest.backup"}
+    assert [s.name for s in list_sets(tmp_path / "b").sets] == [first]
