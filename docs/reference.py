@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def _defaults(role: Path) -> dict[str, Any]:
 
 def _cell(value: Any) -> str:
     text = " ".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    text = re.sub(r"\b[CVOM]\(([^()]*)\)", r"`\1`", text)  # Ansible's own markup
     return " ".join(text.split()).replace("|", "\\|")
 
 
