@@ -153,13 +153,26 @@ def same(one: IndexInfo, other: IndexInfo) -> bool:
     )
 
 
+def _by_table(indexes: Sequence[IndexInfo]) -> dict[tuple[str, str], list[IndexInfo]]:
+    """Only indexes of one table are compared: a database may have thousands."""
+    groups: dict[tuple[str, str], list[IndexInfo]] = {}
+    for index in indexes:
+        groups.setdefault((index.schema, index.table), []).append(index)
+    return groups
+
+
 def duplicates(indexes: Sequence[IndexInfo]) -> list[tuple[IndexInfo, IndexInfo]]:
     """Pairs (the one to drop, the one to keep); never a constraint's index, nor the only unique one. Pure."""
     pairs = []
+    beside = _by_table(indexes)
     for loser in indexes:
         if loser.constraint:
             continue
-        better = [i for i in indexes if same(loser, i) and i.rank > loser.rank and (i.unique or not loser.unique)]
+        better = [
+            i
+            for i in beside[loser.schema, loser.table]
+            if same(loser, i) and i.rank > loser.rank and (i.unique or not loser.unique)
+        ]
         if better:
             pairs.append((loser, max(better, key=lambda i: i.rank)))
     return pairs
@@ -194,10 +207,11 @@ def redundant(
 ) -> list[tuple[IndexInfo, IndexInfo]]:
     """Pairs (shorter, longer); what is unique, a constraint's, or demanded by the contract is never redundant. Pure."""
     pairs = []
+    beside = _by_table(indexes)
     for shorter in indexes:
         if shorter.unique or shorter.constraint or shorter.name in demanded:
             continue
-        longer = next((i for i in indexes if covers(i, shorter)), None)
+        longer = next((i for i in beside[shorter.schema, shorter.table] if covers(i, shorter)), None)
         if longer:
             pairs.append((shorter, longer))
     return pairs
