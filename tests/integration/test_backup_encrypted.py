@@ -28,6 +28,13 @@ from tests.unit.test_backup_schema import SCHEMA
 pytestmark = pytest.mark.skipif(not shutil.which("age"), reason="age is not installed: encryption NOT tested")
 
 
+@pytest.fixture(autouse=True)
+def once(request: pytest.FixtureRequest) -> None:
+    """One version of the server is enough for these, unless one was asked for."""
+    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
+        pytest.skip("the server's version does not matter here: tested on 17")
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
     """Three key pairs: the public key, and the file with the private one."""

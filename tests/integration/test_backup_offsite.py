@@ -49,6 +49,13 @@ chunk_size = 5M
 """
 
 
+@pytest.fixture(autouse=True)
+def once(request: pytest.FixtureRequest) -> None:
+    """One version of the server is enough for these, unless one was asked for."""
+    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
+        pytest.skip("the server's version does not matter here: tested on 17")
+
+
 class Store:
     """A remote, with what the tests have to do to it behind rclone's back."""
 
