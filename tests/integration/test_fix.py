@@ -408,11 +408,13 @@ def test_writers_see_no_error_and_no_long_wait(field_db: Database) -> None:
     threads = [threading.Thread(target=write, args=(n,)) for n in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
-    result = run_fix(field_db)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        time.sleep(0.2)
+        result = run_fix(field_db)
+    finally:  # a writer that outlives its test would go on for ever
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert errors == []
     assert not result["failures"], result["failures"]
     stored = dict(field_db.sql("SELECT id, honeypot_reason FROM endpoints WHERE ip LIKE '203.0.113.%'"))
@@ -446,10 +448,12 @@ def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
 
     thread = threading.Thread(target=write)
     thread.start()
-    time.sleep(0.1)
-    result = run_fix(field_db, policy=Policy(only=("data.*",)), working=Working(batch_rows=50))
-    stop.set()
-    thread.join()
+    try:
+        time.sleep(0.1)
+        result = run_fix(field_db, policy=Policy(only=("data.*",)), working=Working(batch_rows=50))
+    finally:
+        stop.set()
+        thread.join()
     assert errors == []
     assert not result["failures"], result["failures"]
     assert kept

@@ -17,7 +17,7 @@ from ..errors import LockTimeout
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
 from .journal import SCRATCH, Entry, insert_entries
-from .ranges import AIM_S, Ranges, first_width, not_kept
+from .ranges import AIM_S, Ranges, first_width, flush, not_kept, start_batch
 
 SMALLEST = 50
 LOOK_EVERY_S = 1.0
@@ -47,11 +47,14 @@ class Worker:
         """Fix every row; returns how many. Raises `LockTimeout` where others hold rows beyond the deadline."""
         deadline = time.monotonic() + self.budget.deadline_s
         size = first_width(self.batch_rows)
-        self._fast_pass(deadline)
+        careful = not self._fast_pass(deadline)
         while True:
-            size = self._pass(size, deadline)
+            if careful:
+                size = self._pass(size, deadline)
+            careful = True
             left = self.count()
             if not left:
+                flush(self.conn)
                 return self.rows
             if time.monotonic() > deadline:
                 raise LockTimeout(
@@ -61,13 +64,16 @@ class Worker:
                 )
             time.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - jitter, not a secret
 
-    def _fast_pass(self, deadline: float) -> None:
-        """Where no row trigger is in the way, most rows are done in ranges; the careful passes take what is left."""
+    def _fast_pass(self, deadline: float) -> bool:
+        """Where no row trigger is in the way, most rows are done in ranges; the careful passes take what is left.
+
+        Returns whether it was made.
+        """
         if not self.entry.kept:
             self.conn.execute(SCRATCH)
         write = self.fix.writes[0]
         if len(self.fix.writes) > 1 or write.kind != "update" or write.triggering:
-            return
+            return False
         Ranges(
             self.conn,
             self.entry,
@@ -79,6 +85,7 @@ class Worker:
             self._done,
             lambda: self._let_standbys_catch_up(deadline),
         ).run()
+        return True
 
     def _done(self, rows: int) -> None:
         self.rows += rows
@@ -123,7 +130,7 @@ class Worker:
     def _batch(self, last: int | None, size: int) -> tuple[list[int], int]:
         """One transaction; returns the ids it looked at and how many of them it fixed."""
         with self.conn.transaction():
-            self.conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(self.budget.timeout_ms)))
+            start_batch(self.conn, self.budget)
             ids = self._pick(last, size)
             if not ids:
                 return [], 0

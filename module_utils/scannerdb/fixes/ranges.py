@@ -55,7 +55,7 @@ class Ranges:
     def _batch(self, statement: Composable, low: int, high: int) -> int:
         try:
             with self.conn.transaction():
-                self.conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(self.budget.timeout_ms)))
+                start_batch(self.conn, self.budget)
                 row = fetch(self.conn, statement, {"low": low, "high": high})[0]
                 if row["still"]:
                     raise not_kept(self.fix, row["still"])
@@ -109,6 +109,18 @@ class Ranges:
             images=images,
             note=note,
         )
+
+
+def start_batch(conn: Connection, budget: Budget) -> None:
+    """Settings of a batch's transaction. Its commit need not wait for the disk: rows and journal are in it together, so
+    a crash of the server loses both, and the next run does them again. `flush` waits once, at the end."""
+    query = "SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'off', true)"
+    conn.execute(query, [f"{budget.timeout_ms}ms"])
+
+
+def flush(conn: Connection) -> None:
+    """Wait until every commit so far is on disk."""
+    conn.execute("SELECT txid_current()")  # a commit of its own, which waits for all before it
 
 
 def not_kept(fix: DataFix, rows: int) -> ValidationFailed:
