@@ -17,7 +17,7 @@ from scannerdb.errors import ConnectionFailed, InvalidInput
 from scannerdb.jobs.check import check
 
 from demo import field
-from tests.integration.support import findings, options
+from tests.integration.support import findings, options, rows_of
 from tests.servers import Database, Databases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,3 +280,14 @@ def test_the_offered_sql_mends_the_counters_and_the_sequence(field_db: Database)
     assert "data.metadata.counter" not in after and "data.sequence.behind" not in after
     with pytest.raises(psycopg.errors.NotNullViolation):  # and no duplicate key
         field_db.sql("INSERT INTO models (name) VALUES ('x')")
+
+
+def test_a_link_made_twice_counts_its_endpoint_once(field_db: Database) -> None:
+    field_db.sql("ALTER TABLE verified_endpoints DROP CONSTRAINT verified_endpoints_endpoint_id_key")
+    before = findings(field_db)
+    field_db.sql("INSERT INTO verified_endpoints (endpoint_id) SELECT endpoint_id FROM verified_endpoints")
+    after = findings(field_db)
+    rules = ("data.verified.link_stale", "data.verified.honeypot", "data.endpoints.verified_range")
+    for rule in rules:
+        assert rows_of(after, rule) == rows_of(before, rule) > 0, rule
+    assert rows_of(after, "data.duplicate") == field_db.value("SELECT count(*) / 2 FROM verified_endpoints")

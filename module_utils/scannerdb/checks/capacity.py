@@ -130,9 +130,13 @@ def disk(context: Context) -> Iterator[Finding]:
     )  # no row without the right to see it
     if not folder:
         raise PrivilegeMissing("permission denied to see where the data directory is")
-    size = scalar(context.conn, "SELECT pg_database_size(current_database())")
     if local:
+        size = context.seen.get("bytes") or _database_bytes(context)
         yield from judge_disk(folder, size, room_on(folder), context.limits.disk_free_percent)
+
+
+def _database_bytes(context: Context) -> int:
+    return int(scalar(context.conn, "SELECT pg_database_size(current_database())"))
 
 
 def room_on(folder: str) -> tuple[int, int] | None:
@@ -162,8 +166,7 @@ def judge_disk(folder: str, size: int, room: tuple[int, int] | None, least_perce
 
 def database_growth(context: Context) -> Iterator[Finding]:
     """How much the database grew since the oldest run of the last week."""
-    size = scalar(context.conn, "SELECT pg_database_size(current_database())")
-    context.seen["bytes"] = size
+    size = context.seen["bytes"] = _database_bytes(context)
     yield from judge_growth(context.past, context.now, size, context.limits.growth_percent)
 
 

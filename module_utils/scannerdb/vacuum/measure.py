@@ -152,7 +152,28 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
 # A btree deduplicates where every key column's operator class says that equal values are alike byte by byte
 # (support function 4) and there are no INCLUDE columns.
 _INDEXES = """
-WITH {busy}
+WITH {busy},
+    -- Read once: as a subquery for each index, the view would be searched again and again in a database of many tables.
+    stats AS MATERIALIZED (
+        SELECT schemaname, tablename, attname, avg_width, null_frac, n_distinct FROM pg_stats
+         WHERE NOT inherited AND schemaname NOT IN ('pg_catalog', 'information_schema')),
+    keys AS (
+        SELECT ia.attrelid, json_agg(json_build_object(
+                   'align', CASE ia.attalign WHEN 'c' THEN 1 WHEN 's' THEN 2 WHEN 'i' THEN 4 ELSE 8 END,
+                   'fixed', ia.attlen > 0, 'width', st.avg_width, 'null_frac', st.null_frac,
+                   'distinct', coalesce(st.n_distinct, 0)) ORDER BY ia.attnum) AS columns
+          FROM pg_index i
+          JOIN pg_class c ON c.oid = i.indexrelid
+          JOIN pg_class t ON t.oid = i.indrelid
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_attribute ia ON ia.attrelid = c.oid
+          LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum > 0
+               AND ta.attnum = i.indkey[ia.attnum - 1]
+          LEFT JOIN stats st ON st.schemaname = n.nspname
+               AND st.tablename = CASE WHEN ta.attnum IS NULL THEN c.relname ELSE t.relname END
+               AND st.attname = CASE WHEN ta.attnum IS NULL THEN ia.attname ELSE ta.attname END
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+         GROUP BY ia.attrelid)
 SELECT i.indrelid::bigint AS table_oid, n.nspname::text AS schema, c.relname::text AS name, am.amname::text AS method,
        c.relpages AS pages, c.reltuples::float8 AS rows, coalesce(c.reloptions, '{{}}') AS reloptions,
        i.indisvalid AS valid, i.indisunique AS unique, i.indisexclusion AS exclusion,
@@ -163,22 +184,13 @@ SELECT i.indrelid::bigint AS table_oid, n.nspname::text AS schema, c.relname::te
             WHERE NOT EXISTS (SELECT FROM pg_amproc p WHERE p.amprocfamily = o.opcfamily AND p.amprocnum = 4
                                  AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype)
        ) AS deduplicates,
-       (SELECT json_agg(json_build_object(
-                   'align', CASE ia.attalign WHEN 'c' THEN 1 WHEN 's' THEN 2 WHEN 'i' THEN 4 ELSE 8 END,
-                   'fixed', ia.attlen > 0, 'width', st.avg_width, 'null_frac', st.null_frac,
-                   'distinct', coalesce(st.n_distinct, 0)) ORDER BY ia.attnum)
-          FROM pg_attribute ia
-          LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum > 0
-               AND ta.attnum = i.indkey[ia.attnum - 1]
-          LEFT JOIN pg_stats st ON st.schemaname = n.nspname AND NOT st.inherited
-               AND st.tablename = CASE WHEN ta.attnum IS NULL THEN c.relname ELSE t.relname END
-               AND st.attname = CASE WHEN ta.attnum IS NULL THEN ia.attname ELSE ta.attname END
-         WHERE ia.attrelid = c.oid AND am.amname = 'btree') AS columns
+       CASE WHEN am.amname = 'btree' THEN k.columns END AS columns
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_class t ON t.oid = i.indrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_am am ON am.oid = c.relam
+  LEFT JOIN keys k ON k.attrelid = c.oid
   LEFT JOIN busy b ON b.relation = c.oid
   LEFT JOIN busy tb ON tb.relation = t.oid
  WHERE t.relkind IN ('r', 'm') AND t.relpersistence <> 't'
