@@ -307,26 +307,19 @@ def create_view(schema: str, view: View, replace: bool = False) -> Query:
 
 def grant(schema: str, item: Grant) -> Query:
     """GRANT for one role on one object."""
-    words = SQL(", ").join(SQL(p) for p in sorted(item.privileges))  # type: ignore[arg-type,unused-ignore]
-    target = Identifier(item.relation) if item.kind == "SCHEMA" else qualified(schema, item.relation)
-    return SQL("GRANT {} ON {} {} TO {}").format(
-        words,
-        SQL(item.kind),  # type: ignore[arg-type,unused-ignore]
-        target,
-        Identifier(item.role),
-    )
+    return _privilege("GRANT {} ON {} {} TO {}", schema, item)
 
 
 def revoke(schema: str, item: Grant) -> Query:
     """REVOKE of what `grant` gives."""
+    return _privilege("REVOKE {} ON {} {} FROM {}", schema, item)
+
+
+def _privilege(template: str, schema: str, item: Grant) -> Query:
     words = SQL(", ").join(SQL(p) for p in sorted(item.privileges))  # type: ignore[arg-type,unused-ignore]
     target = Identifier(item.relation) if item.kind == "SCHEMA" else qualified(schema, item.relation)
-    return SQL("REVOKE {} ON {} {} FROM {}").format(
-        words,
-        SQL(item.kind),  # type: ignore[arg-type,unused-ignore]
-        target,
-        Identifier(item.role),
-    )
+    kind = SQL(item.kind)  # type: ignore[arg-type,unused-ignore]
+    return SQL(template).format(words, kind, target, Identifier(item.role))  # type: ignore[arg-type,unused-ignore]
 
 
 def set_owner(kind: str, schema: str, name: str, owner: str) -> Query:
