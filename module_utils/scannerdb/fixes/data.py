@@ -72,74 +72,68 @@ def unverify(fix_id: str, condition: str, order: int) -> DataFix:
     )
 
 
+HONEYPOT = unverify("data.verified.honeypot", "t.verified = 1 AND t.is_honeypot IS TRUE", 70)
+INACTIVE = unverify(
+    "data.verified.inactive", "t.verified = 1 AND t.is_active IS FALSE AND t.is_honeypot IS NOT TRUE", 71
+)
+LINK_OF_FAILED = DataFix(
+    "data.verified.link_stale",
+    "endpoints",
+    f"{LINK} AND (t.verified = 2 OR coalesce(t.verified, 0) = 0 AND {FLAGGED})",
+    (Write("delete", "verified_endpoints", "endpoint_id"),),
+    72,
+)
+LINK_OF_UNVERIFIED = DataFix(
+    "data.verified.link_stale",
+    "endpoints",
+    f"{LINK} AND coalesce(t.verified, 0) = 0 AND NOT {FLAGGED}",
+    (
+        Write(
+            "update",
+            "endpoints",
+            changes=(("verified", "1"), ("verification_date", VERIFIED_EVIDENCE)),
+            triggering=frozenset({"verified"}),
+        ),
+    ),
+    73,
+)
+NO_LINK = DataFix(
+    "data.verified.link_missing",
+    "endpoints",
+    f"t.verified = 1 AND t.is_honeypot IS NOT TRUE AND NOT {LINK}",
+    (
+        Write(
+            "insert",
+            "verified_endpoints",
+            changes=(
+                ("endpoint_id", "t.id"),
+                ("verification_date", "coalesce(t.verification_date, t.scan_date, now())"),
+            ),
+        ),
+    ),
+    74,
+)
+
+
+def date_fix(column: str, condition: str, value: str, order: int) -> DataFix:
+    """An empty date is filled."""
+    write = Write("update", "endpoints", changes=((column, value),))
+    return DataFix(f"data.endpoints.{column}_null", "endpoints", condition, (write,), order)
+
+
 def data_fixes(policy: Policy) -> tuple[DataFix, ...]:
     """The data fixes under a site's policy, in the order in which they are applied (honeypots first)."""
-    now_only = policy.dates == "now"
-    checked = "coalesce(greatest(t.verification_date, t.scan_date), now())"
+    verified, checked = VERIFIED_EVIDENCE, "coalesce(greatest(t.verification_date, t.scan_date), now())"
+    if policy.dates == "now":
+        verified = checked = "now()"
     return (
-        unverify("data.verified.honeypot", "t.verified = 1 AND t.is_honeypot IS TRUE", 70),
-        unverify(
-            "data.verified.inactive",
-            "t.verified = 1 AND t.is_active IS FALSE AND t.is_honeypot IS NOT TRUE",
-            71,
-        ),
-        DataFix(
-            "data.verified.link_stale",
-            "endpoints",
-            f"{LINK} AND (t.verified = 2 OR coalesce(t.verified, 0) = 0 AND {FLAGGED})",
-            (Write("delete", "verified_endpoints", "endpoint_id"),),
-            72,
-        ),
-        DataFix(
-            "data.verified.link_stale",
-            "endpoints",
-            f"{LINK} AND coalesce(t.verified, 0) = 0 AND NOT {FLAGGED}",
-            (
-                Write(
-                    "update",
-                    "endpoints",
-                    changes=(("verified", "1"), ("verification_date", VERIFIED_EVIDENCE)),
-                    triggering=frozenset({"verified"}),
-                ),
-            ),
-            73,
-        ),
-        DataFix(
-            "data.verified.link_missing",
-            "endpoints",
-            f"t.verified = 1 AND t.is_honeypot IS NOT TRUE AND NOT {LINK}",
-            (
-                Write(
-                    "insert",
-                    "verified_endpoints",
-                    changes=(
-                        ("endpoint_id", "t.id"),
-                        ("verification_date", "coalesce(t.verification_date, t.scan_date, now())"),
-                    ),
-                ),
-            ),
-            74,
-        ),
-        DataFix(
-            "data.endpoints.verification_date_null",
-            "endpoints",
-            "t.verified = 1 AND t.verification_date IS NULL",
-            (
-                Write(
-                    "update",
-                    "endpoints",
-                    changes=(("verification_date", "now()" if now_only else VERIFIED_EVIDENCE),),
-                ),
-            ),
-            75,
-        ),
-        DataFix(
-            "data.endpoints.last_check_date_null",
-            "endpoints",
-            "t.last_check_date IS NULL",
-            (Write("update", "endpoints", changes=(("last_check_date", "now()" if now_only else checked),)),),
-            76,
-        ),
+        HONEYPOT,
+        INACTIVE,
+        LINK_OF_FAILED,
+        LINK_OF_UNVERIFIED,
+        NO_LINK,
+        date_fix("verification_date", "t.verified = 1 AND t.verification_date IS NULL", verified, 75),
+        date_fix("last_check_date", "t.last_check_date IS NULL", checked, 76),
     )
 
 

@@ -14,7 +14,7 @@ from ..contract.probe import ProbeResult, write_probe
 from ..errors import ValidationFailed
 from ..finding import Finding, matches, ordered
 from ..fixes.apply import Applier
-from ..fixes.policy import Policy, make_plan, plan_diff
+from ..fixes.policy import Plan, Policy, make_plan, plan_diff
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run
@@ -46,39 +46,46 @@ def schema(
     with job_lock(options, "schema", run.run_id, lock_wait_s), connect(options, purpose=f"schema {run.run_id}") as conn:
         before = ordered(difference(contract, read_catalog(conn, contract)))
         plan = make_plan(before, policy)
-        result: dict[str, Any] = {
-            "changed": bool(plan.steps),
-            "run_id": run.run_id,
-            "diff": plan_diff(plan),
-            "left_undone": plan.skipped,
-            "statements": [sql for step in plan.steps for sql in step.fix.sql],
-            "fixed": [{"id": s.finding.id, "object": s.finding.object, "lock": s.fix.lock} for s in plan.steps],
-            "max_lock_ms": 0.0,
-            "failures": [],
-        }
         if check_mode:
-            result["findings"] = [finding.public() for finding in before]
-            result["msg"] = _said(len(plan.steps), before, check_mode=True)
-            return result
+            return _planned(run, plan, before)
         applier = Applier(
             conn, run.run_id, contract.schema, budget or Budget(), 0, {}, run.log, run.progress, journal=False
         )
         applier.apply(plan.steps)
         left = ordered(difference(contract, read_catalog(conn, contract)))
-        result.update(
-            changed=bool(applier.fixed),
-            fixed=applier.fixed,
-            left_undone=plan.skipped + applier.left,
-            statements=applier.statements,
-            failures=applier.failures,
-            max_lock_ms=applier.record.max_lock_ms,
-            findings=[finding.public() for finding in left],
-            msg=_said(len(applier.fixed), left, check_mode=False),
-        )
+        result = _applied(run, plan, applier, left)
         if probe:
             result["probe"] = proven(write_probe_of(conn, contract, left), run)
         run.log(result["msg"])
         return result
+
+
+def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
+    return {
+        "changed": bool(plan.steps),
+        "run_id": run.run_id,
+        "msg": _said(len(plan.steps), before, check_mode=True),
+        "diff": plan_diff(plan),
+        "fixed": [{"id": s.finding.id, "object": s.finding.object, "lock": s.fix.lock} for s in plan.steps],
+        "left_undone": plan.skipped,
+        "statements": [sql for step in plan.steps for sql in step.fix.sql],
+        "findings": [finding.public() for finding in before],
+        "failures": [],
+        "max_lock_ms": 0.0,
+    }
+
+
+def _applied(run: Run, plan: Plan, applier: Applier, left: list[Finding]) -> dict[str, Any]:
+    return {
+        **_planned(run, plan, left),
+        "changed": bool(applier.fixed),
+        "msg": _said(len(applier.fixed), left, check_mode=False),
+        "fixed": applier.fixed,
+        "left_undone": plan.skipped + applier.left,
+        "statements": applier.statements,
+        "failures": applier.failures,
+        "max_lock_ms": applier.record.max_lock_ms,
+    }
 
 
 def _said(count: int, left: list[Finding], check_mode: bool) -> str:
