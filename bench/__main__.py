@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "module_utils"))
 
 from bench.common import Lab, machine, public, table  # noqa: E402
 
-AREAS = ("fix",)
+AREAS = ("check", "fix")
 
 
 def main() -> None:
