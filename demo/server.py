@@ -31,7 +31,6 @@ SETTINGS = {
     "lc_messages": "C",
     "shared_buffers": "64MB",
     "max_connections": "60",
-    "fsync": "off",  # generated data: it survives the server's crash, and is made again after the machine's
 }
 
 
