@@ -15,7 +15,7 @@ from scannerdb.backup import crypt
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest, write_manifest
 from scannerdb.backup.sets import find_set, list_sets, load_set
-from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
+from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ToolFailed, ToolMissing
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
@@ -111,6 +111,14 @@ def test_harm_to_an_encrypted_set_is_found(database: Database, tmp_path: Path, k
             assert name == "manifest.json"
         (path / name).write_bytes(data)
     assert check(database, tmp_path, level="checksum")["verification"]["passed"]
+
+
+def test_a_restore_of_an_encrypted_set_says_what_to_do(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]]
+) -> None:
+    run(database, tmp_path, age_recipients=[keys[0][0]])
+    with pytest.raises(RestoreRefused, match="is encrypted"):
+        restore(options_of(database), backup_dir=str(tmp_path / "b"), source="latest", confirm=database.name)
 
 
 def test_a_set_whose_inside_was_exchanged_is_found(

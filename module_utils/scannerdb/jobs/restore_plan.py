@@ -104,6 +104,11 @@ def resolve(options: Options, wish: Wish) -> tuple[Source, Optional[Manifest]]:
     if not is_set(path):
         return open_source(path), None
     manifest = load_set(path).manifest
+    if manifest.encryption:
+        raise RestoreRefused(
+            f"Backup {manifest.name} is encrypted, and a restore needs the plain set.",
+            "Decrypt it with age and the private key, as docs/backup.md says, and restore from that folder's path.",
+        )
     return open_source(path, manifest.dump_path), manifest
 
 
