@@ -91,7 +91,7 @@ class Server:
         if self.pid and self._wait_until_ready(None) and self._answers():
             return
         self.home.mkdir(parents=True, exist_ok=True)
-        programs = self._programs()
+        programs = self.programs()
         self._prepare(programs)
         for attempt in range(ATTEMPTS):
             self._configure(_free_port(self.port if attempt == 0 else 0))
@@ -118,7 +118,7 @@ class Server:
         self.stop()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def _programs(self) -> Path:
+    def programs(self) -> Path:
         """A bin folder that the server's user can run: the wheel's own, or a copy in our home."""
         if user.runnable(self.bin_dir):
             return self.bin_dir

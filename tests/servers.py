@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -172,6 +174,24 @@ class Databases:
         with psycopg.connect(**self.server.connect_args()) as conn:
             query = SQL("SELECT {} FROM {}").format(Identifier(column), Identifier(f"pg_{catalog}"))
             yield from (row[0] for row in conn.execute(query).fetchall())
+
+
+@contextlib.contextmanager
+def standby_of(database: Database) -> Iterator[Database]:
+    """A streaming standby of the database's server, with the same database."""
+    home = user.make_short_folder("scannerdb-standby-")
+    second = Server(home, database.server.bin_dir)
+    try:
+        programs = second.programs()
+        where = ["-h", str(database.server.socket_dir), "-p", str(database.server.port), "-U", "postgres"]
+        command = [str(programs / "pg_basebackup"), *where, "-D", str(second.data), "-R", "-X", "stream", "-c", "fast"]
+        subprocess.run(command, check=True, cwd=home, env=user.clean_env(), **user.drop_args())
+        (home / "password").write_text("unused", encoding="ascii")
+        second.start()
+        yield Database(second, database.name)
+    finally:
+        second.remove()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def missing_versions() -> list[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +11,8 @@ from scannerdb.errors import JobLocked
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 
-from demo import user
-from demo.server import Server
 from tests.integration.test_backup_run import options_of
-from tests.servers import Database
+from tests.servers import Database, standby_of
 
 
 @pytest.fixture
@@ -24,20 +20,8 @@ def standby(database: Database) -> Iterator[Database]:
     """A streaming standby of the database's server, with the same database."""
     database.sql("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i")
     database.sql("CREATE UNLOGGED TABLE u AS SELECT i FROM generate_series(1, 10) i")
-    home = user.make_short_folder("scannerdb-standby-")
-    second = Server(home, database.server.bin_dir)
-    try:
-        # The programs as the server runs them: the server's user need not be able to read the venv.
-        programs = second._programs()
-        where = ["-h", str(database.server.socket_dir), "-p", str(database.server.port), "-U", "postgres"]
-        command = [programs / "pg_basebackup", *where, "-D", second.data, "-R", "-X", "stream", "-c", "fast"]
-        subprocess.run(command, check=True, cwd=home, env=user.clean_env(), **user.drop_args())
-        (home / "password").write_text("unused", encoding="ascii")
-        second.start()
-        yield Database(second, database.name)
-    finally:
-        second.remove()
-        shutil.rmtree(home, ignore_errors=True)
+    with standby_of(database) as second:
+        yield second
 
 
 def test_a_backup_from_a_standby(standby: Database, tmp_path: Path) -> None:

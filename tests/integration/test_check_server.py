@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from scannerdb.jobs.check import check
 from demo import field, user
 from demo.server import Server
 from tests.integration.support import findings, options
-from tests.servers import Database, Databases
+from tests.servers import Database, Databases, standby_of
 
 BAD = {
     "max_prepared_transactions": "5",
@@ -94,19 +93,8 @@ def test_a_member_of_a_superuser_is_one(field_db: Database) -> None:
 @pytest.fixture
 def standby(field_db: Database) -> Iterator[Database]:
     """A streaming standby of the test's server."""
-    home = user.make_short_folder("scannerdb-standby-")
-    second = Server(home, field_db.server.bin_dir)
-    try:
-        programs = second._programs()
-        where = ["-h", str(field_db.server.socket_dir), "-p", str(field_db.server.port), "-U", "postgres"]
-        command = [programs / "pg_basebackup", *where, "-D", second.data, "-R", "-X", "stream", "-c", "fast"]
-        subprocess.run(command, check=True, cwd=home, env=user.clean_env(), **user.drop_args())
-        (home / "password").write_text("unused", encoding="ascii")
-        second.start()
-        yield Database(second, field_db.name)
-    finally:
-        second.remove()
-        shutil.rmtree(home, ignore_errors=True)
+    with standby_of(field_db) as second:
+        yield second
 
 
 def test_on_a_standby_it_looks_just_the_same(field_db: Database, standby: Database) -> None:

@@ -20,7 +20,7 @@ from scannerdb.lockbudget import Budget
 
 from demo import field
 from tests.integration.support import content, findings, options, rows_of, run_fix, schema_damage
-from tests.servers import Database, Databases
+from tests.servers import Database, Databases, standby_of
 
 MENDED = [
     "data.endpoints.verification_date_null",
@@ -462,6 +462,30 @@ def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
 
 
+def test_the_run_waits_for_a_standby_that_is_behind(field_db: Database) -> None:
+    waiting = Working(batch_rows=50, max_lag_bytes=1)
+    behind = "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0) FROM pg_stat_replication"
+    only = Policy(only=("data.endpoints.last_check_date_null",))
+    with standby_of(field_db) as standby:
+        deadline = time.monotonic() + 60
+        while not field_db.value("SELECT count(*) FROM pg_stat_replication") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        standby.sql("SELECT pg_wal_replay_pause()")
+        field_db.sql("CREATE TABLE noise AS SELECT i FROM generate_series(1, 1000) i")
+        assert field_db.value(behind) > 1
+        result: dict[str, Any] = {}
+        thread = threading.Thread(target=lambda: result.update(run_fix(field_db, policy=only, working=waiting)))
+        thread.start()
+        time.sleep(2)
+        untouched = rows_of(findings(field_db), "data.endpoints.last_check_date_null")
+        standby.sql("SELECT pg_wal_replay_resume()")
+        thread.join()
+    assert field_db.damage is not None
+    assert untouched == field_db.damage.findings["data.endpoints.last_check_date_null"]
+    assert not result["failures"], result["failures"]
+    assert "data.endpoints.last_check_date_null" not in findings(field_db)
+
+
 def test_two_runs_at_once(field_db: Database) -> None:
     with field_db.connect(autocommit=False) as other:
         other.execute("SELECT 1 FROM endpoints WHERE id = 1 FOR UPDATE")  # holds nothing up but keeps a session open
@@ -526,7 +550,7 @@ def test_killed_anywhere_the_next_run_finishes(make_database: Databases, after_s
     assert (
         database.value(
             "SELECT count(*) FROM scannerdb_maintenance.journal j JOIN endpoints e ON e.id = j.row_id"
-            " WHERE j.table_name = 'endpoints' AND j.after IS DISTINCT FROM to_jsonb(e)"
+            " WHERE j.table_name = 'endpoints' AND j.before || j.after IS DISTINCT FROM to_jsonb(e)"
             " AND j.seq = (SELECT max(k.seq) FROM scannerdb_maintenance.journal k"
             "               WHERE k.table_name = 'endpoints' AND k.row_id = j.row_id)"
         )
@@ -540,6 +564,22 @@ def test_killed_anywhere_the_next_run_finishes(make_database: Databases, after_s
 def test_hostile_database_names(field_db: Database) -> None:
     assert run_fix(field_db)["changed"]
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
+
+
+def test_what_a_trigger_of_the_site_changes_besides_is_journalled_too(field_db: Database) -> None:
+    field_db.sql("ALTER TABLE endpoints ADD COLUMN updated_at timestamptz, ADD COLUMN notes json DEFAULT '{}'")
+    field_db.sql(
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.updated_at := clock_timestamp(); RETURN NEW; END'"
+    )
+    field_db.sql("CREATE TRIGGER touch BEFORE UPDATE ON endpoints FOR EACH ROW EXECUTE FUNCTION touch()")
+    result = run_fix(field_db, policy=Policy(only=("data.endpoints.last_check_date_null",)))
+    assert not result["failures"], result["failures"]
+    assert field_db.value("SELECT count(*) FROM scannerdb_maintenance.journal WHERE after ? 'updated_at'") > 0
+    field_db.sql("DROP TRIGGER touch ON endpoints")
+    back = undo(options(field_db), run_id=result["run_id"])
+    assert back["conflicts"] == []
+    assert field_db.value("SELECT count(*) FROM endpoints WHERE updated_at IS NOT NULL") == 0
 
 
 def test_a_trigger_that_changes_rows_back_is_noticed(field_db: Database) -> None:

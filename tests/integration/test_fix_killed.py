@@ -143,7 +143,8 @@ def half_done(database: Database) -> int:
     return int(
         database.value(
             "SELECT count(*) FROM scannerdb_maintenance.journal j LEFT JOIN endpoints e ON e.id = j.row_id"
-            " WHERE j.table_name = 'endpoints' AND j.operation = 'update' AND j.after IS DISTINCT FROM to_jsonb(e)"
+            " WHERE j.table_name = 'endpoints' AND j.operation = 'update'"
+            " AND j.before || j.after IS DISTINCT FROM to_jsonb(e)"
             " AND j.seq = (SELECT max(k.seq) FROM scannerdb_maintenance.journal k"
             "               WHERE k.table_name = 'endpoints' AND k.row_id = j.row_id)"
         )

@@ -2,7 +2,8 @@
 
 It serves fixes that set columns which no row trigger watches. The row before is read beside the row that is written,
 and only where both are the same version (`ctid`): one that somebody has just changed is left for the careful pass, as
-are rows that somebody holds.
+are rows that somebody holds. The after-image has only the columns that were set, which halves the journal; where a
+trigger of the site changed others besides, the batch is rolled back and left for the careful pass too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .journal import Entry
 AIM_S = 0.05
 NARROWEST = 100
 WIDEST = 1_000_000
+COMPARABLE = {"int2", "int4", "int8", "text", "varchar", "bool", "timestamptz", "timestamp", "date", "numeric", "uuid"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Ranges:
                 row = fetch(self.conn, statement, {"low": low, "high": high})[0]
                 if row["still"]:
                     raise not_kept(self.fix, row["still"])
+                if row["others"]:
+                    raise _LeftForLater
+        except _LeftForLater:
+            return 0
         except DriverError as error:
             if not is_lock_timeout(error):
                 raise
@@ -77,6 +83,29 @@ class Ranges:
     def _table(self) -> Composable:
         return SQL("{}.{}").format(Identifier(self.entry.schema), Identifier(self.fix.table))
 
+    def _others_differ(self) -> Composable:
+        """True for a row in which a column changed that the fix does not set."""
+        query = (
+            "SELECT a.attname::text AS name, y.typname::text AS type FROM pg_attribute a"
+            " JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_type y ON y.oid = a.atttypid"
+            " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+        )
+        rows = fetch(self.conn, query, [self.entry.schema, self.fix.table])
+        others = [row for row in rows if row["name"] not in dict(self.write.changes)]
+
+        def images(alias: str) -> Composable:
+            # Not every type can be compared (json cannot); every type has a text.
+            parts = [
+                SQL("{}.{}{}").format(
+                    SQL(alias), Identifier(row["name"]), SQL("" if row["type"] in COMPARABLE else "::text")
+                )
+                for row in others
+            ]
+            return SQL(", ").join(parts)
+
+        return SQL("ROW({}) IS DISTINCT FROM ROW({})").format(images("t"), images("o"))
+
     def _statement(self) -> Composable:
         """The UPDATE of one range, with its journal entries; counts rows, and rows that still need the fix."""
         schema = self.entry.schema
@@ -90,7 +119,10 @@ class Ranges:
         if self.entry.kept:
             same = SQL(" AND o.id = t.id AND o.ctid = t.ctid AND ") + within.format(SQL("o"))
             old = SQL(" FROM {} o WHERE true").format(self._table) + same + SQL(" AND ")
-            images = SQL(", t.id, to_jsonb(o) AS before, to_jsonb(t) AS after")
+            written = SQL(", ").join(SQL("{}, t.{}").format(Literal(c), Identifier(c)) for c, _ in self.write.changes)
+            images = SQL(", t.id, to_jsonb(o) AS before, jsonb_build_object({}) AS after, {} AS others").format(
+                written, self._others_differ()
+            )
             note = SQL(
                 ", noted AS (INSERT INTO scannerdb_maintenance.journal"
                 " (run_id, fix_id, table_schema, table_name, operation, row_id, before, after)"
@@ -99,8 +131,9 @@ class Ranges:
         return SQL(
             "WITH done AS (UPDATE {table} t SET {sets}{old}{within} AND ({condition})"
             " RETURNING ({condition}) AS still{images}){note}"
-            " SELECT count(*) AS rows, count(*) FILTER (WHERE still) AS still FROM done"
+            " SELECT count(*) AS rows, count(*) FILTER (WHERE still) AS still, {others} AS others FROM done"
         ).format(
+            others=SQL("count(*) FILTER (WHERE others)" if self.entry.kept else "0"),
             table=self._table,
             sets=sets,
             old=old,
@@ -109,6 +142,10 @@ class Ranges:
             images=images,
             note=note,
         )
+
+
+class _LeftForLater(Exception):
+    """Rolls a batch back that the careful pass has to do."""
 
 
 def start_batch(conn: Connection, budget: Budget) -> None:

@@ -146,9 +146,11 @@ class Undoer:
 
     def _unchanged(self, entry: Row) -> str:
         """Why the row is not what the fix left; it is locked by this."""
-        query = SQL("SELECT to_jsonb(t) = j.after AS same FROM {} t, scannerdb_maintenance.journal j").format(
-            self._table(entry)
-        ) + SQL(" WHERE t.id = {} AND j.seq = {} FOR UPDATE OF t").format(
+        # An after-image may hold only the columns that were set.
+        query = SQL(
+            "SELECT to_jsonb(t) = coalesce(j.before, '{{}}') || j.after AS same"
+            " FROM {} t, scannerdb_maintenance.journal j"
+        ).format(self._table(entry)) + SQL(" WHERE t.id = {} AND j.seq = {} FOR UPDATE OF t").format(
             Literal(entry["row_id"]), Literal(entry["seq"])
         )
         rows = fetch(self.conn, query)
