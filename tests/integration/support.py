@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from scannerdb.connection import Options
@@ -24,6 +26,14 @@ def options(database: Database, **more: Any) -> Options:
         "pg_bin_dir": login["pg_bin_dir"],
     }
     return Options(**{**words, **more})
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait for a condition; the time is only there to end a test that would hang."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def findings(database: Database, **more: Any) -> dict[str, list[dict[str, Any]]]:

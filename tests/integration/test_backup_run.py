@@ -41,6 +41,7 @@ from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
 
 from tests import servers
+from tests.integration.support import wait_until
 from tests.servers import Database, Databases
 from tests.unit.test_backup_format import make_set
 
@@ -492,13 +493,6 @@ def children(name: str, folder: Path) -> list[int]:
     return found
 
 
-def wait_for(condition: Any, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_midway(database: Database, tmp_path: Path, kind: signal.Signals) -> None:
     database.sql("CREATE SEQUENCE halting")
@@ -511,13 +505,13 @@ def test_killed_midway(database: Database, tmp_path: Path, kind: signal.Signals)
         words = {k: getattr(options, k) for k in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
         package = str(Path(scannerdb.__file__).parents[1])
         child = subprocess.Popen([sys.executable, "-c", KILLED, package, repr(words), str(folder)])
-        wait_for(lambda: children("pg_dump", folder))
+        wait_until(lambda: children("pg_dump", folder))
         debris = [p for p in folder.iterdir() if p.name.endswith(".partial")]
         assert len(debris) == 1
         child.send_signal(kind)
         child.wait()
-        wait_for(lambda: not children("pg_dump", folder))
-        wait_for(lambda: not sessions(database))
+        wait_until(lambda: not children("pg_dump", folder))
+        wait_until(lambda: not sessions(database))
     assert find_set(folder, "latest").name == first
     result = run(database, tmp_path)
     assert result["swept"] == [debris[0].name]
@@ -539,8 +533,8 @@ def test_sessions_ended_midway(database: Database, tmp_path: Path, whose: str) -
         holder.execute("ALTER SEQUENCE halting RENAME TO moved")  # pg_dump stops at it
 
         def end_them() -> None:
-            wait_for(lambda: children("pg_dump", tmp_path))
-            wait_for(lambda: database.value(end, whose))
+            wait_until(lambda: children("pg_dump", tmp_path))
+            wait_until(lambda: database.value(end, whose))
 
         killer = threading.Thread(target=end_them)
         killer.start()

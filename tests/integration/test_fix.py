@@ -19,7 +19,7 @@ from scannerdb.jobs.undo import undo
 from scannerdb.lockbudget import Budget
 
 from demo import field
-from tests.integration.support import content, findings, options, rows_of, run_fix, schema_damage
+from tests.integration.support import content, findings, options, rows_of, run_fix, schema_damage, wait_until
 from tests.servers import Database, Databases, standby_of
 
 MENDED = [
@@ -221,6 +221,37 @@ def test_the_foreign_key_keeps_its_name(field_db: Database) -> None:
     )
 
 
+def test_a_swap_that_was_interrupted_is_done_again(field_db: Database) -> None:
+    """Killed between the successor's birth and its validation: it goes, and the next swap makes its own."""
+    successor = (
+        "ALTER TABLE benchmark_results ADD CONSTRAINT scannerdb_benchmark_results_model_id_fkey"
+        " FOREIGN KEY (model_id) REFERENCES models (id) ON DELETE CASCADE NOT VALID"
+    )
+    field_db.sql(successor)
+    assert "schema.foreign_key.not_valid" not in findings(field_db)
+    result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    assert not result["failures"], result["failures"]
+    assert foreign_keys(field_db) == [("benchmark_results_model_id_fkey", "c", True)]
+
+
+def test_an_undone_swap_that_was_interrupted_leaves_one_key(field_db: Database) -> None:
+    run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    field_db.sql(
+        "ALTER TABLE benchmark_results ADD CONSTRAINT scannerdb_benchmark_results_model_id_fkey"
+        " FOREIGN KEY (model_id) REFERENCES models (id) ON DELETE SET NULL NOT VALID"
+    )
+    result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    assert not result["failures"], result["failures"]
+    assert foreign_keys(field_db) == [("benchmark_results_model_id_fkey", "c", True)]
+
+
+def foreign_keys(database: Database) -> list[Any]:
+    return database.sql(
+        "SELECT conname::text, confdeltype::text, convalidated FROM pg_constraint"
+        " WHERE conrelid = 'benchmark_results'::regclass AND confrelid = 'models'::regclass"
+    )
+
+
 def test_check_mode_is_the_real_plan(field_db: Database) -> None:
     before = content(field_db)
     planned = run_fix(field_db, check_mode=True)
@@ -333,10 +364,7 @@ def test_autovacuum_yields(field_db: Database) -> None:
         conn.execute("DELETE FROM benchmark_results WHERE id % 2 = 0")
         conn.execute("SELECT pg_reload_conf()")
         try:
-            deadline = time.monotonic() + 60
-            while not field_db.value(working) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert field_db.value(working), "autovacuum did not come"
+            wait_until(lambda: field_db.value(working))  # autovacuum has come
             result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)), budget=Budget(50, 30))
         finally:
             conn.execute("ALTER SYSTEM RESET autovacuum")
@@ -467,12 +495,11 @@ def test_the_run_waits_for_a_standby_that_is_behind(field_db: Database) -> None:
     behind = "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0) FROM pg_stat_replication"
     only = Policy(only=("data.endpoints.last_check_date_null",))
     with standby_of(field_db) as standby:
-        deadline = time.monotonic() + 60
-        while not field_db.value("SELECT count(*) FROM pg_stat_replication") and time.monotonic() < deadline:
-            time.sleep(0.1)
+        replaying = "SELECT count(replay_lsn) FROM pg_stat_replication WHERE state = 'streaming'"
+        wait_until(lambda: field_db.value(replaying))
         standby.sql("SELECT pg_wal_replay_pause()")
         field_db.sql("CREATE TABLE noise AS SELECT i FROM generate_series(1, 1000) i")
-        assert field_db.value(behind) > 1
+        wait_until(lambda: field_db.value(behind) > 1)
         result: dict[str, Any] = {}
         thread = threading.Thread(target=lambda: result.update(run_fix(field_db, policy=only, working=waiting)))
         thread.start()
@@ -537,10 +564,8 @@ def test_killed_anywhere_the_next_run_finishes(make_database: Databases, after_s
     time.sleep(after_s)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    gone = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scannerdb fix%'"
-    while database.value(gone) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    working = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scannerdb fix%'"
+    wait_until(lambda: not database.value(working))
     result = run_fix(database)
     assert not result["failures"], result["failures"]
     found = findings(database)

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from tests.integration.support import options, run_fix, schema_damage
-from tests.servers import Database, Databases
+from tests.servers import VERSIONS, Database, Databases
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 16  # on each version; with three versions, 48
@@ -123,9 +123,10 @@ def back_again(database: Database) -> None:
 def test_the_next_run_ends_where_an_undisturbed_one_ends(make_database: Databases, point: int) -> None:
     total, expected = undisturbed(make_database)
     database = damaged(make_database)
+    version = int(database.value("SHOW server_version_num")) // 10000
     what = ("module", "module", "backend", "module")[point % 4] if point != POINTS - 2 else "server"
-    shift = make_database.server.port % 7  # other points on other servers
-    at = max(2, min(total - 1, round((point + shift / 7) * total / POINTS)))
+    shift = VERSIONS.index(version)  # other points on other versions
+    at = max(2, min(total - 1, round((point + shift / len(VERSIONS)) * total / POINTS)))
     assert run_until(database, at, what).returncode != 0, "the run was not disturbed"
     back_again(database)
     assert half_done(database) == 0

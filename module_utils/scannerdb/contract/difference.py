@@ -228,19 +228,11 @@ def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Cata
             if set(key.columns) <= set(actual.columns):
                 yield _missing_foreign_key(contract, table, key, place)
             continue
+        left_over = {ddl.swap_name(k.name) for k in same}  # of a swap that was interrupted; the next swap replaces it
         for wrong in [k for k in same if k.on_delete != key.on_delete]:
-            changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key)
-            right = dataclasses.replace(key, name=wrong.name)
-            undo = ddl.swap_foreign_key(contract.schema, table.name, right, wrong)
-            yield Finding(
-                "schema.foreign_key.on_delete",
-                "warning",
-                place,
-                f"{wrong.name} on {table.name} has ON DELETE {wrong.on_delete}; it should have {key.on_delete}.",
-                {"constraint": wrong.name, "expected": key.on_delete, "actual": wrong.on_delete},
-                fix_of("schema.foreign_key.on_delete", changes, undo=undo),
-            )
-        for loose in [k for k in same if not k.validated and k.on_delete == key.on_delete]:
+            yield _wrong_foreign_key(contract, table, wrong, key, left_over=wrong.name in left_over)
+        swapped = {ddl.swap_name(k.name) for k in same if k.on_delete != key.on_delete}
+        for loose in [k for k in same if not k.validated and k.on_delete == key.on_delete and k.name not in swapped]:
             changes = [ddl.online(ddl.validate(contract.schema, table.name, loose.name))]
             yield Finding(
                 "schema.foreign_key.not_valid",
@@ -250,6 +242,27 @@ def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Cata
                 {"constraint": loose.name},
                 fix_of("schema.foreign_key.not_valid", changes),
             )
+
+
+def _wrong_foreign_key(
+    contract: Contract, table: Table, wrong: ForeignKey, key: ForeignKey, left_over: bool
+) -> Finding:
+    """A key with another rule: swapped for the right one, or dropped where an interrupted swap left it behind."""
+    right = dataclasses.replace(key, name=wrong.name)
+    if left_over:
+        changes = [ddl.drop_constraint(contract.schema, [table.name, key.table], wrong.name)]
+        undo = ddl.add_foreign_key(contract.schema, table.name, wrong, wrong.name)
+    else:
+        changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key)
+        undo = ddl.swap_foreign_key(contract.schema, table.name, right, wrong)
+    return Finding(
+        "schema.foreign_key.on_delete",
+        "warning",
+        f"{table.name}({', '.join(key.columns)})",
+        f"{wrong.name} on {table.name} has ON DELETE {wrong.on_delete}; it should have {key.on_delete}.",
+        {"constraint": wrong.name, "expected": key.on_delete, "actual": wrong.on_delete},
+        fix_of("schema.foreign_key.on_delete", changes, undo=undo),
+    )
 
 
 def _missing_foreign_key(contract: Contract, table: Table, key: ForeignKey, place: str) -> Finding:
