@@ -58,7 +58,7 @@ lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
-	@$(PY) -m mypy --explicit-package-bases demo tests/conftest.py tests/servers.py
+	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py
 	@$(PY) -m yamllint --strict .
 	@$(PY) -m ansiblelint
 

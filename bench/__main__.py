@@ -1,39 +1,76 @@
-"""`python -m bench [--scale N] [--repeat N] [area ...]`: measure, print one table, keep the figures as JSON."""
+"""`python -m bench [--scale N] [--repeat N] [area ...]`: measure, print the tables, keep JSON and a page in .bench."""
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib
-import json
 import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "module_utils"))
 
-from bench.common import Lab, machine, public, table  # noqa: E402
+from bench.figure import Beside, Curve, Figure, NotHere  # noqa: E402
+from bench.lab import Lab  # noqa: E402
+from bench.machine import machine  # noqa: E402
+from bench.page import page  # noqa: E402
+from bench.report import keep, tables  # noqa: E402
 
 AREAS = ("check", "fix")
+OUT = ROOT / ".bench"
+Measurement = Callable[[Lab, int], Iterable[Figure | Curve | Beside]]
 
 
-def main() -> None:
-    """Run the areas that were asked for (all by default) on one database."""
+def main() -> int:
+    """Run the areas that were asked for (all by default); 1 when a measurement failed, whatever it measured."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 50,000 endpoints; 20 is a million")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("areas", nargs="*", choices=[*AREAS, []])
     wanted = parser.parse_args()
-    found = []
+    done: dict[str, Any] = {}
     with Lab(wanted.scale) as lab:
         for area in wanted.areas or AREAS:
-            found += importlib.import_module(f"bench.{area}").figures(lab, wanted.repeat)
-    rows = [public(figure) for figure in found]
-    print(table(rows))
-    folder = ROOT / ".bench"
-    folder.mkdir(exist_ok=True)
-    document = {"machine": machine(), "scale": wanted.scale, "repeat": wanted.repeat, "figures": rows}
-    (folder / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            done[area] = measure(area, lab, wanted.repeat)
+            document = keep(OUT / "results.json", area, done[area])
+            (OUT / "index.html").write_text(page(document), encoding="utf-8")
+    print(tables({"areas": done}))
+    print(f"\nAll results: {OUT / 'index.html'}, {OUT / 'results.json'}")
+    return int(any(item["failed"] for found in done.values() for item in found["lost"]))
+
+
+def measure(area: str, lab: Lab, repetitions: int) -> dict[str, Any]:
+    """One area's results; a measurement that fails loses only what it had not yielded."""
+    measurements: Iterable[Measurement] = importlib.import_module(f"bench.{area}").MEASUREMENTS
+    found: dict[str, Any] = {
+        "at": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "scale": lab.scale,
+        "repeat": repetitions,
+        "machine": machine(),
+        "rows": [],
+        "lost": [],
+    }
+    started = time.monotonic()
+    for measurement in measurements:
+        name = f"{area}.{measurement.__name__}"
+        print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
+        try:
+            for item in measurement(lab, repetitions):
+                found["rows"].append(item.row())
+        except NotHere as missing:
+            found["lost"].append({"measurement": name, "failed": False, "message": str(missing)})
+        except Exception as error:  # whatever it is, the other figures are kept
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            found["lost"].append({"measurement": name, "failed": True, "message": message})
+    found["seconds"] = round(time.monotonic() - started, 1)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

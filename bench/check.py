@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from psycopg.sql import SQL, Identifier
 from scannerdb.jobs.check import check
 
-from bench.common import UPDATE_ENDPOINT, Figure, Lab, writer
+from bench.figure import Figure, Goal
+from bench.lab import TABLES, Lab
+from bench.load import load
+from bench.measure import interleave, timed
 
-TABLES = ("endpoints", "verified_endpoints", "models", "benchmark_results")
+COUNT = "count(*) of the four tables"
 WIDE_TABLES = 5000
 WIDE = """
 DO $$BEGIN
@@ -23,27 +25,59 @@ END$$
 """
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def _count(lab: Lab, name: str) -> None:
     with lab.session(name) as conn:
         for table in TABLES:
             conn.execute(SQL("SELECT count(*) FROM {}").format(Identifier(table))).fetchall()
 
 
-def _beside(lab: Lab, name: str, work: Callable[[], object]) -> float:
-    """A writer's worst latency in ms while `work` runs."""
-    with writer(lab, name, UPDATE_ENDPOINT) as seen:
-        time.sleep(0.3)
+def data(lab: Lab, repetitions: int) -> Iterator[Figure]:
+    """The whole check, and with the rule that joins the two largest tables."""
+    with lab.copy() as name:  # a check changes nothing
+        options = lab.options(name)
+        seen = interleave(
+            repetitions,
+            {
+                "count": lambda: timed(lambda: _count(lab, name)),
+                "data": lambda: timed(lambda: check(options)),
+                "cross": lambda: timed(lambda: check(options, cross_table=True)),
+            },
+        )
+    yield Figure("a check", "s", seen["data"], seen["count"], COUNT, Goal(times=5))
+    yield Figure("a check with the cross-table rule", "s", seen["cross"], seen["count"], COUNT, Goal(times=8))
+
+
+def wide(lab: Lab, repetitions: int) -> Iterator[Figure]:
+    """The catalog part: 5,000 tables with 15,000 indexes."""
+    name = _make_wide(lab)
+    seconds = [timed(lambda: check(lab.options(name))) for _ in range(repetitions)]
+    lab.drop(name)
+    yield Figure("a check of 5,000 tables", "s", seconds, goal=Goal(most=1))
+
+
+def clients(lab: Lab, repetitions: int) -> Iterator[Figure]:
+    """What a writer waits beside a check, and beside a bare count."""
+    with lab.copy() as name:
+        options = lab.options(name)
+        seen = interleave(
+            repetitions,
+            {
+                "lone": lambda: _worst(lab, name, lambda: _count(lab, name)),
+                "beside": lambda: _worst(lab, name, lambda: check(options)),
+            },
+        )
+    goal = Goal(times=3, plus=20)
+    yield Figure("a writer's worst latency beside a check", "ms", seen["beside"], seen["lone"], COUNT, goal)
+
+
+def _worst(lab: Lab, name: str, work: Callable[[], object]) -> float:
+    with load(lab, name) as seen:
         work()
-    return seen["worst"]
+    return seen.worst()
 
 
 def _make_wide(lab: Lab) -> str:
+    lab.drop("bench_wide")
     with lab.session("postgres") as conn:
         conn.execute("CREATE DATABASE bench_wide")
     with lab.session("bench_wide") as conn:
@@ -53,39 +87,4 @@ def _make_wide(lab: Lab) -> str:
     return "bench_wide"
 
 
-def figures(lab: Lab, repetitions: int) -> list[Figure]:
-    """Interleaved repetitions on one copy: a check changes nothing."""
-    wide = lab.options(_make_wide(lab))
-    seen: dict[str, list[float]] = {key: [] for key in ("count", "data", "cross", "wide", "lone", "beside")}
-    with lab.copy() as name:
-        options = lab.options(name)
-        for _ in range(repetitions):
-            seen["count"].append(_seconds(lambda: _count(lab, name)))
-            seen["data"].append(_seconds(lambda: check(options)))
-            seen["cross"].append(_seconds(lambda: check(options, cross_table=True)))
-            seen["wide"].append(_seconds(lambda: check(wide)))
-            seen["lone"].append(_beside(lab, name, lambda: _count(lab, name)))
-            seen["beside"].append(_beside(lab, name, lambda: check(options)))
-    count = "count(*) of the four tables"
-    return [
-        Figure("a check", "s", seen["data"], seen["count"], count, "at most 5 times", lambda o, p: o <= 5 * p),
-        Figure(
-            "a check with the cross-table rule",
-            "s",
-            seen["cross"],
-            seen["count"],
-            count,
-            "at most 8 times",
-            lambda o, p: o <= 8 * p,
-        ),
-        Figure("a check of 5,000 tables", "s", seen["wide"], [], "none", "at most 1 s", lambda o, _: o <= 1),
-        Figure(
-            "a writer's worst latency beside a check",
-            "ms",
-            seen["beside"],
-            seen["lone"],
-            count,
-            "about the same",
-            lambda o, p: o <= 3 * p + 20,
-        ),
-    ]
+MEASUREMENTS = (data, wide, clients)

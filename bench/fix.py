@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from scannerdb.fixes.policy import Policy
 from scannerdb.jobs.fix import Safety, Working, fix
 
-from bench.common import INSERT_RESULT, UPDATE_ENDPOINT, Figure, Lab, writer
+from bench.figure import Beside, Figure, Goal
+from bench.lab import Lab
+from bench.load import INSERT_RESULT, READ_SERVER, UPDATE_ENDPOINT, Seen, load
+from bench.measure import interleave, timed
 
+Ways = Mapping[str, Callable[[str], float]]
+OLD = "the old script's SQL"
 OLD_DATES = (
     "UPDATE endpoints SET verification_date = CURRENT_TIMESTAMP WHERE verification_date IS NULL AND verified = 1",
     "UPDATE endpoints SET last_check_date = CURRENT_TIMESTAMP WHERE last_check_date IS NULL",
@@ -20,10 +26,12 @@ OLD_KEY = (
     " FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE",
 )
 DATES = ("data.endpoints.*",)
+DATA = ("data.*",)
 KEY = ("schema.foreign_key.on_delete",)
 
 
 def _ours(lab: Lab, name: str, only: tuple[str, ...], journal: bool = True) -> float:
+    """Seconds of the fixes themselves: the plan, which looks at everything, is the check's figure."""
     started = time.perf_counter()
     result = fix(
         lab.options(name),
@@ -31,77 +39,66 @@ def _ours(lab: Lab, name: str, only: tuple[str, ...], journal: bool = True) -> f
         safety=Safety(require_backup=False),
         working=Working(journal=journal),
     )
-    assert result["changed"] and not result["failures"], result["msg"]
+    if not result["changed"] or result["failures"]:
+        raise RuntimeError(f"The fix did not do its work: {result['msg']}")
     return sum(item["duration_s"] for item in result["fixed"]) or time.perf_counter() - started
 
 
 def _old(lab: Lab, name: str, statements: tuple[str, ...]) -> float:
-    started = time.perf_counter()
-    with lab.session(name) as conn:
-        for statement in statements:
-            conn.execute(statement.encode())
-    return time.perf_counter() - started
+    def run() -> None:
+        with lab.session(name) as conn:
+            for statement in statements:
+                conn.execute(statement.encode())
+
+    return timed(run)
 
 
-def _beside(lab: Lab, statement: str, work: Callable[[str], float]) -> tuple[float, float]:
-    """Run `work` on a fresh copy beside a writer; returns (seconds, the writer's worst latency in ms)."""
-    with lab.copy() as name, writer(lab, name, statement) as seen:
-        time.sleep(0.3)
-        seconds = work(name)
-    return seconds, seen["worst"]
+def _on_copy(lab: Lab, work: Callable[[str], float]) -> float:
+    with lab.copy() as name:
+        return work(name)
 
 
-def figures(lab: Lab, repetitions: int) -> list[Figure]:
-    """Interleaved repetitions of ours and the old script's."""
-    quiet: dict[str, list[float]] = {"old": [], "plain": [], "journal": []}
-    busy: dict[str, list[float]] = {"old": [], "ours": [], "old_key": [], "our_key": []}
-    for _ in range(repetitions):
-        with lab.copy() as name:
-            quiet["old"].append(_old(lab, name, OLD_DATES))
-        with lab.copy() as name:
-            quiet["plain"].append(_ours(lab, name, DATES, journal=False))
-        with lab.copy() as name:
-            quiet["journal"].append(_ours(lab, name, DATES))
-        busy["old"].append(_beside(lab, UPDATE_ENDPOINT, lambda n: _old(lab, n, OLD_DATES))[1])
-        busy["ours"].append(_beside(lab, UPDATE_ENDPOINT, lambda n: _ours(lab, n, ("data.*",)))[1])
-        busy["old_key"].append(_beside(lab, INSERT_RESULT, lambda n: _old(lab, n, OLD_KEY))[1])
-        busy["our_key"].append(_beside(lab, INSERT_RESULT, lambda n: _ours(lab, n, KEY))[1])
-    old = "the old script's SQL"
-    return [
-        Figure(
-            "date fixes without the journal",
-            "s",
-            quiet["plain"],
-            quiet["old"],
-            old,
-            "ratio at most 1.2",
-            lambda ours, peer: ours <= 1.2 * peer,
-        ),
-        Figure(
-            "date fixes with the journal",
-            "s",
-            quiet["journal"],
-            quiet["old"],
-            old,
-            "ratio at most 2",
-            lambda ours, peer: ours <= 2 * peer,
-        ),
-        Figure(
-            "a writer's worst latency during all data fixes",
-            "ms",
-            busy["ours"],
-            busy["old"],
-            old,
-            "at most 100 ms and 1/50",
-            lambda ours, peer: ours <= 100 and ours <= peer / 50,
-        ),
-        Figure(
-            "a writer's worst latency during the foreign key swap",
-            "ms",
-            busy["our_key"],
-            busy["old_key"],
-            old,
-            "at most 50 ms",
-            lambda ours, _: ours <= 50,
-        ),
-    ]
+def _beside(lab: Lab, write: str, work: Callable[[str], float]) -> Seen:
+    """What clients see while `work` runs on a fresh copy."""
+    with lab.copy() as name, load(lab, name, [write], [READ_SERVER]) as seen:
+        work(name)
+    return seen
+
+
+def dates(lab: Lab, repetitions: int) -> Iterator[Figure]:
+    """The date fixes without and with the journal."""
+    seen = interleave(
+        repetitions,
+        {
+            "old": lambda: _on_copy(lab, lambda n: _old(lab, n, OLD_DATES)),
+            "plain": lambda: _on_copy(lab, lambda n: _ours(lab, n, DATES, journal=False)),
+            "journal": lambda: _on_copy(lab, lambda n: _ours(lab, n, DATES)),
+        },
+    )
+    yield Figure("date fixes without the journal", "s", seen["plain"], seen["old"], OLD, Goal(times=1.2))
+    yield Figure("date fixes with the journal", "s", seen["journal"], seen["old"], OLD, Goal(times=2))
+
+
+def _compare(lab: Lab, repetitions: int, job: str, write: str, ways: Ways, goal: Goal) -> Iterator[Figure | Beside]:
+    """A job beside clients, ours and the old script's; the worst writer decides."""
+    seen = interleave(repetitions, {by: partial(_beside, lab, write, work) for by, work in ways.items()})
+    worst = [[one.worst() for one in seen[by]] for by in ways]
+    yield Figure(f"a writer's worst latency during {job}", "ms", worst[0], worst[1], OLD, goal)
+    for by, all_of_it in seen.items():
+        for who in ("writers", "readers"):
+            yield max(all_of_it, key=lambda one: one.worst(who)).line(job, by, who)
+
+
+def data_fixes(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
+    """All data fixes beside clients."""
+    ways: Ways = {"ours": lambda n: _ours(lab, n, DATA), OLD: lambda n: _old(lab, n, OLD_DATES)}
+    yield from _compare(lab, repetitions, "all data fixes", UPDATE_ENDPOINT, ways, Goal(most=100, times=1 / 50))
+
+
+def key_swap(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
+    """The foreign key's rule changed beside clients."""
+    ways: Ways = {"ours": lambda n: _ours(lab, n, KEY), OLD: lambda n: _old(lab, n, OLD_KEY)}
+    yield from _compare(lab, repetitions, "the foreign key swap", INSERT_RESULT, ways, Goal(most=50))
+
+
+MEASUREMENTS = (dates, data_fixes, key_swap)

@@ -33,13 +33,15 @@ def generate(
     owner: str = OWNER,
     orphans: bool = False,
     base: Optional[dt.datetime] = None,
+    plan: Optional[Plan] = None,
 ) -> Damage:
     """Fill the empty database behind an autocommit superuser connection; returns what is wrong with it.
 
     `owner` owns every object ("postgres" for a database that was never given away); `base` is the youngest date that
-    may occur, by default today's midnight; `orphans` breaks foreign keys and adds rows without a parent.
+    may occur, by default today's midnight; `orphans` breaks foreign keys and adds rows without a parent;
+    a `plan` with other proportions takes the place of the scale.
     """
-    plan = make_plan(scale)
+    plan = plan or make_plan(scale)
     damage = count_damage(plan, orphans)
     midnight = dt.datetime.now(dt.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     _run(conn, "roles.sql")

@@ -100,8 +100,13 @@ class Plan:
         return sorted(1 + slot * self.stride % self.endpoints for slot in range(*self.slots[kind]))
 
 
-def make_plan(scale: float) -> Plan:
-    """The plan for a scale; 1 is the full size, and every kind is there at any scale."""
+def make_plan(
+    scale: float, models_each: float = MODELS / ENDPOINTS, benchmarks_each: float = BENCHMARKS / ENDPOINTS
+) -> Plan:
+    """The plan for a scale; 1 is the full size, and every kind is there at any scale.
+
+    The other two say how many models and benchmark results there are for each endpoint.
+    """
     endpoints = max(FEWEST_ENDPOINTS, round(ENDPOINTS * scale))
     slots: dict[str, tuple[int, int]] = {}
     first = 0
@@ -110,7 +115,7 @@ def make_plan(scale: float) -> Plan:
         slots[kind.name] = (first, first + size)
         first += size
     slots[KINDS[-1].name] = (first, endpoints)
-    models = round(endpoints * MODELS / ENDPOINTS)
+    models = round(endpoints * models_each)
     junk = max(FEWEST_DEAD, models * 2 // 3)
     while math.gcd(7927, models + junk) != 1:
         junk += 1
@@ -119,7 +124,7 @@ def make_plan(scale: float) -> Plan:
         stride=7919 if endpoints % 7919 else 7907,
         models=models,
         junk_models=junk,
-        benchmarks=round(endpoints * BENCHMARKS / ENDPOINTS),
+        benchmarks=round(endpoints * benchmarks_each),
         chats=max(FEWEST_CHATS, round(CHATS * scale)),
         slots=slots,
     )
