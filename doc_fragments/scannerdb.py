@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Named `scannerdb.connection`, `scannerdb.run` and `scannerdb.budget` in a module's documentation."""
+    """Named `scannerdb.connection`, `scannerdb.run` and so on in a module's documentation."""
 
     CONNECTION = r"""
 options:
@@ -66,7 +66,7 @@ options:
     type: path
     default: ""
   state_dir:
-    description: Folder in whose C(progress/) the run tells how far it is; nowhere where it is empty.
+    description: Folder of run records, progress files and the hashes of manifests; none where it is empty.
     type: path
     default: ""
 """
@@ -81,6 +81,78 @@ options:
     description: How many seconds to go on trying for such a lock.
     type: int
     default: 300
+"""
+
+    ENCRYPTION = r"""
+options:
+  age_recipients:
+    description:
+      - Public keys (C(age1...) or C(ssh-ed25519 ...)) to which every file of a new set is encrypted with C(age), once
+        the set is verified. Empty for a plain set. The private keys are not needed here, and must not be here.
+      - The manifest stays readable.
+    type: list
+    elements: str
+    default: []
+"""
+
+    IDENTITY = r"""
+options:
+  identity:
+    description:
+      - File with the private key of an encrypted set, for C(age).
+      - The set is decrypted into a hidden private folder in O(backup_dir), which is removed afterwards.
+    type: path
+    default: ""
+  identity_key:
+    description: The private key itself, instead of a file. It is never written to a disk of the host.
+    type: str
+    default: ""
+"""
+
+    OFFSITE = r"""
+options:
+  offsite_remote:
+    description:
+      - Where copies of the sets are, as C(rclone) names it; C(remote:path) or a folder. Empty for nowhere.
+      - Every database needs a place of its own.
+    type: str
+    default: ""
+  offsite_config:
+    description: Configuration file of C(rclone); its own default where it is empty. Credentials belong there.
+    type: path
+    default: ""
+  offsite_bandwidth:
+    description: Limit of C(rclone), such as V(8M) for 8 MiB a second; empty for none.
+    type: str
+    default: ""
+"""
+
+    RETENTION = r"""
+options:
+  retention_days:
+    description: Sets and logs older than this many days are removed after a successful backup.
+    type: int
+    default: 30
+  retention_min:
+    description: So many of the newest sets are kept whatever their age. Pre-restore sets do not count.
+    type: int
+    default: 7
+  retention_daily:
+    description: Beyond that, keep the newest set of each of the last so many days that have any.
+    type: int
+    default: 0
+  retention_weekly:
+    description: The same with weeks, from Monday to Sunday in UTC.
+    type: int
+    default: 0
+  retention_monthly:
+    description: The same with months.
+    type: int
+    default: 0
+  retention_yearly:
+    description: The same with years.
+    type: int
+    default: 0
 """
 
     OVERLAY = r"""

@@ -19,7 +19,11 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
+  - scannerdb.budget
   - scannerdb.connection
+  - scannerdb.encryption
+  - scannerdb.offsite
+  - scannerdb.retention
   - scannerdb.run
 options:
   login_user:
@@ -32,12 +36,6 @@ options:
       - It is made where it is missing.
     type: path
     required: true
-  state_dir:
-    description:
-      - Folder for progress files and for the hashes of the manifests.
-      - With it, a manifest that was edited later is noticed.
-    type: path
-    default: ""
   log_path:
     description: File for the run's log instead of C(backup_<time>.log) in O(backup_dir).
     type: path
@@ -48,34 +46,6 @@ options:
         because writers do not wait behind it.
     type: int
     default: 50
-  lock_deadline_s:
-    description: How long to go on trying while somebody else holds an exclusive lock on a table.
-    type: int
-    default: 300
-  retention_days:
-    description: Sets and logs older than this many days are removed after a successful backup.
-    type: int
-    default: 30
-  retention_min:
-    description: So many of the newest sets are kept whatever their age. Pre-restore sets do not count.
-    type: int
-    default: 7
-  retention_daily:
-    description: Beyond that, keep the newest set of each of the last so many days that have any.
-    type: int
-    default: 0
-  retention_weekly:
-    description: The same with weeks, from Monday to Sunday in UTC.
-    type: int
-    default: 0
-  retention_monthly:
-    description: The same with months.
-    type: int
-    default: 0
-  retention_yearly:
-    description: The same with years.
-    type: int
-    default: 0
   verify_level:
     description:
       - How the new set is verified before it counts.
@@ -114,14 +84,6 @@ options:
       - A restore drill compares them. It costs ten times as much as counting the rows.
     type: bool
     default: false
-  age_recipients:
-    description:
-      - Public keys (C(age1...) or C(ssh-ed25519 ...)) to which every file of the set is encrypted with C(age), once the
-        set is verified. Empty for a plain set. The private keys are not needed here, and must not be here.
-      - The manifest stays readable.
-    type: list
-    elements: str
-    default: []
   hook_pre_backup:
     description:
       - Command to run before a backup, as a list of the program and its arguments. There is no shell.
@@ -149,17 +111,6 @@ options:
     description: A command is ended after so many seconds.
     type: int
     default: 60
-  offsite_remote:
-    description:
-      - Where a copy of each new set goes, as C(rclone) names it; C(remote:path) or a folder. Empty for nowhere.
-      - Every database needs a place of its own. The copy is proven before it counts. One that fails fails the task,
-        and the set is kept.
-    type: str
-    default: ""
-  offsite_config:
-    description: Configuration file of C(rclone); its own default where it is empty. Credentials belong there.
-    type: path
-    default: ""
   offsite_check:
     description:
       - How the copy is proven. V(download) reads every byte back.
@@ -167,10 +118,6 @@ options:
     type: str
     default: download
     choices: [download, hash]
-  offsite_bandwidth:
-    description: Limit of C(rclone), such as V(8M) for 8 MiB a second; empty for none.
-    type: str
-    default: ""
   offsite_days:
     description: Copies older than so many days are removed.
     type: int
@@ -307,7 +254,15 @@ run_id:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import budget_arguments, connection_arguments, options_from, run_arguments
+from ansible.module_utils.scannerdb.argspec import (
+    budget_arguments,
+    connection_arguments,
+    encryption_arguments,
+    offsite_arguments,
+    options_from,
+    retention_arguments,
+    run_arguments,
+)
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.backup import backup
 
@@ -315,13 +270,12 @@ from ansible.module_utils.scannerdb.jobs.backup import backup
 def main() -> None:
     """Read the options, make the backup, answer."""
     own = {
+        **budget_arguments(),
+        **encryption_arguments(),
+        **offsite_arguments(),
+        **retention_arguments(),
+        **run_arguments(),
         "backup_dir": {"type": "path", "required": True},
-        "retention_days": {"type": "int", "default": 30},
-        "retention_min": {"type": "int", "default": 7},
-        "retention_daily": {"type": "int", "default": 0},
-        "retention_weekly": {"type": "int", "default": 0},
-        "retention_monthly": {"type": "int", "default": 0},
-        "retention_yearly": {"type": "int", "default": 0},
         "verify_level": {"type": "str", "default": "read", "choices": ["none", "checksum", "read"]},
         "purpose": {"type": "str", "default": "regular", "choices": ["regular", "pre_restore"]},
         "jobs": {"type": "int", "default": 0},
@@ -329,27 +283,21 @@ def main() -> None:
         "contract_fingerprint": {"type": "str", "default": ""},
         "dump_format": {"type": "str", "default": "directory", "choices": ["directory", "custom"]},
         "fingerprints": {"type": "bool", "default": False},
-        "age_recipients": {"type": "list", "elements": "str", "default": []},
         "hook_pre_backup": {"type": "list", "elements": "str", "default": []},
         "hook_post_backup": {"type": "list", "elements": "str", "default": []},
         "hook_on_failure": {"type": "list", "elements": "str", "default": []},
         "hook_timeout_s": {"type": "int", "default": 60},
-        "offsite_remote": {"type": "str", "default": ""},
-        "offsite_config": {"type": "path", "default": ""},
         "offsite_check": {"type": "str", "default": "download", "choices": ["download", "hash"]},
-        "offsite_bandwidth": {"type": "str", "default": ""},
         "offsite_days": {"type": "int", "default": 90},
         "offsite_min": {"type": "int", "default": 7},
         "run_id": {"type": "str", "default": ""},
     }
-    arguments = {**connection_arguments(), **run_arguments(), **budget_arguments()}
-    module = AnsibleModule(argument_spec={**arguments, **own}, supports_check_mode=True)
-    names = [*run_arguments(), *budget_arguments(), *own]
+    module = AnsibleModule(argument_spec={**connection_arguments(), **own}, supports_check_mode=True)
     try:
         result = backup(
             options_from(module.params),
             check_mode=module.check_mode,
-            **{name: module.params[name] for name in names},
+            **{name: module.params[name] for name in own},
         )
     except ScannerDbError as error:
         module.fail_json(msg=str(error))

@@ -12,8 +12,11 @@ version_added: "0.1.0"
 description:
   - Lists the sets in a folder with age, size, versions, and how far each has been verified.
   - Reads manifests only. It asks no server and writes nothing.
+  - The retention options are for the answer to whether the next backup would remove a set.
 author:
   - the scannerdb contributors
+extends_documentation_fragment:
+  - scannerdb.retention
 options:
   backup_dir:
     description: Folder of the sets. A missing one holds none.
@@ -23,30 +26,6 @@ options:
     description: List sets of this database only; empty for all.
     type: str
     default: ""
-  retention_days:
-    description: Age limit for the answer to whether the next backup would remove a set.
-    type: int
-    default: 30
-  retention_min:
-    description: Minimum number of sets for that answer.
-    type: int
-    default: 7
-  retention_daily:
-    description: Number of days of which one set each is kept, for that answer.
-    type: int
-    default: 0
-  retention_weekly:
-    description: The same with weeks, from Monday to Sunday in UTC.
-    type: int
-    default: 0
-  retention_monthly:
-    description: The same with months.
-    type: int
-    default: 0
-  retention_yearly:
-    description: The same with years.
-    type: int
-    default: 0
 attributes:
   check_mode:
     description: Does the same.
@@ -166,6 +145,7 @@ others:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import retention_arguments
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.backup_info import backup_info
 
@@ -175,12 +155,7 @@ def main() -> None:
     arguments = {
         "backup_dir": {"type": "path", "required": True},
         "database": {"type": "str", "default": ""},
-        "retention_days": {"type": "int", "default": 30},
-        "retention_min": {"type": "int", "default": 7},
-        "retention_daily": {"type": "int", "default": 0},
-        "retention_weekly": {"type": "int", "default": 0},
-        "retention_monthly": {"type": "int", "default": 0},
-        "retention_yearly": {"type": "int", "default": 0},
+        **retention_arguments(),
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     try:

@@ -21,6 +21,9 @@ author:
   - the scannerdb contributors
 extends_documentation_fragment:
   - scannerdb.connection
+  - scannerdb.encryption
+  - scannerdb.identity
+  - scannerdb.offsite
   - scannerdb.overlay
   - scannerdb.run
 options:
@@ -54,6 +57,8 @@ options:
       - What to restore, for O(state=restored).
       - V(latest), the name of a backup in O(backup_dir), a path, or a time (C(2025-04-18T12:00:00Z), UTC unless it says
         otherwise) for the newest backup that is not younger.
+      - With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote). It is brought into a hidden
+        folder of O(backup_dir) and verified there.
       - A set of M(scannerdb_backup), or an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), told by its content. A plain
         SQL file is refused.
     type: str
@@ -121,15 +126,11 @@ options:
     description: File for the run's log instead of C(restore_<time>.log) in O(backup_dir).
     type: path
     default: ""
-  state_dir:
-    description: Folder for progress files and for the hashes of the manifests.
-    type: path
-    default: ""
 attributes:
   check_mode:
     description:
       - Verifies the source, looks at everything that could stop the restore, tells the whole plan with sizes, and
-        writes nothing.
+        writes nothing that stays. A copy is fetched and a set decrypted for that, into a hidden folder that is removed.
     support: full
   diff_mode:
     description: In check mode the steps of the plan; else the database before and after.
@@ -216,7 +217,14 @@ log:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, run_arguments
+from ansible.module_utils.scannerdb.argspec import (
+    connection_arguments,
+    encryption_arguments,
+    identity_arguments,
+    offsite_arguments,
+    options_from,
+    run_arguments,
+)
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.restore import restore
 
@@ -224,6 +232,9 @@ from ansible.module_utils.scannerdb.jobs.restore import restore
 def main() -> None:
     """Read the options, restore or swap back, answer."""
     own = {
+        **encryption_arguments(),
+        **identity_arguments(),
+        **offsite_arguments(),
         "state": {"type": "str", "default": "restored", "choices": ["restored", "undone"]},
         "source": {"type": "str", "default": ""},
         "confirm": {"type": "str", "default": ""},

@@ -24,6 +24,8 @@ author:
   - the scannerdb contributors
 extends_documentation_fragment:
   - scannerdb.connection
+  - scannerdb.identity
+  - scannerdb.offsite
   - scannerdb.overlay
   - scannerdb.run
 options:
@@ -32,7 +34,10 @@ options:
     type: path
     required: true
   source:
-    description: The set to verify; V(latest), a set's name, or an absolute path.
+    description:
+      - The set to verify; V(latest), a set's name, or an absolute path.
+      - With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote) is brought into a hidden
+        folder of O(backup_dir) and verified there; the outcome is added to the copy's record.
     type: str
     default: latest
   level:
@@ -72,19 +77,14 @@ options:
       - Where it is not installed, or the role is no superuser, a warning says so.
     type: bool
     default: false
-  identity:
-    description:
-      - File with the private key of an encrypted set, for C(age). Levels V(read) and V(restore) need it.
-      - The set is decrypted into a hidden private folder in O(backup_dir), which is removed afterwards.
-    type: path
-    default: ""
   run_id:
     description: Name of the run in logs and progress files; made up where it is empty.
     type: str
     default: ""
 attributes:
   check_mode:
-    description: Looks at the set, the tools, the server's roles and rights and the room, tells the steps; writes none.
+    description: Looks at the set, the tools, the server's roles and rights and the room, tells the steps. A copy is
+      fetched and a set decrypted for that, into a hidden folder that is removed; nothing else is written.
     support: full
   diff_mode:
     description: Shows what is known of the set before and after.
@@ -189,6 +189,8 @@ run_id:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
+    identity_arguments,
+    offsite_arguments,
     options_from,
     overlay_arguments,
     run_arguments,
@@ -200,6 +202,8 @@ from ansible.module_utils.scannerdb.jobs.verify import LEVELS, PLACES, verify
 def main() -> None:
     """Read the options, verify, answer."""
     own = {
+        **identity_arguments(),
+        **offsite_arguments(),
         "backup_dir": {"type": "path", "required": True},
         "source": {"type": "str", "default": "latest"},
         "level": {"type": "str", "default": "restore", "choices": list(LEVELS)},
@@ -208,7 +212,6 @@ def main() -> None:
         "jobs": {"type": "int", "default": 0},
         "nice": {"type": "int", "default": 0},
         "amcheck": {"type": "bool", "default": False},
-        "identity": {"type": "path", "default": ""},
         "run_id": {"type": "str", "default": ""},
     }
     arguments = {**connection_arguments(), **overlay_arguments(), **run_arguments(), **own}

@@ -47,6 +47,34 @@ def overlay_arguments() -> dict[str, dict[str, Any]]:
     return {"contract_overlay": {"type": "dict", "default": {}}}
 
 
+def encryption_arguments() -> dict[str, dict[str, Any]]:
+    """The option of every module that makes backup sets."""
+    return {"age_recipients": {"type": "list", "elements": "str", "default": []}}
+
+
+def identity_arguments() -> dict[str, dict[str, Any]]:
+    """Options of every module that reads encrypted sets."""
+    return {
+        "identity": {"type": "path", "default": ""},
+        "identity_key": {"type": "str", "default": "", "no_log": True},
+    }
+
+
+def offsite_arguments() -> dict[str, dict[str, Any]]:
+    """Options of every module that reaches the copies of sets."""
+    return {
+        "offsite_remote": {"type": "str", "default": ""},
+        "offsite_config": {"type": "path", "default": ""},
+        "offsite_bandwidth": {"type": "str", "default": ""},
+    }
+
+
+def retention_arguments() -> dict[str, dict[str, Any]]:
+    """Options of every module that knows how long sets are kept."""
+    given = {"days": 30, "min": 7, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
+    return {f"retention_{name}": {"type": "int", "default": default} for name, default in given.items()}
+
+
 def options_from(params: Mapping[str, Any]) -> Options:
     """The connection options out of a module's parameters."""
     return Options(

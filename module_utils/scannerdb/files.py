@@ -128,3 +128,12 @@ def free_bytes(path: Path | str) -> int:
     """Bytes that an ordinary user may still write on the file system of `path`."""
     with file_errors("Looking at the disk of", path):
         return shutil.disk_usage(path).free
+
+
+def ensure_free(folder: Path, needed: int, what: str) -> None:
+    """Raise `FileProblem` where `what`, of so many bytes, has no room in a folder."""
+    free = free_bytes(folder)
+    if free < needed:
+        raise FileProblem(
+            f"{folder} has {free >> 20} MiB free; {what} needs about {needed >> 20} MiB.", "Free some space."
+        )

@@ -121,28 +121,35 @@ def _die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def passfile(password: str) -> Iterator[tuple[str | None, tuple[int, ...]]]:
-    """A libpq password file that never touches a disk where the system allows (an anonymous 0600 file in memory).
+def memory_file(data: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """A private file for a child to read, that never touches a disk where the system allows, and dies with us.
 
-    Yields its path and the descriptors a child must inherit; `(None, ())` where there is no password.
+    Yields its path and the descriptors that the child must inherit.
     """
-    if not password:
-        yield None, ()
-        return
-    line = passfile_line(password).encode("utf-8")
     if hasattr(os, "memfd_create"):
-        handle = os.memfd_create("pgpass", 0)
+        handle = os.memfd_create("scannerdb", 0)
         try:
             os.fchmod(handle, 0o600)
-            os.write(handle, line)
+            with open(handle, "wb", closefd=False) as stream:
+                stream.write(data)
             yield f"/proc/self/fd/{handle}", (handle,)
         finally:
             os.close(handle)
         return
     with tempfile.NamedTemporaryFile(prefix="scannerdb-") as stream:  # made 0600
-        stream.write(line)
+        stream.write(data)
         stream.flush()
         yield stream.name, ()
+
+
+@contextlib.contextmanager
+def passfile(password: str) -> Iterator[tuple[str | None, tuple[int, ...]]]:
+    """A libpq password file, as a `memory_file`; `(None, ())` where there is no password."""
+    if not password:
+        yield None, ()
+        return
+    with memory_file(passfile_line(password).encode("utf-8")) as made:
+        yield made
 
 
 def run_tool(
@@ -157,17 +164,18 @@ def run_tool(
     meanwhile: Callable[[Callable[[], int | None]], object] | None = None,
     on_tick: Callable[[], object] | None = None,
     on_output: Callable[[bytes], object] | None = None,
+    descriptors: tuple[int, ...] = (),
 ) -> Finished:
     """Run a client program against the server of `options` and wait for it.
 
-    With `stdout_path` the standard output goes to that file (made 0600). `meanwhile` is called once while the program
-    runs, with a function that gives its exit code (None while it runs); `on_tick` every half second of the wait after
-    that. `on_output` takes the standard output piece by piece, and nothing of it is kept. An exception out of any of
-    them ends the program. Raises `ToolMissing` where the program is not there and, with `check`, `ToolFailed` with the
-    program's own last words.
+    It inherits `descriptors`, of a `memory_file`. With `stdout_path` the standard output goes to that file (made 0600).
+    `meanwhile` is called once while the program runs, with a function that gives its exit code (None while it runs);
+    `on_tick` every half second of the wait after that. `on_output` takes the standard output piece by piece, and
+    nothing of it is kept. An exception out of any of them ends the program. Raises `ToolMissing` where the program is
+    not there and, with `check`, `ToolFailed` with the program's own last words.
     """
     with contextlib.ExitStack() as stack:
-        path, descriptors = stack.enter_context(passfile(options.password))
+        path, secret = stack.enter_context(passfile(options.password))
         environment = tool_environment(options, options.db if dbname is None else dbname, path)
         environment.update(extra_environment or {})
         target: int = subprocess.PIPE
@@ -177,7 +185,7 @@ def run_tool(
         # While the output is streamed nobody empties a pipe of errors: they go to a file.
         errors = stack.enter_context(tempfile.TemporaryFile()) if on_output else None
         command = [*(["nice", "-n", str(nice)] if nice else []), *arguments]
-        child = _start(command, environment, target, errors or subprocess.PIPE, descriptors)
+        child = _start(command, environment, target, errors or subprocess.PIPE, (*secret, *descriptors))
         out, err = _wait(child, meanwhile, on_tick, on_output)
         if errors:
             errors.seek(0)

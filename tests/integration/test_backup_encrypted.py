@@ -15,16 +15,18 @@ from scannerdb.backup import crypt
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest, write_manifest
 from scannerdb.backup.sets import find_set, list_sets, load_set
-from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ToolFailed, ToolMissing
+from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 
+from tests.integration.playbooks import Site, site
 from tests.integration.support import content
 from tests.integration.test_backup_run import ROWS, options_of, run, visible
 from tests.servers import Database
 from tests.unit.test_backup_schema import SCHEMA
 
+__all__ = ["site"]
 pytestmark = pytest.mark.skipif(not shutil.which("age"), reason="age is not installed: encryption NOT tested")
 
 
@@ -54,7 +56,6 @@ def check(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
 
 def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
     field_db.sql("CREATE TABLE secrets AS SELECT 'scannerdb-secret-' || i AS word FROM generate_series(1, 50) i")
-    before = content(field_db)
     plan = run(field_db, tmp_path, age_recipients=[keys[0][0]], check_mode=True)
     assert plan["changed"]
     result = run(field_db, tmp_path, age_recipients=[keys[0][0], keys[1][0]], fingerprints=True)
@@ -84,17 +85,68 @@ def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: 
         assert shown["verification"]["passed"]
     assert load_set(path).verified == "restore"
     assert visible(tmp_path / "b") == {path.name, "latest.backup"}
-    # By hand, as the page says; then restored as any set.
-    unlocked = tmp_path / "unlocked"
-    script = (
-        'cp -r "$1" "$2" && cd "$2" && rm manifest.json verification.jsonl && find . -name "*.age" | '
-        'while read -r f; do age -d -i "$3" -o "${f%.age}" "$f" && rm "$f" || exit 1; done'
-    )
-    subprocess.run(["sh", "-ec", script, "sh", str(path), str(unlocked), str(keys[0][1])], check=True)
-    field_db.sql("DROP TABLE secrets")
-    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "prebackup": False}
-    restore(options_of(field_db), source=str(unlocked), confirm=field_db.name, grace_s=0, **words)
+
+
+def test_an_encrypted_set_is_restored(field_db: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
+    """With the key's file or its text; the backup before it is encrypted too, and nothing plain is left."""
+    before = content(field_db)
+    (public, secret), (_, stranger) = keys[0], keys[2]
+    path = Path(run(field_db, tmp_path, age_recipients=[public])["backup"]["path"])
+    text = secret.read_text(encoding="ascii")
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
+    words = {**words, "confirm": field_db.name, "age_recipients": [public]}
+    for wrong, why in (
+        ({}, r"is encrypted.*scannerdb_backup_identity"),
+        ({"identity": str(tmp_path / "absent")}, "there is no file"),
+        ({"identity": str(stranger)}, f"The key in {stranger} does not open"),
+        ({"identity_key": stranger.read_text(encoding="ascii")}, "The key that was given does not open"),
+    ):
+        for check_mode in (True, False):
+            with pytest.raises(InvalidInput, match=why) as caught:
+                restore(options_of(field_db), **words, **wrong, check_mode=check_mode)
+            assert "SECRET-KEY" not in str(caught.value)
+    assert visible(tmp_path / "b") == {path.name, "latest.backup"}
+    field_db.sql("DELETE FROM models")
+    plan = restore(options_of(field_db), **words, identity=str(secret), check_mode=True)
+    assert plan["plan"]["source"] == str(path)
+    done = restore(options_of(field_db), **words, identity_key=text)
+    assert done["restore"]["source"] == str(path)
     assert content(field_db) == before
+    assert load_set(Path(done["restore"]["backup"])).manifest.encryption
+    assert not [name for name in visible(tmp_path / "b") if name.startswith(".")]
+    told = [p.read_text(encoding="utf-8") for p in [*tmp_path.rglob("*.log"), *tmp_path.rglob("*.json")]]
+    assert not [t for t in [*told, json.dumps(done)] if "SECRET-KEY" in t]
+    with pytest.raises(BackupInvalid, match="failed its verification"):
+        flip(path / "dump" / "toc.dat.age")
+        restore(options_of(field_db), **words, identity=str(secret))
+
+
+def test_the_playbooks_with_a_key_from_the_controller(
+    field_db: Database, site: Site, keys: list[tuple[str, Path]]
+) -> None:
+    if not shutil.which("rclone"):
+        pytest.skip("rclone is not installed: off-site copies NOT tested")
+    site.add("one", field_db)
+    site.group = {
+        "scannerdb_backup_offsite_remote": f"{site.folder}/away",
+        "scannerdb_backup_age_recipients": keys[0][0],
+    }
+    before = content(field_db)
+    site.run("playbooks/backup.yml").ok()
+    (made,) = site.backups("one")
+    shutil.rmtree(made)
+    field_db.sql("DELETE FROM models")
+    words = {"scannerdb_restore_source": "offsite:latest", "scannerdb_restore_confirm": field_db.name}
+    words["scannerdb_backup_identity_key"] = f"{{{{ lookup('ansible.builtin.file', '{keys[0][1]}') }}}}"
+    told = site.run("playbooks/restore.yml", "-vvvv", **words, scannerdb_restore_grace_s=0).ok()
+    assert "SECRET-KEY" not in told.output
+    assert f"{site.folder}/away/{made.name}" in told.output
+    assert content(field_db) == before
+
+
+def flip(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
 
 
 def test_harm_to_an_encrypted_set_is_found(database: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
@@ -104,21 +156,13 @@ def test_harm_to_an_encrypted_set_is_found(database: Database, tmp_path: Path, k
     assert {"manifest.json.age", "globals.sql.age", "dump/toc.dat.age"} < set(names)
     for name in [*names, "manifest.json"]:
         data = (path / name).read_bytes()
-        (path / name).write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+        flip(path / name)
         try:
             assert not check(database, tmp_path, level="checksum")["verification"]["passed"], name
         except BackupInvalid:
             assert name == "manifest.json"
         (path / name).write_bytes(data)
     assert check(database, tmp_path, level="checksum")["verification"]["passed"]
-
-
-def test_a_restore_of_an_encrypted_set_says_what_to_do(
-    database: Database, tmp_path: Path, keys: list[tuple[str, Path]]
-) -> None:
-    run(database, tmp_path, age_recipients=[keys[0][0]])
-    with pytest.raises(RestoreRefused, match="is encrypted"):
-        restore(options_of(database), backup_dir=str(tmp_path / "b"), source="latest", confirm=database.name)
 
 
 def test_a_set_whose_inside_was_exchanged_is_found(
@@ -143,21 +187,21 @@ def test_a_killed_drill_leaves_nothing_plain_for_long(
 ) -> None:
     database.sql(ROWS)
     path = Path(run(database, tmp_path, age_recipients=[keys[0][0]])["backup"]["path"])
-    left = tmp_path / "b" / f".{path.name}.partial"
-    left.mkdir()
-    (left / "dump").mkdir()
+    left = tmp_path / "b" / f".{database.name}_20250418_120000.backup.partial"
+    (left / "dump").mkdir(parents=True)
     assert check(database, tmp_path, identity=str(keys[0][1]))["verification"]["passed"]
     assert not left.exists()
 
     def fail(*_: object) -> None:
-        assert left.exists()
-        assert left.stat().st_mode & 0o077 == 0
+        (plain,) = [p for p in (tmp_path / "b").iterdir() if p.name.endswith(".partial")]
+        assert (plain / "dump" / "toc.dat").exists()
+        assert plain.stat().st_mode & 0o077 == 0
         raise KeyboardInterrupt
 
     monkeypatch.setattr(verify_drill, "_compare", fail)
     with pytest.raises(KeyboardInterrupt):
         check(database, tmp_path, identity=str(keys[0][1]))
-    assert not left.exists()
+    assert visible(tmp_path / "b") == {path.name, "latest.backup"}
 
 
 def test_what_stops_encryption_is_said_before_the_backup(

@@ -24,11 +24,14 @@ import pytest
 from scannerdb.backup import offsite
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set
-from scannerdb.errors import DatabaseMissing, InvalidInput, ToolMissing
+from scannerdb.errors import BackupInvalid, DatabaseMissing, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 
-from tests.integration.test_backup_run import ROWS, options_of, run
+from tests.integration.support import content
+from tests.integration.test_backup_run import ROWS, options_of, run, visible
 from tests.servers import Database
 from tests.unit.test_backup_format import make_set
 
@@ -191,6 +194,60 @@ def test_without_rclone_it_is_said_before_the_backup(
     with pytest.raises(InvalidInput):
         run(database, tmp_path, offsite_remote="--delete-everything")
     assert run(database, tmp_path)["offsite"] == {}
+
+
+@needs_rclone
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_copy_is_drilled_and_restored(field_db: Database, tmp_path: Path, store: Store, encrypted: bool) -> None:
+    """The host with all its backups is gone; the copies bring the database back."""
+    more: dict[str, Any] = {}
+    key: dict[str, Any] = {}
+    if encrypted:
+        if not shutil.which("age"):
+            pytest.skip("age is not installed: encrypted copies NOT tested")
+        subprocess.run(["age-keygen", "-o", str(tmp_path / "key")], check=True, capture_output=True)
+        key = {"identity_key": (tmp_path / "key").read_text(encoding="ascii")}
+        more = {"age_recipients": [key["identity_key"].partition("public key: ")[2].split()[0]]}
+    before = content(field_db)
+    name = run(field_db, tmp_path, **more, **store.words)["backup"]["name"]
+    shutil.rmtree(tmp_path / "b")
+    field_db.sql("DELETE FROM models")
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), **store.words, **key}
+    shown = verify(options_of(field_db), **words, source="offsite:latest")
+    assert (shown["verification"]["passed"], shown["verification"]["set"]) == (True, name)
+    assert '"restore"' in store.rclone("cat", f"{store.remote}/{name}/verification.jsonl")
+    words = {**words, "confirm": field_db.name, "grace_s": 0, "prebackup": False}
+    for wish in ("latest", name, name.removesuffix(".backup"), f"{utc_now():%Y-%m-%d}"):
+        told = restore(options_of(field_db), **words, source=f"offsite:{wish}", check_mode=True)
+        assert told["plan"]["source"] == f"{store.remote}/{name}"
+    done = restore(options_of(field_db), **words, source="offsite:latest")
+    assert done["restore"]["source"] == f"{store.remote}/{name}"
+    assert content(field_db) == before
+    assert visible(tmp_path / "b") == set(), "what was fetched and decrypted is gone"
+
+
+@needs_rclone
+def test_a_copy_that_is_not_there_or_damaged_is_not_restored(database: Database, tmp_path: Path, store: Store) -> None:
+    database.sql(ROWS)
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "confirm": database.name}
+    with pytest.raises(InvalidInput, match="Set scannerdb_backup_offsite_remote"):
+        restore(options_of(database), **words, source="offsite:latest")
+    with pytest.raises(BackupInvalid, match=r"has no such copy.*there is none at all"):
+        restore(options_of(database), **words, **store.words, source="offsite:latest")
+    name = run(database, tmp_path, **store.words)["backup"]["name"]
+    with pytest.raises(BackupInvalid, match=f"has no such copy.*the newest is {name}"):
+        restore(options_of(database), **words, **store.words, source="offsite:2020-01-01")
+    toc = tmp_path / "toc.dat"
+    store.rclone("copyto", f"{store.remote}/{name}/dump/toc.dat", str(toc))
+    toc.write_bytes(toc.read_bytes()[:-1] + b"?")
+    store.rclone("copyto", "--ignore-times", str(toc), f"{store.remote}/{name}/dump/toc.dat")
+    with pytest.raises(BackupInvalid, match=r"dump/toc\.dat has changed"):
+        restore(options_of(database), **words, **store.words, source="offsite:latest")
+    del words["confirm"]
+    shown = verify(options_of(database), **words, **store.words, source=f"offsite:{name}")
+    assert not shown["verification"]["passed"]
+    assert visible(tmp_path / "b") == {name, "latest.backup"}
+    assert not find_set(tmp_path / "b", name).damaged, "the set here is another"
 
 
 # Hooks

@@ -26,7 +26,8 @@ from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 
 from demo import user
-from tests.integration.test_backup_run import options_of, wait_for
+from tests.integration.support import wait_until
+from tests.integration.test_backup_run import options_of
 from tests.integration.test_verify_drill import ROWS, databases, drill, make, more_rows, rewrite
 from tests.servers import Database
 
@@ -90,7 +91,7 @@ def test_killed_on_the_server(database: Database, tmp_path: Path, kind: signal.S
     before = databases(database)
     child = start(database, tmp_path, "server", tmp_path)
     loading = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'scannerdb_drill_%' AND query LIKE 'COPY%'"
-    wait_for(lambda: database.value(loading))
+    wait_until(lambda: database.value(loading))
     (left,) = databases(database) - before
     child.send_signal(kind)
     child.wait()
@@ -203,7 +204,7 @@ def test_killed_on_a_throw_away_server(database: Database, tmp_path: Path, clust
     slow_to_load(database)
     make(database, tmp_path)
     child = start(database, tmp_path, "cluster", cluster_dir)
-    wait_for(lambda: [p for p in cluster_dir.glob("*/data/postmaster.pid") if "ready" in p.read_text()])
+    wait_until(lambda: [p for p in cluster_dir.glob("*/data/postmaster.pid") if "ready" in p.read_text()])
     time.sleep(0.5)
     (left,) = cluster_dir.iterdir()
     child.send_signal(signal.SIGKILL)

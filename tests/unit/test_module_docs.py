@@ -70,7 +70,7 @@ def test_documented_options_are_the_modules_own(
     assert asked["supports_check_mode"] is True
     assert said["attributes"]["check_mode"]["support"] == "full"
     secret = {option for option, spec in asked["argument_spec"].items() if spec.get("no_log")}
-    assert secret == {option for option in asked["argument_spec"] if "password" in option}
+    assert secret == {option for option in asked["argument_spec"] if "password" in option or option == "identity_key"}
 
 
 @pytest.mark.parametrize("name", MODULES)

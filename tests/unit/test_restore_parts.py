@@ -294,9 +294,9 @@ def test_harmless_errors() -> None:
 
 def test_the_command_line() -> None:
     tools = Tools("/bin", "17.1")
-    words = command(tools, Path("/a b"), "custom", "a=b", Path("/l"), 4, stop=True)
+    words = command(tools, Path("/a b"), "custom", "a=b", "/l", 4, stop=True)
     assert words == ["/bin/pg_restore", "--dbname=dbname='a=b'", "--use-list=/l", "--jobs=4", "--exit-on-error", "/a b"]
-    assert "--jobs=4" not in command(tools, Path("/a"), "tar", "x", Path("/l"), 4, stop=False)
+    assert "--jobs=4" not in command(tools, Path("/a"), "tar", "x", "/l", 4, stop=False)
     assert conninfo("it's \\") == "dbname='it\\'s \\\\'"
     assert must_go_on(tools, 15, []) and not must_go_on(tools, 17, []) and must_go_on(tools, 17, ["a"])
 

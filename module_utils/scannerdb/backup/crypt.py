@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..connection import Options
-from ..errors import BackupInvalid, FileProblem, InvalidInput, ToolMissing
-from ..files import PRIVATE_FOLDER, ensure_folder, file_errors, free_bytes, remove_tree
-from ..process import Finished, run_tool, tool_error
+from ..errors import BackupInvalid, InvalidInput, ToolMissing
+from ..files import ensure_folder, ensure_free, remove_tree
+from ..process import Finished, memory_file, run_tool, tool_error
 from .inventory import check_files, hash_files
 from .manifest import ENCRYPTED_VERSION, MANIFEST, Encryption, Manifest, read_manifest, write_manifest
 from .sets import BackupSet, load_set
-from .workspace import hidden
+from .workspace import borrowed
 
 AGE = "age"
 SUFFIX = ".age"
 
 
-def _age(words: Sequence[str]) -> Finished:
+def _age(words: Sequence[str], descriptors: tuple[int, ...] = ()) -> Finished:
     try:
-        return run_tool([AGE, *words], Options(), check=False)
+        return run_tool([AGE, *words], Options(), check=False, descriptors=descriptors)
     except ToolMissing as error:
         raise ToolMissing(error.message, "Install age, or empty scannerdb_backup_age_recipients.") from None
 
@@ -72,28 +71,55 @@ def encrypt_set(folder: Path, manifest: Manifest, recipients: Sequence[str]) -> 
     return write_manifest(folder, locked), plain
 
 
+@dataclass(frozen=True)
+class Key:
+    """A private key: the file it is in, or its own text, which is given at run time and never lies on the disk."""
+
+    file: str = ""
+    text: str = field(default="", repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.file or self.text)
+
+    @property
+    def told(self) -> str:
+        """Which key is meant, for a sentence."""
+        return "The key that was given" if self.text else f"The key in {self.file}"
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """A file for age to read the key from, and the descriptors that it must inherit."""
+        if not self.text:
+            yield self.file, ()
+            return
+        with memory_file(self.text.strip().encode("utf-8") + b"\n") as made:
+            yield made
+
+
+def require_key(item: BackupSet, key: Key) -> None:
+    """Raise `InvalidInput` where an encrypted set would have to be read and there is no key."""
+    if item.manifest.encryption and not (key.text or Path(key.file).is_file()):
+        raise InvalidInput(
+            f"Backup {item.name} is encrypted, and has to be read"
+            + (f"; there is no file {key.file}." if key.file else "."),
+            "Set scannerdb_backup_identity to the file of a private key, or scannerdb_backup_identity_key to its text.",
+        )
+
+
 @contextlib.contextmanager
-def unlocked(item: BackupSet, identity: str, backup_dir: Path) -> Iterator[BackupSet]:
+def unlocked(item: BackupSet, key: Key, backup_dir: Path, database: str) -> Iterator[BackupSet]:
     """The plain set behind an encrypted one, in a hidden private folder that is gone after the block.
 
-    A killed run leaves it to the next sweep. Raises `InvalidInput` where the key does not fit, `BackupInvalid` where
-    the set is not what it says.
+    `database` is whose next run removes it where this one is killed. Raises `InvalidInput` where the key does not fit,
+    `BackupInvalid` where the set is not what it says.
     """
-    folder = hidden(ensure_folder(backup_dir), item.name)
-    needed, free = item.manifest.size_bytes, free_bytes(backup_dir)
-    if free < needed:
-        raise FileProblem(
-            f"{backup_dir} has {free >> 20} MiB free; the decrypted set needs about {needed >> 20} MiB.",
-            "Free some space.",
-        )
-    with file_errors("Making the folder", folder):
-        folder.mkdir(mode=PRIVATE_FOLDER)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for record in item.manifest.files:
-            _decrypt(item.path / record.path, folder / record.path[: -len(SUFFIX)], identity)
+    require_key(item, key)
+    ensure_free(ensure_folder(backup_dir), item.manifest.size_bytes, "the decrypted set")
+    with borrowed(backup_dir, database) as folder:
+        with key.opened() as (identity, descriptors):
+            for record in item.manifest.files:
+                words = [f"--identity={identity}", f"--output={folder / record.path[: -len(SUFFIX)]}"]
+                _decrypt(item.path / record.path, words, descriptors, key)
         _, digest = read_manifest(folder)
         if not item.manifest.encryption or digest != item.manifest.encryption.plain_manifest_sha256:
             raise BackupInvalid(f"The manifest inside of {item.name} is not the one that was encrypted.")
@@ -102,14 +128,11 @@ def unlocked(item: BackupSet, identity: str, backup_dir: Path) -> Iterator[Backu
         if problems:
             raise BackupInvalid(f"What is inside of {item.name} is not what was encrypted: {' '.join(problems[:3])}")
         yield plain
-    finally:
-        os.close(handle)
-        remove_tree(folder)
 
 
-def _decrypt(source: Path, target: Path, identity: str) -> None:
-    ensure_folder(target.parent)
-    finished = _age(["--decrypt", f"--identity={identity}", f"--output={target}", str(source)])
+def _decrypt(source: Path, words: Sequence[str], descriptors: tuple[int, ...], key: Key) -> None:
+    ensure_folder(Path(words[-1].partition("=")[2]).parent)
+    finished = _age(["--decrypt", *words, str(source)], descriptors)
     if finished.returncode == 0:
         return
     error = tool_error(AGE, finished)
@@ -117,5 +140,5 @@ def _decrypt(source: Path, target: Path, identity: str) -> None:
         word in finished.stderr
         for word in ("no identity matched", "identity file", "reading", "identities", "passphrase")
     ):
-        raise InvalidInput(f"The key in {identity} does not open the backup: {error.message}", "Name another key file.")
+        raise InvalidInput(f"{key.told} does not open the backup: {error.message}", "Give another key.")
     raise BackupInvalid(f"{source.name} cannot be decrypted: {error.message}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..connection import Options
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError, ToolFailed, ToolMissing
+from ..files import ensure_free
 from ..process import Finished, run_tool, tool_error
 from .manifest import MANIFEST, VERIFICATIONS, from_json
 from .names import parse_set_name, parse_time
@@ -40,6 +41,14 @@ class Offsite:
     bandwidth: str = ""
     policy: Policy = field(default_factory=Policy)
 
+    def checked(self) -> Offsite:
+        """Itself, unless it makes no sense."""
+        if self.check not in CHECKS:
+            raise InvalidInput(f"offsite_check is {self.check!r}.", f"Choose one of {', '.join(CHECKS)}.")
+        if self.remote.startswith("-"):
+            raise InvalidInput(f"offsite_remote is {self.remote!r}.", "Name a remote of rclone, or a folder.")
+        return self
+
     def at(self, *parts: str) -> str:
         """A place on the remote."""
         return "/".join([self.remote.rstrip("/"), *parts])
@@ -53,15 +62,6 @@ class Copied:
     copied: bool = False
     removed: list[str] = field(default_factory=list)
     why: str = ""
-
-
-def checked_offsite(offsite: Offsite) -> Offsite:
-    """The options, unless they make no sense."""
-    if offsite.check not in CHECKS:
-        raise InvalidInput(f"offsite_check is {offsite.check!r}.", f"Choose one of {', '.join(CHECKS)}.")
-    if offsite.remote.startswith("-"):
-        raise InvalidInput(f"offsite_remote is {offsite.remote!r}.", "Name a remote of rclone, or a folder.")
-    return offsite
 
 
 def ensure_rclone(offsite: Offsite) -> None:
@@ -137,6 +137,18 @@ def _loaded(name: str, text: str, database: str) -> BackupSet | None:
     if manifest.name != name or manifest.database.name != database:
         return None
     return BackupSet(Path(name), manifest, hashlib.sha256(text.encode("utf-8")).hexdigest(), Standing("checksum"))
+
+
+def fetch_set(offsite: Offsite, item: BackupSet, folder: Path) -> Path:
+    """Bring a copy back into a folder, and return where it lies there. What it is worth is for the caller to verify."""
+    ensure_free(folder, item.manifest.size_bytes, f"the copy of {item.name}")
+    _rclone(offsite, ["copy", offsite.at(item.name), str(folder / item.name)])
+    return folder / item.name
+
+
+def add_record(offsite: Offsite, path: Path) -> None:
+    """Put what was found out about a copy that was brought to `path` beside the copy itself."""
+    _rclone(offsite, ["copyto", str(path / VERIFICATIONS), offsite.at(path.name, VERIFICATIONS)])
 
 
 def let_go(offsite: Offsite, database: str, now: datetime.datetime, keep: str, removed: list[str]) -> None:

@@ -50,6 +50,16 @@ def _make(backup_dir: Path, dbname: str, now: datetime.datetime) -> tuple[str, P
             folder.rmdir()
 
 
+@contextlib.contextmanager
+def borrowed(backup_dir: Path, dbname: str) -> Iterator[Path]:
+    """A hidden folder for the block, gone afterwards; what a killed run leaves of it goes with the next sweep."""
+    with claimed(backup_dir, dbname, datetime.datetime.now(tz=datetime.timezone.utc)) as (_, folder):
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+
 def free_name(backup_dir: Path, dbname: str, now: datetime.datetime) -> str:
     """The first name from this second on that no set and no run has."""
     for second in range(TRIES):

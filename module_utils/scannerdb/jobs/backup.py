@@ -13,7 +13,7 @@ from ..backup.hooks import hooks_from
 from ..backup.make import make_set
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.names import format_time, log_name
-from ..backup.offsite import Offsite, checked_offsite, ensure_rclone
+from ..backup.offsite import Offsite, ensure_rclone
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Ready, Wish, ensure_room, get_ready
 from ..backup.record import Standing
 from ..backup.retention import Decision, Policy, old_logs, plan_retention, removable, remove_set
@@ -83,15 +83,13 @@ def backup(
     policy = checked_policy(
         Policy(retention_days, retention_min, retention_daily, retention_weekly, retention_monthly, retention_yearly)
     )
-    offsite = checked_offsite(
-        Offsite(
-            offsite_remote,
-            offsite_config,
-            offsite_check,
-            offsite_bandwidth,
-            checked_policy(Policy(offsite_days, offsite_min)),
-        )
-    )
+    offsite = Offsite(
+        offsite_remote,
+        offsite_config,
+        offsite_check,
+        offsite_bandwidth,
+        checked_policy(Policy(offsite_days, offsite_min)),
+    ).checked()
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     if check_mode:
         check_recipients(wish.recipients)
@@ -139,6 +137,7 @@ def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
 
     Looks at tools and room first. No sweep, no retention.
     """
+    check_recipients(wish.recipients)
     ready = get_ready(options, wish, list_sets(wish.backup_dir, options.db).sets)
     ensure_room(ready, wish.backup_dir)
     run.log(

@@ -20,7 +20,9 @@ from ..restore.prober import Prober
 from ..restore.sessions import connected, named
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .restore_build import clear_up, create_side, fill_side, give_properties, pre_restore_backup, side_mark, validate
+from .restore_fetch import at_hand
 from .restore_plan import Wish, backup_folder, check_sessions, check_wish, make_plan, plan_values, steps
+from .sources import access_from
 
 JOB = "restore"
 
@@ -41,6 +43,12 @@ def restore(
     accept: Sequence[str] = (),
     contract_overlay: Optional[Mapping[str, Any]] = None,
     undo_run_id: str = "",
+    age_recipients: Sequence[str] = (),
+    identity: str = "",
+    identity_key: str = "",
+    offsite_remote: str = "",
+    offsite_config: str = "",
+    offsite_bandwidth: str = "",
     lock_wait_s: float = 0,
     log_path: str = "",
     state_dir: str = "",
@@ -66,6 +74,8 @@ def restore(
         missing_roles=missing_roles,
         accept=tuple(accept),
         state_dir=state_dir,
+        recipients=tuple(age_recipients),
+        access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
     )
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     undo = state == "undone"
@@ -80,7 +90,8 @@ def restore(
                 run.log(line)
             if undo:
                 return _undo(conn, options, wish, run, undo_run_id, told)
-            return _restore(conn, options, wish, run, contract, told)
+            with at_hand(options, wish, run) as ready:
+                return _restore(conn, options, ready, run, contract, told)
 
 
 @contextlib.contextmanager
@@ -101,7 +112,8 @@ def _plan_only(options: Options, wish: Wish, run: Run, undo: bool, undo_run_id: 
         told = diagnose(find(conn, options.db), options.db)
         if undo:
             return _undo(conn, options, wish, run, undo_run_id, told, check_mode=True)
-        return _planned(conn, options, wish, run, told)
+        with at_hand(options, wish, run) as ready:
+            return _planned(conn, options, ready, run, told)
 
 
 def _planned(conn: Connection, options: Options, wish: Wish, run: Run, told: list[str]) -> dict[str, Any]:
@@ -113,7 +125,7 @@ def _planned(conn: Connection, options: Options, wish: Wish, run: Run, told: lis
             warnings.append(f"These sessions would stop the restore: {named(people)}.")
     lines = steps(plan, wish, conn, options)
     return {
-        **_result(options, run, str(plan.source.path), plan.previous, None, warnings),
+        **_result(options, run, plan.source.place, plan.previous, None, warnings),
         "plan": plan_values(plan, lines),
         "diff": {"before": _state_line(options.db, "as it is"), "after": "".join(f"{line}\n" for line in lines)},
         "msg": f"Would restore database {options.db!r} from {plan.source.name}.",
@@ -150,13 +162,13 @@ def _restore(
     except BaseException:
         clear_up(conn, options, run)
         raise
-    result = _result(options, run, str(plan.source.path), plan.previous, gap, warnings)
+    result = _result(options, run, plan.source.place, plan.previous, gap, warnings)
     backed = f"; the database it replaced is kept as {plan.kept!r}" if plan.live else "; there was nothing to back up"
     result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{backed}."
     result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=backup)
     result["diff"] = {
         "before": _state_line(options.db, "as it was" if plan.live else "missing"),
-        "after": _state_line(options.db, f"from {plan.source.path}"),
+        "after": _state_line(options.db, f"from {plan.source.place}"),
     }
     return result
 

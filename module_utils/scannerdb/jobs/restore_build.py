@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import tempfile
-from pathlib import Path
 from typing import Optional
 
 from ..backup.plan import Wish as BackupWish
@@ -18,7 +16,7 @@ from ..contract.probe import write_probe
 from ..errors import RestoreRefused, ScannerDbError, ValidationFailed
 from ..finding import Finding
 from ..joblock import job_lock
-from ..restore.contents import wanted_lines
+from ..restore.contents import list_file, wanted_lines
 from ..restore.heal import heal, set_comment
 from ..restore.load import command, load
 from ..restore.names import SIDE, Mark
@@ -44,7 +42,13 @@ def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Op
     try:
         made = make_backup(
             options,
-            BackupWish(backup_dir=wish.backup_dir, state_dir=wish.state_dir, purpose="pre_restore", jobs=wish.jobs),
+            BackupWish(
+                backup_dir=wish.backup_dir,
+                state_dir=wish.state_dir,
+                purpose="pre_restore",
+                jobs=wish.jobs,
+                recipients=wish.recipients,
+            ),
             run,
         )
     except ScannerDbError as error:
@@ -57,7 +61,7 @@ def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Op
 
 def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
     """The comment of this run's side database."""
-    return Mark(SIDE, options.db, run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", str(plan.source.path))
+    return Mark(SIDE, options.db, run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", plan.source.place)
 
 
 def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
@@ -110,9 +114,7 @@ def _with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
 def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
     run.progress("load", 0, plan.needed_bytes, unit="bytes")
     ignored = list(plan.missing_roles) if wish.missing_roles == "ignore" else []
-    with tempfile.TemporaryDirectory(prefix="scannerdb-restore-") as scratch:
-        listing = Path(scratch, "wanted.list")
-        listing.write_text("\n".join(wanted_lines(plan.contents, plan.server.superuser)) + "\n", encoding="utf-8")
+    with list_file(wanted_lines(plan.contents, plan.server.superuser)) as (listing, descriptors):
         words = command(
             plan.tools,
             plan.source.dump,
@@ -128,7 +130,7 @@ def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) 
                 size = scalar(conn, "SELECT pg_database_size(%s)", [plan.side])
                 run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
 
-        finished = load(plan.tools, options, words, plan.side, ignored, tell)
+        finished = load(plan.tools, options, words, plan.side, ignored, tell, descriptors)
     for line in finished.stderr.splitlines():
         run.log(f"pg_restore: {line.strip()}")
     if not ignored:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -33,6 +32,7 @@ from ..restore.sessions import Session, connected, named, wait_for
 from ..restore.source import Source, is_set, locate, open_source
 from ..restore.target import Target, describe, target_from_script
 from ..runs import Run
+from .sources import Access
 
 GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is what compressed ones grow by
 
@@ -52,6 +52,9 @@ class Wish:
     missing_roles: str = "stop"
     accept: tuple[str, ...] = ()
     state_dir: str = ""
+    recipients: tuple[str, ...] = ()
+    access: Access = field(default_factory=Access)
+    told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,16 @@ def check_wish(options: Options, confirm: str, jobs: int = 0, grace_s: float = 0
 
 def resolve(options: Options, wish: Wish) -> tuple[Source, Optional[Manifest]]:
     """The source that is meant and, for a set of this bundle, its manifest."""
+    path = located(options, wish)
+    manifest = load_set(path).manifest if is_set(path) else None
+    source = open_source(path, manifest.dump_path if manifest else "")
+    return replace(source, told=wish.told), manifest
+
+
+def located(options: Options, wish: Wish) -> Path:
+    """Where the source lies that is meant."""
     sets = list_sets(wish.backup_dir, options.db).sets
-    regular = [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"]
-    path = locate(wish.source, wish.backup_dir, regular)
-    if not is_set(path):
-        return open_source(path), None
-    manifest = load_set(path).manifest
-    if manifest.encryption:
-        raise RestoreRefused(
-            f"Backup {manifest.name} is encrypted, and a restore needs the plain set.",
-            "Decrypt it with age and the private key, as docs/backup.md says, and restore from that folder's path.",
-        )
-    return open_source(path, manifest.dump_path), manifest
+    return locate(wish.source, wish.backup_dir, [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"])
 
 
 def live_facts(options: Options) -> Optional[DatabaseFacts]:
@@ -133,9 +134,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     run.progress("verify")
     verify(source, manifest, tools, wish, record)
     live = live_facts(options)
-    with tempfile.TemporaryDirectory(prefix="scannerdb-restore-") as scratch:
-        listed = archive_contents.read_contents(tools, source.dump, Path(scratch))
-        target = choose_target(live, manifest, tools, source, listed, Path(scratch))
+    listed = archive_contents.read_contents(tools, source.dump)
+    target = choose_target(live, manifest, tools, source, listed)
     if not target.size_bytes:
         target = replace(target, size_bytes=source.size_bytes * GROWTH)
     missing = archive_contents.missing_roles(listed, existing_roles(conn))
@@ -181,14 +181,13 @@ def choose_target(
     tools: Tools,
     source: Source,
     listed: archive_contents.Contents,
-    scratch: Path,
 ) -> Target:
     """What the new database must be: as the live one; without one as recorded; else as the archive says."""
     if live:
         return target_of(live, "the live database")
     if manifest:
         return target_of(manifest.database, "the backup's manifest")
-    return target_from_script(archive_contents.database_script(tools, source.dump, listed.entries, scratch))
+    return target_from_script(archive_contents.database_script(tools, source.dump, listed.entries))
 
 
 def target_of(facts: DatabaseFacts, origin: str) -> Target:
@@ -272,7 +271,7 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
     if plan.live:
         first = "pre-restore backup" if wish.prebackup else "no pre-restore backup, as asked"
     return [
-        f"source: {plan.source.path}, {plan.source.size_bytes} bytes, verified",
+        f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
         f"{first}"
         + (f" of {plan.live.size_bytes} bytes into {wish.backup_dir}" if plan.live and wish.prebackup else ""),
         f"new database {plan.side!r}: {'; '.join(describe(plan.target))}",
@@ -301,7 +300,7 @@ def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:
     """The plan as results show it."""
     return {
         "steps": list(lines),
-        "source": str(plan.source.path),
+        "source": plan.source.place,
         "source_bytes": plan.source.size_bytes,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.free_bytes,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..backup import cluster
-from ..backup.crypt import unlocked
+from ..backup.crypt import require_key, unlocked
 from ..backup.names import format_time
+from ..backup.offsite import add_record
 from ..backup.record import Verification, append_history, append_record
 from ..backup.scratch import drop, left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
@@ -23,6 +24,7 @@ from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup import public_proof
+from .sources import OFFSITE, Access, access_from, fetched
 from .verify_drill import Drill, Outcome, prepare, run_drill
 
 JOB = "verify"
@@ -44,7 +46,7 @@ class Wish:
     nice: int
     amcheck: bool
     state_dir: str
-    identity: str
+    access: Access
 
 
 def verify(
@@ -59,6 +61,10 @@ def verify(
     nice: int = 0,
     amcheck: bool = False,
     identity: str = "",
+    identity_key: str = "",
+    offsite_remote: str = "",
+    offsite_config: str = "",
+    offsite_bandwidth: str = "",
     contract_overlay: Optional[Mapping[str, Any]] = None,
     lock_wait_s: float = 0,
     log_path: str = "",
@@ -72,24 +78,25 @@ def verify(
     proven either way (no such set, no server, no tools, no room): that is no mark against the set. In check mode all of
     that is looked at and nothing is written.
     """
-    wish = _wish(backup_dir, source, level, place, cluster_dir, jobs, nice, amcheck, state_dir, identity)
+    access = access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth)
+    wish = _wish(backup_dir, source, level, place, cluster_dir, jobs, nice, amcheck, state_dir, access)
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
-    item = _chosen(wish, options)
-    drill = Drill(item, contract, run, jobs, nice, amcheck, own_server=place == "cluster")
-    if check_mode:
-        return _plan_only(options, wish, drill)
     try:
-        with in_use(item.path):
+        with _chosen(wish, options, run) as item:
+            drill = Drill(item, contract, run, jobs, nice, amcheck, own_server=place == "cluster")
+            if check_mode:
+                return _plan_only(options, wish, drill)
             done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
+            result = _result(options, wish, run, item, done, outcome, swept)
     except BaseException as error:
         with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
             run.log(f"failed: {error or type(error).__name__}")
             run.progress("failed")
         raise
     run.progress("done")
-    return _result(options, wish, run, item, done, outcome, swept)
+    return result
 
 
 def _wish(
@@ -102,7 +109,7 @@ def _wish(
     nice: int,
     amcheck: bool,
     state_dir: str,
-    identity: str,
+    access: Access,
 ) -> Wish:
     if not backup_dir or not Path(backup_dir).is_absolute():
         raise InvalidInput(f"backup_dir is {backup_dir!r}.", "Give an absolute path in scannerdb_backup_dir.")
@@ -117,19 +124,28 @@ def _wish(
         raise InvalidInput(
             f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
         )
-    return Wish(backup_dir, source, level, place, Path(cluster_dir), jobs, nice, amcheck, state_dir, identity)
+    return Wish(backup_dir, source, level, place, Path(cluster_dir), jobs, nice, amcheck, state_dir, access)
 
 
-def _chosen(wish: Wish, options: Options) -> BackupSet:
-    """The set that is meant: `latest`, a name, or an absolute path."""
-    by_path = Path(wish.source).is_absolute()
-    item = load_set(Path(wish.source)) if by_path else find_set(wish.backup_dir, wish.source)
+@contextlib.contextmanager
+def _chosen(wish: Wish, options: Options, run: Run) -> Iterator[BackupSet]:
+    """The set that is meant (`latest`, a name, an absolute path, or a copy elsewhere), kept for the block."""
+    with contextlib.ExitStack() as stack:
+        source = wish.source
+        if source.startswith(OFFSITE):
+            source = str(stack.enter_context(fetched(source, wish.access, Path(wish.backup_dir), options.db, run)))
+        item = load_set(Path(source)) if Path(source).is_absolute() else find_set(wish.backup_dir, source)
+        _ensure_of(item, options)
+        stack.enter_context(in_use(item.path))
+        yield item
+
+
+def _ensure_of(item: BackupSet, options: Options) -> None:
     if item.manifest.database.name != options.db:
         raise InvalidInput(
             f"Backup {item.name} is of database {item.manifest.database.name!r}, not of {options.db!r}.",
             "Set scannerdb_login_db to that database, or name another backup.",
         )
-    return item
 
 
 def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Verification, Outcome, list[str]]:
@@ -163,6 +179,8 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
         place=wish.place if wish.level == "restore" else "",
     )
     append_record(item.path, done)
+    if wish.source.startswith(OFFSITE):
+        add_record(wish.access.offsite, item.path)
     append_history(wish.state_dir, item.name, done)
     run.log(f"{wish.level}: {'passed' if done.ok else ' '.join(done.problems)}")
     return done, outcome, swept
@@ -174,20 +192,10 @@ def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
     if item.manifest.encryption is None:
         yield item
         return
-    require_key(wish, item)
+    require_key(item, wish.access.key)
     sweep(Path(wish.backup_dir), item.manifest.database.name)
-    with unlocked(item, wish.identity, Path(wish.backup_dir)) as plain:
+    with unlocked(item, wish.access.key, Path(wish.backup_dir), item.manifest.database.name) as plain:
         yield plain
-
-
-def require_key(wish: Wish, item: BackupSet) -> None:
-    """Raise where an encrypted set would have to be read and there is no key."""
-    if item.manifest.encryption and not Path(wish.identity).is_file():
-        raise InvalidInput(
-            f"Backup {item.name} is encrypted, and level {wish.level} has to read it"
-            + (f"; there is no file {wish.identity}." if wish.identity else "."),
-            "Set scannerdb_verify_identity to the file of a private key, or ask for level checksum.",
-        )
 
 
 def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
@@ -298,22 +306,15 @@ def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
     steps = [f"compare {len(item.manifest.files)} files of {item.path} with the manifest"]
     swept: list[str] = []
     if wish.level != "checksum" and item.manifest.encryption:
-        require_key(wish, item)
         steps.append("decrypt them into a private folder, which is removed afterwards")
-        if wish.level == "restore":  # what is inside is not known without decrypting
-            steps.append("restore them into a scratch database, compare and drop it")
-            return _planned(options, wish, drill, steps, swept)
     if wish.level == "read":
+        require_key(item, wish.access.key)
         tools = reading_tools(item.manifest, options.pg_bin_dir)
         steps.append(f"read {item.manifest.size_bytes} bytes with pg_restore {tools.version}, and count the rows")
     if wish.level == "restore":
-        told, swept = _PLANS[wish.place](options, wish, drill)
+        with _readable(wish, item) as plain:
+            told, swept = _PLANS[wish.place](options, wish, replace(drill, item=plain))
         steps += told
-    return _planned(options, wish, drill, steps, swept)
-
-
-def _planned(options: Options, wish: Wish, drill: Drill, steps: list[str], swept: list[str]) -> dict[str, Any]:
-    item = drill.item
     return {
         "changed": wish.level == "restore",
         "failed": False,

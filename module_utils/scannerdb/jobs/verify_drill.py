@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from ..backup.amcheck import check_storage, why_not
 from ..backup.content import fingerprint_differences
@@ -22,7 +20,7 @@ from ..contract.model import Contract
 from ..errors import RestoreRefused, ScannerDbError, ToolFailed
 from ..joblock import job_lock
 from ..process import Tools, find_tools
-from ..restore.contents import Contents, missing_roles, read_contents, wanted_lines
+from ..restore.contents import Contents, list_file, missing_roles, read_contents, wanted_lines
 from ..restore.load import command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
@@ -87,8 +85,7 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     """Look at everything that could stop the drill, without writing; `conn` leads to the maintenance database."""
     manifest = drill.item.manifest
     tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", manifest.dump_major)
-    with tempfile.TemporaryDirectory(prefix="scannerdb-drill-") as folder:
-        listed = read_contents(tools, drill.item.path / manifest.dump_path, Path(folder))
+    listed = read_contents(tools, drill.item.path / manifest.dump_path)
     target = target_of(manifest.database, "the backup's manifest")
     existing = existing_roles(conn)
     missing = tuple(sorted({*missing_roles(listed, existing), *({target.owner} - existing - {""})}))
@@ -165,9 +162,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
         conn.execute(create_statement(name, ready.target, server.major))
         at = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
         mark(conn, name, Mark(options.db, run.run_id, at, item.name).text())
-    with tempfile.TemporaryDirectory(prefix="scannerdb-drill-") as folder:
-        listing = Path(folder, "wanted.list")
-        listing.write_text("\n".join(wanted_lines(ready.contents, server.superuser)) + "\n", encoding="utf-8")
+    with list_file(wanted_lines(ready.contents, server.superuser)) as (listing, descriptors):
         words = _words(ready, drill, server, listing, name)
 
         def tell() -> None:
@@ -175,14 +170,14 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
                 size = scalar(conn, "SELECT pg_database_size(%s)", [name])
                 run.progress("load", int(size or 0), ready.needed_bytes, unit="bytes")
 
-        load(ready.tools, options, words, name, (), tell)
+        load(ready.tools, options, words, name, (), tell, descriptors)
     run.progress("analyze")
     session = contextlib.closing(connect(options, dbname=name, purpose=f"drill {run.run_id}"))
     with session as side, explained(f"Analyzing {name!r}"):
         side.execute("ANALYZE")
 
 
-def _words(ready: Prepared, drill: Drill, server: Server, listing: Path, name: str) -> list[str]:
+def _words(ready: Prepared, drill: Drill, server: Server, listing: str, name: str) -> list[str]:
     manifest = drill.item.manifest
     stop = not must_go_on(ready.tools, server.major, ())
     words = command(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..connection import Options
 from ..errors import BackupInvalid
-from ..process import Tools, run_tool, tool_error
+from ..process import Tools, memory_file, run_tool, tool_error
 
 _ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
 _GRANTEES = re.compile(rf" (?:TO|FROM) ({_NAME}(?:, ?{_NAME})*)(?: WITH GRANT OPTION)?;$")
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_NAME})")
 _PUBLIC = {"PUBLIC", "CURRENT_USER", "SESSION_USER", "CURRENT_ROLE"}
+NOTHING = ";"  # a line of a list file that names no entry
 BUILT_IN = "plpgsql"  # every database has it, from template0
 
 
@@ -118,20 +120,14 @@ def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
     return lines
 
 
-def read_contents(tools: Tools, dump: Path, scratch: Path) -> Contents:
-    """Ask pg_restore for the table of contents and the grants; `scratch` is a private folder for a list file.
-
-    Raises `BackupInvalid` where it cannot be read.
-    """
+def read_contents(tools: Tools, dump: Path) -> Contents:
+    """Ask pg_restore for the table of contents and the grants; raises `BackupInvalid` where it cannot be read."""
     entries = parse_list(_print(tools, dump, ["--list"]))
     owners = parse_owners(_print(tools, dump, ["--schema-only", "--file=-"]))
     acls = [e.line for e in entries if e.kind in ("ACL", "DEFAULT ACL")]
     if not acls:
         return Contents(entries, owners=owners)
-    listing = scratch / "grants.list"
-    listing.write_text("\n".join(acls) + "\n", encoding="utf-8")
-    script = _print(tools, dump, ["--file=-", f"--use-list={listing}"])
-    return Contents(entries, parse_grantees(script), owners)
+    return Contents(entries, parse_grantees(_print(tools, dump, ["--file=-"], acls)), owners)
 
 
 def read_through(tools: Tools, dump: Path) -> None:
@@ -139,16 +135,26 @@ def read_through(tools: Tools, dump: Path) -> None:
     _print(tools, dump, ["--file=/dev/null"])
 
 
-def database_script(tools: Tools, dump: Path, entries: Sequence[Entry], scratch: Path) -> str:
+def database_script(tools: Tools, dump: Path, entries: Sequence[Entry]) -> str:
     """The archive's own CREATE DATABASE and its properties, as SQL to be read, never run."""
-    listing = scratch / "database.list"
     lines = [e.line for e in entries if e.kind in ("DATABASE", "DATABASE PROPERTIES", "ENCODING")]
-    listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return _print(tools, dump, ["--create", "--file=-", f"--use-list={listing}"])
+    return _print(tools, dump, ["--create", "--file=-"], lines or [NOTHING])
 
 
-def _print(tools: Tools, dump: Path, arguments: Sequence[str]) -> str:
-    finished = run_tool([tools.path("pg_restore"), *arguments, str(dump)], Options(), check=False)
+@contextlib.contextmanager
+def list_file(lines: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The lines as a file for pg_restore's --use-list, and the descriptors that it must inherit."""
+    with memory_file(("\n".join(lines) + "\n").encode("utf-8")) as made:
+        yield made
+
+
+def _print(tools: Tools, dump: Path, arguments: Sequence[str], lines: Sequence[str] = ()) -> str:
+    """What pg_restore prints; of the entries in `lines` only, where there are any."""
+    words = [tools.path("pg_restore"), *arguments]
+    with list_file(lines) as (listing, descriptors):
+        if lines:
+            words.append(f"--use-list={listing}")
+        finished = run_tool([*words, str(dump)], Options(), check=False, descriptors=descriptors)
     if finished.returncode != 0:
         why = tool_error("pg_restore", finished).message
         raise BackupInvalid(f"The archive {dump} cannot be read: {why}", "It is damaged or incomplete: use another.")

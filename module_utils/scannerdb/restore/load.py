@@ -22,7 +22,7 @@ def conninfo(dbname: str) -> str:
     return f"dbname='{escaped}'"
 
 
-def command(tools: Tools, dump: Path, kind: str, dbname: str, listing: Path, jobs: int, stop: bool) -> list[str]:
+def command(tools: Tools, dump: Path, kind: str, dbname: str, listing: str, jobs: int, stop: bool) -> list[str]:
     """The pg_restore command line; a tar archive cannot be read by several workers. Pure."""
     words = [tools.path("pg_restore"), f"--dbname={conninfo(dbname)}", f"--use-list={listing}"]
     if kind != "tar" and jobs > 1:
@@ -60,9 +60,10 @@ def load(
     dbname: str,
     ignored_roles: Iterable[str] = (),
     on_tick: Optional[Callable[[], object]] = None,
+    descriptors: tuple[int, ...] = (),
 ) -> Finished:
-    """Run pg_restore (`words` from `command`); raises `ToolFailed` with the first real errors."""
-    finished = run_tool(words, options, dbname=dbname, check=False, on_tick=on_tick)
+    """Run pg_restore (`words` from `command`, `descriptors` of its list file); raises `ToolFailed` with real errors."""
+    finished = run_tool(words, options, dbname=dbname, check=False, on_tick=on_tick, descriptors=descriptors)
     if finished.returncode == 0:
         return finished
     if "--exit-on-error" in words or finished.returncode < 0:

@@ -32,11 +32,17 @@ class Source:
     header: Header
     size_bytes: int
     is_set: bool = False
+    told: str = ""
+
+    @property
+    def place(self) -> str:
+        """What people name: `told` where it was brought to `path` for this run, else the path."""
+        return self.told or str(self.path)
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
-        return self.path.name
+        """The last part of that."""
+        return self.place.rpartition("/")[2]
 
 
 def parse_moment(text: str) -> Optional[datetime.datetime]:
