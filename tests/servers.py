@@ -29,6 +29,7 @@ FAST = {
     "autovacuum": "off",  # counts of dead rows must stay what the test made them
     "max_wal_size": "256MB",
     "log_min_messages": "fatal",
+    "max_prepared_transactions": "5",
 }
 FIELD_SCALE = 0.002
 TEMPLATE = "scannerdb_field_template"

@@ -21,6 +21,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.restore.cutover import Switch, switch_over
 from scannerdb.restore.heal import diagnose, find, heal, set_comment
 from scannerdb.restore.names import Mark, kept_name, side_name
+from scannerdb.restore.nudge import Nudger
 
 from tests.integration.restore_support import databases, maintenance, oid, old_dump, options, state
 from tests.integration.support import wait_until
@@ -128,6 +129,34 @@ def test_sessions_that_stay_put_everything_back(database: Database) -> None:
     assert is_open(database)
     assert is_open(database, switch.incoming)
     assert database.value("SELECT 1") == 1
+
+
+def test_what_no_list_of_sessions_shows_is_waited_for(database: Database) -> None:
+    """A prepared transaction counts for RENAME and is no session: so does a client that was just turned away."""
+    switch = prepare(database)
+    new = oid(database, switch.incoming)
+    with database.connect() as client:
+        client.execute("BEGIN")
+        client.execute("PREPARE TRANSACTION 'half'")
+    with in_a_child(database, switch, {}):
+        wait_until(lambda: not is_open(database), 60)
+        time.sleep(0.3)
+        assert oid(database) != new
+        with maintenance(database) as other:
+            other.execute(SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(Identifier(database.name)))
+        database.sql("ROLLBACK PREPARED 'half'")
+        wait_until(lambda: oid(database) == new and is_open(database), 60)
+
+
+def test_nudges_end_the_servers_naps(database: Database) -> None:
+    """A RENAME that waits in vain looks fifty times, 100 ms apart; with nudges it needs less than those five seconds."""
+    target = SQL("ALTER DATABASE {} RENAME TO other").format(Identifier(database.name))
+    with database.connect(), connect(options(database), dbname="postgres") as conn:
+        with Nudger(conn, options(database), RUN), pytest.raises(psycopg.errors.ObjectInUse):
+            begun = time.monotonic()
+            conn.execute(target)
+        assert time.monotonic() - begun < 5
+        assert not [row for row in conn.execute("SELECT pg_listening_channels()").fetchall()]
 
 
 def test_a_name_in_the_way_puts_everything_back(database: Database) -> None:

@@ -15,6 +15,7 @@ from ..joblock import job_lock
 from ..restore.cutover import Switch, Switched, switch_over
 from ..restore.heal import Found, diagnose, find, heal, kept_databases
 from ..restore.names import KEPT, Mark, kept_name
+from ..restore.nudge import Nudger
 from ..restore.preflight import check_obstacles, check_rights, hangers_on
 from ..restore.prober import Prober
 from ..restore.sessions import connected, named
@@ -185,7 +186,7 @@ def _cut_over(
     run.log(f"cutover: {switch.incoming!r} becomes {switch.live!r}")
     prober = Prober(options) if switch.live_exists else None
     try:
-        with prober or contextlib.nullcontext():
+        with prober or contextlib.nullcontext(), Nudger(conn, options, run.run_id):
             done = switch_over(conn, switch)
     except BaseException:
         clear_up(conn, options, run)

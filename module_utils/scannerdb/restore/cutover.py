@@ -5,6 +5,10 @@ client is off while it runs, and it says nothing that would have to be written t
 database and commits; only then can the rest be certain that nobody comes back. Both renames, both comments and the
 reopening are one transaction, so a crash leaves either the old state, closed and marked (healed by `heal.py`), or the
 new one, complete.
+
+While the doors are closed no commit waits for the disk or a standby. A crash can then lose the last commits only in
+their order, which leads to one of the same two states, and whatever a client commits in the new database takes ours to
+the disk with it. The block's last commit does wait, so an answer means that all of it is durable.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ SETTINGS = {
     "lock_timeout": "3s",
     "statement_timeout": "0",
     "transaction_timeout": "0",  # PostgreSQL 17 and newer
+    "synchronous_commit": "off",
 }
 
 
@@ -108,47 +113,52 @@ BEGIN
     EXCEPTION WHEN OTHERS OR query_canceled THEN trouble := SQLERRM;
     END;
   END IF;
-  closed := clock_timestamp();
   COMMIT;
+  closed := clock_timestamp();
   IF trouble IS NULL THEN
     BEGIN
       deadline := clock_timestamp() + patience;
-      WHILE live_exists LOOP
-        PERFORM pg_stat_clear_snapshot();
-        people := NULL;
-        FOR who IN SELECT pid, usesysid, coalesce(usename::text, '?') AS usename, application_name
-                     FROM pg_stat_activity WHERE datname = live AND pid <> me LOOP
-          BEGIN
-            -- Autovacuum has no user; where we may not end it, the rename does.
-            IF (terminate OR who.usesysid IS NULL) AND pg_terminate_backend(who.pid) THEN ended := ended + 1; END IF;
-          EXCEPTION WHEN insufficient_privilege THEN NULL;
-          END;
-          IF who.usesysid IS NOT NULL THEN
-            people := concat_ws(', ', people, format('%s (%s)', who.usename, who.application_name));
+      LOOP
+        WHILE live_exists LOOP
+          PERFORM pg_stat_clear_snapshot();
+          people := NULL;
+          FOR who IN SELECT pid, usesysid, coalesce(usename::text, '?') AS usename, application_name
+                       FROM pg_stat_activity WHERE datname = live AND pid <> me LOOP
+            BEGIN
+              -- Autovacuum has no user; where we may not end it, the rename does.
+              IF (terminate OR who.usesysid IS NULL) AND pg_terminate_backend(who.pid) THEN ended := ended + 1; END IF;
+            EXCEPTION WHEN insufficient_privilege THEN NULL;
+            END;
+            IF who.usesysid IS NOT NULL THEN
+              people := concat_ws(', ', people, format('%s (%s)', who.usename, who.application_name));
+            END IF;
+          END LOOP;
+          EXIT WHEN people IS NULL;
+          IF clock_timestamp() > deadline THEN
+            RAISE EXCEPTION 'sessions remain: %', people;
           END IF;
+          PERFORM pg_sleep(0.001);
         END LOOP;
-        EXIT WHEN people IS NULL;
-        IF clock_timestamp() > deadline THEN
-          RAISE EXCEPTION 'sessions remain: %', people;
-        END IF;
-        PERFORM pg_sleep(0.001);
+        BEGIN
+          IF live_exists THEN
+            EXECUTE format('ALTER DATABASE %I RENAME TO %I', live, kept);
+            EXECUTE format('COMMENT ON DATABASE %I IS %L', kept, kept_mark);
+            EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', kept);
+          END IF;
+          EXECUTE format('ALTER DATABASE %I RENAME TO %I', incoming, live);
+          EXECUTE format('COMMENT ON DATABASE %I IS %L', live, comment);
+          EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', live);
+          EXIT;
+        EXCEPTION WHEN object_in_use THEN  -- the rename saw somebody on his way in or out: look again
+          IF clock_timestamp() > deadline THEN RAISE; END IF;
+        END;
       END LOOP;
-      IF live_exists THEN
-        -- An ended session leaves the list a little before the server's own count, and RENAME then sleeps for 100 ms.
-        PERFORM pg_sleep(0.003);
-        EXECUTE format('ALTER DATABASE %I RENAME TO %I', live, kept);
-        EXECUTE format('COMMENT ON DATABASE %I IS %L', kept, kept_mark);
-        EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', kept);
-      END IF;
-      EXECUTE format('ALTER DATABASE %I RENAME TO %I', incoming, live);
-      EXECUTE format('COMMENT ON DATABASE %I IS %L', live, comment);
-      EXECUTE format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS true', live);
-      PERFORM set_config('scannerdb.cutover', json_build_object('ended', ended, 'closed_ms',
-        round(extract(epoch FROM clock_timestamp() - closed)::numeric * 1000, 1))::text, false);
       back := true;
     EXCEPTION WHEN OTHERS OR query_canceled THEN trouble := SQLERRM;
     END;
     COMMIT;
+    PERFORM set_config('scannerdb.cutover', json_build_object('ended', ended, 'closed_ms',
+      round(extract(epoch FROM clock_timestamp() - closed)::numeric * 1000, 1))::text, false);
   END IF;
   -- What went wrong took its renames back with it: open the doors again, and keep trying.
   FOR attempt IN 1..100 LOOP
@@ -162,6 +172,13 @@ BEGIN
     END;
     COMMIT;
   END LOOP;
+  -- One commit that waits for the disk takes all before it along.
+  BEGIN
+    SET LOCAL synchronous_commit = on;
+    PERFORM pg_logical_emit_message(true, 'scannerdb', 'cutover');
+  EXCEPTION WHEN OTHERS OR query_canceled THEN NULL;  -- then it is there within a second
+  END;
+  COMMIT;
   IF NOT back THEN
     RAISE EXCEPTION '%, and the database could not be opened again', trouble USING ERRCODE = 'SD002';
   ELSIF trouble IS NOT NULL THEN
