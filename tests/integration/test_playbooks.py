@@ -191,7 +191,7 @@ def test_profiles(site: Site, one: Databases) -> None:
     before, size = content(database), "SELECT pg_relation_size('chat_history')"
     large = database.value(size)
     daily = site.add("db", database).run("maintain.yml", "-e", "scannerdb_profile=daily").ok()
-    assert daily.changed["db"] == 2  # the folders, the backup
+    assert daily.changed["db"] == 1  # the backup
     assert len(site.backups("db")) == 1
     assert content(database) == before
     assert site.files("db", "state/reports") == []
@@ -213,6 +213,18 @@ def test_a_critical_finding_that_stays_fails_the_run_after_its_summary(site: Sit
     done.failed("on which this check fails (scannerdb_check_fail_on)", "Undo: ansible-playbook")
     assert re.search(r"Left +[1-9]\d* critical", done.output)
     assert severities(database, "critical") == {"data.verified.link_missing"}
+    looks = len(history(site))
+    again = site.run("maintain.yml", "-e", "scannerdb_fix_skip=data.verified.link_missing")
+    again.failed("1 are critical, on which this check fails (scannerdb_check_fail_on)", "Failed Verdict: ")
+    assert "Fixed nothing" in again.prose
+    assert re.search(r"Left +1 critical", again.output)
+    assert len(history(site)) == looks + 1  # nothing was changed, so nothing was looked at twice
+    site.run("maintain.yml", scannerdb_fix_skip="data.verified.link_missing", scannerdb_check_fail_on="never").ok()
+
+
+def history(site: Site) -> list[str]:
+    """What the checks have remembered, one line each."""
+    return (site.folder / "db/state/check_history.jsonl").read_text(encoding="utf-8").splitlines()
 
 
 def test_a_failed_backup_stops_the_run_and_the_summary_says_so(site: Site, one: Databases) -> None:

@@ -1,0 +1,85 @@
+"""The module that makes the jobs' folders: in one call, private, with an owner, honest in check mode."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+PATH = Path(__file__).resolve().parents[2] / "library" / "scannerdb_folders.py"
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the module as Ansible does, in this process; returns its result."""
+    spec = importlib.util.spec_from_file_location(PATH.stem, PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*paths: Path, check: bool = False, **more: Any) -> dict[str, Any]:
+        asked = {"paths": [str(path) for path in paths], "_ansible_check_mode": check, **more}
+        with patch_module_args(asked), pytest.raises(SystemExit):
+            module.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    return run
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_folders_and_their_parents_are_made_once_and_private(tmp_path: Path, call: Any) -> None:
+    state, reports, logs = tmp_path / "lib/db", tmp_path / "lib/db/reports", tmp_path / "log"
+    made = [str(tmp_path / "lib"), *map(str, (state, reports, logs))]
+    planned = call(state, reports, logs, check=True)
+    assert (planned["changed"], planned["made"], list(tmp_path.iterdir())) == (True, made, [])
+    first = call(state, reports, logs)
+    assert (first["changed"], first["made"], first["diff"]) == (True, made, planned["diff"])
+    assert {mode(path) for path in (tmp_path / "lib", state, reports, logs)} == {0o700}
+    second = call(state, reports, logs)
+    assert (second["changed"], second["made"], second["diff"]) == (False, [], [])
+
+
+def test_a_folder_that_others_can_read_is_closed(tmp_path: Path, call: Any) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    planned = call(folder, check=True)
+    assert planned["changed"] and mode(folder) == 0o755
+    assert planned["diff"][0]["before"]["mode"] == "0755"
+    assert call(folder)["changed"] and mode(folder) == 0o700
+    assert not call(folder)["changed"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path, call: Any) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir(mode=0o755)
+    link.symlink_to(real)
+    assert call(link)["changed"]
+    assert link.is_symlink() and mode(real) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_the_owner_gets_what_is_made_and_what_is_there(tmp_path: Path, call: Any) -> None:
+    there = tmp_path / "there"
+    there.mkdir(mode=0o700)
+    assert call(there, tmp_path / "new/deep", owner="nobody")["changed"]
+    assert {path.owner() for path in (there, tmp_path / "new", tmp_path / "new/deep")} == {"nobody"}
+    assert tmp_path.owner() == "root"
+    assert not call(there, tmp_path / "new/deep", owner="nobody")["changed"]
+
+
+def test_a_file_in_the_way_is_a_sentence(tmp_path: Path, call: Any) -> None:
+    (tmp_path / "file").write_text("")
+    result = call(tmp_path / "file" / "below")
+    assert result["failed"] and "could not be made: " in result["msg"]
+    assert call(tmp_path / "file", check=False)["failed"]
