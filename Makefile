@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration docs bench
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration molecule molecule-clean docs bench
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -58,7 +58,7 @@ lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
-	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py
+	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/containers
 	@$(PY) -m yamllint --strict .
 	@$(PY) -m ansiblelint
 
@@ -67,6 +67,12 @@ unit: $(DEV_STAMP) ## tests without a server
 
 integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
 	@$(PY) -m pytest tests/integration
+
+molecule: $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
+	@$(PY) -m tests.containers run $(SCENARIO)
+
+molecule-clean: $(DEV_STAMP) ## remove the containers and images of these tests
+	@$(PY) -m tests.containers clean
 
 docs: $(DEV_STAMP) ## rewrite the reference pages from the code
 	@$(PY) docs/reference.py

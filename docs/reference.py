@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,60 @@ def variables_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"checks.md": checks_page, "variables.md": variables_page}
+def _variable_rows(options: dict[str, dict[str, Any]], defaults: dict[str, Any]) -> list[str]:
+    lines = ["| variable | type | default | meaning |", "|---|---|---|---|"]
+    for name, option in sorted(options.items()):
+        said = _cell(option.get("description", ""))
+        choices = option.get("choices")
+        said += f" One of {', '.join(f'`{c}`' for c in choices)}." if choices else ""
+        lines.append(f"| `{name}` | {option['type']} | {_default_cell(name, defaults)} | {said} |")
+    return lines
+
+
+def _entry_point(role: str, entry: str, spec: dict[str, Any]) -> list[str]:
+    """What an entry point of a role does, and a play that uses it."""
+    use = {"name": role} if entry == "main" else {"name": role, "tasks_from": entry}
+    task = {"name": spec["short_description"], "ansible.builtin.import_role": use}
+    play = [{"name": "An example", "hosts": "scannerdb", "gather_facts": False, "tasks": [task]}]
+    return [
+        *([] if entry == "main" else [f"## Entry point {entry}", ""]),
+        f"{spec['short_description']}.",
+        "",
+        *([_cell(spec["description"]), ""] if spec.get("description") else []),
+        "```yaml",
+        yaml.safe_dump(play, sort_keys=False).strip(),
+        "```",
+        "",
+    ]
+
+
+def role_page(role: Path) -> str:
+    """The README of a role: its entry points, its variables, and whose variables count, too."""
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    meta = role / "meta" / "main.yml"
+    dependencies = (yaml.safe_load(meta.read_text(encoding="utf-8")) if meta.exists() else {}).get("dependencies") or []
+    lines = [f"# {role.name}", "", MADE.format(source="this role's argument specs and defaults")]
+    for entry, spec in specs.items():
+        lines += _entry_point(role.name, entry, spec)
+    lines += ["## Variables", ""]
+    options = _role_options(role)
+    if options:
+        lines += [*_variable_rows(options, _defaults(role)), ""]
+    names = [f"those of [{d['role']}](../{d['role']}/README.md)" for d in dependencies]
+    lines += [f"Read also: {', '.join([*names, '[all variables](../../docs/variables.md)'])}."]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"docs/checks.md": checks_page, "docs/variables.md": variables_page}
+PAGES.update(
+    {f"roles/{role.name}/README.md": partial(role_page, role) for role in sorted((ROOT / "roles").glob("scannerdb_*"))}
+)
 
 
 def main() -> None:
     """Rewrite every page."""
     for name, make in PAGES.items():
-        (ROOT / "docs" / name).write_text(make(), encoding="utf-8")
+        (ROOT / name).write_text(make(), encoding="utf-8")
 
 
 if __name__ == "__main__":

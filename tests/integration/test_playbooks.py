@@ -49,6 +49,12 @@ def severities(database: Database, *severity: str) -> set[str]:
     return {name for name, of_it in found if of_it[0]["severity"] in severity and not name.startswith("server.")}
 
 
+def groups_of(database: Database, role: str) -> set[str]:
+    """The roles that a role is a direct member of."""
+    query = "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = %s::regrole"
+    return {name for (name,) in database.sql(query, role)}
+
+
 # --- the main path, on every version
 
 
@@ -82,7 +88,12 @@ def test_an_empty_server_becomes_the_baseline(site: Site, make_database: Databas
     database = Database(make_database.server, "fresh")
     overlay = {"tables": {"endpoints": {"indexes": [["last_check_date"]]}}}
     site.add("db", database, **SECRETS, scannerdb_contract_overlay=overlay)
-    site.run("playbooks/deploy.yml").ok()
+    deployed = site.run("playbooks/deploy.yml", scannerdb_deploy_extensions="amcheck, nowhere").ok()
+    groups = "^(ollama|pg_(monitor|maintain|read_all_data|signal_backend))$"
+    known = f"SELECT rolname::text FROM pg_roles WHERE rolname ~ '{groups}'"
+    assert groups_of(database, MAINT) >= {name for (name,) in database.sql(known)}
+    assert database.value("SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'") == 1
+    assert "machine lacks the extension nowhere: install" in deployed.prose
     assert severities(database, "critical", "warning") == set()
     index = "SELECT count(*) FROM pg_indexes WHERE tablename = 'endpoints' AND indexdef LIKE '%(last_check_date)'"
     assert database.value(index) == 1
@@ -91,8 +102,9 @@ def test_an_empty_server_becomes_the_baseline(site: Site, make_database: Databas
     with database.connect("ollama", **application) as conn:
         conn.execute("INSERT INTO servers (ip) VALUES ('192.0.2.1')")
         assert conn.execute("SELECT port FROM endpoints WHERE verified = 1").fetchall() == [(11434,)]
-    second = site.run("playbooks/deploy.yml").ok()
+    second = site.run("playbooks/deploy.yml", scannerdb_deploy_extensions=["amcheck"]).ok()
     assert second.changed["db"] == 0, second.output
+    assert "A backup with the extension amcheck can be restored by a superuser only." in second.prose
 
 
 # --- deploy, closer

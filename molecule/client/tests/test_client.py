@@ -1,0 +1,61 @@
+"""After the client scenario: what is installed, what the maintenance role may, and what its jobs left behind."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import Any, Callable
+
+Container = Callable[[str], Any]
+Query = Callable[..., list[str]]
+
+
+def test_the_bare_host_has_the_tools_and_psycopg(container: Container) -> None:
+    host = container("client-app")
+    assert host.package("python3-psycopg").is_installed
+    assert host.check_output("pg_dump --version").startswith("pg_dump (PostgreSQL)")
+    assert not host.package("postgresql").is_installed  # tools only, no server
+    host.run_test("/usr/bin/python3 -c 'import psycopg'")
+
+
+def test_the_folders_belong_to_the_user_of_the_jobs(container: Container) -> None:
+    host = container("client-app")
+    for folder in ("lib", "log", "backups"):
+        made = host.file(f"/var/{folder}/scannerdb/client-app")
+        assert (made.user, stat.S_IMODE(made.mode)) == ("maintainer", 0o700)
+    assert host.file("/var/backups/scannerdb/client-app/latest.backup").is_symlink
+
+
+def test_the_password_is_in_his_password_file_only(container: Container, query: Query) -> None:
+    host = container("client-app")
+    passfile = host.file("/home/maintainer/.pgpass")
+    assert (passfile.user, stat.S_IMODE(passfile.mode)) == ("maintainer", 0o600)
+    assert passfile.content_string == "client-db:5432:*:scannerdb_maint:pa\\:ss\\\\w\"o'rd %s {x}\n"
+    asked = "psql -h client-db -U scannerdb_maint -d ollama_scanner -AtXc 'SELECT current_user'"
+    assert host.check_output("runuser -u maintainer -- sh -c %s", f"cd /; {asked}") == "scannerdb_maint"
+    found = host.run("grep -rlF 'w\"o' /var/lib/scannerdb /var/log/scannerdb /var/backups/scannerdb")
+    assert found.stdout == ""
+    kept = "SELECT left(rolpassword, 14) FROM pg_authid WHERE rolname = 'scannerdb_maint'"
+    assert query("client-db", kept) == ["SCRAM-SHA-256$"]
+
+
+def test_the_maintenance_role_has_the_least_privileges(query: Query) -> None:
+    powers = "rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
+    assert query("client-db", f"SELECT {powers} FROM pg_roles WHERE rolname = 'scannerdb_maint'") == ["f|f|t|f|f"]
+    groups = "SELECT roleid::regrole FROM pg_auth_members WHERE member = 'scannerdb_maint'::regrole ORDER BY 1"
+    assert set(query("client-db", groups)) == {"ollama", "pg_monitor", "pg_read_all_data", "pg_signal_backend"}
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert query("client-db", owners) == ["scannerdb_maint"]
+
+
+def test_what_needs_a_superuser_was_made_once(query: Query) -> None:
+    extensions = "SELECT extname FROM pg_extension ORDER BY extname"
+    assert query("client-db", extensions) == ["amcheck", "pgstattuple", "plpgsql"]
+
+
+def test_the_job_left_a_report_and_a_verified_backup(container: Container) -> None:
+    host = container("client-app")
+    report = json.loads(host.file("/var/lib/scannerdb/client-app/reports/db_schema_issues_report.json").content_string)
+    assert report["summary"]["critical"] == report["summary"]["warning"] == 0
+    proof = host.file("/var/backups/scannerdb/client-app/latest.backup/verification.jsonl").content_string
+    assert json.loads(proof.splitlines()[-1])["level"] == "read"
