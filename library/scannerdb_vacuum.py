@@ -29,7 +29,7 @@ options:
     type: str
     default: ""
   pg_bin_dir:
-    description: Folder of the client programs. This module needs none; the option is here as in all the others.
+    description: Folder of pg_repack; where it is empty, it is searched for. The module needs no other program.
     type: path
     default: ""
   method:
@@ -40,9 +40,11 @@ options:
       - V(full) is C(VACUUM FULL). It locks each table against everybody while it is copied, and needs
         O(allow_exclusive=true). V(vacuum_full) is another name for it.
       - V(reindex) rebuilds every index with C(REINDEX CONCURRENTLY).
+      - V(repack) rewrites the chosen tables beside their users, with C(REPACK (CONCURRENTLY\)) of PostgreSQL 19 and
+        newer, else with pg_repack, else as V(full) where O(allow_exclusive=true).
     type: str
     default: auto
-    choices: [auto, vacuum, full, vacuum_full, reindex, compact]
+    choices: [auto, vacuum, full, vacuum_full, reindex, repack, compact]
   profile:
     description: With O(method=auto), V(monthly) compacts too. V(daily) is as V(weekly).
     type: str
@@ -57,9 +59,24 @@ options:
     default: []
   allow_exclusive:
     description:
-      - Whether C(VACUUM FULL) may be used. Without it, compaction rebuilds bloated indexes and reports the rest.
+      - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users. Without it, compaction
+        then rebuilds bloated indexes and reports the rest.
     type: bool
     default: false
+  window:
+    description:
+      - The hours in which the module may work, as V(04:00/3h), V(04:00/3h/Europe/Berlin) or a dictionary of C(start),
+        C(duration_h) and C(timezone). Begun outside of it, the module does nothing; when it closes, the module stops
+        after the table it is at. Empty for any time.
+      - C(VACUUM FULL) is begun only where its lock is expected to end before the window does.
+    type: raw
+    default: ""
+  free_gb:
+    description:
+      - How many gigabytes the server's disk has free, where that cannot be looked at (the server is another machine, or
+        the role may not see where its files are). 0 for unknown; a table is then rewritten only when asked for by name.
+    type: float
+    default: 0
   lock_timeout_ms:
     description: How long one attempt of C(VACUUM FULL) may wait for its lock, and so others behind it. Milliseconds.
     type: int
@@ -135,7 +152,8 @@ tables:
       description: Its name.
       type: str
     action:
-      description: What was done, joined by commas, out of vacuum, analyze, full, reindex, drop_index.
+      description: What was done, joined by commas, out of vacuum, analyze, full, repack, pg_repack, reindex, drop_index,
+        drop_repack.
       type: str
       sample: vacuum, reindex models_name_idx
     reason:
@@ -165,10 +183,11 @@ tables:
       description: Seconds it took; null in check mode.
       type: float
     max_lock_ms:
-      description: How long C(VACUUM FULL) held its exclusive lock, in milliseconds; 0 for everything else.
+      description: The longest exclusive lock, in milliseconds; 0 where none was taken. That of pg_repack is seen from
+        outside, 20 milliseconds fine.
       type: float
     max_wait_ms:
-      description: How long an attempt that got no lock waited at most, and so others behind it, in milliseconds.
+      description: How long an attempt that got no lock waited at most with others behind it, in milliseconds.
       type: float
     note:
       description: What did not come out as expected, such as dead rows that an old snapshot still needs.
@@ -201,6 +220,7 @@ from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
     options_from,
     run_arguments,
+    window_from,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.vacuum import vacuum
@@ -208,22 +228,27 @@ from ansible.module_utils.scannerdb.jobs.vacuum import vacuum
 
 def main() -> None:
     """Read the options, vacuum, answer."""
-    methods = ["auto", "vacuum", "full", "vacuum_full", "reindex", "compact"]
+    methods = ["auto", "vacuum", "full", "vacuum_full", "reindex", "repack", "compact"]
     own = {
         "method": {"type": "str", "default": "auto", "choices": methods},
         "profile": {"type": "str", "default": "weekly", "choices": ["daily", "weekly", "monthly"]},
         "tables": {"type": "list", "elements": "str", "default": []},
         "allow_exclusive": {"type": "bool", "default": False},
+        "window": {"type": "raw", "default": ""},
+        "free_gb": {"type": "float", "default": 0},
         "run_id": {"type": "str", "default": ""},
     }
     arguments = {**connection_arguments(), **run_arguments(), **budget_arguments(), **own}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     try:
+        plain = [name for name in (*run_arguments(), *own) if name not in ("window", "free_gb")]
         result = vacuum(
             options_from(module.params),
             budget=budget_from(module.params),
+            window=window_from(module.params),
+            free_bytes=int(module.params["free_gb"] * (1 << 30)),
             check_mode=module.check_mode,
-            **{name: module.params[name] for name in [*run_arguments(), *own]},
+            **{name: module.params[name] for name in plain},
         )
     except ScannerDbError as error:
         module.fail_json(msg=str(error))

@@ -7,6 +7,7 @@ from typing import Any
 
 from .connection import SSL_MODES, Options
 from .lockbudget import Budget
+from .window import Window, parse_window
 
 
 def connection_arguments() -> dict[str, dict[str, Any]]:
@@ -94,3 +95,8 @@ def options_from(params: Mapping[str, Any]) -> Options:
 def budget_from(params: Mapping[str, Any]) -> Budget:
     """The lock budget out of a module's parameters."""
     return Budget(timeout_ms=params["lock_timeout_ms"], deadline_s=float(params["lock_deadline_s"]))
+
+
+def window_from(params: Mapping[str, Any]) -> Window | None:
+    """The window out of a module's parameter of that name."""
+    return parse_window(params["window"])

@@ -54,13 +54,13 @@ class Finished:
     returncode: int
 
 
-def version_of(program: str) -> str:
-    """The version a program names, e.g. '17.10'; empty where it cannot be run."""
+def version_of(program: str, pattern: str = r"\(PostgreSQL\)\s+(\d+[\w.]*)") -> str:
+    """The version a program names, e.g. '17.10'; empty where it cannot be run. `pattern` finds it in the answer."""
     try:
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    match = re.search(r"\(PostgreSQL\)\s+(\d+[\w.]*)", answer.stdout)
+    match = re.search(pattern, answer.stdout)
     return match.group(1) if answer.returncode == 0 and match else ""
 
 
@@ -76,6 +76,21 @@ def installed_tools(pg_bin_dir: str = "", program: str = "pg_dump") -> list[Tool
     versions = {folder: version_of(str(Path(folder, program))) for folder in dict.fromkeys(folders)}
     tools = [Tools(folder, version) for folder, version in versions.items() if version]
     return sorted(tools, key=lambda t: t.major, reverse=True)
+
+
+def find_programs(pg_bin_dir: str, name: str, server_major: int) -> list[tuple[str, str]]:
+    """Path and version of each program of that name; those of the server's own version first. May be none.
+
+    Only `pg_bin_dir` counts where that is given. For programs that are not PostgreSQL's own, such as pg_repack.
+    """
+    if pg_bin_dir:
+        paths = [str(Path(pg_bin_dir, name))]
+    else:
+        likely = [p for pattern in LIKELY_FOLDERS for p in Path("/").glob(f"{pattern[1:]}/{name}")]
+        own = [str(p) for p in likely if re.search(rf"\D{server_major}\D", str(p.parent))]
+        paths = [*own, *filter(None, [shutil.which(name)]), *map(str, likely)]
+    versions = {path: version_of(path, rf"{re.escape(name)}\s+(\d+[\w.]*)") for path in dict.fromkeys(paths)}
+    return [(path, version) for path, version in versions.items() if version]
 
 
 def choose_tools(available: Sequence[Tools], server_major: int, archive_major: int = 0) -> Tools | None:

@@ -37,19 +37,19 @@ def test_a_locked_table_is_left_out_with_the_holder_named_and_the_others_have_th
 def test_a_table_whose_lock_is_gone_by_the_end_is_not_left_out(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scannerdb.jobs import vacuum as job
+    from scannerdb.vacuum import run
 
     fill(database, "bloated", 2000)
     fill(database, "other", 2000)
     with locked(database, "SHARE UPDATE EXCLUSIVE") as holder:
-        tell = job._tell
+        attempt = run._attempt
 
-        def free(run: Any, step: Any) -> None:
-            if step.decision.measure.name == "other":
+        def free(conn: Any, decision: Any, *rest: Any) -> Any:
+            if decision.measure.name == "other":
                 holder.rollback()
-            tell(run, step)
+            return attempt(conn, decision, *rest)
 
-        monkeypatch.setattr(job, "_tell", free)
+        monkeypatch.setattr(run, "_attempt", free)
         result = vacuum(options(database))
     assert result["left_undone"] == [] and dead(database) == 0
 
@@ -144,9 +144,9 @@ def test_our_own_interrupted_rebuild_clears_up_at_once(database: Database) -> No
 
 
 def test_a_leftover_in_use_is_left_for_the_next_run(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scannerdb.vacuum import run
+    from scannerdb.vacuum import rebuild
 
-    monkeypatch.setattr(run, "SOFT_TIMEOUT_MS", 200)
+    monkeypatch.setattr(rebuild, "SOFT_TIMEOUT_MS", 200)
     fill(database, "bloated", 2000)
     database.sql("ALTER TABLE bloated DROP CONSTRAINT bloated_pkey")  # one rebuild to wait in is enough
     with database.connect(application_name="the reader") as old:

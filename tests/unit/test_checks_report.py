@@ -160,6 +160,17 @@ def test_an_empty_report_is_a_page() -> None:
     assert read.open == [] and "All is well." in read.text
 
 
+def test_the_vacuum_runs_are_shown() -> None:
+    run = {"seconds": 2.0, "bytes_before": 3 << 20, "bytes_after": 1 << 20, "max_lock_ms": 31.0}
+    runs = [{"at": f"2026-05-{day:02d}T04:00:00Z", **run} for day in range(1, 31)]
+    document = {**document_of([]), "vacuum": runs}
+    read = Reader(html.as_html([], document, runs_of(1)))
+    assert read.open == [] and "2026-05-30 04:00:00 UTC" in read.text and "31 ms" in read.text
+    assert "2.0 MB" in read.text and "2026-05-01 04:00:00 UTC" not in read.text, "the table has the last ones"
+    assert "| 2026-05-30T04:00:00Z | 2.0 MB | 2.0 s | 31 ms |" in report.as_markdown([], document)
+    Draft202012Validator(schema()).validate(json.loads(report.as_json(document)))
+
+
 def test_many_findings_stay_readable() -> None:
     many = [Finding("index.unused", "info", f"i{n}", f"Number {n}.") for n in range(html.MOST + 7)]
     assert "and 7 more in the JSON report" in html.as_html(many, document_of(many), runs_of(1))

@@ -19,8 +19,10 @@ BASE = {
     "lockbudget": {"connection", "errors"},
     "joblock": {"connection", "errors"},
     "runs": {"files", "errors"},
+    "window": {"errors"},
+    "serverdisk": {"connection", "errors"},
     "finding": {"connection", "errors"},
-    "argspec": {"connection", "lockbudget", "errors"},
+    "argspec": {"connection", "lockbudget", "window", "errors"},
 }
 
 

@@ -8,20 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
-from scannerdb.vacuum.decide import (
-    METHODS,
-    Thresholds,
-    Wish,
-    decide,
-    density,
-    in_order,
-    is_bloated,
-    is_dead_heavy,
-    leftovers,
-    pretty,
-    wish_for,
-)
+from scannerdb.vacuum.decide import decide, density, in_order, leftovers
 from scannerdb.vacuum.measure import IndexMeasure, TableMeasure
+from scannerdb.vacuum.plan import METHODS, PG_REPACK, REPACK, REWRITE_BYTES_PER_S, Offer, Wish, pretty, wish_for
+from scannerdb.vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy
 
 LIMITS = Thresholds()
 MIB = 1 << 20
@@ -157,7 +147,53 @@ def test_bloat_is_for_the_monthly_run_and_needs_leave() -> None:
     assert "scannerdb_vacuum_allow_exclusive" in decision.notes[0]
     full = decide(bloated, LIMITS, EXCLUSIVE).actions
     assert [action.kind for action in full] == ["full"]
-    assert "40.0 MB of free disk" in full[0].reasons[-1]
+    assert "100.0 MB of free disk and locks the table for about 1 s" in full[0].reasons[-1]
+    assert (full[0].room, full[0].lock_s) == (100 * MIB, round(40 * MIB / REWRITE_BYTES_PER_S, 1))
+
+
+def offering(kind: str, **more: object) -> Wish:
+    return Wish(compaction=True, offer=Offer(kind, "/usr/bin/pg_repack"), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [REPACK, PG_REPACK])
+def test_the_ladder_takes_the_first_rung_that_holds(kind: str) -> None:
+    bloated = table(heap=100 * MIB, bloat=60 * MIB, indexes=(index(),))
+    for wish in (offering(kind), offering(kind, allow_exclusive=True)):
+        (action,) = decide(bloated, LIMITS, wish).actions  # a rewrite rebuilds the indexes too
+        assert action.kind == kind and action.room == bloated.bytes and not action.lock.startswith("ACCESS EXCLUSIVE")
+    unlogged = replace(bloated, persistence="u")
+    assert kinds(unlogged, offering(kind, allow_exclusive=True)) == ["full"]
+    decision = decide(unlogged, LIMITS, offering(kind))
+    assert [action.kind for action in decision.actions] == ["reindex"]
+    assert "does not rewrite an unlogged table" in decision.notes[0]
+    assert "allow_exclusive" in decision.notes[0]
+    assert kinds(bloated, replace(offering(kind), compaction=False)) == []
+
+
+def test_what_a_rewrite_needs_of_a_table() -> None:
+    bloated = table(heap=100 * MIB, bloat=60 * MIB)
+    keyless = replace(bloated, has_key=False, has_identity=False)
+    assert "primary key" in decide(keyless, LIMITS, offering(PG_REPACK)).notes[0]
+    assert "replica identity" in decide(keyless, LIMITS, offering(REPACK)).notes[0]
+    assert "may not maintain it" in decide(replace(bloated, may_rebuild=False), LIMITS, offering(REPACK)).notes[0]
+    view = replace(bloated, kind="m")
+    assert "materialized view" in decide(view, LIMITS, offering(PG_REPACK)).notes[0]
+    fine = table(heap=100 * MIB)
+    assert kinds(fine, replace(offering(PG_REPACK), method="repack")) == [PG_REPACK]
+    refused = decide(fine, LIMITS, Wish("repack", offer=Offer(why_not="there is no such tool")))
+    assert not refused.actions and "there is no such tool" in refused.notes[0]
+    assert kinds(fine, Wish("repack", allow_exclusive=True)) == ["full"]
+
+
+def test_what_pg_repack_left_is_cleared_by_every_method_first() -> None:
+    for wish in (WEEKLY, MONTHLY, Wish("vacuum"), Wish("reindex"), Wish("full", allow_exclusive=True)):
+        assert kinds(table(repack_debris=True), wish)[0] == "drop_repack"
+
+
+def test_the_lock_is_foretold_from_what_was_timed() -> None:
+    bloated = table(heap=100 * MIB, bloat=60 * MIB)
+    (slow,) = decide(bloated, LIMITS, Wish(compaction=True, allow_exclusive=True, rate=MIB)).actions
+    assert slow.lock_s == 40.0 and "about 40 s" in slow.reasons[-1]
 
 
 def test_small_bloat_and_unknown_bloat_are_left_alone() -> None:

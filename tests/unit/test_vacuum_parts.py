@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
-from scannerdb.vacuum import bloat, memory, report
+from scannerdb.vacuum import bloat, memory, pgrepack, report
 from scannerdb.vacuum.bloat import Column
-from scannerdb.vacuum.decide import Action, Decision
 from scannerdb.vacuum.measure import IndexMeasure, TableMeasure
-from scannerdb.vacuum.run import Outcome
+from scannerdb.vacuum.outcome import Outcome
+from scannerdb.vacuum.plan import Action, Decision
 from scannerdb.vacuum.select import select
 from scannerdb.vacuum.statements import as_text, statements
 
@@ -119,6 +119,17 @@ def test_tables_by_name() -> None:
                 'VACUUM (ANALYZE, SKIP_LOCKED, INDEX_CLEANUP AUTO) "s"."we""ird; drop";',
             ],
         ),
+        # PostgreSQL 19 is not among the servers of these tests: its REPACK is checked by its text alone.
+        (
+            Action("repack", ()),
+            190000,
+            2,
+            [
+                'REPACK (CONCURRENTLY) "s"."we""ird; drop";',
+                "VACUUM (ANALYZE, SKIP_LOCKED, INDEX_CLEANUP AUTO, PARALLEL 2, BUFFER_USAGE_LIMIT '4MB') "
+                '"s"."we""ird; drop";',
+            ],
+        ),
         (Action("reindex", (), index='i"'), 140000, 0, ['REINDEX INDEX CONCURRENTLY "s"."i""";']),
         (Action("drop_index", (), index="i"), 140000, 0, ['DROP INDEX CONCURRENTLY IF EXISTS "s"."i";']),
     ],
@@ -129,16 +140,43 @@ def test_sql(action: Action, version: int, parallel: int, expected: list[str]) -
 
 def test_memory_learns_forgets_and_survives_rubbish() -> None:
     before = table(indexes=(IndexMeasure("public", "i", "btree", 500, 100.0),))
-    outcome = Outcome(Decision(before), Action("reindex", (), index="i"), done=True)
-    learnt = memory.learn({"public.gone": 3.0}, [outcome], {"public.t": before})
-    assert learnt == {"public.i": 5.0}
-    assert memory.parse(memory.render(learnt)) == learnt
-    full = Outcome(Decision(before), Action("full", ()), done=True)
-    assert memory.learn({}, [full], {"public.t": before}) == {"public.i": 5.0, "public.t": 81.92}
-    undone = Outcome(Decision(before), Action("full", ()), done=False)
-    assert memory.learn({}, [undone], {"public.t": before}) == {}
+
+    def learnt(kind: str, known: dict[str, float], done: bool = True, lock_ms: float = 0.0) -> memory.Memory:
+        outcome = Outcome(Decision(before), Action(kind, (), index="i"), done=done)
+        outcome.lock.max_lock_ms = lock_ms
+        return memory.learn(memory.Memory(known), [outcome], {"public.t": before})
+
+    assert learnt("reindex", {"public.gone": 3.0}).rebuilt == {"public.i": 5.0}
+    for kind in ("full", "pg_repack", "repack"):
+        assert learnt(kind, {}).rebuilt == {"public.i": 5.0, "public.t": 81.92}
+    assert learnt("full", {}, done=False).rebuilt == {}
+    assert learnt("full", {}, lock_ms=500.0).rate == 18_000  # 9000 bytes in half a second
+    assert learnt("full", {}, lock_ms=1.0).rate == memory.Memory().rate == learnt("pg_repack", {}, lock_ms=500.0).rate
+    kept = memory.with_run(learnt("full", {}, lock_ms=500.0), report.run_entry("r", "2026-01-01T00:00:00Z", []))
+    assert memory.parse(memory.render(kept)) == kept
     for rubbish in ("", "[]", "{", "null", json.dumps({"rebuilt": {"a": "x"}}), json.dumps({"rebuilt": 3})):
-        assert memory.parse(rubbish) == {}
+        assert memory.parse(rubbish) == memory.Memory()
+    half = json.dumps({"rebuilt": {}, "rate": 0, "runs": [3, {"at": "x"}, dict(kept.runs[0])]})
+    assert memory.parse(half) == memory.Memory(runs=kept.runs)
+
+
+def test_old_runs_are_forgotten() -> None:
+    known = memory.Memory()
+    for number in range(memory.RUNS_KEPT + 5):
+        known = memory.with_run(known, report.run_entry(str(number), "2026-01-01T00:00:00Z", []))
+    assert [run["run_id"] for run in known.runs] == [str(n) for n in range(5, memory.RUNS_KEPT + 5)]
+
+
+def test_pg_repack_ends_nobody_and_waits_no_longer_than_we_do() -> None:
+    words = pgrepack.command("/x/pg_repack", table('we"ird; drop', "s"), 90.5)
+    assert words[0] == "/x/pg_repack" and words[-1] == '--table="s"."we""ird; drop"'
+    assert {"--no-kill-backend", "--wait-timeout=90", "--no-password", "--no-order"} <= set(words)
+    assert [as_text(query) for query in pgrepack.drops(table(oid=7))] == [
+        'DROP TRIGGER IF EXISTS "repack_trigger" ON "public"."t";',
+        'DROP TABLE IF EXISTS "repack"."log_7";',
+        'DROP TABLE IF EXISTS "repack"."table_7";',
+        'DROP TYPE IF EXISTS "repack"."pk_7";',
+    ]
 
 
 def test_a_vacuum_without_effect_is_no_change() -> None:

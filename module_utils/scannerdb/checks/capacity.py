@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..connection import Row, fetch, scalar
 from ..errors import PrivilegeMissing
 from ..finding import Finding
+from ..serverdisk import data_folder, is_local, room_on
 from .context import Context, amount, place
 from .history import growth, pace
 from .registry import by_hand, finding
@@ -17,7 +17,6 @@ from .registry import by_hand, finding
 WRAP_AROUND = 2**31
 REMEMBERED = 50  # sequences, the fullest ones
 LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
-LOOPBACK = "'127.0.0.0/8', '::1/128'"
 
 XIDS = """
 SELECT d.datname::text AS database, age(d.datfrozenxid)::bigint AS xids, mxid_age(d.datminmxid)::bigint AS multixacts,
@@ -121,32 +120,16 @@ def connections(context: Context) -> Iterator[Finding]:
 
 def disk(context: Context) -> Iterator[Finding]:
     """Room on the data directory's disk, where that disk is this host's."""
-    local = scalar(
-        context.conn,
-        f"SELECT inet_server_addr() IS NULL OR inet_server_addr() <<= ANY (ARRAY[{LOOPBACK}]::inet[])",
-    )
-    folder = scalar(
-        context.conn, "SELECT setting FROM pg_settings WHERE name = 'data_directory'"
-    )  # no row without the right to see it
+    folder = data_folder(context.conn)
     if not folder:
         raise PrivilegeMissing("permission denied to see where the data directory is")
-    if local:
+    if is_local(context.conn):
         size = context.seen.get("bytes") or _database_bytes(context)
         yield from judge_disk(folder, size, room_on(folder), context.limits.disk_free_percent)
 
 
 def _database_bytes(context: Context) -> int:
     return int(scalar(context.conn, "SELECT pg_database_size(current_database())"))
-
-
-def room_on(folder: str) -> tuple[int, int] | None:
-    """Free and whole bytes of a folder's disk; None where this host has no such folder, or may not look."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    free, used = found.f_bavail, found.f_blocks - found.f_bfree
-    return free * found.f_frsize, (free + used) * found.f_frsize
 
 
 def judge_disk(folder: str, size: int, room: tuple[int, int] | None, least_percent: float) -> Iterator[Finding]:

@@ -69,6 +69,21 @@ def size_bars(tables: Sequence[Mapping[str, Any]]) -> str:
     return f'<dl class="sizes">{"".join(rows)}</dl>'
 
 
+def given_back_bars(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What vacuum and compaction gave back to the disk, one bar a run, the newest at the right."""
+    shown = runs[-SHOWN_RUNS:]
+    back = [max(0, run["bytes_before"] - run["bytes_after"]) for run in shown]
+    most, step = max(back, default=0) or 1, 600 / max(len(shown), 12)
+    parts = []
+    for place, (run, size) in enumerate(zip(shown, back)):
+        left, tall = 600 - step * (len(shown) - place), 94 * size / most
+        box = f'x="{left + step * 0.14:.1f}" y="{HEIGHT - tall:.1f}" width="{step * 0.72:.1f}" height="{tall:.1f}"'
+        said = f"{run['at']}: {amount(size)} in {run['seconds']:g} s, longest lock {run['max_lock_ms']:g} ms"
+        parts.append(f'<g><title>{escape(said)}</title><rect class="f-bar" {box}/></g>')
+    label = f"Given back by the last {len(shown)} vacuum runs: {amount(sum(back))} in all"
+    return _svg("chart", f"0 0 600 {HEIGHT}", label, "".join(parts))
+
+
 def _svg(kind: str, box: str, label: str, drawn: str) -> str:
     said = escape(label, quote=True)
     return (

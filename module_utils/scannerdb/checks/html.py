@@ -10,13 +10,14 @@ from html import escape
 from typing import Any
 
 from ..finding import SEVERITIES, Finding
-from .charts import SHOWN_RUNS, SHOWN_TABLES, size_bars, size_line, trend_bars
+from .charts import SHOWN_RUNS, SHOWN_TABLES, given_back_bars, size_bars, size_line, trend_bars
 from .context import amount
 from .html_page import SCRIPT, STYLE
 from .registry import ENTRIES
 
 TITLES = {"critical": "Critical", "warning": "Warnings", "info": "Informational"}
 MOST = 200  # findings of one severity on the page; the JSON report has them all
+VACUUMS = 8  # runs in the table; the chart has more
 NOTHING = "-"
 EMPTY = '<p class="soft">None.</p>'
 
@@ -37,7 +38,7 @@ def as_html(
     security = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{policy}'; img-src data:"
     sections = [_tiles(document), _charts(document, runs)]
     sections += [_group(severity, [f for f in findings if f.severity == severity]) for severity in SEVERITIES]
-    sections.append(_suppressed(document["suppressed"]))
+    sections += [_vacuum(document.get("vacuum") or ()), _suppressed(document["suppressed"])]
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -179,6 +180,21 @@ def _short(value: Any) -> str:
 def _sql(title: str, text: str) -> str:
     button = '<button type="button" data-copy hidden>Copy</button>'
     return f'<div class="sql"><div><span>{e(title)}</span>{button}</div><pre><code>{e(text)}</code></pre></div>'
+
+
+def _vacuum(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What the vacuum runs gave back, and what they cost."""
+    if not runs:
+        return ""
+    rows = "".join(
+        f"<tr><td>{e(run['at'].replace('T', ' ').replace('Z', ' UTC'))}</td>"
+        f"<td>{amount(run['bytes_before'] - run['bytes_after'])}</td><td>{run['seconds']:.1f} s</td>"
+        f"<td>{run['max_lock_ms']:.0f} ms</td></tr>"
+        for run in reversed(runs[-VACUUMS:])
+    )
+    head = "<tr><th>run</th><th>given back</th><th>took</th><th>longest lock</th></tr>"
+    title = f'<div class="head"><h2>Vacuum</h2><span class="count">{len(runs)}</span></div>'
+    return f'<section>{title}<div class="card">{given_back_bars(runs)}<table>{head}{rows}</table></div></section>'
 
 
 def _suppressed(items: Sequence[Mapping[str, str]]) -> str:

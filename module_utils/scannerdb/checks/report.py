@@ -40,6 +40,7 @@ def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str
         group = [f for f in findings if f.severity == severity]
         lines += ["", f"## {TITLES[severity]} ({len(group)})", ""]
         lines += [line for finding in group for line in _section(finding)] or ["None."]
+    lines += _vacuum(document.get("vacuum") or ())
     if suppressed:
         lines += ["", f"## Suppressed ({len(suppressed)})", ""]
         lines += [
@@ -64,6 +65,17 @@ def _tables(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     for table in tables[:LARGEST]:
         sizes = f"{amount(table['bytes'])} | {amount(table['index_bytes'])}"
         lines.append(f"| {_plain(table['name'])} | {sizes} | {table['rows']} | {table['dead_rows']} |")
+    return lines
+
+
+def _vacuum(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the last vacuum runs gave back, and what they cost."""
+    if not runs:
+        return []
+    lines = ["", "## Vacuum", "", "| run | given back | took | longest lock |", "|---|---|---|---|"]
+    for run in reversed(runs[-LARGEST:]):
+        back = amount(run["bytes_before"] - run["bytes_after"])
+        lines.append(f"| {_plain(run['at'])} | {back} | {run['seconds']:.1f} s | {run['max_lock_ms']:.0f} ms |")
     return lines
 
 

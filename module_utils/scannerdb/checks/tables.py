@@ -32,14 +32,15 @@ def dead_tuples(schema: str, name: str, dead: int, live: int) -> Finding:
     )
 
 
-def bloat(schema: str, name: str, bloat_bytes: int, total_bytes: int) -> Finding:
-    """A table that is much larger than its rows."""
+def bloat(schema: str, name: str, bloat_bytes: int, total_bytes: int, *, measured: bool = False) -> Finding:
+    """A table that is much larger than its rows; `measured` by pgstattuple, or estimated."""
+    how = "measured by pgstattuple" if measured else "an estimate"
     share = round(100 * bloat_bytes / max(total_bytes, 1), 1)
     return finding(
         "table.bloat",
         place(schema, name),
-        f"About {share} % of {name} is empty space (an estimate).",
-        {"bloat_bytes": bloat_bytes, "table_bytes": total_bytes, "percent": share},
+        f"About {share} % of {name} is empty space ({how}).",
+        {"bloat_bytes": bloat_bytes, "table_bytes": total_bytes, "percent": share, "measured": measured},
         _fix("table.bloat", "VACUUM (FULL, ANALYZE) {}.{}", "ACCESS EXCLUSIVE", COMPACTION, schema, name),
     )
 

@@ -19,7 +19,9 @@ from ..files import ensure_folder, write_atomic
 from ..finding import SEVERITIES, Finding, summary
 from ..runs import Run, utc_now
 from ..vacuum.measure import TableMeasure
+from ..vacuum.memory import TOTALS as VACUUM_TOTALS
 from .inspect import Deep, Inspection, inspect
+from .vacuum import read_memory
 
 FILES = {
     "markdown": report.MARKDOWN,
@@ -59,6 +61,7 @@ def check(
     contract = contract_with(overlay)
     ignores = parse_ignores(ignore)
     past = read_history(state_dir, options.db)
+    vacuums = read_memory(state_dir).runs
     deep = Deep(parse_thresholds(thresholds), cross_table, past)
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
@@ -73,7 +76,7 @@ def check(
     result = _result(findings, suppressed, server, inspection, utc_now())
     now = _snapshot(result, inspection)
     if report_dir and not check_mode:
-        result["report"] = _write(report_dir, formats, result, findings, [*past, now])
+        result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
     _log(run, result, findings)
     trouble = remember(run.state_dir, now)
     if trouble:
@@ -151,6 +154,7 @@ def _write(
 ) -> dict[str, str]:
     """Write the report in each format; returns the paths."""
     document = {k: v for k, v in result.items() if k not in ("changed", "msg", "report")}
+    document["vacuum"] = [{k: run[k] for k in ("at", *VACUUM_TOTALS)} for run in result["vacuum"]]
     document["trend"] = [{k: run[k] for k in ("at", "summary", "bytes")} for run in runs]
     rendered = {
         "markdown": lambda: report.as_markdown(findings, document),

@@ -19,8 +19,9 @@ from ..errors import LockTimeout, QueryFailed, ScannerDbError
 from ..finding import Finding, ordered
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.policy import Policy
-from ..vacuum.decide import Thresholds, is_bloated, is_dead_heavy, is_index_bloated
+from ..vacuum.confirm import confirmed
 from ..vacuum.measure import TableMeasure, measure
+from ..vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy, is_index_bloated
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _unproven(contract: Contract, catalog: Catalog) -> tuple[Reference, ...]:
 def _measures(conn: Connection) -> tuple[list[TableMeasure], list[Finding]]:
     """The tables' measures; a finding where they could not be taken."""
     try:
-        return measure(conn), []
+        return confirmed(conn, measure(conn, Thresholds().floor), Thresholds()), []
     except (ScannerDbError, DriverError) as error:
         if conn.closed:
             raise
@@ -127,7 +128,7 @@ def _table(m: TableMeasure, thresholds: Thresholds, limits: Limits | None) -> It
     if is_dead_heavy(m, thresholds):
         yield tables.dead_tuples(m.schema, m.name, m.dead, m.live)
     if is_bloated(m, thresholds):
-        yield tables.bloat(m.schema, m.name, m.bloat_bytes, m.heap_bytes)
+        yield tables.bloat(m.schema, m.name, m.bloat_bytes, m.heap_bytes, measured=m.bloat_measured)
     if limits is None:
         return
     if m.autovacuum_off:

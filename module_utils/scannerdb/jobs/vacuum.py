@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,19 @@ from ..errors import QueryFailed
 from ..files import ensure_folder, file_errors, write_atomic
 from ..joblock import job_lock
 from ..lockbudget import Budget
-from ..runs import Run, checked_run_id, new_run_id
+from ..runs import Run, checked_run_id, new_run_id, utc_now
 from ..vacuum import memory, report
-from ..vacuum.decide import (
-    Action,
-    Decision,
-    Thresholds,
-    Wish,
-    decide,
-    in_order,
-    is_dead_heavy,
-    wish_for,
-)
+from ..vacuum.confirm import confirmed
+from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
-from ..vacuum.run import Outcome, Step, oldest_snapshot, perform, queries_for
+from ..vacuum.offer import look_for_offer
+from ..vacuum.outcome import Means, Outcome, Step
+from ..vacuum.plan import Action, Decision, Wish, wish_for
+from ..vacuum.run import oldest_snapshot, perform, texts_for
 from ..vacuum.select import select
-from ..vacuum.statements import as_text
+from ..vacuum.thresholds import Thresholds, is_dead_heavy
+from ..window import Window, outside
 
-MEMORY_FILE = "vacuum.json"
 DEFAULT_BUDGET = Budget()
 DEFAULT_THRESHOLDS = Thresholds()
 
@@ -43,6 +39,8 @@ def vacuum(
     allow_exclusive: bool = False,
     budget: Budget = DEFAULT_BUDGET,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    window: Window | None = None,
+    free_bytes: int = 0,
     lock_wait_s: float = 0,
     log_path: str = "",
     state_dir: str = "",
@@ -52,9 +50,10 @@ def vacuum(
     """Vacuum what needs it; returns `changed`, `msg`, `diff`, `run_id`, `tables`, `left_undone` and `examined`.
 
     `method` auto does what each table needs, with compaction where `profile` is monthly or `method` is compact; the
-    other methods do to the chosen `tables` what their name says, need or not. In check mode the plan is the result.
-    Raises `InvalidInput`, `JobLocked`, any connection error, and `QueryFailed` when a statement failed on some table
-    (the others have had their turn then).
+    other methods do to the chosen `tables` what their name says, need or not. Outside of `window` nothing is begun.
+    `free_bytes` is what the operator says of the server's disk where nobody can look; 0 for nothing. In check mode the
+    plan is the result, whatever the time of day. Raises `InvalidInput`, `JobLocked`, any connection error, and
+    `QueryFailed` when a statement failed on some table (the others have had their turn then).
     """
     wish = wish_for(method, profile, allow_exclusive)
     folder, log = ("", "") if check_mode else (state_dir, log_path)
@@ -62,45 +61,98 @@ def vacuum(
     with contextlib.ExitStack() as stack:
         if not check_mode:
             stack.enter_context(job_lock(options, run.job, run.run_id, lock_wait_s))
+            too_late = outside(window, utc_now())  # after the wait for other runs, not before
+            if too_late:
+                return _not_now(run, too_late)
         conn = stack.enter_context(contextlib.closing(connect(options, purpose=f"vacuum {run.run_id}")))
-        known = memory.parse(_read(state_dir))
+        known = read_memory(state_dir)
+        if wish.compaction or wish.method == "repack":
+            wish = dataclasses.replace(wish, offer=look_for_offer(conn, options), rate=known.rate)
         decisions = _plan(conn, tables, thresholds, wish, known)
+        means = _means(run, options, budget, wish, window, free_bytes)
         outcomes: list[Outcome] = []
         after: dict[str, TableMeasure] = {}
         if not check_mode and any(decision.actions for decision in decisions):
-            outcomes = perform(conn, decisions, budget, lambda step: _tell(run, step))
+            outcomes = perform(conn, decisions, means)
             after = {table.qualified: table for table in measure(conn)}
             _explain_the_rest(conn, outcomes, after, thresholds)
-            _remember(state_dir, known, memory.learn(known, outcomes, after))
-        result = _result(conn, decisions, outcomes, after, check_mode)
+        result = _result(conn, decisions, outcomes, after, means, check_mode)
+    if outcomes:
+        entry = report.run_entry(run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", result["tables"])
+        _remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
 
 
+def _not_now(run: Run, why: str) -> dict[str, Any]:
+    """The result of a run that was begun outside its window."""
+    message = f"Nothing was done. {why}"
+    run.log(message)
+    run.progress("outside the window", 0, 0)
+    undone = [{"table": "", "action": "", "reason": why}]
+    empty: dict[str, Any] = {"tables": [], "left_undone": undone, "examined": 0}
+    return {"run_id": run.run_id, "changed": False, "msg": message, "diff": {"before": "", "after": ""}, **empty}
+
+
 def _plan(
-    conn: Connection, tables: Sequence[str], thresholds: Thresholds, wish: Wish, known: dict[str, float]
+    conn: Connection, tables: Sequence[str], thresholds: Thresholds, wish: Wish, known: memory.Memory
 ) -> list[Decision]:
     chosen = select(measure(conn), tables)
-    return in_order([decide(table, thresholds, wish, known) for table in chosen])
+    if wish.compaction:
+        chosen = confirmed(conn, chosen, thresholds)
+    return in_order([decide(table, thresholds, wish, known.rebuilt) for table in chosen])
 
 
-def _read(state_dir: str) -> str:
-    path = Path(state_dir, MEMORY_FILE)
+def _means(
+    run: Run, options: Options, budget: Budget, wish: Wish, window: Window | None, free_bytes: int
+) -> Means:
+    """What doing needs, with the window as its gate and the run's progress file as who is told."""
+    current: dict[str, Any] = {"what": "", "done": 0, "total": 0}
+
+    def watch(step: Step) -> None:
+        current.update(what=_words(step), done=step.number - 1, total=step.total)
+        run.progress(current["what"], current["done"], current["total"])
+        run.log(f"{current['what']}: {'; '.join(step.action.reasons)}")
+
+    def tell(phase: str, done: int, total: int) -> None:
+        blocks = {"phase": phase, "blocks_done": done, "blocks_total": total}
+        run.progress(current["what"], current["done"], current["total"], **blocks)
+
+    def gate(action: Action) -> str:
+        return why_not_now(window, action)
+
+    return Means(options, budget, wish.offer.program, gate, watch, tell, free_bytes)
+
+
+def _words(step: Step) -> str:
+    return f"{step.action.kind} {step.decision.measure.qualified} {step.action.index}".strip()
+
+
+def why_not_now(window: Window | None, action: Action) -> str:
+    """Why an action may not be begun at this moment; empty where it may."""
+    now = utc_now()
+    closed = outside(window, now)
+    if closed or window is None:
+        return closed
+    end = window.closes(now)
+    left = (end - now).total_seconds() if end else 0.0
+    if action.lock_s > left:
+        return f"its lock would last about {action.lock_s:.0f} s, and the window {window} closes in {left:.0f} s"
+    return ""
+
+
+def read_memory(state_dir: str) -> memory.Memory:
+    """What earlier runs left in the state folder; raises `FileProblem` where it cannot be read."""
+    path = Path(state_dir, memory.NAME)
     if not state_dir or not path.exists():
-        return ""
+        return memory.Memory()
     with file_errors("Reading", path):
-        return path.read_text(encoding="utf-8", errors="replace")
+        return memory.parse(path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _remember(state_dir: str, known: dict[str, float], learnt: dict[str, float]) -> None:
-    if state_dir and learnt != known:
-        write_atomic(ensure_folder(state_dir) / MEMORY_FILE, memory.render(learnt))
-
-
-def _tell(run: Run, step: Step) -> None:
-    what = f"{step.action.kind} {step.decision.measure.qualified} {step.action.index}".strip()
-    run.progress(what, step.number - 1, step.total)
-    run.log(f"{what}: {'; '.join(step.action.reasons)}")
+def _remember(state_dir: str, learnt: memory.Memory) -> None:
+    if state_dir:
+        write_atomic(ensure_folder(state_dir) / memory.NAME, memory.render(learnt))
 
 
 def _explain_the_rest(
@@ -121,11 +173,12 @@ def _result(
     conn: Connection,
     decisions: Sequence[Decision],
     outcomes: Sequence[Outcome],
-    after: dict[str, TableMeasure],
+    after: Mapping[str, TableMeasure],
+    means: Means,
     check_mode: bool,
 ) -> dict[str, Any]:
     def texts(table: TableMeasure, action: Action) -> list[str]:
-        return [as_text(query) for query in queries_for(conn, table, action)]
+        return texts_for(conn, table, action, means)
 
     with explained("Putting the statements into words"):
         rows = report.table_rows(decisions, outcomes, after, texts)

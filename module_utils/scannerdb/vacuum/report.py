@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
-from .decide import Action, Decision, pretty
+from .plan import LOCKS, Action, Decision, pretty
 from .measure import TableMeasure
-from .run import Outcome
+from .outcome import Outcome
 
 FROZEN_ENOUGH = 1_000_000  # transaction ids: that much younger counts as an effect
 WORDS = {
     "vacuum": "vacuumed",
     "analyze": "analyzed",
     "full": "rewritten by VACUUM FULL",
+    "repack": "rewritten by REPACK (CONCURRENTLY)",
+    "pg_repack": "rewritten by pg_repack",
     "reindex": "index(es) rebuilt",
     "drop_index": "left-over index(es) dropped",
+    "drop_repack": "cleared of what pg_repack left",
 }
 
 Texts = Callable[[TableMeasure, Action], Sequence[str]]  # the SQL of an action, for people
@@ -69,7 +72,7 @@ def _row(
         "action": ", ".join(f"{a.kind} {a.index}".strip() for a in actions),
         "reason": "; ".join(dict.fromkeys(reason for a in actions for reason in a.reasons)),
         "statements": [text for a in actions for text in texts(before, a)],
-        "lock": max((a.lock for a in actions), key=lambda lock: lock.startswith("ACCESS")),
+        "lock": max((a.lock for a in actions), key=LOCKS.index),
         "bytes_before": before.bytes,
         "bytes_after": after.bytes if done and after else None,
         "dead_before": before.dead,
@@ -78,6 +81,20 @@ def _row(
         "max_lock_ms": max((outcome.lock.max_lock_ms for outcome in mine), default=0.0),
         "max_wait_ms": max((outcome.lock.max_wait_ms for outcome in mine), default=0.0),
         "note": "; ".join(outcome.note for outcome in mine if outcome.done and outcome.note),
+    }
+
+
+def run_entry(run_id: str, at: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a run is remembered by: in all, and for each table. Seconds, bytes, and the longest strong lock in ms."""
+    kept = ("table", "action", "duration_s", "bytes_before", "bytes_after", "max_lock_ms", "max_wait_ms")
+    return {
+        "run_id": run_id,
+        "at": at,
+        "seconds": round(sum(row["duration_s"] or 0.0 for row in rows), 3),
+        "bytes_before": sum(row["bytes_before"] for row in rows),
+        "bytes_after": sum(row["bytes_before"] if row["bytes_after"] is None else row["bytes_after"] for row in rows),
+        "max_lock_ms": max((row["max_lock_ms"] for row in rows), default=0.0),
+        "tables": [{key: row[key] for key in kept} for row in rows],
     }
 
 

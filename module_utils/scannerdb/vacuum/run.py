@@ -7,76 +7,49 @@ left out and named. VACUUM FULL alone needs a strong lock: it asks for it in sho
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..connection import (
-    SQL,
-    Connection,
-    DriverError,
-    Literal,
-    Query,
-    explained,
-    fetch,
-    is_lock_timeout,
-    scalar,
-)
+from ..connection import Connection, Query, explained, fetch, scalar
 from ..errors import ConnectionFailed, LockTimeout, PrivilegeMissing, ScannerDbError
-from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_online, who_blocks
-from .decide import Action, Decision, leftovers
+from ..lockbudget import who_blocks
+from ..serverdisk import room_for
+from . import pgrepack
 from .measure import TableMeasure
-from .statements import statements
+from .outcome import Blocked, Means, Outcome, Refused, Step
+from .plan import PG_REPACK, REPACK, REWRITES, Action, Decision, pretty
+from .progress import watched
+from .rebuild import drop_leftover, reindex
+from .rewrite import repack, vacuum_full
+from .statements import as_text, statements
 
 LOCK_NOT_AVAILABLE = "55P03"
 GONE = ("42P01", "42704")  # no such table, no such index
 SETTLE_S = 2.0
 
 
-class Blocked(ScannerDbError):
-    """Somebody holds a lock that the action needs; nothing was done."""
-
-
-@dataclass
-class Outcome:
-    """What came of one action. `seconds` is its time; `lock` the strong lock it took, if it took one."""
-
-    decision: Decision
-    action: Action
-    done: bool = False
-    seconds: float = 0.0
-    lock: LockRecord = field(default_factory=LockRecord)
-    blocked: bool = False  # worth a second try
-    note: str = ""  # why it was not done, or not fully
-    error: str = ""  # what failed: worth failing the job for
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is about to be done, for whoever watches."""
-
-    number: int
-    total: int
-    decision: Decision
-    action: Action
-
-
 def queries_for(conn: Connection, measure: TableMeasure, action: Action) -> list[Query]:
     """The statements of an action on this server."""
     parallel = 0
-    if action.kind in ("vacuum", "full"):
+    if action.kind in ("vacuum", *REWRITES):
         allowed = int(scalar(conn, "SELECT current_setting('max_parallel_maintenance_workers')"))
         parallel = max(0, min(allowed, len(measure.indexes) - 1))  # the leader takes an index too
     return statements(action, measure.schema, measure.name, conn.info.server_version, parallel)
 
 
-def perform(
-    conn: Connection,
-    decisions: Sequence[Decision],
-    budget: Budget,
-    watch: Callable[[Step], None] = lambda step: None,
-) -> list[Outcome]:
+def texts_for(conn: Connection, measure: TableMeasure, action: Action, means: Means) -> list[str]:
+    """What an action runs, for people: its SQL, and the command line of pg_repack."""
+    told = [as_text(query) for query in queries_for(conn, measure, action)]
+    if action.kind == PG_REPACK:
+        told.insert(0, shlex.join(pgrepack.command(means.program, measure, means.budget.deadline_s)))
+    if action.kind == "drop_repack":
+        told = [as_text(query) for query in pgrepack.drops(measure)]
+    return told
+
+
+def perform(conn: Connection, decisions: Sequence[Decision], means: Means) -> list[Outcome]:
     """Carry out the actions in order; a table that was locked gets a second try at the end.
 
     What fails on one table does not keep the others from their turn: look at each outcome's `error`. Raises
@@ -86,23 +59,24 @@ def perform(
     outcomes: dict[int, Outcome] = {}
     again = []
     for number, (decision, action) in enumerate(todo):
-        watch(Step(number + 1, len(todo), decision, action))
-        outcomes[number] = _attempt(conn, decision, action, budget)
+        means.watch(Step(number + 1, len(todo), decision, action))
+        outcomes[number] = _attempt(conn, decision, action, means)
         if outcomes[number].blocked:
             again.append(number)
     for number in again:
-        watch(Step(number + 1, len(todo), *todo[number]))
-        outcomes[number] = _attempt(conn, *todo[number], budget)
+        means.watch(Step(number + 1, len(todo), *todo[number]))
+        outcomes[number] = _attempt(conn, *todo[number], means)
     return [outcomes[number] for number in sorted(outcomes)]
 
 
-def _attempt(conn: Connection, decision: Decision, action: Action, budget: Budget) -> Outcome:
+def _attempt(conn: Connection, decision: Decision, action: Action, means: Means) -> Outcome:
     outcome = Outcome(decision, action)
     started = time.monotonic()
     try:
         with explained(f"{action.kind.replace('_', ' ').upper()} of {decision.measure.qualified}"):
-            _do(conn, outcome, budget)
-    except (Blocked, LockTimeout, PrivilegeMissing) as error:
+            _begin(conn, outcome, means)
+            _do(conn, outcome, means)
+    except (Blocked, Refused, LockTimeout, PrivilegeMissing) as error:
         outcome.note, outcome.blocked = error.message, isinstance(error, Blocked)
     except ConnectionFailed:
         raise
@@ -115,22 +89,63 @@ def _attempt(conn: Connection, decision: Decision, action: Action, budget: Budge
     return outcome
 
 
-def _do(conn: Connection, outcome: Outcome, budget: Budget) -> None:
+def _begin(conn: Connection, outcome: Outcome, means: Means) -> None:
+    """Raise `Refused` where the action may not be begun now, or the disk has no room for the copy it makes."""
     action, measure = outcome.action, outcome.decision.measure
-    queries = queries_for(conn, measure, action)
-    if action.kind == "full":
-        _rewrite(conn, queries[0], measure, budget, outcome.lock)
-        outcome.done = True
-        with contextlib.suppress(Blocked):  # the rewrite counts; the next run makes up for the rest
-            _gentle(conn, queries[1], measure)
-    elif action.kind == "reindex":
-        _reindex(conn, queries[0], measure, outcome)
-    elif action.kind == "drop_index":
-        _drop_leftover(conn, queries[0], measure)
+    why_not = means.gate(action)
+    if why_not:
+        raise Refused(why_not)
+    if not action.room:
+        return
+    room = room_for(conn, measure.tablespace)
+    free = means.free_bytes or room.free
+    if free is None:
+        if action.kind in REWRITES and not action.forced:
+            cure = "say it in scannerdb_vacuum_free_gb, or ask for the table by name"
+            raise Refused(f"it is not known how much disk the server has free, because {room.why}: {cure}")
+        outcome.note = f"free disk was not checked, because {room.why}"
+    elif free < action.room:
+        raise Refused(f"the copy may need {pretty(action.room)}, and the server's disk has only {pretty(free)} free")
+
+
+def _do(conn: Connection, outcome: Outcome, means: Means) -> None:
+    action, measure = outcome.action, outcome.decision.measure
+    if action.kind == PG_REPACK:
+        pgrepack.run_pg_repack(conn, measure, means, outcome.lock)
+        _make_good(conn, outcome)
+    elif action.kind == "drop_repack":
+        pgrepack.clear_up(conn, measure, means, outcome.lock)
         outcome.done = True
     else:
-        outcome.note = _gentle(conn, queries[0], measure)
+        with watched(means.options, conn.info.backend_pid, means.tell):
+            _run_sql(conn, outcome, means)
+
+
+def _run_sql(conn: Connection, outcome: Outcome, means: Means) -> None:
+    action, measure = outcome.action, outcome.decision.measure
+    query = queries_for(conn, measure, action)[0]
+    if action.kind == "full":
+        vacuum_full(conn, query, measure, means.budget, outcome.lock)
+        _make_good(conn, outcome)
+    elif action.kind == REPACK:
+        repack(conn, query, measure, means.budget)
+        _make_good(conn, outcome)
+    elif action.kind == "reindex":
+        reindex(conn, query, measure, outcome)
+    elif action.kind == "drop_index":
+        drop_leftover(conn, query, measure)
         outcome.done = True
+    else:
+        outcome.note = _gentle(conn, query, measure)
+        outcome.done = True
+
+
+def _make_good(conn: Connection, outcome: Outcome) -> None:
+    """The VACUUM after a rewrite. The rewrite counts even where this is locked out; the next run makes up for it."""
+    outcome.done = True
+    measure = outcome.decision.measure
+    with contextlib.suppress(Blocked):
+        _gentle(conn, queries_for(conn, measure, outcome.action)[-1], measure)
 
 
 def _gentle(conn: Connection, query: Query, measure: TableMeasure) -> str:
@@ -191,96 +206,6 @@ def _settle(conn: Connection, measure: TableMeasure, since: Any) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
-
-
-def _rewrite(conn: Connection, query: Query, measure: TableMeasure, budget: Budget, record: LockRecord) -> None:
-    """VACUUM FULL: ask for the strong lock with a short timeout, again and again until the deadline."""
-    place = (measure.schema, measure.name)
-
-    def attempt() -> None:
-        _make_autovacuum_yield(conn, measure, budget)
-        conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
-        started = time.monotonic()
-        try:
-            conn.execute(query)
-        finally:
-            if not conn.closed:
-                conn.execute("RESET lock_timeout")
-        record.held(time.monotonic() - started)
-
-    retrying(attempt, budget, record, f"VACUUM FULL of {measure.qualified}", lambda: who_blocks(conn, [place]))
-
-
-def _make_autovacuum_yield(conn: Connection, measure: TableMeasure, budget: Budget) -> None:
-    """Autovacuum gives way only to a lock that waits longer than the budget allows: this one stops nobody else."""
-    if not measure.may_rebuild:  # the database's owner may vacuum the tables of others, but not lock them
-        return
-    try:
-        with conn.transaction():
-            timeout = max(budget.timeout_ms, min(SOFT_TIMEOUT_MS, int(budget.deadline_s * 1000)))
-            conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(timeout)))
-            name = relation(measure.schema, measure.name)
-            conn.execute(SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(name))
-    except DriverError as error:
-        if is_lock_timeout(error) or conn.closed:
-            raise
-        # A materialized view cannot be locked this way: then autovacuum is waited for.
-
-
-def _reindex(conn: Connection, query: Query, measure: TableMeasure, outcome: Outcome) -> None:
-    """REINDEX CONCURRENTLY; where it fails, what it leaves behind is dropped at once."""
-    try:
-        run_online(conn, query)
-    except DriverError:
-        if not conn.closed:
-            with contextlib.suppress(DriverError, Blocked):  # then the next run drops it
-                _sweep(conn, measure)
-        raise
-    outcome.done = True
-    with contextlib.suppress(Blocked):
-        _sweep(conn, measure)
-
-
-def _sweep(conn: Connection, measure: TableMeasure) -> None:
-    rows = fetch(
-        conn,
-        """
-        SELECT c.relname::text AS name, i.indisvalid AS valid
-          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-          JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-         WHERE n.nspname = %s AND t.relname = %s
-        """,
-        [measure.schema, measure.name],
-    )
-    for name in leftovers((row["name"], row["valid"]) for row in rows):
-        drop = Action("drop_index", (), index=name)
-        _drop_leftover(conn, queries_for(conn, measure, drop)[0], measure)
-
-
-def _drop_leftover(conn: Connection, query: Query, measure: TableMeasure) -> None:
-    """Drop an invalid index, unless somebody else's rebuild is still at work on it."""
-    busy = scalar(
-        conn,
-        """
-        SELECT p.pid FROM pg_stat_progress_create_index p
-          JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = %s AND c.relname = %s
-        """,
-        [measure.schema, measure.name],
-    )
-    if busy:
-        raise Blocked(f"process {busy} is building an index on it now")
-    # It is invalid already: better to leave it for the next run than to wait for long beside somebody's transaction.
-    conn.execute(f"SET lock_timeout = {SOFT_TIMEOUT_MS}")
-    try:
-        conn.execute(query)
-    except DriverError as error:
-        if not is_lock_timeout(error):
-            raise
-        raise Blocked(f"it is in use, {who_blocks(conn, [(measure.schema, measure.name)])}") from error
-    finally:
-        if not conn.closed:
-            conn.execute("RESET lock_timeout")
 
 
 def oldest_snapshot(conn: Connection) -> str:

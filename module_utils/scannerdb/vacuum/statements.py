@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..connection import SQL, Query, text_of
 from ..lockbudget import relation
-from .decide import Action
+from .plan import REPACK, Action
 
 BUFFER_LIMIT_SINCE = 160000
 BUFFER_LIMIT = "BUFFER_USAGE_LIMIT '4MB'"  # larger than the default ring, and still a small part of the cache
@@ -13,11 +13,14 @@ BUFFER_LIMIT = "BUFFER_USAGE_LIMIT '4MB'"  # larger than the default ring, and s
 def statements(action: Action, schema: str, table: str, version_num: int, parallel: int = 0) -> list[Query]:
     """The statements of an action, in order; `version_num` as in `server_version_num`, `parallel` workers or 0.
 
-    VACUUM FULL is followed by a plain one: it makes the visibility map, which the copy lacks, and the statistics.
+    A rewrite is followed by a plain VACUUM: it makes the visibility map, which the copy lacks, and the statistics; after
+    pg_repack, which is no statement, that is all. REPACK is PostgreSQL 19's.
     """
     name = relation(schema, table)
     if action.kind == "reindex":
         return [SQL("REINDEX INDEX CONCURRENTLY {}").format(relation(schema, action.index))]
+    if action.kind == "drop_repack":
+        return []  # pgrepack.py knows what there is to drop
     if action.kind == "drop_index":
         return [SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, action.index))]
     if action.kind == "analyze":
@@ -26,6 +29,8 @@ def statements(action: Action, schema: str, table: str, version_num: int, parall
     plain = SQL("VACUUM ({}) {}").format(words, name)
     if action.kind == "full":
         return [SQL("VACUUM (FULL) {}").format(name), plain]
+    if action.kind == REPACK:
+        return [SQL("REPACK (CONCURRENTLY) {}").format(name), plain]
     return [plain]
 
 

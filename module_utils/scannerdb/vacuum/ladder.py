@@ -1,0 +1,48 @@
+"""How a table is rewritten: by the first way that this server and this table allow. Pure.
+
+REPACK (CONCURRENTLY) of PostgreSQL 19 first, then pg_repack; VACUUM FULL only with leave, because it locks everybody
+out. Where none of them serves, VACUUM and REINDEX CONCURRENTLY do what they can.
+"""
+
+from __future__ import annotations
+
+from .measure import TableMeasure
+from .plan import ACCESS_EXCLUSIVE, MOMENTS, PG_REPACK, REPACK, Action, Wish, pretty
+
+TOOLS = {REPACK: "REPACK (CONCURRENTLY)", PG_REPACK: "pg_repack"}
+
+
+def unfit(measure: TableMeasure, kind: str) -> str:
+    """Why a table cannot be rewritten online by this means; empty where it can."""
+    if measure.kind != "r" or measure.persistence != "p":
+        what = "a materialized view" if measure.kind == "m" else "an unlogged table"
+        return f"{TOOLS[kind]} does not rewrite {what}"
+    if kind == REPACK and not measure.may_rebuild:
+        return f"this role may not maintain it, as {TOOLS[kind]} demands"
+    if kind == REPACK and not measure.has_identity:
+        return f"{TOOLS[kind]} needs a primary key or an index as replica identity"
+    if kind == PG_REPACK and not measure.has_key:
+        return f"{TOOLS[kind]} needs a primary key, or a unique index over columns that are NOT NULL"
+    return ""
+
+
+def rewrite(measure: TableMeasure, wish: Wish, reason: str, forced: bool = False) -> tuple[Action | None, str]:
+    """The action that rewrites a table, or None and why there is none."""
+    kind = wish.offer.kind
+    why_not = unfit(measure, kind) if kind else wish.offer.why_not
+    if not why_not:
+        needs = f"the copy needs up to {pretty(measure.bytes)} of free disk"
+        return Action(kind, (reason, needs), lock=MOMENTS, forced=forced, room=measure.bytes), ""
+    if wish.allow_exclusive:
+        return full(measure, wish, reason, forced), ""
+    return None, f"{why_not}, and VACUUM FULL is not allowed (scannerdb_vacuum_allow_exclusive)"
+
+
+def full(measure: TableMeasure, wish: Wish, reason: str, forced: bool = False) -> Action:
+    """VACUUM FULL, with what it costs."""
+    copied = max(0, measure.bytes - measure.waste_bytes)
+    seconds = copied / max(wish.rate, 1.0)
+    needs = f"the copy needs up to {pretty(measure.bytes)} of free disk and locks the table for about {seconds:.0f} s"
+    return Action(
+        "full", (reason, needs), lock=ACCESS_EXCLUSIVE, forced=forced, room=measure.bytes, lock_s=round(seconds, 1)
+    )

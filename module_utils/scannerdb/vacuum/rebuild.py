@@ -1,0 +1,69 @@
+"""Rebuilding indexes online, and dropping what an interrupted rebuild left."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ..connection import Connection, DriverError, Query, fetch, is_lock_timeout, scalar
+from ..lockbudget import SOFT_TIMEOUT_MS, run_online, who_blocks
+from .decide import leftovers
+from .measure import TableMeasure
+from .outcome import Blocked, Outcome
+from .plan import Action
+from .statements import statements
+
+
+def reindex(conn: Connection, query: Query, measure: TableMeasure, outcome: Outcome) -> None:
+    """REINDEX CONCURRENTLY; where it fails, what it leaves behind is dropped at once."""
+    try:
+        run_online(conn, query)
+    except DriverError:
+        if not conn.closed:
+            with contextlib.suppress(DriverError, Blocked):  # then the next run drops it
+                _sweep(conn, measure)
+        raise
+    outcome.done = True
+    with contextlib.suppress(Blocked):
+        _sweep(conn, measure)
+
+
+def _sweep(conn: Connection, measure: TableMeasure) -> None:
+    rows = fetch(
+        conn,
+        """
+        SELECT c.relname::text AS name, i.indisvalid AS valid
+          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+          JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+         WHERE n.nspname = %s AND t.relname = %s
+        """,
+        [measure.schema, measure.name],
+    )
+    for name in leftovers((row["name"], row["valid"]) for row in rows):
+        drop = Action("drop_index", (), index=name)
+        drop_leftover(conn, statements(drop, measure.schema, measure.name, conn.info.server_version)[0], measure)
+
+
+def drop_leftover(conn: Connection, query: Query, measure: TableMeasure) -> None:
+    """Drop an invalid index, unless somebody else's rebuild is still at work on it."""
+    busy = scalar(
+        conn,
+        """
+        SELECT p.pid FROM pg_stat_progress_create_index p
+          JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = %s AND c.relname = %s
+        """,
+        [measure.schema, measure.name],
+    )
+    if busy:
+        raise Blocked(f"process {busy} is building an index on it now")
+    # It is invalid already: better to leave it for the next run than to wait for long beside somebody's transaction.
+    conn.execute(f"SET lock_timeout = {SOFT_TIMEOUT_MS}")
+    try:
+        conn.execute(query)
+    except DriverError as error:
+        if not is_lock_timeout(error):
+            raise
+        raise Blocked(f"it is in use, {who_blocks(conn, [(measure.schema, measure.name)])}") from error
+    finally:
+        if not conn.closed:
+            conn.execute("RESET lock_timeout")

@@ -1,0 +1,62 @@
+"""Rewriting a table by a command of the server: VACUUM FULL, and REPACK (CONCURRENTLY) of PostgreSQL 19."""
+
+from __future__ import annotations
+
+import time
+
+from ..connection import SQL, Connection, DriverError, Literal, Query, is_lock_timeout
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, who_blocks
+from .measure import TableMeasure
+from .outcome import Blocked
+
+
+def vacuum_full(conn: Connection, query: Query, measure: TableMeasure, budget: Budget, record: LockRecord) -> None:
+    """VACUUM FULL: ask for the strong lock with a short timeout, again and again until the deadline."""
+    place = (measure.schema, measure.name)
+
+    def attempt() -> None:
+        _make_autovacuum_yield(conn, measure, budget)
+        conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
+        started = time.monotonic()
+        try:
+            conn.execute(query)
+        finally:
+            if not conn.closed:
+                conn.execute("RESET lock_timeout")
+        record.held(time.monotonic() - started)
+
+    retrying(attempt, budget, record, f"VACUUM FULL of {measure.qualified}", lambda: who_blocks(conn, [place]))
+
+
+def _make_autovacuum_yield(conn: Connection, measure: TableMeasure, budget: Budget) -> None:
+    """Autovacuum gives way only to a lock that waits longer than the budget allows: this one stops nobody else."""
+    if not measure.may_rebuild:  # the database's owner may vacuum the tables of others, but not lock them
+        return
+    try:
+        with conn.transaction():
+            timeout = max(budget.timeout_ms, min(SOFT_TIMEOUT_MS, int(budget.deadline_s * 1000)))
+            conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(timeout)))
+            name = relation(measure.schema, measure.name)
+            conn.execute(SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(name))
+    except DriverError as error:
+        if is_lock_timeout(error) or conn.closed:
+            raise
+        # A materialized view cannot be locked this way: then autovacuum is waited for.
+
+
+def repack(conn: Connection, query: Query, measure: TableMeasure, budget: Budget) -> None:
+    """REPACK (CONCURRENTLY): its strong lock comes at the very end, and nobody waits behind it beyond the budget.
+
+    A lock that it does not get costs the whole copy, so it is not asked for in a loop: `Blocked` is raised, and the
+    table has its second try after the others. (Written from PostgreSQL 19's documentation; not run here.)
+    """
+    conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
+    try:
+        conn.execute(query)
+    except DriverError as error:
+        if not is_lock_timeout(error):
+            raise
+        raise Blocked(f"it is locked, {who_blocks(conn, [(measure.schema, measure.name)])}") from error
+    finally:
+        if not conn.closed:
+            conn.execute("RESET lock_timeout")

@@ -1,0 +1,185 @@
+"""What keeps a vacuum from doing what it decided: the window, the disk; and what confirms, and tells how far it is."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scannerdb.errors import JobLocked
+from scannerdb.joblock import job_lock
+from scannerdb.jobs import vacuum as job
+from scannerdb.jobs.vacuum import vacuum
+from scannerdb.serverdisk import Room
+from scannerdb.vacuum import progress, run
+from scannerdb.vacuum.thresholds import Thresholds
+from scannerdb.window import Window
+
+from tests.integration.support import findings
+from tests.integration.vacuum_support import dead, fill, options, row
+from tests.servers import Database
+
+EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
+FULL: dict[str, Any] = {"method": "compact", "allow_exclusive": True, "thresholds": EAGER}
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def once(request: pytest.FixtureRequest) -> None:
+    """One version of the server is enough for these, unless one was asked for."""
+    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
+        pytest.skip("the server's version does not matter here: tested on 17")
+
+
+def window(begins_in: datetime.timedelta, lasts: datetime.timedelta = HOUR) -> Window:
+    """A window that opens so long from now, to the minute."""
+    start = datetime.datetime.now(tz=datetime.timezone.utc) + begins_in
+    return Window(start.time().replace(second=0, microsecond=0), lasts, "UTC")
+
+
+def test_outside_its_window_nothing_is_begun_however_long_it_waited_for_its_turn(
+    database: Database, tmp_path: Path
+) -> None:
+    fill(database, rows=2000)
+    log = tmp_path / "log"
+    result = vacuum(options(database), window=window(2 * HOUR), log_path=str(log), state_dir=str(tmp_path))
+    assert (result["changed"], result["examined"], dead(database)) == (False, 0, 1500)
+    assert "opens next at" in result["msg"] and "opens next at" in result["left_undone"][0]["reason"]
+    assert result["msg"] in log.read_text()
+    assert vacuum(options(database), window=window(2 * HOUR), check_mode=True)["changed"], "a plan may be made any time"
+    with job_lock(options(database), "backup", "20250101T000000Z-00000000"), pytest.raises(JobLocked):
+        vacuum(options(database), window=window(2 * HOUR))
+    assert vacuum(options(database), window=window(-HOUR / 2))["changed"] and dead(database) == 0
+
+
+def test_when_the_window_closes_it_stops_between_tables(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        fill(database, name, 2000)
+    open_for, now = window(-HOUR / 2), job.utc_now
+    finished = run._attempt
+
+    def late(*args: Any) -> Any:
+        outcome = finished(*args)
+        monkeypatch.setattr(job, "utc_now", lambda: now() + HOUR)
+        return outcome
+
+    monkeypatch.setattr(run, "_attempt", late)
+    result = vacuum(options(database), window=open_for)
+    assert [r["table"] for r in result["tables"]] == ["public.a"]
+    assert [r["table"] for r in result["left_undone"]] == ["public.b", "public.c"]
+    assert all("outside the window" in r["reason"] for r in result["left_undone"])
+
+
+def test_vacuum_full_is_not_begun_where_its_lock_would_outlast_the_window(database: Database, tmp_path: Path) -> None:
+    fill(database)
+    (tmp_path / "vacuum.json").write_text(json.dumps({"rebuilt": {}, "rate": 10}))  # ten bytes a second
+    wish = {**FULL, "state_dir": str(tmp_path)}
+    result = vacuum(options(database), window=window(-HOUR / 2), **wish)
+    assert "its lock would last about" in result["left_undone"][0]["reason"] and not result["tables"]
+    assert row(vacuum(options(database), **wish), "public.bloated")["action"] == "full"
+
+
+def test_a_full_disk_is_noticed_before_the_copy(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(database)
+    size = database.value("SELECT pg_total_relation_size('bloated')")
+    result = vacuum(options(database), free_bytes=size - 1, **FULL)
+    assert "has only" in result["left_undone"][0]["reason"] and not result["changed"]
+    monkeypatch.setattr(run, "room_for", lambda conn, tablespace: Room("/x", size - 1, 10 * size))
+    assert "has only" in vacuum(options(database), **FULL)["left_undone"][0]["reason"]
+    monkeypatch.undo()
+    assert vacuum(options(database), **FULL)["changed"], "this very disk has room"
+
+
+def test_where_the_disk_cannot_be_seen_it_is_said(database: Database) -> None:
+    """A plain role may not see where the data directory is."""
+    fill(database)
+    database.sql("CREATE ROLE plain LOGIN")
+    database.sql("ALTER TABLE bloated OWNER TO plain")
+    plain = options(database, user="plain")
+    reason = vacuum(plain, **FULL)["left_undone"][0]["reason"]
+    assert "may not see where the data directory is" in reason and "scannerdb_vacuum_free_gb" in reason
+    by_name = vacuum(plain, method="full", tables=["bloated"], allow_exclusive=True)
+    assert "free disk was not checked" in row(by_name, "public.bloated")["note"]
+    fill(database, "second")
+    database.sql("ALTER TABLE second OWNER TO plain")
+    assert vacuum(plain, free_bytes=1 << 30, **FULL)["changed"]
+
+
+def test_an_estimate_is_confirmed_where_the_extension_is(database: Database) -> None:
+    fill(database, rows=120_000)
+    database.sql("VACUUM ANALYZE bloated")
+    (guess,) = findings(database)["table.bloat"]
+    assert "(an estimate)" in guess["message"] and guess["evidence"]["measured"] is False
+    database.sql("CREATE SCHEMA \"e'xt\"")
+    database.sql("CREATE EXTENSION pgstattuple SCHEMA \"e'xt\"")
+    (sure,) = findings(database)["table.bloat"]
+    assert "(measured by pgstattuple)" in sure["message"] and sure["evidence"]["measured"] is True
+    assert 0 < sure["evidence"]["bloat_bytes"] <= guess["evidence"]["bloat_bytes"]
+    # Statistics that say the rows are far narrower than they are mislead the estimate, and not the extension.
+    database.sql("VACUUM FULL bloated")
+    database.sql("ANALYZE bloated")
+    database.sql("UPDATE pg_statistic SET stawidth = 1 WHERE starelid = 'bloated'::regclass")
+    assert "table.bloat" not in findings(database) and not vacuum(options(database), check_mode=True, **FULL)["changed"]
+    database.sql("DROP EXTENSION pgstattuple")
+    assert "table.bloat" in findings(database) and vacuum(options(database), check_mode=True, **FULL)["changed"]
+
+
+def test_a_role_that_may_not_use_the_extension_gets_the_estimate(database: Database) -> None:
+    fill(database, rows=60_000)
+    database.sql("VACUUM ANALYZE bloated")
+    database.sql("CREATE EXTENSION pgstattuple")
+    database.sql("CREATE ROLE plain LOGIN")
+    database.sql("GRANT SELECT ON bloated TO plain")
+    (finding,) = [f for f in findings_as(database, "plain") if f["id"] == "table.bloat"]
+    assert finding["evidence"]["measured"] is False
+
+
+def findings_as(database: Database, user: str) -> list[dict[str, Any]]:
+    from scannerdb.jobs.check import check
+
+    return list(check(options(database, user=user))["findings"])
+
+
+def test_how_far_it_is_is_told_while_it_works(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A rebuild that waits for an old transaction: long enough to be looked at."""
+    monkeypatch.setattr(progress, "FIRST_S", 0.0)
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    fill(database, rows=2000)
+    folder = tmp_path / "progress"
+    seen: dict[str, Any] = {}
+
+    def look() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and "phase" not in seen:
+            for path in folder.glob("*.json"):
+                seen.update(json.loads(path.read_text()))
+            time.sleep(0.01)
+        old.execute("COMMIT")
+
+    with database.connect() as old:
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT count(*) FROM bloated")
+        helper = threading.Thread(target=look)
+        helper.start()
+        vacuum(options(database), method="reindex", tables=["bloated"], state_dir=str(tmp_path))
+        helper.join()
+    assert seen["phase"].startswith("index: ") and seen["step"].startswith("reindex public.bloated")
+    assert {"blocks_done", "blocks_total", "done", "total"} <= set(seen)
+
+
+def test_what_a_run_did_is_remembered(database: Database, tmp_path: Path) -> None:
+    fill(database)
+    first = vacuum(options(database), state_dir=str(tmp_path), **FULL)
+    (entry,) = json.loads((tmp_path / "vacuum.json").read_text())["runs"]
+    done = row(first, "public.bloated")
+    assert entry["run_id"] == first["run_id"] and entry["max_lock_ms"] == done["max_lock_ms"] > 0
+    assert (entry["bytes_before"], entry["bytes_after"]) == (done["bytes_before"], done["bytes_after"])
+    assert [t["table"] for t in entry["tables"]] == ["public.bloated"]
+    vacuum(options(database), state_dir=str(tmp_path), **FULL)
+    assert len(json.loads((tmp_path / "vacuum.json").read_text())["runs"]) == 1, "nothing done is nothing to remember"
