@@ -152,8 +152,8 @@ tables:
       description: Its name.
       type: str
     action:
-      description: What was done, joined by commas, out of vacuum, analyze, full, repack, pg_repack, reindex, drop_index,
-        drop_repack.
+      description: What was done, joined by commas, out of vacuum, analyze, full, repack, pg_repack, reindex,
+        drop_index, drop_repack.
       type: str
       sample: vacuum, reindex models_name_idx
     reason:

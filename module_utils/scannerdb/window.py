@@ -56,7 +56,7 @@ class Window:
 
 def parse_window(given: Any) -> Window | None:
     """The window out of a variable; None where there is none. Raises `InvalidInput` that names what is wrong."""
-    if given is None or given == "" or given == {}:
+    if given is None or given in ("", {}):
         return None
     if isinstance(given, str):
         start, _, rest = given.strip().partition("/")
@@ -107,4 +107,6 @@ def outside(window: Window | None, now: datetime.datetime) -> str:
     """Why a job may not work at `now`, as a sentence; empty where it may."""
     if window is None or window.closes(now):
         return ""
-    return f"It is outside the window {window} ({VARIABLE}), which opens next at {window.opens(now):%Y-%m-%d %H:%M} UTC."
+    return (
+        f"It is outside the window {window} ({VARIABLE}), which opens next at {window.opens(now):%Y-%m-%d %H:%M} UTC."
+    )

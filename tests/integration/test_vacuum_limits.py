@@ -114,8 +114,8 @@ def test_an_estimate_is_confirmed_where_the_extension_is(database: Database) -> 
     database.sql("VACUUM ANALYZE bloated")
     (guess,) = findings(database)["table.bloat"]
     assert "(an estimate)" in guess["message"] and guess["evidence"]["measured"] is False
-    database.sql("CREATE SCHEMA \"e'xt\"")
-    database.sql("CREATE EXTENSION pgstattuple SCHEMA \"e'xt\"")
+    database.sql('CREATE SCHEMA "e\'xt"')
+    database.sql('CREATE EXTENSION pgstattuple SCHEMA "e\'xt"')
     (sure,) = findings(database)["table.bloat"]
     assert "(measured by pgstattuple)" in sure["message"] and sure["evidence"]["measured"] is True
     assert 0 < sure["evidence"]["bloat_bytes"] <= guess["evidence"]["bloat_bytes"]
@@ -123,9 +123,13 @@ def test_an_estimate_is_confirmed_where_the_extension_is(database: Database) -> 
     database.sql("VACUUM FULL bloated")
     database.sql("ANALYZE bloated")
     database.sql("UPDATE pg_statistic SET stawidth = 1 WHERE starelid = 'bloated'::regclass")
-    assert "table.bloat" not in findings(database) and not vacuum(options(database), check_mode=True, **FULL)["changed"]
+    assert "table.bloat" not in findings(database) and "full" not in planned(database)
     database.sql("DROP EXTENSION pgstattuple")
-    assert "table.bloat" in findings(database) and vacuum(options(database), check_mode=True, **FULL)["changed"]
+    assert "table.bloat" in findings(database) and "full" in planned(database)
+
+
+def planned(database: Database) -> list[str]:
+    return [r["action"] for r in vacuum(options(database), check_mode=True, **FULL)["tables"]]
 
 
 def test_a_role_that_may_not_use_the_extension_gets_the_estimate(database: Database) -> None:

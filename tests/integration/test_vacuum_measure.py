@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from scannerdb.connection import Options, connect
-from scannerdb.vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy
 from scannerdb.vacuum.measure import TableMeasure, measure
+from scannerdb.vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy
 
 from tests.servers import Database
 

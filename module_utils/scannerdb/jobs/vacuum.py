@@ -103,9 +103,7 @@ def _plan(
     return in_order([decide(table, thresholds, wish, known.rebuilt) for table in chosen])
 
 
-def _means(
-    run: Run, options: Options, budget: Budget, wish: Wish, window: Window | None, free_bytes: int
-) -> Means:
+def _means(run: Run, options: Options, budget: Budget, wish: Wish, window: Window | None, free_bytes: int) -> Means:
     """What doing needs, with the window as its gate and the run's progress file as who is told."""
     current: dict[str, Any] = {"what": "", "done": 0, "total": 0}
 

@@ -1,8 +1,8 @@
 """Bloat that was estimated, confirmed by pgstattuple_approx where the extension is installed.
 
 It reads the pages that are not known to be all visible, and the free space map for the rest, so only tables that the
-estimate calls bloated are looked at. The smaller of both counts: statistics mislead the estimate, and pgstattuple counts
-the end of a page that is too short for a row as free.
+estimate calls bloated are looked at. The smaller of both counts: statistics mislead the estimate, and pgstattuple
+counts the end of a page that is too short for a row as free.
 """
 
 from __future__ import annotations

@@ -140,6 +140,7 @@ def measure(conn: Connection, floor: int = 0) -> list[TableMeasure]:
 def _read(conn: Connection, floor: int) -> tuple[list[Row], list[Row], Row]:
     """The tables with their details merged in, the indexes that count, and the server's settings."""
     maintain = "has_table_privilege(c.oid, 'MAINTAIN')" if conn.info.server_version >= MAINTAIN_SINCE else "false"
+    details_sql, indexes_sql = (sql.format(busy=measure_sql.BUSY) for sql in measure_sql.OF_SOME)
     with conn.transaction():
         conn.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
         scalar(conn, "SELECT pg_stat_clear_snapshot()::text")
@@ -147,9 +148,9 @@ def _read(conn: Connection, floor: int) -> tuple[list[Row], list[Row], Row]:
         tables = fetch(conn, measure_sql.TABLES.format(maintain=maintain))
         debris = {row["oid"] for row in fetch(conn, measure_sql.DEBRIS)}
         oids = [row["oid"] for row in tables if not _is_small(row, floor, settings["block"])]
-        details = {row["oid"]: row for row in fetch(conn, measure_sql.TABLE_DETAILS, {"oids": oids})}
+        details = {row["oid"]: row for row in fetch(conn, details_sql, {"oids": oids})}
         pages = math.ceil(floor / settings["block"])
-        indexes = fetch(conn, measure_sql.INDEXES, {"oids": oids, "pages": pages})
+        indexes = fetch(conn, indexes_sql, {"oids": oids, "pages": pages})
     for row in tables:
         row.update(details.get(row["oid"], {}), repack_debris=row["oid"] in debris)
     return tables, indexes, settings

@@ -62,8 +62,8 @@ SELECT current_setting('block_size')::int AS block,
 """
 
 # Sizes in bytes of heap and table (with TOAST and the maps), null where opening the table would wait; and its columns.
-TABLE_DETAILS = f"""
-WITH {BUSY},
+TABLE_DETAILS = """
+WITH {busy},
     widths AS (
         SELECT a.attrelid, json_agg(json_build_object(
                    'align', CASE a.attalign WHEN 'c' THEN 1 WHEN 's' THEN 2 WHEN 'i' THEN 4 ELSE 8 END,
@@ -90,8 +90,8 @@ SELECT c.oid::bigint AS oid,
 # The indexes of these tables, and those of any table that are as large as `pages`, or invalid. A btree deduplicates
 # where every key column's operator class says that equal values are alike byte by byte (support function 4) and there
 # are no INCLUDE columns.
-INDEXES = f"""
-WITH {BUSY},
+INDEXES = """
+WITH {busy},
     wanted AS MATERIALIZED (
         SELECT i.*, c.relname, c.relpages, c.reltuples, c.reloptions, n.nspname, am.amname, t.relname AS table_name
           FROM pg_index i
@@ -148,3 +148,5 @@ SELECT DISTINCT oid FROM (
      WHERE t.tgname = 'repack_trigger' AND n.nspname = 'repack') AS left_over
  WHERE oid IS NOT NULL
 """
+
+OF_SOME = (TABLE_DETAILS, INDEXES)

@@ -24,7 +24,7 @@ TOTALS = ("seconds", "bytes_before", "bytes_after", "max_lock_ms")
 
 @dataclass(frozen=True)
 class Memory:
-    """`rebuilt`: bytes per row by qualified name. `rate`: bytes a second. `runs`: see `report.run_entry`, newest last."""
+    """`rebuilt`: bytes per row by qualified name. `rate`: bytes a second. `runs`: `report.run_entry`s, newest last."""
 
     rebuilt: Mapping[str, float] = field(default_factory=dict)
     rate: float = REWRITE_BYTES_PER_S

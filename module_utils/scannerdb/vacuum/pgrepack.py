@@ -1,7 +1,7 @@
 """pg_repack on one table, so that nobody waits longer for it than for us, and nothing of it is left behind.
 
-It copies the table behind a trigger that logs changes, and needs ACCESS EXCLUSIVE for moments: at the beginning, to swap
-and to clear up. Its own attempts grow to a second each, with everybody else queued behind. So `_Guard` watches its
+It copies the table behind a trigger that logs changes, and needs ACCESS EXCLUSIVE for moments: at the beginning, to
+swap and to clear up. Its own attempts grow to a second each, with everybody else queued behind. So `_Guard` watches its
 sessions from ours and cancels such an attempt once somebody has queued behind it for longer than the lock budget:
 pg_repack takes that for its own time-out and asks again, until --wait-timeout. It never ends anybody's session, and it
 waits for old transactions no longer than our deadline. Whatever it leaves behind is cleared up at once, or by the next
@@ -49,7 +49,8 @@ SELECT a.pid, a.query LIKE %(waits)s AS waits
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 OLDER = """
-SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename, coalesce(nullif(application_name, ''), 'no name'),
+SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename,
+              coalesce(nullif(application_name, ''), 'no name'),
               date_trunc('second', clock_timestamp() - xact_start)) AS who
   FROM pg_stat_activity
  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
@@ -205,5 +206,3 @@ def _lock_it(conn: Connection, oid: int) -> bool:
             return False
         time.sleep(0.2)
     return True
-
-

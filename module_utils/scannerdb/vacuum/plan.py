@@ -24,7 +24,7 @@ LOCKS = (SHARE_UPDATE_EXCLUSIVE, MOMENTS, ACCESS_EXCLUSIVE)  # the strongest las
 
 @dataclass(frozen=True)
 class Offer:
-    """How this server can rewrite a table beside its users: `kind` is REPACK, PG_REPACK or '' (then `why_not` says why).
+    """How this server can rewrite a table beside its users: `kind` is REPACK, PG_REPACK or '' (`why_not` says why).
 
     `program` is the path of pg_repack.
     """
@@ -50,8 +50,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do to one table: analyze, vacuum, full, repack, pg_repack, reindex (of `index`), drop_index (likewise)
-    or drop_repack.
+    """One thing to do to one table: analyze, vacuum, full, repack, pg_repack, reindex (of `index`), drop_index
+    (likewise) or drop_repack.
 
     `room` is the free disk it needs, in bytes; `lock_s` how long it is expected to lock everybody out, in seconds.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
-from .plan import LOCKS, Action, Decision, pretty
 from .measure import TableMeasure
 from .outcome import Outcome
+from .plan import LOCKS, Action, Decision, pretty
 
 FROZEN_ENOUGH = 1_000_000  # transaction ids: that much younger counts as an effect
 WORDS = {

@@ -6,6 +6,7 @@ from ..connection import SQL, Query, text_of
 from ..lockbudget import relation
 from .plan import REPACK, Action
 
+REWRITE = {"full": "VACUUM (FULL) {}", REPACK: "REPACK (CONCURRENTLY) {}"}
 BUFFER_LIMIT_SINCE = 160000
 BUFFER_LIMIT = "BUFFER_USAGE_LIMIT '4MB'"  # larger than the default ring, and still a small part of the cache
 
@@ -13,8 +14,8 @@ BUFFER_LIMIT = "BUFFER_USAGE_LIMIT '4MB'"  # larger than the default ring, and s
 def statements(action: Action, schema: str, table: str, version_num: int, parallel: int = 0) -> list[Query]:
     """The statements of an action, in order; `version_num` as in `server_version_num`, `parallel` workers or 0.
 
-    A rewrite is followed by a plain VACUUM: it makes the visibility map, which the copy lacks, and the statistics; after
-    pg_repack, which is no statement, that is all. REPACK is PostgreSQL 19's.
+    A rewrite is followed by a plain VACUUM: it makes the visibility map, which the copy lacks, and the statistics;
+    after pg_repack, which is no statement, that is all. REPACK is PostgreSQL 19's.
     """
     name = relation(schema, table)
     if action.kind == "reindex":
@@ -27,11 +28,8 @@ def statements(action: Action, schema: str, table: str, version_num: int, parall
         return [SQL("ANALYZE ({}) {}").format(SQL(", ".join(_analyze_words(version_num))), name)]
     words = SQL(", ".join(_vacuum_words(action, version_num, parallel)))
     plain = SQL("VACUUM ({}) {}").format(words, name)
-    if action.kind == "full":
-        return [SQL("VACUUM (FULL) {}").format(name), plain]
-    if action.kind == REPACK:
-        return [SQL("REPACK (CONCURRENTLY) {}").format(name), plain]
-    return [plain]
+    rewrite = REWRITE.get(action.kind)
+    return [SQL(rewrite).format(name), plain] if rewrite else [plain]
 
 
 def _vacuum_words(action: Action, version_num: int, parallel: int) -> list[str]:
