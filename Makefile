@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 export SCALE ?= 1
 DEMO_STAMP := .venv/.requirements-demo
 DEV_STAMP := .venv/.requirements-dev
+# Tests run side by side, each worker with servers of its own; fewer than the cores on a large machine.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 # The scripts in .venv/bin name the folder they were made in; modules survive when the checkout moves.
 PY := .venv/bin/python
 ANY_PY = $(firstword $(wildcard $(PY)) python3)
@@ -63,10 +65,10 @@ lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ansiblelint
 
 unit: $(DEV_STAMP) ## tests without a server
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest $(WORKERS) tests/unit
 
 integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
-	@$(PY) -m pytest tests/integration
+	@$(PY) -m pytest $(WORKERS) tests/integration
 
 molecule: $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)
