@@ -181,7 +181,7 @@ class Databases:
 def standby_of(database: Database) -> Iterator[Database]:
     """A streaming standby of the database's server, with the same database."""
     home = user.make_short_folder("scannerdb-standby-")
-    second = Server(home, database.server.bin_dir)
+    second = Server(home, database.server.bin_dir, FAST)  # a standby refuses to have fewer slots than its primary
     try:
         programs = second.programs()
         where = ["-h", str(database.server.socket_dir), "-p", str(database.server.port), "-U", "postgres"]

@@ -14,7 +14,7 @@ import pytest
 from tests import servers
 from tests.integration.playbooks import ROOT, Site, over_tcp, run, site
 from tests.integration.support import content, findings
-from tests.servers import Database, Databases
+from tests.servers import Database, Databases, standby_of
 
 __all__ = ["site"]
 
@@ -169,6 +169,18 @@ def test_the_maintenance_role_restores_a_database_that_it_owns(site: Site, one: 
 
 # --- maintain, closer
 
+
+def test_of_a_primary_and_its_standby_only_the_primary_is_fixed(site: Site, one: Databases) -> None:
+    database = one(filled=True)
+    with standby_of(database) as second:
+        site.add("first", database).add("second", second)
+        done = site.run("maintain.yml").ok()
+        assert "A standby: it was looked at; its primary is the one to fix" in done.prose
+        assert severities(database, "critical") == set()
+        assert (len(site.backups("first")), len(site.backups("second"))) == (1, 1)
+        assert done.changed["second"] == 1, done.output  # its backup
+        site.run("maintain.yml", "-l", "second").failed("Only standbys were found (second)")
+        assert len(site.backups("second")) == 2
 
 def test_check_mode_changes_nothing_and_tells_everything(site: Site, one: Databases) -> None:
     database = one(filled=True)
