@@ -182,6 +182,7 @@ def test_of_a_primary_and_its_standby_only_the_primary_is_fixed(site: Site, one:
         site.run("maintain.yml", "-l", "second").failed("Only standbys were found (second)")
         assert len(site.backups("second")) == 2
 
+
 def test_check_mode_changes_nothing_and_tells_everything(site: Site, one: Databases) -> None:
     database = one(filled=True)
     before = content(database)
