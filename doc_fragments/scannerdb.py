@@ -9,7 +9,10 @@ class ModuleDocFragment:
     CONNECTION = r"""
 options:
   login_host:
-    description: Host of the server; empty for a local socket.
+    description:
+      - Host of the server; empty for a local socket.
+      - Several servers of one cluster may stand here, with or without ports (C(db1,db2:5433)). The primary is taken,
+        whichever that is.
     type: str
     default: ""
   login_port:

@@ -15,7 +15,7 @@ description:
     C(latest.backup) leads to it. A backup that fails leaves C(latest.backup) as it was.
   - Removes old sets by age, but never the newest verified one nor anything younger, and only sets that it made.
   - Takes no lock that a writer could wait for. One job at a time works on a database; a second one says who is first.
-  - Runs against a standby too.
+  - Runs against a standby too, and finds one by itself where O(login_host) names several servers.
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
@@ -78,6 +78,38 @@ options:
     type: str
     default: directory
     choices: [directory, custom]
+  dump_from:
+    description:
+      - Where O(login_host) names several servers (C(db1,db2)), which of them the dump is taken from. They are asked who
+        is the primary and how far the others are behind, so nothing has to be edited after a failover.
+      - V(auto) takes the standby that is least behind; the primary, where all are more than O(max_lag_mb) behind.
+        V(primary) and V(standby) insist.
+      - A standby that ends the dump twice, to go on replaying, is given up for the primary.
+    type: str
+    default: auto
+    choices: [auto, primary, standby]
+  max_lag_mb:
+    description: How many MB of the log a standby may be behind the primary, for O(dump_from).
+    type: int
+    default: 64
+  storage:
+    description:
+      - Whether O(backup_dir) keeps what is written there.
+      - V(ephemeral) does not (an execution environment). A backup is refused then, unless O(offsite_remote) is set;
+        where the copy fails, the task does.
+      - V(auto) looks. What lies in memory, on a container's layers, or in a container outside of any volume does not
+        last.
+    type: str
+    default: persistent
+    choices: [auto, persistent, ephemeral]
+  adopt:
+    description:
+      - Names or patterns of dumps in O(backup_dir) that the bundle did not make, such as C(ollama_scanner_*.backup),
+        and that retention may treat like regular sets. Their age is in their names (UTC), else when they were written.
+      - Only archives of C(pg_dump) and renamed sets, and only of this database, as their content says.
+    type: list
+    elements: str
+    default: []
   fingerprints:
     description:
       - Compute an order-independent fingerprint of every table's content in the dump's snapshot, too.
@@ -210,6 +242,9 @@ backup:
     encrypted:
       description: Whether its files are encrypted.
       type: bool
+    standby:
+      description: Whether the dump was taken from a standby.
+      type: bool
 removed:
   description: Names of the sets that retention removed (in check mode, would remove).
   returned: success
@@ -236,7 +271,9 @@ proven:
   returned: success
   type: dict
 offsite:
-  description: The copy, as remote, copied, removed (old copies) and why (what failed); empty where there is none.
+  description:
+    - The copy, as remote, copied, why (what failed), removed (old copies), caught_up (sets that earlier runs could not
+      copy, copied now) and missing (sets that still have none). Empty where no copies are made.
   returned: when a set was made
   type: dict
 plan:
@@ -254,44 +291,15 @@ run_id:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import (
-    budget_arguments,
-    connection_arguments,
-    encryption_arguments,
-    offsite_arguments,
-    options_from,
-    retention_arguments,
-    run_arguments,
-)
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.backup import backup
+from ansible.module_utils.scannerdb.jobs.backup_options import backup_arguments
 
 
 def main() -> None:
     """Read the options, make the backup, answer."""
-    own = {
-        **budget_arguments(),
-        **encryption_arguments(),
-        **offsite_arguments(),
-        **retention_arguments(),
-        **run_arguments(),
-        "backup_dir": {"type": "path", "required": True},
-        "verify_level": {"type": "str", "default": "read", "choices": ["none", "checksum", "read"]},
-        "purpose": {"type": "str", "default": "regular", "choices": ["regular", "pre_restore"]},
-        "jobs": {"type": "int", "default": 0},
-        "nice": {"type": "int", "default": 0},
-        "contract_fingerprint": {"type": "str", "default": ""},
-        "dump_format": {"type": "str", "default": "directory", "choices": ["directory", "custom"]},
-        "fingerprints": {"type": "bool", "default": False},
-        "hook_pre_backup": {"type": "list", "elements": "str", "default": []},
-        "hook_post_backup": {"type": "list", "elements": "str", "default": []},
-        "hook_on_failure": {"type": "list", "elements": "str", "default": []},
-        "hook_timeout_s": {"type": "int", "default": 60},
-        "offsite_check": {"type": "str", "default": "download", "choices": ["download", "hash"]},
-        "offsite_days": {"type": "int", "default": 90},
-        "offsite_min": {"type": "int", "default": 7},
-        "run_id": {"type": "str", "default": ""},
-    }
+    own = backup_arguments()
     module = AnsibleModule(argument_spec={**connection_arguments(), **own}, supports_check_mode=True)
     try:
         result = backup(

@@ -11,11 +11,13 @@ short_description: List the backup sets of the Ollama Scanner database
 version_added: "0.1.0"
 description:
   - Lists the sets in a folder with age, size, versions, and how far each has been verified.
-  - Reads manifests only. It asks no server and writes nothing.
+  - Reads manifests only; those of the copies too, where O(offsite_remote) is given. It asks no server and writes
+    nothing.
   - The retention options are for the answer to whether the next backup would remove a set.
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
+  - scannerdb.offsite
   - scannerdb.retention
 options:
   backup_dir:
@@ -26,6 +28,11 @@ options:
     description: List sets of this database only; empty for all.
     type: str
     default: ""
+  adopt:
+    description: Names or patterns of other dumps that retention treats like sets, as in M(scannerdb_backup).
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Does the same.
@@ -120,6 +127,12 @@ sets:
     latest:
       description: Whether C(latest.backup) leads to it.
       type: bool
+    standby:
+      description: Whether the dump was taken from a standby.
+      type: bool
+    copied:
+      description: Whether it has a copy at O(offsite_remote); null where that is not given.
+      type: bool
     retention:
       description: Whether the next backup would keep or remove it (action), and why.
       type: dict
@@ -137,6 +150,11 @@ latest_found:
   description: Whether that set is among those listed.
   returned: success
   type: bool
+adopted:
+  description: Dumps that O(adopt) names, newest first, as name, path, database, created, age_h and retention.
+  returned: success
+  type: list
+  elements: dict
 others:
   description: Files and folders named like backups that are none of the bundle's sets, with the reason (name, why).
   returned: success
@@ -145,19 +163,13 @@ others:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import retention_arguments
 from ansible.module_utils.scannerdb.errors import ScannerDbError
-from ansible.module_utils.scannerdb.jobs.backup_info import backup_info
+from ansible.module_utils.scannerdb.jobs.backup_info import backup_info, backup_info_arguments
 
 
 def main() -> None:
     """Read the options, list the sets, answer."""
-    arguments = {
-        "backup_dir": {"type": "path", "required": True},
-        "database": {"type": "str", "default": ""},
-        **retention_arguments(),
-    }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=backup_info_arguments(), supports_check_mode=True)
     try:
         result = backup_info(**module.params)
     except ScannerDbError as error:

@@ -75,6 +75,13 @@ options:
     description: Whether to back up the live database first. A failure of that backup stops the restore.
     type: bool
     default: true
+  storage:
+    description:
+      - Whether O(backup_dir) keeps the backup before the restore; V(auto) looks, as M(scannerdb_backup) does.
+      - Where it does not, that backup needs a copy at O(offsite_remote), else nothing is restored.
+    type: str
+    default: persistent
+    choices: [auto, persistent, ephemeral]
   verify_level:
     description:
       - How a set is verified before it is restored. Other archives are always read through.
@@ -240,6 +247,7 @@ def main() -> None:
         "confirm": {"type": "str", "default": ""},
         "backup_dir": {"type": "path", "required": True},
         "prebackup": {"type": "bool", "default": True},
+        "storage": {"type": "str", "default": "persistent", "choices": ["auto", "persistent", "ephemeral"]},
         "verify_level": {"type": "str", "default": "read", "choices": ["checksum", "read"]},
         "jobs": {"type": "int", "default": 0},
         "grace_s": {"type": "int", "default": 5},

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from .errors import (
@@ -73,7 +73,8 @@ LOCK_NOT_AVAILABLE = "55P03"
 class Options:
     """How to reach the database: the values of the `login_*` options.
 
-    `password` is never part of the `repr`. An empty `host` and `unix_socket` mean libpq's default socket.
+    `host` may list several servers, of which the primary is taken: `db1,db2:5433`. `password` is never part of the
+    `repr`. An empty `host` and `unix_socket` mean libpq's default socket.
     """
 
     host: str = ""
@@ -93,17 +94,35 @@ class Options:
         place = self.host or self.unix_socket or "the local socket"
         return f"{place} port {self.port}"
 
+    @property
+    def servers(self) -> tuple[Options, ...]:
+        """Itself, for each of the servers that `host` lists."""
+        if "," not in self.host and not re.search(r":\d+$", self.host):
+            return (self,)
+        places = [_split_place(text.strip(), self.port) for text in self.host.split(",") if text.strip()]
+        return tuple(replace(self, host=host, port=port) for host, port in places)
+
     def libpq(self, dbname: str | None = None) -> dict[str, str]:
         """The connection keywords of libpq, without the password."""
+        servers = self.servers
         words = {
-            "host": self.host or self.unix_socket,
-            "port": str(self.port),
+            "host": ",".join(server.host or server.unix_socket for server in servers),
+            "port": ",".join(str(server.port) for server in servers),
+            "target_session_attrs": "primary" if len(servers) > 1 else "",
             "user": self.user,
             "dbname": self.db if dbname is None else dbname,
             "sslmode": self.ssl_mode,
             "sslrootcert": self.ca_cert,
         }
         return {word: value for word, value in words.items() if value}
+
+
+def _split_place(text: str, port: int) -> tuple[str, int]:
+    """`db1:5433` or `[::1]:5433` as host and port; the port is `port` where none stands there. Pure."""
+    host, colon, number = text.rpartition(":")
+    if colon and number.isdigit() and (":" not in host or host.endswith("]")):
+        return host.strip("[]"), int(number)
+    return text.strip("[]"), port
 
 
 @dataclass(frozen=True)
@@ -152,10 +171,7 @@ def connect(
     words["client_encoding"] = "UTF8"
     if options.password:
         words["password"] = options.password
-    try:
-        conn = psycopg.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
-    except DriverError as error:
-        raise _connect_error(error, options, words.get("dbname", "")) from None
+    conn = _open(words, options, allow_standby)
     try:
         _prepare_session(conn, statement_timeout_s, search_path)
         _check_server(conn, options, allow_standby)
@@ -163,6 +179,16 @@ def connect(
         conn.close()
         raise
     return conn
+
+
+def _open(words: dict[str, Any], options: Options, allow_standby: bool) -> Connection:
+    """Connect; of several servers to the primary, else to any where that will do."""
+    try:
+        return psycopg.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
+    except DriverError as error:
+        if allow_standby and words.pop("target_session_attrs", ""):
+            return _open(words, options, allow_standby)
+        raise _connect_error(error, options, words.get("dbname", "")) from None
 
 
 def _prepare_session(conn: Connection, statement_timeout_s: int, search_path: str | None) -> None:
@@ -210,6 +236,12 @@ def _check_server(conn: Connection, options: Options, allow_standby: bool) -> No
 
 
 _MESSAGES: tuple[tuple[str, type[ScannerDbError], str, str], ...] = (
+    (
+        r"server is in hot standby mode",
+        ServerUnsupported,
+        "None of the servers {host} is a primary that can be reached.",
+        "Start or promote one, or correct scannerdb_login_host.",
+    ),
     (
         r"password authentication failed|no password supplied|Peer authentication failed|authentication failed",
         AuthenticationFailed,
@@ -400,6 +432,7 @@ def tool_environment(options: Options, dbname: str, passfile: str | None) -> dic
         "dbname": "PGDATABASE",
         "sslmode": "PGSSLMODE",
         "sslrootcert": "PGSSLROOTCERT",
+        "target_session_attrs": "PGTARGETSESSIONATTRS",
     }
     environment.update({names[word]: value for word, value in options.libpq(dbname).items()})
     environment["PGAPPNAME"] = "scannerdb"

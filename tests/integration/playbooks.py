@@ -87,6 +87,7 @@ class Site:
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "scannerdb_become": False,
+            "scannerdb_backup_storage": "persistent",  # the tests may well run in a container
             "scannerdb_backup_dir": f"{self.folder}/{{{{ inventory_hostname }}}}/backups",
             "scannerdb_state_dir": f"{self.folder}/{{{{ inventory_hostname }}}}/state",
             "scannerdb_log_dir": f"{self.folder}/{{{{ inventory_hostname }}}}/logs",

@@ -26,6 +26,7 @@ from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set
 from scannerdb.errors import BackupInvalid, DatabaseMissing, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
+from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
@@ -114,7 +115,8 @@ def test_a_copy_is_made_proven_and_usable(database: Database, tmp_path: Path, st
     database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 250000) i")  # several parts
     result = run(database, tmp_path, offsite_check=check, **store.words)
     name = result["backup"]["name"]
-    assert result["offsite"] == {"remote": store.remote, "copied": True, "removed": [], "why": ""}
+    empty = {"removed": [], "caught_up": [], "missing": [], "why": ""}
+    assert result["offsite"] == {"remote": store.remote, "copied": True, **empty}
     assert not result["failed"]
     back = tmp_path / "back" / name
     store.rclone("copy", f"{store.remote}/{name}", str(back))
@@ -154,6 +156,38 @@ def test_a_copy_that_cannot_be_made_is_said_and_the_set_is_kept(database: Databa
     assert find_set(tmp_path / "b", "latest").name == result["backup"]["name"]
     unknown = run(database, tmp_path, offsite_remote="nowhere:x", offsite_config="/dev/null")
     assert "nowhere" in unknown["offsite"]["why"]
+
+
+@needs_rclone
+def test_what_earlier_runs_could_not_copy_is_copied_by_the_next(
+    database: Database, tmp_path: Path, store: Store
+) -> None:
+    database.sql(ROWS)
+    (tmp_path / "file").write_text("", encoding="ascii")
+    unreachable = {"offsite_remote": str(tmp_path / "file" / "below")}
+    first, second, rotten = (run(database, tmp_path, **unreachable)["backup"]["name"] for _ in range(3))
+    toc = tmp_path / "b" / rotten / "dump" / "toc.dat"
+    toc.write_bytes(toc.read_bytes()[:-1])
+    store.rclone("copy", str(tmp_path / "b" / first / "dump"), f"{store.remote}/{first}/dump")  # cut short there
+    info = backup_info(backup_dir=str(tmp_path / "b"), **store.words)
+    assert {s["name"]: s["copied"] for s in info["sets"]} == {first: False, second: False, rotten: False}
+    result = run(database, tmp_path, **store.words)
+    assert not result["failed"]
+    assert (result["offsite"]["caught_up"], result["offsite"]["missing"]) == ([second, first], [rotten])
+    assert result["offsite"]["removed"] == []
+    assert "and 2 that earlier runs had missed" in result["msg"]
+    assert f"Backup {rotten} still has no copy" in result["warnings"][0]
+    assert f"{rotten} is damaged" in Path(result["log"]).read_text(encoding="utf-8")
+    assert store.names() == {first, second, result["backup"]["name"]}
+    for name in store.names():
+        store.rclone("check", str(tmp_path / "b" / name), f"{store.remote}/{name}", "--download")
+    info = backup_info(backup_dir=str(tmp_path / "b"), **store.words)
+    assert {s["name"] for s in info["sets"] if s["copied"]} == store.names()
+    # What the policy for copies would not keep is not copied either.
+    (tmp_path / "b" / rotten).rename(tmp_path / "rotten")
+    make_set(tmp_path / "b", utc_now() - datetime.timedelta(days=20), database.name)
+    result = run(database, tmp_path, offsite_days=10, offsite_min=2, **store.words)
+    assert (result["offsite"]["caught_up"], result["offsite"]["missing"]) == ([], [])
 
 
 @needs_rclone

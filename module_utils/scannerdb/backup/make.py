@@ -24,10 +24,13 @@ from .names import format_time
 from .plan import Ready, Wish
 from .record import Verification, append_record
 from .sets import BackupSet, load_set, point_latest
-from .snapshot import Passing, Snapshot, count_rows, ensure_moving, open_snapshot, strong_holders
+from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
 from .structure import read_structure, structure_fingerprint
 from .verify import verify_set
 from .workspace import claimed, publish
+
+CONFLICT = "conflict with recovery"
+MOST_CONFLICTS = 2  # a dump that met one will as a rule meet the next: vacuum comes by on the primary again and again
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,18 @@ class _Dumped:
     structure: tuple[ObjectPrint, ...]
 
 
-def make_set(options: Options, wish: Wish, ready: Ready, run: Run) -> BackupSet:
+def make_set(wish: Wish, ready: Ready, run: Run) -> BackupSet:
     """Make one set and return it; the caller holds the job lock.
 
     `latest.backup` follows when the purpose is `regular`. On any failure it stays as it was, and nothing of the new set
     is left, except one that failed its verification: that stays hidden, as evidence, until the next run's sweep.
     """
     started = time.monotonic()
+    options = ready.options
     ensure_folder(wish.backup_dir)
     with claimed(wish.backup_dir, options.db, utc_now()) as (name, folder):
         try:
-            dumped = _dump(options, wish, ready, run, folder / wish.dump_path)
+            dumped = _dump(wish, ready, run, folder / wish.dump_path)
             why_no_globals = run_globals(ready.tools, options, folder / GLOBALS)
             manifest = _describe(wish, ready, run, folder, name, dumped, why_no_globals, started)
             digest = write_manifest(folder, manifest)
@@ -139,16 +143,24 @@ def _lock(folder: Path, wish: Wish, ready: Ready, run: Run, manifest: Manifest) 
     return digest, plain
 
 
-def _dump(options: Options, wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
+def _dump(wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
     """Attempts until one gets its locks or the deadline is over."""
     deadline = time.monotonic() + wish.lock_deadline_s
-    pause = 0.2
+    options, pause, conflicts = ready.options, 0.2, 0
     while True:
         conn = connect(options, purpose=f"backup {run.run_id}", allow_standby=True)
         try:
-            return _attempt(conn, options, wish, ready, run, target)
-        except Passing as error:
+            return _attempt(conn, wish, ready, run, target)
+        except ScannerDbError as error:
+            conflicts += CONFLICT in error.message
+            if not isinstance(error, Passing) and CONFLICT not in error.message:
+                raise
             remove_tree(target)
+            if conflicts >= MOST_CONFLICTS:
+                raise StandbyConflict(
+                    f"The standby on {options.server} ended the dump {conflicts} times to go on replaying.",
+                    "Set hot_standby_feedback there, raise max_standby_streaming_delay, or dump from the primary.",
+                ) from error
             run.log(f"{error.message} Trying again.")
             if time.monotonic() + pause > deadline:
                 raise LockTimeout(
@@ -168,7 +180,7 @@ def _holders(options: Options) -> str:
     return "who holds them is not known"
 
 
-def _attempt(conn: Connection, options: Options, wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
+def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
     with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot:
         taken = format_time(utc_now())
         facts, structure = read_facts(conn), read_structure(conn)
@@ -191,7 +203,7 @@ def _attempt(conn: Connection, options: Options, wish: Wish, ready: Ready, run: 
 
         run_dump(
             command,
-            options,
+            ready.options,
             application=application,
             nice=wish.nice,
             meanwhile=lambda exit_code: counts.extend(_count(snapshot, exit_code, run, wish.fingerprints)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from ..connection import Options
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError, ToolFailed, ToolMissing
 from ..files import ensure_free
 from ..process import Finished, run_tool, tool_error
+from ..runs import utc_now
+from .inventory import check_files
 from .manifest import MANIFEST, VERIFICATIONS, from_json
 from .names import parse_set_name, parse_time
 from .record import Standing
-from .retention import Policy, plan_retention, removable
+from .retention import KEEP, Policy, plan_retention, removable
 from .sets import BackupSet
+from .workspace import in_use
 
 RCLONE = "rclone"
 CHECKS = ("download", "hash")
@@ -56,11 +59,13 @@ class Offsite:
 
 @dataclass
 class Copied:
-    """What became of the copies."""
+    """What became of the copies: of the new set's, of those that earlier runs missed, and of old ones."""
 
     remote: str
     copied: bool = False
     removed: list[str] = field(default_factory=list)
+    caught_up: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     why: str = ""
 
 
@@ -151,26 +156,61 @@ def add_record(offsite: Offsite, path: Path) -> None:
     _rclone(offsite, ["copyto", str(path / VERIFICATIONS), offsite.at(path.name, VERIFICATIONS)])
 
 
-def let_go(offsite: Offsite, database: str, now: datetime.datetime, keep: str, removed: list[str]) -> None:
-    """Remove old copies, and what interrupted uploads left; adds what went to `removed`. `keep` is never touched."""
-    sets, cut_short = remote_sets(offsite, database)
-    gone = [d.set.name for d in removable(plan_retention(sets, offsite.policy, now, keep))]
+def missed(
+    here: Sequence[BackupSet], there: Sequence[BackupSet], policy: Policy, now: datetime.datetime
+) -> list[BackupSet]:
+    """The sets here, newest first, that have no copy there though one would be kept. Pure."""
+    copied = {copy.name for copy in there}
+    sound = [s for s in here if s.purpose == "regular" and not s.damaged and s.name not in copied]
+    plan = plan_retention([*there, *sound], policy, now)
+    return [d.set for d in plan if d.action == KEEP and d.set.name not in copied]
+
+
+def _catch_up(offsite: Offsite, items: Sequence[BackupSet], done: Copied, told: Callable[[str], object]) -> None:
+    """Copy what earlier runs could not; what fails again is told, and left to the next run."""
+    for item in items:
+        try:
+            with in_use(item.path):
+                problems = check_files(item.path, item.manifest)
+                if problems:
+                    raise BackupInvalid(f"{item.name} is damaged: {problems[0]}")
+                copy_set(offsite, item)
+            done.caught_up.append(item.name)
+            told(f"copied {item.name}, which an earlier run could not")
+        except ScannerDbError as error:
+            done.missing.append(item.name)
+            told(f"warning: {item.name} has no copy: {error}")
+
+
+def _let_go(offsite: Offsite, sets: Sequence[BackupSet], cut_short: Sequence[str], keep: str, done: Copied) -> None:
+    """Remove copies that are too old, and what interrupted uploads left."""
+    gone = [d.set.name for d in removable(plan_retention(sets, offsite.policy, utc_now(), keep))]
     for name in gone:
         # Without its manifest it is no set any more, however far the removal comes.
         _rclone(offsite, ["deletefile", offsite.at(name, MANIFEST)])
-    for name in [*gone, *(name for name in cut_short if name != keep)]:
+    for name in [*gone, *cut_short]:
         _rclone(offsite, ["purge", offsite.at(name)], good=(0, *NOT_FOUND))
-        removed.append(name)
+        done.removed.append(name)
 
 
-def replicate(offsite: Offsite, item: BackupSet, now: datetime.datetime) -> Copied:
-    """Copy a set and let old copies go. What fails is told in `why`: the set itself is made and stays."""
+def replicate(
+    offsite: Offsite, item: BackupSet, here: Sequence[BackupSet], told: Callable[[str], object] = lambda _: None
+) -> Copied:
+    """Copy a new set, then what earlier runs missed of the sets `here`, and let old copies go.
+
+    What fails is told in `why`: the sets themselves are made and stay.
+    """
     done = Copied(offsite.remote)
     try:
         copy_set(offsite, item)
         done.copied = True
-        if item.manifest.purpose == "regular":
-            let_go(offsite, item.manifest.database.name, now, item.name, done.removed)
+        if item.purpose == "regular":
+            there, cut_short = remote_sets(offsite, item.manifest.database.name)
+            behind = missed(here, there, offsite.policy, utc_now())
+            _catch_up(offsite, behind, done, told)
+            copied = [s for s in behind if s.name in done.caught_up]
+            debris = [name for name in cut_short if name not in {s.name for s in [*behind, item]}]
+            _let_go(offsite, [*there, *copied], debris, item.name, done)
     except ScannerDbError as error:
         done.why = str(error)
     return done

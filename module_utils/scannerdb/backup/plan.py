@@ -49,8 +49,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class Ready:
-    """What was found out before anything is written: server, tools, room."""
+    """What was found out before anything is written: server, tools, room. `options` lead to that one server."""
 
+    options: Options
     server: Server
     facts: DatabaseFacts
     tools: Tools
@@ -92,6 +93,7 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
     with file_errors("Looking at", wish.backup_dir):
         room = next(p for p in [wish.backup_dir, *wish.backup_dir.parents] if p.is_dir())
     return Ready(
+        options=options,
         server=server,
         facts=facts,
         tools=tools,

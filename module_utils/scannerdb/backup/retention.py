@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from ..errors import FileProblem
 from ..files import PARTIAL, file_errors, remove_tree
@@ -37,30 +38,57 @@ class Policy:
     yearly: int = 0
 
 
+class Kept(Protocol):
+    """What retention has to know of a set."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def created(self) -> datetime.datetime:
+        """When it was made, in UTC."""
+
+    @property
+    def purpose(self) -> str:
+        """regular or pre_restore."""
+
+    @property
+    def verified(self) -> str:
+        """The level it passed."""
+
+    @property
+    def damaged(self) -> bool:
+        """True where its last verification failed."""
+
+
+_Set = TypeVar("_Set", bound=Kept)
+
+
 @dataclass(frozen=True)
-class Decision:
+class Decision(Generic[_Set]):
     """What becomes of one set, and why."""
 
-    set: BackupSet
+    set: _Set
     action: str
     why: str
 
 
 def plan_retention(
-    sets: Iterable[BackupSet], policy: Policy, now: datetime.datetime, latest: str = ""
-) -> list[Decision]:
+    sets: Iterable[_Set], policy: Policy, now: datetime.datetime, latest: str = ""
+) -> list[Decision[_Set]]:
     """Decide for each set of one database, newest first. Pure.
 
     Never removed: the set that `latest` names, the newest verified one, and whatever is younger than the newest
     verified regular one. Pre-restore and damaged sets have the same age limit but do not count toward the minimum.
     """
     ordered = sorted(sets, key=_order, reverse=True)
-    sound = [s for s in ordered if s.manifest.purpose == "regular" and not s.damaged]
+    sound = [s for s in ordered if s.purpose == "regular" and not s.damaged]
     counted = {s.name for s in sound[: max(0, policy.minimum)]}
     generations = generations_of(sound, policy)
     proven = next((s for s in ordered if _verified(s)), None)
     regular = next((s for s in sound if _verified(s)), None)
-    decisions = []
+    decisions: list[Decision[_Set]] = []
     for item in ordered:
         age = now - item.created
         if item.name == latest:
@@ -83,14 +111,14 @@ def plan_retention(
 _PERIODS = (("daily", "day %Y-%m-%d"), ("weekly", "week %G-W%V"), ("monthly", "month %Y-%m"), ("yearly", "year %Y"))
 
 
-def generations_of(sound: Sequence[BackupSet], policy: Policy) -> dict[str, str]:
+def generations_of(sound: Sequence[Kept], policy: Policy) -> dict[str, str]:
     """The sets that stand for a day, week, month or year, by name, with what they stand for. Pure.
 
     `sound` are the undamaged regular sets, newest first. Of each period it is the newest verified one, else the newest.
     """
     kept: dict[str, str] = {}
     for kind, form in _PERIODS:
-        chosen: dict[str, BackupSet] = {}
+        chosen: dict[str, Kept] = {}
         for item in sound:
             period = item.created.strftime(form)
             if period not in chosen or (_verified(item) and not _verified(chosen[period])):
@@ -102,15 +130,15 @@ def generations_of(sound: Sequence[BackupSet], policy: Policy) -> dict[str, str]
     return kept
 
 
-def _order(item: BackupSet) -> tuple[datetime.datetime, str]:
+def _order(item: Kept) -> tuple[datetime.datetime, str]:
     return (item.created, item.name)
 
 
-def _verified(item: BackupSet) -> bool:
+def _verified(item: Kept) -> bool:
     return rank(item.verified) > 0 and not item.damaged
 
 
-def removable(decisions: Sequence[Decision]) -> list[Decision]:
+def removable(decisions: Sequence[Decision[_Set]]) -> list[Decision[_Set]]:
     """The decisions that remove a set. Pure."""
     return [decision for decision in decisions if decision.action == REMOVE]
 

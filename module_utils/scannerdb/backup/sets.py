@@ -29,6 +29,11 @@ class BackupSet:
         return self.path.name
 
     @property
+    def purpose(self) -> str:
+        """regular or pre_restore."""
+        return self.manifest.purpose
+
+    @property
     def created(self) -> datetime.datetime:
         """When the snapshot was taken, in UTC."""
         return parse_time(self.manifest.created)

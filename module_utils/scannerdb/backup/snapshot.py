@@ -62,6 +62,10 @@ class Passing(LockTimeout):
     """An attempt to dump failed for a reason that goes away by itself; the caller tries again until its deadline."""
 
 
+class StandbyConflict(LockTimeout):
+    """A standby had to go on replaying, time and again, and ended the dump for that; the primary would not."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """An open snapshot: its id for pg_dump, where the log stood, and the tables whose rows the dump holds."""

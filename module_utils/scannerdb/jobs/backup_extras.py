@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from ..backup.adopted import Adopted, find_adopted
 from ..backup.hooks import Hooks
 from ..backup.offsite import Copied, Offsite, as_json, replicate
 from ..backup.plan import Wish
 from ..backup.sets import BackupSet
 from ..backup.workspace import in_use
 from ..connection import Options
-from ..errors import ScannerDbError
-from ..runs import Run, utc_now
+from ..errors import BackupInvalid, ScannerDbError
+from ..restore.source import open_source
+from ..runs import Run
+from .backup_options import Request
 
 
 class Hooked:
@@ -56,26 +60,45 @@ class Hooked:
                 self._run.log(f"warning: {why}")
 
 
-def copy_away(offsite: Offsite, made: BackupSet, run: Run) -> Copied | None:
-    """Copy a new set to where copies go; None where they go nowhere."""
+def adopted_dumps(asked: Request, database: str) -> tuple[list[Adopted], list[str]]:
+    """The dumps that retention was told to treat like sets, and warnings about those that it may not."""
+    found, refused = find_adopted(asked.wish.backup_dir, asked.adopt, database, database_in)
+    return found, [f"{name} was not adopted: {why}" for name, why in refused]
+
+
+def database_in(path: Path) -> str:
+    """The database that an archive of pg_dump was made of; raises `BackupInvalid` where it is none."""
+    name = open_source(path).header.database
+    if not name:
+        raise BackupInvalid(f"{path} does not say of which database it is.")
+    return name
+
+
+def copy_away(offsite: Offsite, made: BackupSet, here: Sequence[BackupSet], run: Run) -> Copied | None:
+    """Copy a new set, and what earlier runs missed, to where copies go; None where they go nowhere."""
     if not offsite.remote:
         return None
     run.progress("copy")
     with in_use(made.path):
-        done = replicate(offsite, made, utc_now())
+        done = replicate(offsite, made, here, run.log)
     run.log(f"copy: {as_json(done)}")
     return done
 
 
-def with_copy(result: dict[str, Any], done: Copied | None, made: BackupSet) -> dict[str, Any]:
-    """The result with what became of the copy: one that failed fails the run, though the set is made and kept."""
+def with_copy(result: dict[str, Any], done: Copied | None, made: BackupSet, lost: str) -> dict[str, Any]:
+    """The result with what became of the copies: where the new set has none, the run failed, though the set is kept.
+
+    `lost` says why the set here will not last, where it will not.
+    """
     if done is None:
         return {**result, "offsite": {}}
-    copy = {"remote": done.remote, "copied": done.copied, "removed": done.removed, "why": done.why}
-    if done.copied and not done.why:
-        return {**result, "offsite": copy, "msg": f"{result['msg']} Copied to {done.remote}, and read back."}
-    if done.copied:
-        why = f"The backup was copied to {done.remote}, but old copies could not be let go: {done.why}"
-        return {**result, "offsite": copy, "warnings": [*result["warnings"], why]}
-    why = f"Backup {made.name} was made and is kept, but could not be copied to {done.remote}: {done.why}"
-    return {**result, "offsite": copy, "failed": True, "msg": why}
+    warnings = [*result["warnings"], *(f"Backup {name} still has no copy; see the log." for name in done.missing)]
+    result = {**result, "offsite": vars(done), "warnings": warnings}
+    if not done.copied:
+        why = f"Backup {made.name} was made and is kept, but could not be copied to {done.remote}: {done.why}"
+        last = f" What is here will not last: {lost}." if lost else ""
+        return {**result, "failed": True, "msg": f"{why}{last}"}
+    more = f", and {len(done.caught_up)} that earlier runs had missed" if done.caught_up else ""
+    if done.why:
+        warnings.append(f"The backup was copied to {done.remote}, but not all was done there: {done.why}")
+    return {**result, "msg": f"{result['msg']} Copied to {done.remote}, and read back{more}."}

@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import datetime
+from collections.abc import Sequence
 from typing import Any
 
-from ..backup.retention import Decision, Policy, plan_retention
+from ..argspec import offsite_arguments, retention_arguments
+from ..backup.adopted import Adopted, find_adopted
+from ..backup.names import format_time
+from ..backup.offsite import Offsite, remote_sets
+from ..backup.retention import Decision, Kept, plan_retention
 from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
-from ..errors import InvalidInput
 from ..runs import utc_now
-from .backup import checked_policy, public_proof, public_set
+from .backup_extras import database_in
+from .backup_options import checked_folder, policy_from
+from .backup_result import public_proof, public_set
+
+
+def backup_info_arguments() -> dict[str, dict[str, Any]]:
+    """The options of a listing, as an Ansible argument spec."""
+    return {
+        **offsite_arguments(),
+        **retention_arguments(),
+        "backup_dir": {"type": "path", "required": True},
+        "database": {"type": "str", "default": ""},
+        "adopt": {"type": "list", "elements": "str", "default": []},
+    }
 
 
 def backup_info(
     *,
     backup_dir: str,
     database: str = "",
-    retention_days: int = 30,
-    retention_min: int = 7,
-    retention_daily: int = 0,
-    retention_weekly: int = 0,
-    retention_monthly: int = 0,
-    retention_yearly: int = 0,
+    adopt: Sequence[str] = (),
+    offsite_remote: str = "",
+    offsite_config: str = "",
+    offsite_bandwidth: str = "",
+    **retention: int,
 ) -> dict[str, Any]:
-    """List the sets of a folder, newest first, of one database where that is given; returns the module's result."""
-    if not backup_dir or not Path(backup_dir).is_absolute():
-        raise InvalidInput(f"backup_dir is {backup_dir!r}.", "Give an absolute path in scannerdb_backup_dir.")
-    policy = checked_policy(
-        Policy(retention_days, retention_min, retention_daily, retention_weekly, retention_monthly, retention_yearly)
-    )
+    """List the sets of a folder, newest first, of one database where that is given; returns the module's result.
+
+    `retention` are `retention_arguments`. Where a remote is given it is asked which sets have a copy there.
+    """
+    folder, policy = checked_folder(backup_dir), policy_from(retention)
+    offsite = Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
     listing = list_sets(backup_dir, database or None)
-    latest = latest_target(backup_dir)
-    now = utc_now()
-    decisions: dict[str, Decision] = {}
-    for name in {item.manifest.database.name for item in listing.sets}:
-        own = [item for item in listing.sets if item.manifest.database.name == name]
-        plan = plan_retention(own, policy, now, latest)
-        decisions.update({decision.set.name: decision for decision in plan})
+    latest, now = latest_target(backup_dir), utc_now()
+    decisions: dict[str, Decision[Kept]] = {}
+    dumps: list[Adopted] = []
+    copies: set[str] = set()
+    for name in sorted({item.manifest.database.name for item in listing.sets} | ({database} - {""})):
+        found, _ = find_adopted(folder, adopt, name, database_in)
+        dumps += found
+        own: list[Kept] = [item for item in listing.sets if item.manifest.database.name == name]
+        decisions.update({d.set.name: d for d in plan_retention([*own, *found], policy, now, latest)})
+        copies |= {copy.name for copy in remote_sets(offsite, name)[0]} if offsite.remote else set()
     sets = [
         {
-            **public_set(item),
-            "database": item.manifest.database.name,
-            "server_version": item.manifest.server_version,
-            "pg_dump_version": item.manifest.pg_dump_version,
-            "verified_at": item.standing.at,
-            "restore_s": item.standing.restore_s,
-            "problems": list(item.standing.problems),
+            **_public(item, now),
             "latest": item.name == latest,
-            "age_h": round((now - item.created).total_seconds() / 3600, 1),
-            "retention": {"action": decisions[item.name].action, "why": decisions[item.name].why},
+            "copied": item.name in copies if offsite.remote else None,
+            "retention": _decision(decisions[item.name]),
         }
         for item in listing.sets
     ]
+    adopted = {dump.name: {**_public_dump(dump, now), "retention": _decision(decisions[dump.name])} for dump in dumps}
     best = newest_proven(listing.sets)
     return {
         "changed": False,
@@ -60,8 +74,40 @@ def backup_info(
         "sets": sets,
         "latest": latest,
         "latest_found": any(item.name == latest for item in listing.sets),
-        "others": [{"name": name, "why": why} for name, why in listing.others],
+        "adopted": list(adopted.values()),
+        "others": [{"name": name, "why": why} for name, why in listing.others if name not in adopted],
     }
+
+
+def _public(item: BackupSet, now: datetime.datetime) -> dict[str, Any]:
+    return {
+        **public_set(item),
+        "database": item.manifest.database.name,
+        "server_version": item.manifest.server_version,
+        "pg_dump_version": item.manifest.pg_dump_version,
+        "verified_at": item.standing.at,
+        "restore_s": item.standing.restore_s,
+        "problems": list(item.standing.problems),
+        "age_h": _hours(now - item.created),
+    }
+
+
+def _public_dump(dump: Adopted, now: datetime.datetime) -> dict[str, Any]:
+    return {
+        "name": dump.name,
+        "path": str(dump.path),
+        "database": dump.database,
+        "created": format_time(dump.created),
+        "age_h": _hours(now - dump.created),
+    }
+
+
+def _hours(age: datetime.timedelta) -> float:
+    return round(age.total_seconds() / 3600, 1)
+
+
+def _decision(decision: Decision[Kept]) -> dict[str, str]:
+    return {"action": decision.action, "why": decision.why}
 
 
 def _sentence(count: int, backup_dir: str, latest: str, best: BackupSet | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from ..backup.storage import Storage
 from ..connection import Connection, Options, connect, explained, fetch, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
@@ -44,6 +45,7 @@ def restore(
     accept: Sequence[str] = (),
     contract_overlay: Optional[Mapping[str, Any]] = None,
     undo_run_id: str = "",
+    storage: str = "persistent",
     age_recipients: Sequence[str] = (),
     identity: str = "",
     identity_key: str = "",
@@ -75,6 +77,7 @@ def restore(
         missing_roles=missing_roles,
         accept=tuple(accept),
         state_dir=state_dir,
+        storage=Storage(Path(backup_dir), storage),
         recipients=tuple(age_recipients),
         access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
     )

@@ -24,6 +24,7 @@ from ..restore.target import Target, create_statement, property_statements
 from ..restore.validate import check_counts, count_rows, new_losses, sequences_kept
 from ..runs import Run, utc_now
 from .backup import make_backup
+from .backup_extras import copy_away
 from .restore_plan import Plan, Wish, goes_on
 
 RECONNECT_S = 10.0
@@ -40,6 +41,7 @@ def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Op
         return None
     run.progress("backup")
     try:
+        wish.storage.ensure_kept(wish.access.offsite.remote)
         made = make_backup(
             options,
             BackupWish(
@@ -56,6 +58,13 @@ def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Op
             f"The backup before the restore failed, so nothing was restored: {error}",
             "Where the database is too broken to be backed up, set scannerdb_restore_prebackup to false.",
         ) from error
+    copied = copy_away(wish.access.offsite, made, (), run)
+    if copied and not copied.copied and wish.storage.why_lost():
+        raise RestoreRefused(
+            f"The backup before the restore would not last ({wish.storage.why_lost()}), and could not be copied to "
+            f"{copied.remote}: {copied.why}",
+            "Nothing was restored. Look at the remote and run again.",
+        )
     return str(made.path)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from ..backup.facts import read_facts
 from ..backup.manifest import DatabaseFacts, Manifest
 from ..backup.sets import list_sets, load_set
+from ..backup.storage import Storage
 from ..backup.verify import require, verify_set
 from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, InvalidInput, RestoreRefused
@@ -53,6 +54,7 @@ class Wish:
     accept: tuple[str, ...] = ()
     state_dir: str = ""
     recipients: tuple[str, ...] = ()
+    storage: Storage = field(default_factory=lambda: Storage(Path("/")))
     access: Access = field(default_factory=Access)
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 

@@ -23,7 +23,7 @@ from ..contract.overlay import contract_with
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from .backup import public_proof
+from .backup_result import public_proof
 from .sources import OFFSITE, Access, access_from, fetched
 from .verify_drill import Drill, Outcome, prepare, run_drill
 

@@ -1,0 +1,161 @@
+"""What the backup job can be asked for: its options as an Ansible argument spec, and as checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..argspec import (
+    budget_arguments,
+    encryption_arguments,
+    offsite_arguments,
+    retention_arguments,
+    run_arguments,
+)
+from ..backup.hooks import Hooks, hooks_from
+from ..backup.manifest import DUMP_FORMATS, PURPOSES
+from ..backup.offsite import CHECKS, Offsite
+from ..backup.plan import FEWEST_DUMP_LOCK_MS, Wish
+from ..backup.retention import Policy
+from ..backup.standby import ORIGINS, Origin
+from ..backup.storage import STORAGES, Storage
+from ..backup.verify import LEVELS
+from ..errors import InvalidInput
+from ..runs import checked_run_id, new_run_id
+
+
+def backup_arguments() -> dict[str, dict[str, Any]]:
+    """The options of a backup, as an Ansible argument spec; their defaults count for every caller."""
+    words = {"type": "list", "elements": "str", "default": []}
+    return {
+        **budget_arguments(),
+        **encryption_arguments(),
+        **offsite_arguments(),
+        **retention_arguments(),
+        **run_arguments(),
+        "backup_dir": {"type": "path", "required": True},
+        "verify_level": {"type": "str", "default": "read", "choices": ["none", *LEVELS]},
+        "purpose": {"type": "str", "default": "regular", "choices": list(PURPOSES)},
+        "jobs": {"type": "int", "default": 0},
+        "nice": {"type": "int", "default": 0},
+        "contract_fingerprint": {"type": "str", "default": ""},
+        "dump_format": {"type": "str", "default": "directory", "choices": list(DUMP_FORMATS)},
+        "fingerprints": {"type": "bool", "default": False},
+        "dump_from": {"type": "str", "default": "auto", "choices": list(ORIGINS)},
+        "max_lag_mb": {"type": "int", "default": 64},
+        "storage": {"type": "str", "default": "persistent", "choices": list(STORAGES)},
+        "adopt": words,
+        "hook_pre_backup": words,
+        "hook_post_backup": words,
+        "hook_on_failure": words,
+        "hook_timeout_s": {"type": "int", "default": 60},
+        "offsite_check": {"type": "str", "default": "download", "choices": list(CHECKS)},
+        "offsite_days": {"type": "int", "default": 90},
+        "offsite_min": {"type": "int", "default": 7},
+        "run_id": {"type": "str", "default": ""},
+    }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted, checked. `adopt` are names or patterns of dumps that retention may treat like sets."""
+
+    wish: Wish
+    policy: Policy
+    offsite: Offsite
+    hooks: Hooks
+    origin: Origin
+    storage: Storage
+    run_id: str
+    adopt: tuple[str, ...] = ()
+    lock_wait_s: float = 0
+    log_path: str = field(default="", repr=False)
+
+
+def request_from(given: Mapping[str, Any]) -> Request:
+    """A request out of options by name; those left out have their default. Raises `InvalidInput`. Pure."""
+    known = backup_arguments()
+    values = {**{name: spec.get("default") for name, spec in known.items()}, **given}
+    if set(values) != set(known):
+        raise TypeError(f"unknown options: {set(values) - set(known)}")
+    checked_choices(values, known)
+    return Request(
+        wish=_wish(values),
+        policy=policy_from(values),
+        offsite=_offsite(values),
+        hooks=hooks_from(*(values[f"hook_{e}"] for e in ("pre_backup", "post_backup", "on_failure", "timeout_s"))),
+        origin=Origin(values["dump_from"], values["max_lag_mb"] << 20),
+        storage=Storage(Path(values["backup_dir"]), values["storage"]),
+        run_id=checked_run_id(values["run_id"]) if values["run_id"] else new_run_id(),
+        adopt=tuple(values["adopt"]),
+        lock_wait_s=values["lock_wait_s"],
+        log_path=values["log_path"],
+    )
+
+
+def checked_choices(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `InvalidInput` where an option has a value that is none of its choices. Pure."""
+    for name, spec in known.items():
+        if "choices" in spec and values[name] not in spec["choices"]:
+            raise InvalidInput(f"{name} is {values[name]!r}.", f"Choose one of {', '.join(spec['choices'])}.")
+
+
+def _wish(values: Mapping[str, Any]) -> Wish:
+    folder, jobs, nice = values["backup_dir"], values["jobs"], values["nice"]
+    checked_folder(folder)
+    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
+        raise InvalidInput(
+            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
+        )
+    if values["max_lag_mb"] < 0:
+        raise InvalidInput(f"max_lag_mb is {values['max_lag_mb']}.", "Give a number of MB, 0 or more.")
+    return Wish(
+        backup_dir=Path(folder),
+        state_dir=values["state_dir"],
+        purpose=values["purpose"],
+        verify_level=values["verify_level"],
+        jobs=jobs,
+        nice=nice,
+        # Waiting for ACCESS SHARE stops no writer, so more than the writers' budget is fair; too little, and a dump
+        # of many tables would never begin.
+        lock_timeout_ms=max(FEWEST_DUMP_LOCK_MS, 10 * values["lock_timeout_ms"]),
+        lock_deadline_s=values["lock_deadline_s"],
+        contract=values["contract_fingerprint"],
+        fingerprints=values["fingerprints"],
+        dump_format=values["dump_format"],
+        recipients=tuple(values["age_recipients"]),
+    )
+
+
+def checked_folder(folder: str) -> Path:
+    """The backup folder, unless it is no absolute path."""
+    if not folder or not Path(folder).is_absolute():
+        raise InvalidInput(f"backup_dir is {folder!r}.", "Give an absolute path in scannerdb_backup_dir.")
+    return Path(folder)
+
+
+def _offsite(values: Mapping[str, Any]) -> Offsite:
+    return Offsite(
+        values["offsite_remote"],
+        values["offsite_config"],
+        values["offsite_check"],
+        values["offsite_bandwidth"],
+        checked_policy(Policy(values["offsite_days"], values["offsite_min"])),
+    ).checked()
+
+
+def policy_from(values: Mapping[str, Any]) -> Policy:
+    """The retention policy out of the `retention_*` options; those left out have their default. Pure."""
+    names = ("days", "min", "daily", "weekly", "monthly", "yearly")
+    defaults = {name: spec["default"] for name, spec in retention_arguments().items()}
+    return checked_policy(Policy(*({**defaults, **values}[f"retention_{name}"] for name in names)))
+
+
+def checked_policy(policy: Policy) -> Policy:
+    """The policy, unless it makes no sense."""
+    wrong = [f"retention_{name} is {value}" for name, value in vars(policy).items() if value < 0]
+    if wrong:
+        raise InvalidInput(f"{' and '.join(wrong)}.", "None may be negative.")
+    return policy
