@@ -22,7 +22,7 @@ def arguments(job: str, folder: str) -> dict[str, Any]:
     if job == "fix":
         from scannerdb.jobs.fix import Safety  # noqa: PLC0415 - only this job's process needs it
 
-        return {"safety": Safety(require_backup=False, max_share=1.0)}
+        return {"safety": Safety(require_backup=False)}
     return {"check": {"report_dir": f"{folder}/reports"}, "vacuum": {}}[job]
 
 
