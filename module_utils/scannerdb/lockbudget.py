@@ -17,6 +17,16 @@ from .connection import SQL, Connection, DriverError, Identifier, Literal, Query
 from .errors import LockTimeout
 
 SOFT_TIMEOUT_MS = 5000
+# Which modes, as pg_locks names them, a wanted lock on a table has to wait for (PostgreSQL's table of conflicts).
+_STRONGEST = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
+CONFLICTS = {
+    "SHARE UPDATE EXCLUSIVE": ("ShareUpdateExclusiveLock", *_STRONGEST),
+    "SHARE ROW EXCLUSIVE": ("RowExclusiveLock", "ShareUpdateExclusiveLock", *_STRONGEST),
+    "ACCESS EXCLUSIVE": (
+        *("AccessShareLock", "RowShareLock", "RowExclusiveLock", "ShareUpdateExclusiveLock"),
+        *_STRONGEST,
+    ),
+}
 ONLINE_TIMEOUT_MS = 3_600_000  # CONCURRENTLY and VALIDATE stop no writer, and must outlast old snapshots
 
 
@@ -81,11 +91,12 @@ def run_strong(
     budget: Budget,
     record: LockRecord,
     what: str,
+    wanted: str = "ACCESS EXCLUSIVE",
 ) -> None:
     """Run statements that block writers in one transaction under the budget.
 
-    `relations` are the existing tables (schema, name) they lock; each first gets the soft lock. `what` opens the
-    error's sentence.
+    `relations` are the existing tables (schema, name) they lock, in the mode `wanted`; each first gets the soft lock.
+    `what` opens the error's sentence.
     """
 
     def attempt() -> None:
@@ -99,7 +110,7 @@ def run_strong(
                 conn.execute(statement)
         record.held(time.monotonic() - started)
 
-    retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations))
+    retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations, wanted))
 
 
 def run_online(conn: Connection, statement: Query) -> None:
@@ -112,8 +123,8 @@ def run_online(conn: Connection, statement: Query) -> None:
             conn.execute("RESET lock_timeout")
 
 
-def who_blocks(conn: Connection, relations: Sequence[tuple[str, str]]) -> str:
-    """Who holds locks on these tables now, as words for a sentence."""
+def who_blocks(conn: Connection, relations: Sequence[tuple[str, str]], wanted: str = "ACCESS EXCLUSIVE") -> str:
+    """Who holds locks on these tables now that a lock in the mode `wanted` has to wait for, as words for a sentence."""
     rows = fetch(
         conn,
         """
@@ -123,12 +134,16 @@ def who_blocks(conn: Connection, relations: Sequence[tuple[str, str]]) -> str:
           JOIN pg_class c ON c.oid = l.relation
           JOIN pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_stat_activity a ON a.pid = l.pid
-         WHERE l.granted AND a.pid <> pg_backend_pid()
+         WHERE l.granted AND a.pid <> pg_backend_pid() AND l.mode = ANY (%s)
            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
            AND (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
          ORDER BY a.pid LIMIT 5
         """,
-        [[schema for schema, _ in relations], [name for _, name in relations]],
+        [
+            list(CONFLICTS.get(wanted, CONFLICTS["ACCESS EXCLUSIVE"])),
+            [schema for schema, _ in relations],
+            [name for _, name in relations],
+        ],
     )
     if not rows:
         return "and nobody is seen holding it now"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from scannerdb.connection import connect
 from scannerdb.errors import JobLocked, QueryFailed
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.vacuum import vacuum
-from scannerdb.lockbudget import Budget
+from scannerdb.lockbudget import CONFLICTS, Budget, who_blocks
 
 from tests.integration.vacuum_support import dead, fill, invalid_indexes, locked, options, row
 from tests.servers import Database
@@ -178,6 +180,42 @@ def test_one_job_at_a_time(database: Database) -> None:
             vacuum(options(database))
         assert vacuum(options(database), check_mode=True)["changed"]
     assert dead(database) == 1500
+
+
+def test_only_who_really_blocks_is_named(database: Database) -> None:
+    """Beside a reader and a writer a vacuum goes on: neither is why it was blocked."""
+    fill(database, "bloated", 2000)
+    with database.connect(autocommit=False, application_name="a reader") as reader:
+        reader.execute("SELECT count(*) FROM bloated")
+        with database.connect(autocommit=False, application_name="a writer") as writer:
+            writer.execute("UPDATE bloated SET t = 'x' WHERE id = 4")
+            with locked(database, "SHARE UPDATE EXCLUSIVE"):
+                reason = vacuum(options(database))["left_undone"][0]["reason"]
+                assert "the holder" in reason and "a reader" not in reason and "a writer" not in reason
+                full = vacuum(options(database), method="full", allow_exclusive=True, budget=SHORT)
+    reason = full["left_undone"][0]["reason"]
+    assert all(who in reason for who in ("the holder", "a reader", "a writer")), "VACUUM FULL waits for all of them"
+
+
+MODES = (
+    *("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE"),
+    *("SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"),
+)
+
+
+def test_the_table_of_conflicts_is_the_servers(database: Database) -> None:
+    database.sql("CREATE TABLE bloated (i int)")
+    with connect(options(database)) as conn, database.connect(autocommit=False) as other:
+        for held, wanted in itertools.product(MODES, CONFLICTS):
+            with locked(database, held):
+                try:
+                    other.execute(f"LOCK TABLE bloated IN {wanted} MODE NOWAIT".encode())
+                    blocked = False
+                except psycopg.errors.LockNotAvailable:
+                    blocked = True
+                other.rollback()
+                said = who_blocks(conn, [("public", "bloated")], wanted)
+            assert ("the holder" in said) == blocked, f"{wanted} beside {held}: {said}"
 
 
 def _when_waiting(database: Database, application: str, then: str | Callable[[int], None]) -> threading.Thread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Change, Finding, Fix
@@ -23,7 +24,7 @@ SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS n
        i.indcollation::text AS collations, i.indoption::text AS options,
        coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS predicate,
        coalesce(pg_get_expr(i.indexprs, i.indrelid), '') AS expressions,
-       c.relpages::bigint AS pages, coalesce(s.idx_scan, 0) AS scans,
+       c.relpages::bigint AS pages, pg_stat_get_numscans(i.indexrelid) AS scans,
        EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS building,
        (SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text
           FROM pg_stat_database d WHERE d.datname = current_database()) AS statistics_age
@@ -32,7 +33,6 @@ SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS n
   JOIN pg_class t ON t.oid = i.indrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_am m ON m.oid = c.relam
-  LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = i.indexrelid
  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
    AND t.relkind IN ('r', 'm')
    AND NOT EXISTS (SELECT FROM pg_depend x
@@ -75,6 +75,12 @@ class IndexInfo:
     def keys(self) -> tuple[tuple[str, str, str, str], ...]:
         """Each key column with everything that gives it its order."""
         return tuple(zip(self.columns, self.classes, self.collations, self.options))
+
+    @property
+    def meaning(self) -> tuple[Any, ...]:
+        """What two indexes that do the same have in common (one may be unique besides)."""
+        order = (self.columns, self.classes, self.collations, self.options)
+        return (self.schema, self.table, self.method, *order, self.included, self.predicate, self.expressions)
 
     @property
     def rank(self) -> tuple[bool, bool, bool, bool, int]:
@@ -142,17 +148,6 @@ def _online_fix(fix_id: str, verb: str, index: IndexInfo, order: int, consent: s
     return Fix(fix_id, (text_of(statement),), None, lock, (Change((statement,), lock, "online"),), consent, order)
 
 
-def same(one: IndexInfo, other: IndexInfo) -> bool:
-    """True where two indexes do the same (one may be unique besides). Pure."""
-    return (
-        (one.schema, one.table, one.method) == (other.schema, other.table, other.method)
-        and one.keys == other.keys
-        and one.included == other.included
-        and one.predicate == other.predicate
-        and one.expressions == other.expressions
-    )
-
-
 def _by_table(indexes: Sequence[IndexInfo]) -> dict[tuple[str, str], list[IndexInfo]]:
     """Only indexes of one table are compared: a database may have thousands."""
     groups: dict[tuple[str, str], list[IndexInfo]] = {}
@@ -164,17 +159,14 @@ def _by_table(indexes: Sequence[IndexInfo]) -> dict[tuple[str, str], list[IndexI
 def duplicates(indexes: Sequence[IndexInfo]) -> list[tuple[IndexInfo, IndexInfo]]:
     """Pairs (the one to drop, the one to keep); never a constraint's index, nor the only unique one. Pure."""
     pairs = []
-    beside = _by_table(indexes)
-    for loser in indexes:
-        if loser.constraint:
-            continue
-        better = [
-            i
-            for i in beside[loser.schema, loser.table]
-            if same(loser, i) and i.rank > loser.rank and (i.unique or not loser.unique)
-        ]
-        if better:
-            pairs.append((loser, max(better, key=lambda i: i.rank)))
+    alike: dict[tuple[Any, ...], list[IndexInfo]] = {}
+    for index in indexes:
+        alike.setdefault(index.meaning, []).append(index)
+    for twins in alike.values():
+        for loser in twins if len(twins) > 1 else ():
+            better = [i for i in twins if i.rank > loser.rank and (i.unique or not loser.unique)]
+            if better and not loser.constraint:
+                pairs.append((loser, max(better, key=lambda i: i.rank)))
     return pairs
 
 
@@ -196,7 +188,8 @@ def covers(longer: IndexInfo, shorter: IndexInfo) -> bool:
         and not longer.expressions
         and not shorter.expressions
         and longer.predicate == shorter.predicate
-        and len(longer.keys) > len(shorter.keys)
+        and len(longer.columns) > len(shorter.columns)
+        and longer.columns[: len(shorter.columns)] == shorter.columns
         and longer.keys[: len(shorter.keys)] == shorter.keys
         and set(shorter.included) <= set(longer.columns) | set(longer.included)
     )

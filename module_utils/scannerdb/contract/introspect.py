@@ -34,8 +34,7 @@ SELECT a.attrelid AS relation, a.attname::text AS name, format_type(a.atttypid, 
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
- WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)
-   AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.oid = ANY (%s::oid[]) AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum
 """
 
@@ -49,7 +48,7 @@ SELECT k.conrelid AS relation, k.conname::text AS name, k.contype::text AS type,
   FROM pg_constraint k
   LEFT JOIN pg_class r ON r.oid = k.confrelid
   LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
- WHERE k.connamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND k.contype IN ('p', 'u', 'f')
+ WHERE k.conrelid = ANY (%s::oid[]) AND k.contype IN ('p', 'u', 'f')
 """
 
 INDEXES = """
@@ -66,7 +65,7 @@ SELECT i.indrelid AS relation, c.relname::text AS name, i.indisunique AS unique,
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_am m ON m.oid = c.relam
- WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)
+ WHERE i.indrelid = ANY (%s::oid[])
 """
 
 TRIGGERS = """
@@ -79,7 +78,7 @@ SELECT t.tgrelid AS relation, t.tgname::text AS name, t.tgtype::int AS type, t.t
   JOIN pg_proc p ON p.oid = t.tgfoid
   JOIN pg_namespace pn ON pn.oid = p.pronamespace
   LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
- WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND (NOT t.tgisinternal OR t.tgenabled = 'D')
+ WHERE t.tgrelid = ANY (%s::oid[]) AND (NOT t.tgisinternal OR t.tgenabled = 'D')
 """
 
 VIEW_READS = """
@@ -90,23 +89,29 @@ SELECT w.ev_class AS relation, r.relname::text AS ref, a.attname::text AS column
   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
   JOIN pg_class r ON r.oid = d.refobjid AND r.oid <> v.oid
   LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
- WHERE v.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND v.relkind IN ('v', 'm')
+ WHERE v.oid = ANY (%s::oid[]) AND v.relkind IN ('v', 'm')
 """
 
 
 def read_catalog(conn: Connection, contract: Contract) -> Catalog:
-    """Read the contract's schema, and which of the contract's grants are missing. Takes no lock on any table."""
+    """Read the contract's schema, and which of the contract's grants are missing. Takes no lock on any table.
+
+    What the contract names is read in depth; of everything else in the schema, that it is there.
+    """
     with explained("Reading the catalog"), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         schema = contract.schema
         relations = fetch(conn, RELATIONS, [schema])
-        parts = {
-            "columns": _grouped(fetch(conn, COLUMNS, [schema])),
-            "constraints": _grouped(fetch(conn, CONSTRAINTS, [schema])),
-            "indexes": _grouped(fetch(conn, INDEXES, [schema])),
-            "triggers": _grouped(fetch(conn, TRIGGERS, [schema])),
-            "reads": _grouped(fetch(conn, VIEW_READS, [schema])),
+        demanded = {*contract.tables, contract.view.name}
+        oids = [row["oid"] for row in relations if row["name"] in demanded]
+        queries = {
+            "columns": COLUMNS,
+            "constraints": CONSTRAINTS,
+            "indexes": INDEXES,
+            "triggers": TRIGGERS,
+            "reads": VIEW_READS,
         }
+        parts = {part: _grouped(fetch(conn, query, [oids])) for part, query in queries.items()}
         roles = frozenset(row["rolname"] for row in fetch(conn, "SELECT rolname::text FROM pg_roles"))
         missing = _missing_grants(conn, contract, roles, {row["name"] for row in relations})
         people = fetch(

@@ -142,7 +142,8 @@ class Catalog:
     """What the database is, in one schema.
 
     `owner` owns most of the demanded tables (else the database); `user` is who looks, as a `superuser` or not. `names`
-    are all the relations' names of the schema, which a new object must not take.
+    are all the relations' names of the schema, which a new object must not take. Of tables and views that the contract
+    does not name, only kind, owner and number of rows are known.
     """
 
     tables: Mapping[str, Table] = field(default_factory=dict)

@@ -103,7 +103,8 @@ class Applier:
         """Carry out one change of structure; what it leaves half made when it fails is taken away."""
         try:
             if change.how == "strong":
-                run_strong(self.conn, change.statements, change.relations, self.budget, self.record, what)
+                budget, record = self.budget, self.record
+                run_strong(self.conn, change.statements, change.relations, budget, record, what, change.lock)
             elif change.how == "online":
                 drop_left_over(self.conn, change)
                 for statement in change.statements:
@@ -124,7 +125,8 @@ class Applier:
             drop_left_over(self.conn, change)
             if change.cleanup:
                 cleanup = change.cleanup
-                run_strong(self.conn, cleanup.statements, cleanup.relations, self.budget, self.record, what)
+                budget, record = self.budget, self.record
+                run_strong(self.conn, cleanup.statements, cleanup.relations, budget, record, what, cleanup.lock)
         except (ScannerDbError, DriverError) as error:
             self.say(f"cleaning up after {what} failed, the next run tries again: {error}")
 

@@ -158,7 +158,7 @@ def _gentle(conn: Connection, query: Query, measure: TableMeasure) -> str:
     with _warnings(conn) as told:
         conn.execute(query)
     if any(state == LOCK_NOT_AVAILABLE for state, _ in told):
-        whom = who_blocks(conn, [(measure.schema, measure.name)])
+        whom = who_blocks(conn, [(measure.schema, measure.name)], "SHARE UPDATE EXCLUSIVE")
         if _counted(conn, measure, "vacuum", before):
             return f"it was vacuumed, but its statistics were not renewed: it is locked, {whom}"
         raise Blocked(f"it is locked, {whom}")
