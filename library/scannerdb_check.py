@@ -54,6 +54,14 @@ options:
         joins the two largest tables.
     type: bool
     default: false
+  standbys:
+    description:
+      - Standbys whose use of indexes counts, as V(db2), V(db2:5433), V([2001:db8::2]:5432) or V(/socket/folder:5433),
+        with the same login. Those that stream from the server now are found by themselves, where they listen on the
+        same port.
+    type: list
+    elements: str
+    default: []
   report_dir:
     description:
       - Folder for C(db_schema_issues_report.md) and its siblings C(.html) and C(.json); none where it is empty.
@@ -161,6 +169,7 @@ def main() -> None:
             "formats": {"type": "list", "elements": "str", "default": list(FORMATS), "choices": list(FILES)},
             "thresholds": {"type": "dict", "default": {}},
             "cross_table": {"type": "bool", "default": False},
+            "standbys": {"type": "list", "elements": "str", "default": []},
             "report_dir": {"type": "path", "default": ""},
             "log_path": {"type": "path", "default": ""},
             "state_dir": {"type": "path", "default": ""},
@@ -178,6 +187,7 @@ def main() -> None:
             formats=p["formats"],
             thresholds=p["thresholds"],
             cross_table=p["cross_table"],
+            standbys=p["standbys"],
             report_dir=p["report_dir"],
             log_path=p["log_path"],
             state_dir=p["state_dir"],

@@ -151,6 +151,7 @@ def connect(
     statement_timeout_s: int = 0,
     allow_standby: bool = False,
     search_path: str | None = "pg_catalog",
+    timeout_s: int = 10,
 ) -> Connection:
     """Open an autocommit connection whose rows are dicts.
 
@@ -166,7 +167,7 @@ def connect(
             "or 'pip install psycopg[binary]'.",
         )
     words: dict[str, Any] = dict(options.libpq(dbname))
-    words["connect_timeout"] = "10"
+    words["connect_timeout"] = str(timeout_s)
     words["application_name"] = f"scannerdb {purpose}".strip()[:63]
     words["client_encoding"] = "UTF8"
     if options.password:

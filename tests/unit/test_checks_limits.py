@@ -18,8 +18,10 @@ from scannerdb.checks.programs import only_stamps
 from scannerdb.checks.registry import ENTRIES
 from scannerdb.checks.server import END_OF_SUPPORT, judge_version
 from scannerdb.checks.thresholds import NAMES, Thresholds, parse_thresholds
+from scannerdb.connection import Options
 from scannerdb.errors import InvalidInput
 from scannerdb.finding import SEVERITIES
+from scannerdb.jobs.standbys import found, place_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime(2026, 6, 10, 12, tzinfo=datetime.timezone.utc)
@@ -188,3 +190,22 @@ def test_numbers_for_people() -> None:
         *("0 bytes", "1023 bytes", "1.5 kB", "5.0 MB", "300 MB", "5120 GB")
     ]
     assert [duration(s) for s in (5, 60, 7300, 200000)] == ["5 seconds", "1 minute", "2 hours", "2 days"]
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "socket", "port"),
+    [
+        ("db2", "db2", "", 6000),
+        ("db2:5433", "db2", "", 5433),
+        ("10.0.0.7", "10.0.0.7", "", 6000),
+        ("2001:db8::2", "2001:db8::2", "", 6000),
+        ("[2001:db8::2]:5433", "2001:db8::2", "", 5433),
+        ("/run/pg", "", "/run/pg", 6000),
+        ("/run/pg:5433", "", "/run/pg", 5433),
+    ],
+)
+def test_where_a_standby_is(name: str, host: str, socket: str, port: int) -> None:
+    primary = Options(host="db1", port=6000, user="me", db="x")
+    place = place_of(name, primary)
+    assert (place.host, place.unix_socket, place.port, place.user, place.db) == (host, socket, port, "me", "x")
+    assert [p.host for p in found(["", "10.1.1.1", host], [place], primary)] == ["10.1.1.1"]

@@ -24,6 +24,18 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class StandbyUse:
+    """Which indexes (schema, name) queries on standbys have used.
+
+    `seen` are the standbys that were looked at, with how long each has counted; `unseen` the others, with why not.
+    """
+
+    used: frozenset[tuple[str, str]] = frozenset()
+    seen: Mapping[str, str] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Context:
     """The connection, and what is known of the schema.
 
@@ -31,6 +43,7 @@ class Context:
     that no validated foreign key proves, `unguarded` the demanded keys (table, columns) that no unique index proves.
     `demanded_indexes` must not be called redundant or unused; `index_columns` are (table, columns) for which the
     contract speaks for itself. `role` is the application's, `past` what earlier runs saw (history.py), the newest last.
+    `standbys` tells how they use the indexes.
     `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`;
     `seen` takes what this run leaves for the next: the database's `bytes`, and the `sequences`.
     """
@@ -44,6 +57,7 @@ class Context:
     index_columns: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
     contract_tables: frozenset[str] = frozenset()
     role: str = "ollama"
+    standbys: StandbyUse = field(default_factory=StandbyUse)
     limits: Thresholds = field(default_factory=Thresholds)
     version: int = 0
     now: datetime.datetime = field(default_factory=utc_now)

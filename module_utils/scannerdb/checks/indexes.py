@@ -8,7 +8,7 @@ from typing import Any
 
 from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Change, Finding, Fix
-from .context import Context
+from .context import Context, StandbyUse
 from .registry import finding
 
 PAGE_BYTES = 8192
@@ -116,13 +116,21 @@ def check(context: Context) -> Iterator[Finding]:
             f"{shorter.name} is a prefix of {longer.name}, which serves its queries as well.",
             {"covered_by": longer.name, "bytes": shorter.pages * PAGE_BYTES, "scans": shorter.scans},
         )
-    for index in unused(others, context.demanded_indexes):
+    beyond = _beyond(context.standbys)
+    where = "this server or its standbys" if context.standbys.seen else "this server"
+    for index in unused(others, context.demanded_indexes, context.standbys.used):
         yield finding(
             "index.unused",
             index.place,
-            f"No query on this server has used {index.name} in {index.statistics_age}, as long as statistics go back.",
-            {"bytes": index.pages * PAGE_BYTES, "statistics_age": index.statistics_age},
+            f"No query on {where} has used {index.name} in {index.statistics_age}, as long as statistics go back.",
+            {"bytes": index.pages * PAGE_BYTES, "statistics_age": index.statistics_age, **beyond},
         )
+
+
+def _beyond(standbys: StandbyUse) -> dict[str, Any]:
+    """What is known of the standbys, as evidence: how long each has counted, and which could not be looked at."""
+    seen = {"standbys": dict(standbys.seen)} if standbys.seen else {}
+    return {**seen, "standbys_not_seen": dict(standbys.unseen)} if standbys.unseen else seen
 
 
 def invalid(indexes: Sequence[IndexInfo]) -> Iterator[Finding]:
@@ -210,6 +218,11 @@ def redundant(
     return pairs
 
 
-def unused(indexes: Sequence[IndexInfo], demanded: frozenset[str] = frozenset()) -> list[IndexInfo]:
-    """Indexes that no query used and nothing else needs. Pure."""
-    return [i for i in indexes if i.scans == 0 and not i.unique and not i.constraint and i.name not in demanded]
+def unused(
+    indexes: Sequence[IndexInfo],
+    demanded: frozenset[str] = frozenset(),
+    elsewhere: frozenset[tuple[str, str]] = frozenset(),
+) -> list[IndexInfo]:
+    """Indexes that no query used, here or `elsewhere` (schema, name), and nothing else needs. Pure."""
+    idle = [i for i in indexes if i.scans == 0 and not i.unique and not i.constraint]
+    return [i for i in idle if i.name not in demanded and (i.schema, i.name) not in elsewhere]

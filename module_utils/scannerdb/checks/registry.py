@@ -109,7 +109,11 @@ ENTRIES: dict[str, Entry] = _entries(
     Entry(
         "index.redundant", "info", "An index is a prefix of another one. Drop it if its queries run as well without."
     ),
-    Entry("index.unused", "info", "No query has used an index since statistics were reset. Look at standbys as well."),
+    Entry(
+        "index.unused",
+        "info",
+        "No query has used an index since statistics were reset, on this server or a standby that was seen.",
+    ),
     Entry("table.dead_tuples", "warning", "A large share of a table's rows is dead.", BY_VACUUM),
     Entry("table.bloat", "warning", "A table takes much more space than its rows need.", BY_VACUUM),
     Entry("check.run.failed", "warning", "A check could not look; its message says why."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import gc
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from ..runs import Run, utc_now
 from ..vacuum.measure import TableMeasure
 from ..vacuum.memory import TOTALS as VACUUM_TOTALS
 from .inspect import Deep, Inspection, inspect
+from .standbys import index_use, place_of
 from .vacuum import read_memory
 
 FILES = {
@@ -50,10 +52,14 @@ def check(
     state_dir: str = "",
     thresholds: Mapping[str, Any] | None = None,
     cross_table: bool = False,
+    standbys: Sequence[str] = (),
     statement_timeout_s: int = 300,
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
+
+    `standbys` are more of them (host, host:port) than those that stream from this server now, whose use of indexes
+    counts.
 
     Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as grave as
     `fail_on` or graver. The report is written first. In check mode no file is written.
@@ -65,6 +71,8 @@ def check(
     past = read_history(state_dir, options.db)
     vacuums = read_memory(state_dir).runs
     deep = Deep(parse_thresholds(thresholds), cross_table, past)
+    for name in standbys:
+        place_of(name, options)
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
     with (
@@ -76,6 +84,7 @@ def check(
         conn.execute("SET default_transaction_read_only = on")
         conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         server = server_of(conn)
+        deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
         inspection = inspect(conn, contract, deep=deep)
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())
     result = _result(findings, suppressed, server, inspection, utc_now())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..checks import tables
-from ..checks.context import Context, Reference
+from ..checks.context import Context, Reference, StandbyUse
 from ..checks.run import could_not_look, run_checks
 from ..checks.thresholds import Thresholds as Limits
 from ..connection import Connection, DriverError, explained
@@ -26,11 +26,14 @@ from ..vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy, is_index_
 
 @dataclass(frozen=True)
 class Deep:
-    """What a health check looks at beyond what fixes need; `past` are the earlier runs, the newest last."""
+    """What a health check looks at beyond what fixes need; `past` are the earlier runs, the newest last;
+    `standbys` tells how they use the indexes.
+    """
 
     limits: Limits = field(default_factory=Limits)
     cross_table: bool = False
     past: Sequence[Mapping[str, Any]] = ()
+    standbys: StandbyUse = field(default_factory=StandbyUse)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep)
         index_columns=frozenset((t.name, i.columns) for t in contract.tables.values() for i in t.indexes),
         contract_tables=frozenset(contract.tables),
         role=contract.application_role,
+        standbys=deep.standbys,
         limits=deep.limits,
         version=conn.info.server_version,
         past=deep.past,
