@@ -49,9 +49,12 @@ options:
       - V(restored) restores O(source).
       - V(undone) swaps the live database with the one that the last restore (or O(undo_run_id)) replaced, and keeps the
         live one in turn.
+      - V(swept) drops the databases that earlier runs replaced O(keep_hours) ago or before. Only those go that carry
+        both the name and the comment that a restore gave them; what is in use, or has replication slots, stays, and is
+        told. O(confirm) is not needed.
     type: str
     default: restored
-    choices: [restored, undone]
+    choices: [restored, swept, undone]
   source:
     description:
       - What to restore, for O(state=restored).
@@ -121,6 +124,44 @@ options:
     type: list
     elements: str
     default: []
+  keep_hours:
+    description:
+      - How many hours a replaced database is kept, for O(state=swept); 0 keeps all of them.
+      - A restore never drops what it replaced itself, nor what others did.
+    type: float
+    default: 168
+  replication:
+    description:
+      - What to do where logical replication slots or subscriptions hang on the database, which the cutover would cut
+        off. V(stop) says what that would mean and restores nothing; V(cut) goes on.
+      - Standbys follow by themselves, and stop nothing.
+    type: str
+    default: stop
+    choices: [stop, cut]
+  tables:
+    description:
+      - Bring only these tables, C(endpoints) or C(public.endpoints), into a new schema of the live database, to compare
+        and to copy rows back. The live tables are not touched, and nobody is disconnected.
+    type: list
+    elements: str
+    default: []
+  into_schema:
+    description: With O(tables), the new schema; by default C(restored_) and the last eight digits of the run's name.
+    type: str
+    default: ""
+  into_database:
+    description:
+      - Clone the backup into a new database of this name instead of replacing the live one. It must not exist yet, and
+        O(confirm) is its name.
+    type: str
+    default: ""
+  masking_sql:
+    description:
+      - With O(into_database), a file of SQL that C(psql) runs on the clone, as one transaction, before anybody but a
+        superuser or the maintenance role can connect to it. An error stops the clone.
+      - Its tables are rewritten afterwards, so that neither files nor statistics hold what was masked.
+    type: path
+    default: ""
   undo_run_id:
     description: With O(state=undone), the run whose replaced database comes back; empty for the last.
     type: str
@@ -170,6 +211,31 @@ EXAMPLES = r"""
     source: /srv/old/backups/ollama_scanner_20250418_120000.backup
     confirm: ollama_scanner
 
+- name: Bring one table of yesterday's backup beside the live one
+  scannerdb_restore:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    source: latest
+    confirm: ollama_scanner
+    tables: [endpoints]
+    into_schema: yesterday
+
+- name: Make a masked clone for development
+  scannerdb_restore:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    source: latest
+    into_database: scanner_dev
+    confirm: scanner_dev
+    masking_sql: /etc/scannerdb/mask.sql
+
+- name: Drop what restores replaced more than three days ago
+  scannerdb_restore:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    state: swept
+    keep_hours: 72
+
 - name: Take the last restore back
   scannerdb_restore:
     login_unix_socket: /var/run/postgresql
@@ -209,8 +275,29 @@ restore:
     backup:
       description: Path of the backup made before the restore; null where none was made.
       type: str
+    schema:
+      description: With O(tables), the schema that they are in.
+      type: str
+    tables:
+      description: With O(tables), what was brought.
+      type: list
+dropped:
+  description: The replaced databases that were dropped (in check mode, would be), with size and times.
+  returned: with O(state=swept)
+  type: list
+  elements: dict
+kept:
+  description: Those that are kept, with C(kept_until).
+  returned: with O(state=swept)
+  type: list
+  elements: dict
+left_undone:
+  description: Those that are due, with C(why) they stay.
+  returned: with O(state=swept)
+  type: list
+  elements: dict
 plan:
-  description: The steps in words, sizes, free space, missing roles and tools.
+  description: The steps in words, sizes, free space, an estimate of the time, missing roles and tools.
   returned: in check mode with O(state=restored)
   type: dict
 run_id:
@@ -234,15 +321,16 @@ from ansible.module_utils.scannerdb.argspec import (
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.restore import restore
+from ansible.module_utils.scannerdb.jobs.restore_sweep import sweep
 
 
 def main() -> None:
-    """Read the options, restore or swap back, answer."""
+    """Read the options, restore, swap back or sweep, answer."""
     own = {
         **encryption_arguments(),
         **identity_arguments(),
         **offsite_arguments(),
-        "state": {"type": "str", "default": "restored", "choices": ["restored", "undone"]},
+        "state": {"type": "str", "default": "restored", "choices": ["restored", "swept", "undone"]},
         "source": {"type": "str", "default": ""},
         "confirm": {"type": "str", "default": ""},
         "backup_dir": {"type": "path", "required": True},
@@ -255,6 +343,12 @@ def main() -> None:
         "missing_roles": {"type": "str", "default": "stop", "choices": ["stop", "create", "ignore"]},
         "accept": {"type": "list", "elements": "str", "default": []},
         "contract_overlay": {"type": "dict", "default": {}},
+        "keep_hours": {"type": "float", "default": 168},
+        "replication": {"type": "str", "default": "stop", "choices": ["stop", "cut"]},
+        "tables": {"type": "list", "elements": "str", "default": []},
+        "into_schema": {"type": "str", "default": ""},
+        "into_database": {"type": "str", "default": ""},
+        "masking_sql": {"type": "path", "default": ""},
         "undo_run_id": {"type": "str", "default": ""},
         "run_id": {"type": "str", "default": ""},
     }
@@ -262,12 +356,15 @@ def main() -> None:
         argument_spec={**connection_arguments(), **run_arguments(), **own},
         supports_check_mode=True,
     )
+    values = {name: module.params[name] for name in [*run_arguments(), *own]}
     try:
-        result = restore(
-            options_from(module.params),
-            check_mode=module.check_mode,
-            **{name: module.params[name] for name in [*run_arguments(), *own]},
-        )
+        if values["state"] == "swept":
+            few = [*run_arguments(), "backup_dir", "keep_hours", "run_id"]
+            result = sweep(
+                options_from(module.params), check_mode=module.check_mode, **{name: values[name] for name in few}
+            )
+        else:
+            result = restore(options_from(module.params), check_mode=module.check_mode, **values)
     except ScannerDbError as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

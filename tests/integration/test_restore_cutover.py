@@ -280,21 +280,21 @@ import sys
 sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
 from scannerdb.connection import Options
 from scannerdb.jobs import restore as job
-from scannerdb.jobs import restore_build
+from scannerdb.jobs import restore_build, restore_cutover
 import os, signal
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 place = {place!r}
 if place == "cutover":
-    job.switch_over = die
+    restore_cutover.switch_over = die
 elif place == "created":
     restore_build.set_comment = die
 elif place == "begun":
     job.create_side = die
 elif place == "load":
     honest = restore_build.load
-    def load(tools, options, words, dbname, ignored, tick):
-        return honest(tools, options, words, dbname, ignored, die)
+    def load(tools, options, words, dbname, ignored, tick, *more):
+        return honest(tools, options, words, dbname, ignored, die, *more)
     restore_build.load = load
     from scannerdb import process
     process.TICK_S = 0.01

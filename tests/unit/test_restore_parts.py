@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from scannerdb.connection import Options, text_of
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ValidationFailed
-from scannerdb.jobs.restore_plan import check_roles, check_wish
+from scannerdb.jobs.restore_plan import check_roles
+from scannerdb.jobs.restore_wish import Wish, check_wish
 from scannerdb.process import Tools
 from scannerdb.restore.archive import Header, detect, parse_header
 from scannerdb.restore.contents import (
@@ -338,12 +339,12 @@ def test_the_newest_kept_database_comes_first() -> None:
 @pytest.mark.parametrize("confirm", ["", "Db", "db ", "other"])
 def test_the_name_has_to_be_spelled_out(confirm: str) -> None:
     with pytest.raises(RestoreRefused, match="spelled out"):
-        check_wish(Options(db="db"), confirm)
+        check_wish(Options(db="db"), Wish(Path("/b"), confirm=confirm))
 
 
 def test_no_restore_from_inside() -> None:
     with pytest.raises(InvalidInput, match="from inside"):
-        check_wish(Options(db="postgres"), "postgres")
+        check_wish(Options(db="postgres"), Wish(Path("/b"), confirm="postgres"))
 
 
 def test_the_block_quotes_what_it_is_given() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+from collections.abc import Sequence
 from typing import Optional
 
+from ..backup.content import fingerprint_differences
+from ..backup.manifest import TableCount
 from ..backup.plan import Wish as BackupWish
 from ..backup.plan import cores
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Options, connect, explained, scalar
@@ -25,7 +28,8 @@ from ..restore.validate import check_counts, count_rows, new_losses, sequences_k
 from ..runs import Run, utc_now
 from .backup import make_backup
 from .backup_extras import copy_away
-from .restore_plan import Plan, Wish, goes_on
+from .restore_plan import Plan, goes_on
+from .restore_wish import Wish
 
 RECONNECT_S = 10.0
 GIVING = "Giving the restored database the settings, privileges and limits of {!r}"
@@ -73,13 +77,18 @@ def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
     return Mark(SIDE, options.db, run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", plan.source.place)
 
 
-def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
-    """Create the empty side database; returns the statements that will give it its properties, tried out."""
-    run.progress("create")
-    target = _with_roles(conn, wish, plan)
+def create_empty(conn: Connection, options: Options, plan: Plan, target: Target, run: Run) -> None:
+    """Create the empty side database, marked as ours."""
     with explained(f"Creating the database {plan.side!r}"):
         conn.execute(create_statement(plan.side, target, plan.server.major))
         set_comment(conn, plan.side, side_mark(options, plan, run).text())
+
+
+def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
+    """Create the empty side database; returns the statements that will give it its properties, tried out."""
+    run.progress("create")
+    target = with_roles(conn, wish, plan)
+    create_empty(conn, options, plan, target, run)
     properties = property_statements(plan.side, target)
     with explained(GIVING.format(options.db)):
         with conn.transaction(force_rollback=True):  # what is not permitted is said before the long work
@@ -92,12 +101,16 @@ def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run:
 
 def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
     """Load the side database and analyze it; returns warnings."""
-    warnings = _load(conn, options, wish, plan, run)
+    warnings = load_side(conn, options, wish, plan, run, wanted_lines(plan.contents, plan.server.superuser))
     run.progress("analyze")
-    side_session = contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}"))
-    with side_session as side, explained(f"Analyzing {plan.side!r}"):
+    with side_session(options, plan, run) as side, explained(f"Analyzing {plan.side!r}"):
         side.execute("ANALYZE")
     return warnings
+
+
+def side_session(options: Options, plan: Plan, run: Run) -> contextlib.closing[Connection]:
+    """A session in the side database, for a with statement."""
+    return contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}"))
 
 
 def give_properties(conn: Connection, options: Options, properties: list[Composable]) -> None:
@@ -107,7 +120,7 @@ def give_properties(conn: Connection, options: Options, properties: list[Composa
             conn.execute(statement)
 
 
-def _with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
+def with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
     """The target with its missing roles made, or without them."""
     missing = set(plan.missing_roles)
     if not missing:
@@ -120,10 +133,19 @@ def _with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
     return plan.target.without(missing)
 
 
-def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
+def load_side(
+    conn: Connection,
+    options: Options,
+    wish: Wish,
+    plan: Plan,
+    run: Run,
+    lines: Sequence[str],
+    flags: Sequence[str] = (),
+) -> list[str]:
+    """Load these lines of the archive's table of contents, with more flags for pg_restore; returns warnings."""
     run.progress("load", 0, plan.needed_bytes, unit="bytes")
     ignored = list(plan.missing_roles) if wish.missing_roles == "ignore" else []
-    with list_file(wanted_lines(plan.contents, plan.server.superuser)) as (listing, descriptors):
+    with list_file(lines) as (listing, descriptors):
         words = command(
             plan.tools,
             plan.source.dump,
@@ -133,6 +155,7 @@ def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) 
             wish.jobs or cores(),
             stop=not goes_on(plan, wish),
         )
+        words[1:1] = flags
 
         def tell() -> None:
             with contextlib.suppress(DriverError):
@@ -142,7 +165,7 @@ def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) 
         finished = load(plan.tools, options, words, plan.side, ignored, tell, descriptors)
     for line in finished.stderr.splitlines():
         run.log(f"pg_restore: {line.strip()}")
-    if not ignored:
+    if not ignored or flags:
         return []
     return [f"Roles {', '.join(ignored)} do not exist: their grants were left out, their objects have another owner."]
 
@@ -150,13 +173,9 @@ def _load(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) 
 def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:
     """Prove the side database: row counts, contract, write probe. Warnings come back; `ValidationFailed` stops."""
     run.progress("validate")
-    with contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}")) as side:
+    with side_session(options, plan, run) as side:
         if plan.manifest:
-            tables = plan.manifest.tables
-            check_counts(
-                [(t.schema, t.name, t.rows) for t in tables], count_rows(side, [(t.schema, t.name) for t in tables])
-            )
-            run.log(f"the rows of {len(tables)} tables are as in the manifest")
+            compare_content(side, plan.manifest.tables, run)
         serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]
         _judge(options, wish, plan, run, contract, serious)
         if serious:
@@ -174,6 +193,21 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
         )
     run.log(f"write probe: {probe.skipped or 'passed'}")
     return [f"The write probe could not look: {probe.skipped}."] if probe.skipped else []
+
+
+def compare_content(side: Connection, tables: Sequence[TableCount], run: Run) -> None:
+    """Hold rows, and fingerprints where there are any, against the manifest; raises `ValidationFailed`."""
+    check_counts([(t.schema, t.name, t.rows) for t in tables], count_rows(side, [(t.schema, t.name) for t in tables]))
+    run.log(f"the rows of {len(tables)} tables are as in the manifest")
+    differences = fingerprint_differences(
+        side, tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
+    )
+    if differences:
+        raise ValidationFailed(
+            f"The restored database is not what was backed up: {' '.join(differences[:5])}",
+            "The live database was not touched; verify the backup, or use another.",
+        )
+    run.log(f"{sum(1 for t in tables if t.fingerprint)} fingerprints are as in the manifest")
 
 
 def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract, serious: list[Finding]) -> None:

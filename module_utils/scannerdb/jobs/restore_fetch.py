@@ -13,7 +13,8 @@ from ..backup.workspace import in_use, sweep
 from ..connection import Options
 from ..restore.source import is_set
 from ..runs import Run
-from .restore_plan import Wish, located
+from .restore_plan import located
+from .restore_wish import Wish
 from .sources import OFFSITE, fetched
 
 

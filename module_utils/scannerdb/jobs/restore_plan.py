@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
 from ..backup.facts import read_facts
 from ..backup.manifest import DatabaseFacts, Manifest
 from ..backup.sets import list_sets, load_set
-from ..backup.storage import Storage
 from ..backup.verify import require, verify_set
 from ..connection import Connection, Options, Server, connect, scalar, server_of
-from ..errors import DatabaseMissing, InvalidInput, RestoreRefused
-from ..files import ensure_folder
+from ..errors import DatabaseMissing, RestoreRefused
 from ..process import Tools, find_tools
 from ..restore import contents as archive_contents
 from ..restore.load import must_go_on
 from ..restore.names import kept_name, side_name
 from ..restore.preflight import (
+    Hangers,
     check_extensions,
     check_obstacles,
     check_rights,
@@ -28,35 +27,15 @@ from ..restore.preflight import (
     data_room,
     existing_roles,
     hangers_on,
+    publications,
 )
 from ..restore.sessions import Session, connected, named, wait_for
 from ..restore.source import Source, is_set, locate, open_source
 from ..restore.target import Target, describe, target_from_script
 from ..runs import Run
-from .sources import Access
+from .restore_wish import Wish
 
 GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is what compressed ones grow by
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What kind of restore is wanted: the module's options."""
-
-    source: str
-    confirm: str
-    backup_dir: Path
-    prebackup: bool = True
-    verify_level: str = "read"
-    jobs: int = 0
-    grace_s: float = 5.0
-    terminate: bool = False
-    missing_roles: str = "stop"
-    accept: tuple[str, ...] = ()
-    state_dir: str = ""
-    recipients: tuple[str, ...] = ()
-    storage: Storage = field(default_factory=lambda: Storage(Path("/")))
-    access: Access = field(default_factory=Access)
-    told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 
 
 @dataclass(frozen=True)
@@ -75,30 +54,13 @@ class Plan:
     needed_bytes: int
     free_bytes: Optional[int]
     missing_roles: tuple[str, ...]
+    hangers: Hangers
     warnings: tuple[str, ...]
 
     @property
     def previous(self) -> Optional[str]:
         """The name under which the replaced database is kept, where there is one."""
         return self.kept if self.live else None
-
-
-def check_wish(options: Options, confirm: str, jobs: int = 0, grace_s: float = 0) -> None:
-    """Raise `InvalidInput` or `RestoreRefused` where the request alone forbids the restore."""
-    if confirm != options.db:
-        said = f"it says {confirm!r}" if confirm else "it is not set"
-        raise RestoreRefused(
-            f"A restore replaces the content of database {options.db!r}, and has to be confirmed by its name, "
-            f"spelled out; {said}.",
-            f"Set scannerdb_restore_confirm to {options.db}.",
-        )
-    if options.maintenance_db == options.db:
-        raise InvalidInput(
-            f"The maintenance database is {options.db!r} itself, and no database can be renamed from inside.",
-            "Set scannerdb_maintenance_db to another one, such as postgres.",
-        )
-    if jobs < 0 or grace_s < 0:
-        raise InvalidInput("jobs and grace_s must not be negative.")
 
 
 def resolve(options: Options, wish: Wish) -> tuple[Source, Optional[Manifest]]:
@@ -115,13 +77,13 @@ def located(options: Options, wish: Wish) -> Path:
     return locate(wish.source, wish.backup_dir, [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"])
 
 
-def live_facts(options: Options) -> Optional[DatabaseFacts]:
-    """What the live database is; None where there is none of that name."""
+def live_facts(options: Options) -> tuple[Optional[DatabaseFacts], tuple[str, ...]]:
+    """What the live database is, and its publications; None where there is none of that name."""
     try:
         with contextlib.closing(connect(options, purpose="restore plan")) as conn:
-            return read_facts(conn)
+            return read_facts(conn), publications(conn)
     except DatabaseMissing:
-        return None
+        return None, ()
 
 
 def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, record: bool) -> Plan:
@@ -135,7 +97,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     run.log(f"source {source.path} ({source.kind}), read with pg_restore {tools.version}")
     run.progress("verify")
     verify(source, manifest, tools, wish, record)
-    live = live_facts(options)
+    live, published = live_facts(options)
+    hangers = replace(hangers_on(conn, options.db), publications=published)
     listed = archive_contents.read_contents(tools, source.dump)
     target = choose_target(live, manifest, tools, source, listed)
     if not target.size_bytes:
@@ -148,7 +111,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
-    check_obstacles(conn, options.db)
+    if not (wish.tables or wish.into_database):
+        check_obstacles(conn, options.db)
     return Plan(
         source=source,
         manifest=manifest,
@@ -162,7 +126,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         needed_bytes=needed,
         free_bytes=free,
         missing_roles=tuple(missing),
-        warnings=tuple(_warnings(conn, options, source, server, listed, free)),
+        hangers=hangers,
+        warnings=tuple(_warnings(options, source, server, listed, free)),
     )
 
 
@@ -223,14 +188,9 @@ def check_roles(missing: Sequence[str], policy: str) -> None:
 
 
 def _warnings(
-    conn: Connection,
-    options: Options,
-    source: Source,
-    server: Server,
-    listed: archive_contents.Contents,
-    free: Optional[int],
+    options: Options, source: Source, server: Server, listed: archive_contents.Contents, free: Optional[int]
 ) -> list[str]:
-    told = hangers_on(conn, options.db)
+    told = []
     if source.header.database and source.header.database != options.db:
         told.append(f"The backup is of a database named {source.header.database!r}, not {options.db!r}.")
     if source.header.server_major > server.major:
@@ -291,11 +251,6 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
 def goes_on(plan: Plan, wish: Wish) -> bool:
     """True where pg_restore must go on after the harmless errors that are certain to come."""
     return must_go_on(plan.tools, plan.server.major, plan.missing_roles if wish.missing_roles == "ignore" else ())
-
-
-def backup_folder(wish: Wish) -> Path:
-    """The folder of backups and logs; made where it is missing."""
-    return ensure_folder(wish.backup_dir)
 
 
 def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Entry:
     schema: str
     rest: str
 
+    @property
+    def label(self) -> str:
+        """Schema, name and owner, each followed by a blank; schema and name may hold blanks of their own."""
+        return f"{self.schema} {self.rest} "
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -116,6 +121,38 @@ def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
         remark = entry.kind == "COMMENT" and entry.rest.startswith("EXTENSION ")
         hard = remark and (not superuser or entry.rest.split(" ")[1] == BUILT_IN)
         if not (built_in or hard or entry.kind.startswith("SUBSCRIPTION")):
+            lines.append(entry.line)
+    return lines
+
+
+# What a table's own entries are; plain indexes and triggers do not say whose they are, foreign keys lead elsewhere.
+_OF_A_TABLE = ("TABLE DATA", "CONSTRAINT")
+_BEFORE_DATA = (
+    "SCHEMA",
+    "EXTENSION",
+    "TYPE",
+    "SHELL TYPE",
+    "DOMAIN",
+    "COLLATION",
+    "FUNCTION",
+    "TABLE",
+    "SEQUENCE",
+    "SEQUENCE OWNED BY",
+    "DEFAULT",
+    "TABLE ATTACH",
+)
+
+
+def table_lines(contents: Contents, names: Sequence[tuple[str, str]]) -> list[str]:
+    """The lines that bring some tables, as (schema, name), with their rows and keys; of the others only what they are.
+
+    Names end where a blank is, so a table `a` may bring the rows of a table `a b` along, which does no harm. Pure.
+    """
+    lines = []
+    for entry in contents.entries:
+        mine = any(entry.label.startswith(f"{schema} {name} ") for schema, name in names)
+        built_in = entry.kind in ("EXTENSION", "SCHEMA") and entry.rest.split(" ")[0] in (BUILT_IN, "public")
+        if (entry.kind in _BEFORE_DATA and not built_in) or (entry.kind in _OF_A_TABLE and mine):
             lines.append(entry.line)
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ..connection import Connection, DriverError, Options, Server, explained, fetch, scalar
@@ -101,35 +102,84 @@ def check_room(free: Optional[int], needed: int) -> None:
         )
 
 
-def hangers_on(conn: Connection, database: str) -> list[str]:
-    """What the cutover means for replication, as sentences."""
+@dataclass(frozen=True)
+class Hangers:
+    """What hangs on a database's name: the names of logical slots, subscriptions, publications, and of standbys."""
+
+    slots: tuple[str, ...] = ()
+    subscriptions: tuple[str, ...] = ()
+    publications: tuple[str, ...] = ()
+    standbys: tuple[str, ...] = ()
+
+    @property
+    def logical(self) -> bool:
+        """True where the cutover would cut somebody off."""
+        return bool(self.slots or self.subscriptions)
+
+    def sentences(self, database: str) -> list[str]:
+        """What the cutover means for each of them."""
+        told = []
+        if self.slots:
+            told.append(
+                f"Logical replication slots {', '.join(self.slots)} stay with the replaced database: whoever draws "
+                f"from them gets no more changes of {database!r}, and they hold back WAL for ever. After the restore, "
+                "make them anew in the restored database, start the subscribers afresh, and drop the old ones."
+            )
+        if self.subscriptions:
+            told.append(
+                f"Subscriptions {', '.join(self.subscriptions)} stay with the replaced database, where they go on: "
+                "the restored one gets no changes. After the restore, drop them there and create them here."
+            )
+        if self.publications:
+            told.append(
+                f"Publications {', '.join(self.publications)} stay with the replaced database; the restored one has "
+                "those that the backup had."
+            )
+        if self.standbys:
+            told.append(
+                f"The standbys {', '.join(self.standbys)} replay the whole restore, and follow the cutover by "
+                "themselves; whoever reads from them is in the restored database a moment later."
+            )
+        return told
+
+
+def hangers_on(conn: Connection, database: str) -> Hangers:
+    """What replication has to do with a database, as far as the maintenance database shows it."""
     with explained("Looking at replication"):
-        slots: list[dict[str, Any]] = fetch(
+        slots = fetch(
             conn, "SELECT slot_name::text AS name FROM pg_replication_slots WHERE database = %s ORDER BY 1", [database]
         )
-        subscriptions = (
-            fetch(
-                conn,
-                "SELECT s.subname::text AS name FROM pg_stat_subscription s WHERE s.subid IN (SELECT oid FROM"
-                " pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = %s)) ORDER BY 1",
-                [database],
-            )
-            if scalar(conn, "SELECT has_table_privilege('pg_subscription', 'SELECT')")
-            else []
+        subscriptions = fetch(
+            conn,
+            "SELECT subname::text AS name FROM pg_subscription"
+            " WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = %s) ORDER BY 1",
+            [database],
         )
-        standbys = scalar(conn, "SELECT count(*) FROM pg_stat_replication WHERE state IS NOT NULL") or 0
-    told = []
-    if slots:
-        told.append(
-            f"Logical replication slots {_names(slots)} stay with the replaced database: make them anew in the "
-            "restored one, and drop the old ones, or they keep WAL for ever."
+        standbys = fetch(
+            conn,
+            "SELECT coalesce(nullif(application_name, ''), host(client_addr), 'process ' || pid) AS name"
+            " FROM pg_stat_replication r WHERE pid NOT IN"
+            " (SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active_pid IS NOT NULL)"
+            " ORDER BY 1",
         )
-    if subscriptions:
-        told.append(f"Subscriptions {_names(subscriptions)} stay with the replaced database; disable them there.")
-    if standbys:
-        told.append(f"{standbys} standby servers replay the whole restore; they follow the cutover by themselves.")
-    return told
+    return Hangers(_names(slots), _names(subscriptions), (), _names(standbys))
 
 
-def _names(rows: Iterable[dict[str, Any]]) -> str:
-    return ", ".join(str(row["name"]) for row in rows)
+def publications(live: Connection) -> tuple[str, ...]:
+    """The publications of the database that `live` is connected to."""
+    with explained("Looking at the publications"):
+        return _names(fetch(live, "SELECT pubname::text AS name FROM pg_publication ORDER BY 1"))
+
+
+def check_replication(hangers: Hangers, database: str, consent: bool) -> None:
+    """Raise `RestoreRefused` where the cutover would cut logical replication off, and nobody said that it may."""
+    if hangers.logical and not consent:
+        means = " ".join(replace(hangers, publications=(), standbys=()).sentences(database))
+        raise RestoreRefused(
+            f"Logical replication hangs on database {database!r}. {means}",
+            "Set scannerdb_restore_replication to cut to restore all the same.",
+        )
+
+
+def _names(rows: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(str(row["name"]) for row in rows)

@@ -1,0 +1,132 @@
+"""Single tables out of a backup, into a schema of their own in the live database: to compare, and to copy rows back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..backup.workspace import borrowed, sweep
+from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch, scalar
+from ..errors import BackupInvalid, InvalidInput, RestoreRefused
+from ..process import run_tool
+from ..restore.contents import table_lines
+from ..restore.heal import drop
+from ..restore.load import conninfo
+from .restore_build import clear_up, compare_content, create_empty, load_side, side_session
+from .restore_plan import Plan, make_plan, plan_values
+from .restore_wish import Task, backup_folder, result_of, state_line
+
+PLAIN = ("--no-owner", "--no-privileges", "--no-comments", "--no-publications", "--no-security-labels")
+Name = tuple[str, str]  # schema and table
+_QUOTED = r'"(?P<quoted_{0}>(?:[^"]|"")+)"|(?P<{0}>[^".]+)'
+_NAME = re.compile(rf"(?:(?:{_QUOTED.format('schema')})\.)?(?:{_QUOTED.format('name')})")
+
+
+def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
+    """Put tables of the backup into a new schema of the live database; the module's result.
+
+    They are loaded into a side database first, and come over as one transaction: the schema is there whole or not at
+    all, and the live tables are not touched.
+    """
+    options, run = task.options, task.run
+    schema = task.wish.into_schema or f"restored_{run.run_id[-8:]}"
+    names = [table_name(text) for text in task.wish.tables]
+    _check_schema(options, schema)
+    # Owners and grants are left behind, so roles that are missing do not matter.
+    wish = replace(task.wish, missing_roles="ignore")
+    plan = make_plan(conn, options, wish, run, record=not task.check_mode)
+    _check_tables(plan, names)
+    result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])
+    result["restore"].update(schema=schema, tables=[f"{s}.{n}" for s, n in names])
+    result["diff"] = {
+        "before": "",
+        "after": "".join(state_line(options.db, f"schema {schema!r}, table {n!r}") for _, n in names),
+    }
+    if task.check_mode:
+        result["plan"] = plan_values(plan, _steps(plan, names, schema))
+        result["msg"] = f"Would put {len(names)} tables of {plan.source.name} into schema {schema!r}."
+        return result
+    try:
+        create_empty(conn, options, plan, replace(plan.target, owner=""), run)
+        load_side(conn, options, wish, plan, run, table_lines(plan.contents, names), PLAIN)
+        _regroup(task, plan, names, schema)
+        _carry_over(task, plan, schema)
+        drop(conn, plan.side)
+    except BaseException:
+        clear_up(conn, options, run)
+        raise
+    result["msg"] = f"Put {len(names)} tables of {plan.source.name} into schema {schema!r} of {options.db!r}."
+    return result
+
+
+def table_name(text: str) -> Name:
+    """Schema and name out of `endpoints`, `public.endpoints` or `"odd name"."a.b"`; raises `InvalidInput`. Pure."""
+    match = _NAME.fullmatch(text.strip())
+    if not match:
+        raise InvalidInput(f"{text!r} is not the name of a table.", 'Write it like endpoints or public."odd name".')
+    schema, name = (
+        quoted.replace('""', '"') if quoted else bare
+        for quoted, bare in (match.group("quoted_schema", "schema"), match.group("quoted_name", "name"))
+    )
+    return schema or "public", str(name)
+
+
+def _check_schema(options: Options, schema: str) -> None:
+    with connect(options, purpose="restore plan") as live, explained("Looking at the schemas"):
+        if fetch(live, "SELECT FROM pg_namespace WHERE nspname = %s", [schema]):
+            raise RestoreRefused(
+                f"Database {options.db!r} has a schema {schema!r} already.",
+                "Choose another name in scannerdb_restore_into_schema, or drop that schema.",
+            )
+        if not scalar(live, "SELECT has_database_privilege(current_database(), 'CREATE')"):
+            raise RestoreRefused(
+                f"This role may not create a schema in database {options.db!r}.", "GRANT CREATE ON DATABASE … TO it."
+            )
+
+
+def _check_tables(plan: Plan, names: list[Name]) -> None:
+    known = [entry.label for entry in plan.contents.of("TABLE")]
+    for schema, name in names:
+        if not any(label.startswith(f"{schema} {name} ") for label in known):
+            raise BackupInvalid(f"The backup {plan.source.name} has no table {schema}.{name}.", "Check its name.")
+    twice = {name for _, name in names if sum(name == other for _, other in names) > 1}
+    if twice:
+        raise InvalidInput(f"Two tables named {', '.join(sorted(twice))} do not fit into one schema.")
+
+
+def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
+    return [
+        f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
+        f"load {', '.join(f'{s}.{n}' for s, n in names)} into the side database {plan.side!r}",
+        f"copy them into the new schema {schema!r} of the live database, as one transaction",
+        "drop the side database",
+    ]
+
+
+def _regroup(task: Task, plan: Plan, names: list[Name], schema: str) -> None:
+    """In the side database: hold the tables against the manifest, and put them into the schema that they go to."""
+    with side_session(task.options, plan, task.run) as side:
+        if plan.manifest:
+            compare_content(side, [t for t in plan.manifest.tables if (t.schema, t.name) in names], task.run)
+        with explained("Moving the tables"), side.transaction():
+            side.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
+            for old, name in names:
+                side.execute(SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(*map(Identifier, (old, name, schema))))
+
+
+def _carry_over(task: Task, plan: Plan, schema: str) -> None:
+    """Dump the schema from the side database, and restore it into the live one as one transaction."""
+    options, run = task.options, task.run
+    folder = backup_folder(task.wish)
+    sweep(folder, options.db)
+    with borrowed(folder, options.db) as place:
+        archive = Path(place, "tables.dump")
+        run.progress("dump")
+        quoted = '"' + schema.replace('"', '""') + '"'
+        words = [plan.tools.path("pg_dump"), "-Fc", "--compress=1", f"--schema={quoted}", f"--file={archive}"]
+        run_tool([*words, *PLAIN], options, dbname=plan.side)
+        run.progress("copy")
+        words = [plan.tools.path("pg_restore"), "--single-transaction", "--exit-on-error", *PLAIN]
+        run_tool([*words, f"--dbname={conninfo(options.db)}", str(archive)], options)

@@ -1,0 +1,197 @@
+"""Parts of a backup: tables beside the live ones, and clones under another name, masked before anybody sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, RestoreRefused, ScannerDbError, ValidationFailed
+from scannerdb.jobs import restore_clone
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.restore_tables import table_name
+
+from tests.integration.restore_support import damage, databases, furnish, maintenance, oid, old_dump, options, state
+from tests.servers import Database
+
+MISSING = "SELECT * FROM {schema}.{table} EXCEPT SELECT * FROM public.{table}"
+
+
+def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
+    values = {"backup_dir": str(folder), "source": "latest", "confirm": more.get("into_database", db.name)}
+    return restore(options(db), **{**values, **more})
+
+
+def without_schema(found: dict[str, Any], schema: str) -> dict[str, Any]:
+    kept = {k: v for k, v in found.items() if f" {schema}." not in k}
+    return {**kept, "relations": [r for r in found["relations"] if not r[0].startswith(f"{schema}.")]}
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("kind", ["set", "file"])
+def test_rows_come_back_by_hand(field_db: Database, tmp_path: Path, kind: str) -> None:
+    """As docs/restore.md says: bring the table, look at what is missing, insert it."""
+    whole = state(field_db)
+    backup(options(field_db), backup_dir=str(tmp_path))
+    source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
+    field_db.sql("DELETE FROM benchmark_results WHERE id % 3 = 0")
+    before, names = state(field_db), databases(field_db)
+    with field_db.connect(application_name="the bot") as client:
+        result = run(field_db, tmp_path, source=source, tables=["benchmark_results"], into_schema="yesterday")
+        assert client.execute("SELECT 1").fetchone() == (1,), "nobody is disconnected"
+    assert result["restore"]["schema"] == "yesterday"
+    assert without_schema(state(field_db), "yesterday") == before
+    assert databases(field_db) == names
+    missing = field_db.sql(MISSING.format(schema="yesterday", table="benchmark_results"))
+    assert missing
+    field_db.sql(f"INSERT INTO benchmark_results {MISSING.format(schema='yesterday', table='benchmark_results')}")
+    field_db.sql("DROP SCHEMA yesterday CASCADE")
+    assert state(field_db) == whole
+
+
+def test_hostile_names(database: Database, tmp_path: Path) -> None:
+    database.sql('CREATE SCHEMA "s; x"')
+    database.sql("""CREATE TABLE "s; x"."a ""b'.c" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, t text)""")
+    database.sql("""INSERT INTO "s; x"."a ""b'.c" (t) VALUES ('one'), ('two')""")
+    dump = old_dump(database, tmp_path / "x")
+    wanted = '''"s; x"."a ""b'.c"'''
+    told = run(database, tmp_path, source=str(dump), tables=[wanted], into_schema="we\"ird'; drop")
+    assert told["changed"] is True
+    assert database.sql("""SELECT t FROM "we""ird'; drop"."a ""b'.c" ORDER BY id""") == [("one",), ("two",)]
+
+
+def test_table_names() -> None:
+    assert table_name("endpoints") == ("public", "endpoints")
+    assert table_name(' s."a.""b" ') == ("s", 'a."b')
+    for text in ("", ".", "a.b.c", '"a', '"a"b', "a."):
+        with pytest.raises(InvalidInput, match="not the name of a table"):
+            table_name(text)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "words"),
+    [
+        ({"tables": ["nothing"]}, BackupInvalid, "has no table public.nothing"),
+        ({"tables": ["models"], "into_schema": "public"}, RestoreRefused, "has a schema 'public' already"),
+        ({"tables": ["models", '"models"']}, InvalidInput, "Two tables named models"),
+        ({"tables": ["models"], "into_database": "x"}, InvalidInput, "never into another database"),
+        ({"tables": ["models"], "confirm": "x"}, RestoreRefused, "adds a schema to database"),
+    ],
+)
+def test_tables_that_are_refused(
+    field_db: Database, tmp_path: Path, more: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    dump = old_dump(field_db, tmp_path / "x")
+    before, names = state(field_db), databases(field_db)
+    for check in (True, False):
+        with pytest.raises(kind, match=words):
+            run(field_db, tmp_path, source=str(dump), check_mode=check, **more)
+    assert (state(field_db), databases(field_db)) == (before, names)
+
+
+def test_tables_in_check_mode_and_when_the_copy_fails(
+    field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scannerdb.jobs import restore_tables
+
+    backup(options(field_db), backup_dir=str(tmp_path))
+    before, names, files = state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))
+    told = run(field_db, tmp_path, tables=["models"], check_mode=True)
+    assert "Would put 1 tables" in told["msg"]
+    assert (state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))) == (before, names, files)
+
+    def fail(_: str) -> str:
+        return "dbname=nothing"
+
+    monkeypatch.setattr(restore_tables, "conninfo", fail)
+    with pytest.raises(ScannerDbError, match="nothing"):
+        run(field_db, tmp_path, tables=["models"])
+    assert (state(field_db), databases(field_db)) == (before, names)
+    assert not list(tmp_path.glob(".*")), "no debris"
+
+
+# --- clones
+
+MASK = """
+UPDATE endpoints SET ip = md5(ip);
+UPDATE endpoints SET honeypot_reason = NULL, inactive_reason = NULL;
+"""
+
+
+def test_a_masked_clone(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    furnish(field_db)
+    backup(options(field_db), backup_dir=str(tmp_path))
+    script = tmp_path / "mask.sql"
+    script.write_text(MASK, encoding="utf-8")
+    before, names, live = state(field_db), databases(field_db), oid(field_db)
+    shut_out: list[str] = []
+    honest = restore_clone.mask
+
+    def mask(task: Any, tools: Any, side: str) -> None:
+        for login in ("ollama", "grafana_ro", "scanner_owner"):
+            try:
+                field_db.connect(login, dbname=side).close()
+            except psycopg.OperationalError:
+                shut_out.append(login)
+        honest(task, tools, side)
+
+    monkeypatch.setattr(restore_clone, "mask", mask)
+    told = run(field_db, tmp_path, into_database="dev; copy", masking_sql=str(script))
+    assert told["restore"]["database"] == "dev; copy"
+    assert shut_out == ["ollama", "grafana_ro", "scanner_owner"]
+    assert (state(field_db), oid(field_db)) == (before, live)
+    assert databases(field_db) == {*names, "dev; copy"}
+    clone = Database(field_db.server, "dev; copy")
+    assert clone.value("SELECT count(*) FROM endpoints WHERE ip ~ '^[0-9a-f]{32}$'") == field_db.value(
+        "SELECT count(*) FROM endpoints"
+    )
+    unmasked = field_db.value("SELECT ip FROM endpoints ORDER BY id LIMIT 1")
+    statistics = clone.value("SELECT string_agg(histogram_bounds::text || most_common_vals::text, ' ') FROM pg_stats")
+    assert unmasked not in str(statistics)
+    files = clone.value("SELECT pg_relation_filepath('endpoints')")
+    clone.sql("CHECKPOINT")
+    assert unmasked.encode() not in (field_db.server.data / files).read_bytes(), "not even on the disk"
+    (owner, acl, limit, *_, comment, settings, _) = state(clone)["database"]
+    assert (owner, acl, limit, settings) == tuple(before["database"][i] for i in (0, 1, 2, 7))
+    assert comment.startswith("Clone of ")
+    with clone.connect("ollama") as conn:
+        assert conn.execute("SELECT count(*) FROM endpoints").fetchone()
+
+
+def test_a_clone_of_a_plain_archive(field_db: Database, tmp_path: Path) -> None:
+    dump = old_dump(field_db, tmp_path / "x")
+    rows = {k: v for k, v in state(field_db).items() if k.startswith("rows")}
+    damage(field_db)
+    run(field_db, tmp_path, source=str(dump), into_database="dev")
+    clone = Database(field_db.server, "dev")
+    assert {k: v for k, v in state(clone).items() if k.startswith("rows")} == rows
+    assert clone.value("SELECT has_database_privilege('ollama', 'dev', 'CONNECT')") is True
+
+
+def test_clones_that_are_refused(field_db: Database, tmp_path: Path) -> None:
+    dump = str(old_dump(field_db, tmp_path / "x"))
+    wrong = tmp_path / "wrong.sql"
+    wrong.write_text("UPDATE endpoints SET ip = 'x' || id; SELECT 1 / 0;", encoding="utf-8")
+    before, names = state(field_db), databases(field_db)
+    with maintenance(field_db) as conn:
+        conn.execute(SQL("CREATE DATABASE {}").format(Identifier("taken")))
+    names.add("taken")
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"into_database": "taken"}, RestoreRefused, "exists already"),
+        ({"into_database": field_db.name}, InvalidInput, "another name"),
+        ({"into_database": "x" * 64}, RestoreRefused, "too long"),
+        ({"into_database": "dev", "confirm": field_db.name}, RestoreRefused, "creates database 'dev'"),
+        ({"into_database": "dev", "masking_sql": str(tmp_path / "gone")}, FileProblem, "cannot be read"),
+        ({"into_database": "dev", "masking_sql": str(wrong)}, ValidationFailed, "division by zero"),
+        ({"masking_sql": str(wrong)}, InvalidInput, "Only a clone"),
+    ]
+    for more, kind, words in cases:
+        with pytest.raises(kind, match=words):
+            run(field_db, tmp_path, source=dump, **more)
+        assert databases(field_db) == names, more
+    assert state(field_db) == before
