@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - scannerdb.connection
   - scannerdb.encryption
   - scannerdb.offsite
+  - scannerdb.overlay
   - scannerdb.retention
   - scannerdb.run
 options:
@@ -51,9 +52,20 @@ options:
       - How the new set is verified before it counts.
       - V(checksum) reads every file again and compares it with the manifest.
       - V(read) also decompresses the whole dump and compares every table's rows with the snapshot.
+      - V(restore) restores it into a scratch database, as M(scannerdb_verify) does, before it is encrypted. Where that
+        cannot be done (no room, no rights), the set is read instead, with a warning.
     type: str
     default: read
-    choices: [none, checksum, read]
+    choices: [none, checksum, read, restore]
+  verify_place:
+    description: Where V(restore) restores; on the database's V(server), or on a throw-away one, a V(cluster).
+    type: str
+    default: server
+    choices: [server, cluster]
+  verify_cluster_dir:
+    description: Folder in which that one gets a private folder. Its path must be short.
+    type: path
+    default: /var/tmp
   purpose:
     description: A V(pre_restore) set never becomes C(latest.backup).
     type: str
@@ -119,6 +131,8 @@ options:
   hook_pre_backup:
     description:
       - Command to run before a backup, as a list of the program and its arguments. There is no shell.
+      - A single word that begins with C(https://) or C(http://) is called instead, by POST, with the values below as
+        JSON (C(event), C(database) and so on).
       - Commands get C(SCANNERDB_EVENT), C(SCANNERDB_DATABASE), C(SCANNERDB_RUN_ID), C(SCANNERDB_BACKUP_DIR) and
         C(SCANNERDB_PURPOSE) in their environment. A command that fails is a warning, and never fails the backup.
     type: list
@@ -218,7 +232,7 @@ backup:
       description: Seconds it took, with flush and verification.
       type: float
     verified:
-      description: The level it passed, one of none, checksum, read.
+      description: The level it passed, one of none, checksum, read, restore.
       type: str
     created:
       description: When its snapshot was taken, UTC.

@@ -30,6 +30,7 @@ def file_errors(doing: str, path: Path | str) -> Iterator[None]:
             errno.EACCES: "The user that runs this task may not write there: change the owner of the folder.",
             errno.EPERM: "The user that runs this task may not do that there: change the owner of the folder.",
             errno.EROFS: "That file system is mounted read-only.",
+            errno.ELOOP: "There is a link in its place: remove it.",
             errno.ENOENT: "Create the folder first; the scannerdb roles do.",
         }
         cure = cures.get(error.errno or 0, "")
@@ -54,16 +55,22 @@ def fsync_folder(path: Path | str) -> None:
         os.close(handle)
 
 
+def fsync_file(path: Path) -> None:
+    """Flush one file to its disk."""
+    with file_errors("Flushing", path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def fsync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder`, and itself."""
     with file_errors("Flushing", folder):
         for base, _folders, names in os.walk(folder):
             for name in names:
-                handle = os.open(Path(base, name), os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                fsync_file(Path(base, name))
             fsync_folder(base)
 
 
@@ -87,9 +94,9 @@ def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) 
 
 
 def append_line(path: Path | str, line: str) -> None:
-    """Add one line to a private file with a single write, so that concurrent appends do not mix."""
+    """Add one line to a private file, never through a link; with a single write, so that concurrent ones do not mix."""
     with file_errors("Writing", path):
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
         try:
             os.write(handle, (line.rstrip("\n") + "\n").encode("utf-8"))
         finally:

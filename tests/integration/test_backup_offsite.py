@@ -7,6 +7,7 @@ here is said, not tested. `SCANNERDB_MOTO_SERVER` names the program where it is 
 from __future__ import annotations
 
 import datetime
+import http.server
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -316,6 +318,45 @@ def test_hooks_hear_of_a_backup(database: Database, tmp_path: Path) -> None:
     assert after["SCANNERDB_RUN_ID"] == before["SCANNERDB_RUN_ID"] == result["run_id"]
     assert after["SCANNERDB_MESSAGE"] == result["msg"]
     assert result["warnings"] == []
+
+
+def test_a_webhook_is_called(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append((self.path, json.loads(body)))
+            self.send_response(500 if "broken" in self.path else 200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        good = {"hook_pre_backup": [f"{place}/start"], "hook_post_backup": [f"{place}/ping/s3cret?x=1"]}
+        result = run(database, tmp_path, **good)
+        assert result["warnings"] == []
+        assert [path for path, _ in heard] == ["/start", "/ping/s3cret?x=1"]
+        told = heard[1][1]
+        assert (told["event"], told["name"]) == ("post_backup", result["backup"]["name"])
+        assert (told["verified"], told["message"]) == ("read", result["msg"])
+        with pytest.raises(DatabaseMissing):
+            run_absent = {"backup_dir": str(tmp_path / "b"), "hook_on_failure": [f"{place}/fail"]}
+            backup(options_of(database, db="absent"), **run_absent)
+        assert heard[-1][1]["event"] == "on_failure"
+        broken = run(database, tmp_path, hook_post_backup=[f"{place}/broken/s3cret"])
+        server.shutdown()
+    nobody = run(database, tmp_path, hook_post_backup=[f"{place}/s3cret"])
+    for result, why in ((broken, "500 Internal Server Error"), (nobody, "refused")):
+        assert not result["failed"]
+        (warning,) = result["warnings"]
+        assert why in warning
+        assert "s3cret" not in warning
+        assert "s3cret" not in Path(result["log"]).read_text(encoding="utf-8")
 
 
 def test_hooks_hear_of_a_failure(database: Database, tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
-"""Commands that people want run around a backup: argument lists, never a shell, and never a reason for it to fail."""
+"""What people want run or called around a backup: commands, without a shell, and webhooks. None ever fails a backup."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,24 +15,27 @@ from ..connection import Options
 from ..errors import InvalidInput, ScannerDbError, ToolFailed
 from ..process import run_tool, tool_error
 
+WEB = ("http://", "https://")
 EVENTS = ("pre_backup", "post_backup", "on_failure")
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What to run at which event; each command is a list of its program and arguments."""
+    """What to run at which event: a list of a program and its arguments, or of one `https://` address to call."""
 
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     timeout_s: float = 60.0
 
     def run(self, event: str, values: Mapping[str, object]) -> str:
-        """Run the command of an event, if there is one; what went wrong, as a sentence.
+        """Run or call what is meant for an event, if anything is; what went wrong, as a sentence.
 
-        It gets `values` as SCANNERDB_… in its environment, and is ended after the timeout.
+        A command gets `values` as SCANNERDB_… in its environment, a webhook as JSON. Both are ended after the timeout.
         """
         command = self.commands.get(event, ())
         if not command:
             return ""
+        if len(command) == 1 and command[0].startswith(WEB):
+            return _call(event, command[0], values, self.timeout_s)
         environment = {f"SCANNERDB_{name.upper()}": str(value) for name, value in {"event": event, **values}.items()}
         deadline = time.monotonic() + self.timeout_s
 
@@ -42,6 +50,22 @@ class Hooks:
         if finished.returncode != 0:
             return f"The hook {event} failed: {tool_error(command[0], finished).message}"
         return ""
+
+
+def _call(event: str, address: str, values: Mapping[str, object], timeout_s: float) -> str:
+    """Send the values to a webhook; what went wrong, as a sentence, without the address, which may hold a token."""
+    body = json.dumps({"event": event, **{name: str(value) for name, value in values.items()}}).encode("utf-8")
+    headers = {"Content-Type": "application/json", "User-Agent": "scannerdb"}
+    try:
+        request = urllib.request.Request(address, body, headers, method="POST")  # noqa: S310 - http or https, see WEB
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+            answer.read(1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = str(getattr(error, "reason", "") or error or type(error).__name__)
+        code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+        host = urllib.parse.urlsplit(address).hostname
+        return f"The hook {event} failed: calling {host} gave: {code}{why}."
+    return ""
 
 
 def hooks_from(

@@ -8,24 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import FileProblem
-from ..files import file_errors, sha256
+from ..files import file_errors, fsync_file, sha256
 from .manifest import MANIFEST, VERIFICATIONS, FileRecord, Manifest
 
 HASHING_THREADS = 4
 
 
-def hash_files(folder: Path, threads: int = 2) -> tuple[FileRecord, ...]:
+def hash_files(folder: Path, threads: int = 2, *, flush: bool = False) -> tuple[FileRecord, ...]:
     """Size and SHA-256 of every file of a set, sorted by path, without the manifest and the verification record.
 
-    Files are hashed side by side: hashlib lets go of the interpreter's lock.
+    Files are hashed side by side: hashlib lets go of the interpreter's lock. With `flush` each is flushed to disk, too,
+    while others are hashed.
     """
     paths = _files_below(folder)
     with ThreadPoolExecutor(max(1, min(threads, HASHING_THREADS))) as pool:
-        return tuple(pool.map(lambda relative: _record(folder, relative), paths))
+        return tuple(pool.map(lambda relative: _record(folder, relative, flush), paths))
 
 
-def _record(folder: Path, relative: str) -> FileRecord:
+def _record(folder: Path, relative: str, flush: bool) -> FileRecord:
     path = folder / relative
+    if flush:
+        fsync_file(path)
     return FileRecord(relative, path.stat().st_size, sha256(path))
 
 

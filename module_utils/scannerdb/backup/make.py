@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Callable
@@ -22,13 +23,14 @@ from .inventory import hash_files
 from .manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
 from .names import format_time
 from .plan import Ready, Wish
-from .record import Verification, append_record
+from .record import Verification, append_history, append_record
 from .sets import BackupSet, load_set, point_latest
 from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
 from .structure import read_structure, structure_fingerprint
 from .verify import verify_set
 from .workspace import claimed, publish
 
+Drill = Callable[[BackupSet], Verification]
 CONFLICT = "conflict with recovery"
 MOST_CONFLICTS = 2  # a dump that met one will as a rule meet the next: vacuum comes by on the primary again and again
 
@@ -41,27 +43,26 @@ class _Dumped:
     tables: tuple[TableCount, ...]
     taken: str
     structure: tuple[ObjectPrint, ...]
+    why_no_globals: str
 
 
-def make_set(wish: Wish, ready: Ready, run: Run) -> BackupSet:
-    """Make one set and return it; the caller holds the job lock.
+def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> BackupSet:
+    """Make one set and return it; the caller holds the job lock. Level `restore` is proven by `drill`.
 
     `latest.backup` follows when the purpose is `regular`. On any failure it stays as it was, and nothing of the new set
     is left, except one that failed its verification: that stays hidden, as evidence, until the next run's sweep.
     """
     started = time.monotonic()
-    options = ready.options
     ensure_folder(wish.backup_dir)
-    with claimed(wish.backup_dir, options.db, utc_now()) as (name, folder):
+    with claimed(wish.backup_dir, ready.options.db, utc_now()) as (name, folder):
         try:
-            dumped = _dump(wish, ready, run, folder / wish.dump_path)
-            why_no_globals = run_globals(ready.tools, options, folder / GLOBALS)
-            manifest = _describe(wish, ready, run, folder, name, dumped, why_no_globals, started)
+            dumped = _dump(wish, ready, run, folder)
+            manifest = _describe(wish, ready, run, folder, name, dumped, started)
             digest = write_manifest(folder, manifest)
-            _prove(folder, wish, ready, run, name)
+            proof = _prove(folder, wish, ready, run, name, drill)
             plain = ""
             if wish.recipients:
-                digest, plain = _lock(folder, wish, ready, run, manifest)
+                digest, plain = _lock(folder, wish, run, manifest, proof)
             run.progress("flush")
             fsync_tree(folder)
             record_hash(wish.state_dir, name, digest, plain)
@@ -74,15 +75,15 @@ def make_set(wish: Wish, ready: Ready, run: Run) -> BackupSet:
             raise
     if wish.purpose == "regular":
         point_latest(wish.backup_dir, name)
+    if proof and proof.level == "restore":
+        append_history(wish.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
     return load_set(final)
 
 
-def _describe(
-    wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, why_no_globals: str, started: float
-) -> Manifest:
+def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float) -> Manifest:
     """The manifest of a set whose files are all there."""
     run.progress("hash")
-    files = hash_files(folder, ready.jobs)
+    files = hash_files(folder, ready.jobs, flush=not wish.recipients)  # plain files of an encrypted set do not stay
     return Manifest(
         name=name,
         purpose=wish.purpose,
@@ -102,7 +103,7 @@ def _describe(
         dump_path=wish.dump_path,
         compression=ready.compression,
         jobs=ready.jobs,
-        globals_missing=why_no_globals,
+        globals_missing=dumped.why_no_globals,
         contract=wish.contract or structure_fingerprint(dumped.structure),
         structure=dumped.structure,
         tables=dumped.tables,
@@ -110,18 +111,25 @@ def _describe(
     )
 
 
-def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str) -> None:
+def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: Drill | None) -> Verification | None:
     """Verify the new set before it has its name; raises `BackupInvalid` and leaves it hidden, as evidence."""
     if wish.verify_level == "none":
-        return
-    outcome = verify_set(
-        folder,
-        wish.verify_level,
-        ready.tools,
-        jobs=ready.jobs,
-        nice=wish.nice,
-        on_bytes=lambda done: run.progress("verify", done, 0, unit="bytes"),
-    )
+        return None
+
+    def verify(level: str) -> Verification:
+        def tell(done: int) -> None:
+            run.progress("verify", done, 0, unit="bytes")
+
+        return verify_set(folder, level, ready.tools, jobs=ready.jobs, nice=wish.nice, on_bytes=tell)
+
+    outcome = verify("checksum" if drill else wish.verify_level)
+    if drill and outcome.ok:
+        try:
+            outcome = drill(load_set(folder))
+            append_record(folder, outcome)
+        except ScannerDbError as error:  # no room, no roles, a server that went away: no mark against the set
+            run.log(f"warning: the new set could not be drilled, and is read instead: {error}")
+            outcome = verify("read")
     run.log(f"verification {outcome.level}: {'passed' if outcome.ok else ' '.join(outcome.problems)}")
     if not outcome.ok:
         raise BackupInvalid(
@@ -129,49 +137,54 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str) -> None:
             f"latest.backup was left as it was; what was written is in {folder} until the next run removes it. "
             "Look at the disk and at the client tools.",
         )
+    return outcome
 
 
-def _lock(folder: Path, wish: Wish, ready: Ready, run: Run, manifest: Manifest) -> tuple[str, str]:
+def _lock(folder: Path, wish: Wish, run: Run, manifest: Manifest, proof: Verification | None) -> tuple[str, str]:
     """Encrypt the proven set. What was proven of its plain files stands for the encrypted ones, and is noted anew."""
     run.progress("encrypt")
     remove_tree(folder / VERIFICATIONS)
     digest, plain = encrypt_set(folder, manifest, wish.recipients)
-    if wish.verify_level != "none":
-        proven = Verification(wish.verify_level, True, format_time(utc_now()), digest, tools=ready.tools.version)
-        append_record(folder, proven)
+    if proof:
+        append_record(folder, dataclasses.replace(proof, manifest_sha256=digest))
     run.log(f"encrypted to {len(wish.recipients)} recipients")
     return digest, plain
 
 
-def _dump(wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
+def _dump(wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
     """Attempts until one gets its locks or the deadline is over."""
     deadline = time.monotonic() + wish.lock_deadline_s
     options, pause, conflicts = ready.options, 0.2, 0
     while True:
         conn = connect(options, purpose=f"backup {run.run_id}", allow_standby=True)
         try:
-            return _attempt(conn, wish, ready, run, target)
+            return _attempt(conn, wish, ready, run, folder)
         except ScannerDbError as error:
             conflicts += CONFLICT in error.message
             if not isinstance(error, Passing) and CONFLICT not in error.message:
                 raise
-            remove_tree(target)
-            if conflicts >= MOST_CONFLICTS:
-                raise StandbyConflict(
-                    f"The standby on {options.server} ended the dump {conflicts} times to go on replaying.",
-                    "Set hot_standby_feedback there, raise max_standby_streaming_delay, or dump from the primary.",
-                ) from error
+            remove_tree(folder / wish.dump_path)
             run.log(f"{error.message} Trying again.")
-            if time.monotonic() + pause > deadline:
-                raise LockTimeout(
-                    f"The backup of database {options.db!r} could not get its locks within {wish.lock_deadline_s:g} s "
-                    f"({error.message.rstrip('.')}); {_holders(options)}.",
-                    "Run again when that is over, or raise scannerdb_lock_deadline_s.",
-                ) from error
+            _give_up(error, options, wish, conflicts, deadline - pause)
         finally:
             conn.close()
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 1.5, 5.0)
+
+
+def _give_up(error: ScannerDbError, options: Options, wish: Wish, conflicts: int, deadline: float) -> None:
+    """Raise where there should be no further attempt."""
+    if conflicts >= MOST_CONFLICTS:
+        raise StandbyConflict(
+            f"The standby on {options.server} ended the dump {conflicts} times to go on replaying.",
+            "Set hot_standby_feedback there, raise max_standby_streaming_delay, or dump from the primary.",
+        ) from error
+    if time.monotonic() > deadline:
+        raise LockTimeout(
+            f"The backup of database {options.db!r} could not get its locks within {wish.lock_deadline_s:g} s "
+            f"({error.message.rstrip('.')}); {_holders(options)}.",
+            "Run again when that is over, or raise scannerdb_lock_deadline_s.",
+        ) from error
 
 
 def _holders(options: Options) -> str:
@@ -180,36 +193,42 @@ def _holders(options: Options) -> str:
     return "who holds them is not known"
 
 
-def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, target: Path) -> _Dumped:
+def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
+    """One dump; what else has to be known of its snapshot is found out while it runs."""
+    target = folder / wish.dump_path
+    application = f"scannerdb pg_dump {run.run_id}"
     with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot:
         taken = format_time(utc_now())
-        facts, structure = read_facts(conn), read_structure(conn)
-        counts: list[TableCount] = []
-        command = dump_command(
-            ready.tools,
-            target,
-            compression=ready.compression,
-            jobs=ready.jobs,
-            snapshot=snapshot.id,
-            lock_timeout_ms=wish.lock_timeout_ms,
-            dump_format=wish.dump_format,
-        )
-        run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
-        application = f"scannerdb pg_dump {run.run_id}"
+        found: list[_Dumped] = []
+
+        def meanwhile(exit_code: Callable[[], int | None]) -> None:
+            tables = tuple(_count(snapshot, exit_code, run, wish.fingerprints))
+            facts, structure = read_facts(conn), read_structure(conn)
+            why = run_globals(ready.tools, ready.options, folder / GLOBALS)
+            found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why))
 
         def tick() -> None:
             run.progress("dump", _written(target), ready.estimate_bytes, unit="bytes")
             ensure_moving(conn, application, wish.lock_timeout_ms)
 
+        run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
         run_dump(
-            command,
+            dump_command(
+                ready.tools,
+                target,
+                compression=ready.compression,
+                jobs=ready.jobs,
+                snapshot=snapshot.id,
+                lock_timeout_ms=wish.lock_timeout_ms,
+                dump_format=wish.dump_format,
+            ),
             ready.options,
             application=application,
             nice=wish.nice,
-            meanwhile=lambda exit_code: counts.extend(_count(snapshot, exit_code, run, wish.fingerprints)),
+            meanwhile=meanwhile,
             on_tick=tick,
         )
-        return _Dumped(facts, snapshot.id, snapshot.lsn, tuple(counts), taken, structure)
+        return found[0]
 
 
 def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run, fingerprints: bool) -> list[TableCount]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backup.adopted import Adopted, remove_adopted
 from ..backup.crypt import check_recipients
-from ..backup.make import make_set
+from ..backup.make import Drill, make_set
 from ..backup.names import format_time, log_name
 from ..backup.offsite import ensure_rclone
 from ..backup.plan import Ready, Wish, ensure_room, get_ready
@@ -23,6 +23,7 @@ from ..errors import ScannerDbError
 from ..files import ensure_folder, remove_tree
 from ..joblock import job_lock
 from ..runs import Run, utc_now
+from .backup_drill import check_drill, drill_of
 from .backup_extras import Hooked, adopted_dumps, copy_away, with_copy
 from .backup_options import Request, request_from
 from .backup_result import Made, as_if_made, made_result, planned_result
@@ -54,7 +55,9 @@ def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tup
     ensure_rclone(asked.offsite)
     asked.storage.ensure_kept(asked.offsite.remote)
     place = find_place(options, asked.origin)
-    return place, get_ready(place.options, asked.wish, before)
+    ready = get_ready(place.options, asked.wish, before)
+    check_drill(asked, place, ready)
+    return place, ready
 
 
 def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
@@ -63,12 +66,14 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     before = list_sets(wish.backup_dir, options.db).sets
     place, ready = _ready(options, asked, before)  # whatever stops a backup is said before anything is touched
     holder = place.primary or place.options
-    with job_lock(holder, JOB, run.run_id, asked.lock_wait_s, allow_standby=not place.primary), _logged(asked, run):
+    lock = job_lock(holder, JOB, run.run_id, asked.lock_wait_s, allow_standby=not place.primary)
+    with lock as conn, _logged(asked, run):
         swept = sweep(wish.backup_dir, options.db)
         if swept:
             run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
         started = time.monotonic()
-        made, remarks = _make(place, ready, wish, run)
+        remarks = list(place.remarks)
+        made = _make(place, ready, wish, run, drill_of(conn, holder, asked, run, remarks), remarks)
         seconds = round(time.monotonic() - started, 3)
         done = Made(made, seconds, *_retain(options, asked, run), swept)
         done.warnings[:0] = remarks
@@ -92,18 +97,17 @@ def _logged(asked: Request, run: Run) -> Iterator[None]:
         raise
 
 
-def _make(place: Place, ready: Ready, wish: Wish, run: Run) -> tuple[BackupSet, list[str]]:
-    """Make the set, on the primary where the chosen standby does not let a dump end; with what people should know."""
-    remarks = list(place.remarks)
+def _make(place: Place, ready: Ready, wish: Wish, run: Run, drill: Drill | None, remarks: list[str]) -> BackupSet:
+    """Make the set; on the primary, and with a remark, where the chosen standby does not let a dump end."""
     try:
-        return _make_set(ready, wish, run), remarks
+        return _make_set(ready, wish, run, drill)
     except StandbyConflict as error:
         if not place.other:
             raise
         remarks.append(f"{error.message} The dump was taken from the primary. {error.cure}")
         run.log(f"warning: {remarks[-1]}")
     ready = get_ready(place.other, wish, list_sets(wish.backup_dir, place.other.db).sets)
-    return _make_set(ready, wish, run), remarks
+    return _make_set(ready, wish, run, drill)
 
 
 def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
@@ -115,13 +119,13 @@ def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
     return _make_set(get_ready(options, wish, list_sets(wish.backup_dir, options.db).sets), wish, run)
 
 
-def _make_set(ready: Ready, wish: Wish, run: Run) -> BackupSet:
+def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) -> BackupSet:
     ensure_room(ready, wish.backup_dir)
     run.log(
         f"backing up database {ready.facts.name!r} of PostgreSQL {ready.server.version} on {ready.options.server}: "
         f"{ready.facts.size_bytes} bytes, about {ready.estimate_bytes} expected, {ready.free_bytes} free"
     )
-    made = make_set(wish, ready, run)
+    made = make_set(wish, ready, run, drill)
     run.log(
         f"made {made.name}: {made.manifest.size_bytes} bytes, {made.manifest.rows} rows in {len(made.manifest.tables)} "
         f"tables, {made.manifest.duration_s} s, verified: {made.verified}"

@@ -11,6 +11,7 @@ from ..argspec import (
     budget_arguments,
     encryption_arguments,
     offsite_arguments,
+    overlay_arguments,
     retention_arguments,
     run_arguments,
 )
@@ -18,12 +19,15 @@ from ..backup.hooks import Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.offsite import CHECKS, Offsite
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Wish
+from ..backup.record import LEVELS
 from ..backup.retention import Policy
 from ..backup.standby import ORIGINS, Origin
 from ..backup.storage import STORAGES, Storage
-from ..backup.verify import LEVELS
+from ..contract.model import Contract
+from ..contract.overlay import contract_with
 from ..errors import InvalidInput
 from ..runs import checked_run_id, new_run_id
+from .verify_drill import CLUSTER_DIR, PLACES
 
 
 def backup_arguments() -> dict[str, dict[str, Any]]:
@@ -33,10 +37,13 @@ def backup_arguments() -> dict[str, dict[str, Any]]:
         **budget_arguments(),
         **encryption_arguments(),
         **offsite_arguments(),
+        **overlay_arguments(),
         **retention_arguments(),
         **run_arguments(),
         "backup_dir": {"type": "path", "required": True},
-        "verify_level": {"type": "str", "default": "read", "choices": ["none", *LEVELS]},
+        "verify_level": {"type": "str", "default": "read", "choices": list(LEVELS)},
+        "verify_place": {"type": "str", "default": "server", "choices": list(PLACES)},
+        "verify_cluster_dir": {"type": "path", "default": CLUSTER_DIR},
         "purpose": {"type": "str", "default": "regular", "choices": list(PURPOSES)},
         "jobs": {"type": "int", "default": 0},
         "nice": {"type": "int", "default": 0},
@@ -60,7 +67,10 @@ def backup_arguments() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted, checked. `adopt` are names or patterns of dumps that retention may treat like sets."""
+    """What is wanted, checked. `contract`, `place` and `cluster_dir` are for a drill of the new set.
+
+    `adopt` are names or patterns of dumps that retention may treat like sets.
+    """
 
     wish: Wish
     policy: Policy
@@ -69,6 +79,9 @@ class Request:
     origin: Origin
     storage: Storage
     run_id: str
+    contract: Contract
+    place: str = "server"
+    cluster_dir: Path = Path(CLUSTER_DIR)
     adopt: tuple[str, ...] = ()
     lock_wait_s: float = 0
     log_path: str = field(default="", repr=False)
@@ -89,6 +102,9 @@ def request_from(given: Mapping[str, Any]) -> Request:
         origin=Origin(values["dump_from"], values["max_lag_mb"] << 20),
         storage=Storage(Path(values["backup_dir"]), values["storage"]),
         run_id=checked_run_id(values["run_id"]) if values["run_id"] else new_run_id(),
+        contract=contract_with(values["contract_overlay"]),
+        place=values["verify_place"],
+        cluster_dir=Path(values["verify_cluster_dir"]),
         adopt=tuple(values["adopt"]),
         lock_wait_s=values["lock_wait_s"],
         log_path=values["log_path"],

@@ -14,23 +14,21 @@ from ..backup.crypt import require_key, unlocked
 from ..backup.names import format_time
 from ..backup.offsite import add_record
 from ..backup.record import Verification, append_history, append_record
-from ..backup.scratch import drop, left_over
+from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
 from ..backup.verify import read_dump, reading_tools, verify_set
 from ..backup.workspace import in_use, sweep
-from ..connection import Connection, Options, connect, server_of
+from ..connection import Options, connect, server_of
 from ..contract.overlay import contract_with
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup_result import public_proof
 from .sources import OFFSITE, Access, access_from, fetched
-from .verify_drill import Drill, Outcome, prepare, run_drill
+from .verify_drill import CLUSTER_DIR, PLACES, Drill, Outcome, drill_on_cluster, drill_on_server, prepare
 
 JOB = "verify"
 LEVELS = ("checksum", "read", "restore")
-PLACES = ("server", "cluster")
-CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
 
 
 @dataclass(frozen=True)
@@ -207,41 +205,12 @@ def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
 
 
 def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
-    swept = cluster.sweep(wish.cluster_dir)
     if wish.place == "cluster":
-        return _on_cluster(options, wish, drill), swept
+        return drill_on_cluster(options, wish.cluster_dir, drill)
+    swept = cluster.sweep(wish.cluster_dir)
     with job_lock(options, JOB, drill.run.run_id, lock_wait_s) as conn:
-        for name in left_over(conn, options.db):
-            drop(conn, name)
-            swept.append(name)
-        if swept:
-            drill.run.log(f"removed what earlier drills left: {', '.join(swept)}")
-        return run_drill(conn, server_of(conn), options, drill), swept
-
-
-def _on_cluster(options: Options, wish: Wish, drill: Drill) -> Outcome:
-    manifest = drill.item.manifest
-    programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
-    found: list[Outcome] = []
-
-    def work(own: Options) -> None:
-        with _maintenance(replace(own, db=options.db)) as (conn, there):
-            found.append(run_drill(conn, server_of(conn), there, drill))
-
-    drill.run.progress("start a server")
-    with cluster.prepared(wish.cluster_dir, programs) as made:
-        drill.run.log(f"throw-away server {programs.version} in {made.home}")
-        cluster.run_with(made, work)
-    return found[0]
-
-
-@contextlib.contextmanager
-def _maintenance(options: Options) -> Iterator[tuple[Connection, Options]]:
-    conn = connect(options, dbname=options.maintenance_db, purpose=JOB)
-    try:
-        yield conn, options
-    finally:
-        conn.close()
+        outcome, dropped = drill_on_server(conn, options, drill)
+        return outcome, swept + dropped
 
 
 def proven(backup_dir: str, database: str) -> dict[str, Any]:

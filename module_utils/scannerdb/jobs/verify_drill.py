@@ -6,14 +6,27 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from ..backup import cluster
 from ..backup.amcheck import check_storage, why_not
 from ..backup.content import fingerprint_differences
 from ..backup.plan import cores
-from ..backup.scratch import Mark, drop, mark, scratch_name
+from ..backup.scratch import Mark, drop, left_over, mark, scratch_name
 from ..backup.sets import BackupSet
 from ..backup.structure import read_structure, structure_differences
-from ..connection import SQL, Connection, DriverError, Identifier, Options, Server, connect, explained, scalar
+from ..connection import (
+    SQL,
+    Connection,
+    DriverError,
+    Identifier,
+    Options,
+    Server,
+    connect,
+    explained,
+    scalar,
+    server_of,
+)
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
@@ -28,6 +41,8 @@ from ..restore.validate import count_rows
 from ..runs import Run, utc_now
 from .restore_plan import target_of
 
+PLACES = ("server", "cluster")
+CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
 RECONNECT_S = 10.0
 # The server, not the set, was the reason: such a drill proves nothing, and is no mark against the set.
 _CIRCUMSTANCES = (
@@ -102,6 +117,38 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     if drill.own_server:
         target = replace(target, tablespace="")
     return Prepared(tools, listed, target, missing, needed, free)
+
+
+def drill_on_server(conn: Connection, options: Options, drill: Drill) -> tuple[Outcome, list[str]]:
+    """Drill on the database's server, after dropping what killed drills left, whose names come back too.
+
+    `conn` leads to the maintenance database, and its session holds the job lock.
+    """
+    swept = left_over(conn, options.db)
+    for name in swept:
+        drop(conn, name)
+    if swept:
+        drill.run.log(f"removed what earlier drills left: {', '.join(swept)}")
+    return run_drill(conn, server_of(conn), options, drill), swept
+
+
+def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[Outcome, list[str]]:
+    """Drill on a server made for it in a folder below `parent`, after removing what killed drills left there."""
+    manifest = drill.item.manifest
+    swept = cluster.sweep(parent)
+    programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
+    found: list[Outcome] = []
+
+    def work(own: Options) -> None:
+        there = replace(own, db=options.db)
+        with contextlib.closing(connect(there, dbname=there.maintenance_db, purpose="verify")) as conn:
+            found.append(run_drill(conn, server_of(conn), there, drill))
+
+    drill.run.progress("start a server")
+    with cluster.prepared(parent, programs) as made:
+        drill.run.log(f"throw-away server {programs.version} in {made.home}")
+        cluster.run_with(made, work)
+    return found[0], swept
 
 
 def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:

@@ -1,0 +1,64 @@
+"""The drill of a new set before it has its name, and before it is encrypted: level `restore` of a backup."""
+
+from __future__ import annotations
+
+import time
+
+from ..backup.make import Drill as Prove
+from ..backup.names import format_time
+from ..backup.plan import Ready
+from ..backup.record import Verification
+from ..backup.sets import BackupSet
+from ..backup.standby import Place
+from ..connection import Connection, Options
+from ..errors import InvalidInput, ScannerDbError
+from ..runs import Run, utc_now
+from .backup_options import Request
+from .verify_drill import Drill, drill_on_cluster, drill_on_server
+
+
+def check_drill(asked: Request, place: Place, ready: Ready) -> None:
+    """Raise `InvalidInput` where a drill on the server is asked for and only a standby is there."""
+    wanted = asked.wish.verify_level == "restore" and asked.place == "server"
+    if wanted and ready.server.in_recovery and not place.primary:
+        raise InvalidInput(
+            "A drill on the server needs one that can be written, and only a standby is there.",
+            "Let scannerdb_backup_verify_place be cluster, or name the primary in scannerdb_login_host, too.",
+        )
+
+
+def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remarks: list[str]) -> Prove | None:
+    """What proves a new set by restoring it; None where that is not wanted. `conn` holds the job lock.
+
+    What people should know of it is added to `remarks`. Where nothing can be proven either way it raises one of our
+    errors.
+    """
+    if asked.wish.verify_level != "restore":
+        return None
+
+    def prove(item: BackupSet) -> Verification:
+        started = time.monotonic()
+        own = asked.place == "cluster"
+        drill = Drill(item, asked.contract, run, asked.wish.jobs, asked.wish.nice, own_server=own)
+        try:
+            if own:
+                outcome, _ = drill_on_cluster(options, asked.cluster_dir, drill)
+            else:
+                outcome, _ = drill_on_server(conn, options, drill)
+        except ScannerDbError as error:
+            remarks.append(f"The new backup could not be drilled, and was read instead: {error}")
+            raise
+        remarks.extend(outcome.remarks)
+        return Verification(
+            level="restore",
+            ok=not outcome.problems,
+            at=format_time(utc_now()),
+            manifest_sha256=item.manifest_sha256,
+            seconds=round(time.monotonic() - started, 3),
+            problems=tuple(outcome.problems),
+            tools=outcome.tools,
+            restore_s=outcome.restore_s,
+            place=asked.place,
+        )
+
+    return prove
