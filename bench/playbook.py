@@ -46,6 +46,7 @@ class Site:
             "ansible_connection": "local",
             "ansible_python_interpreter": str(ROOT / "bench" / "measured-python"),
             "scannerdb_become": False,
+            "scannerdb_backup_storage": "persistent",  # a container will do
             "scannerdb_backup_dir": f"{folder}/{{{{ inventory_hostname }}}}/backups",
             "scannerdb_state_dir": f"{folder}/{{{{ inventory_hostname }}}}/state",
             "scannerdb_log_dir": f"{folder}/{{{{ inventory_hostname }}}}/logs",

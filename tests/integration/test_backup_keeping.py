@@ -19,11 +19,13 @@ from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.runs import utc_now
 
+from tests.integration.playbooks import Site, site
 from tests.integration.restore_support import old_dump
 from tests.integration.test_backup_run import ROWS, options_of, run, visible
 from tests.servers import Database, Databases
 from tests.unit.test_backup_format import make_set
 
+__all__ = ["site"]
 DAY = datetime.timedelta(days=1)
 
 
@@ -82,6 +84,14 @@ def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path
     assert "What is here will not last" in result["msg"]
     with pytest.raises(RestoreRefused, match=r"would not last .* could not be copied"):
         restore(options_of(database), **words, **confirmed, **nowhere)
+
+
+def test_the_playbook_says_so_and_fails(database: Database, site: Site) -> None:
+    database.sql(ROWS)
+    site.add("one", database)
+    told = site.run("playbooks/backup.yml", scannerdb_backup_storage="ephemeral")
+    told.failed("would not last: it is said to be ephemeral", "scannerdb_backup_offsite_remote")
+    assert site.backups("one") == []
 
 
 @pytest.mark.parametrize("mounted", ["disk"], indirect=True)
