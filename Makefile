@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration molecule molecule-clean docs bench
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration molecule molecule-clean docs bench wheelhouse
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -53,6 +53,13 @@ demo-stop: ## stop the demo's server; its data stays
 
 demo-clean: ## remove the demo's server and everything it made
 	@$(ANY_PY) -m demo clean
+
+# What a database host without internet needs, for the Python and machine it has: make wheelhouse HOST_PYTHON=3.12 HOST_MACHINE=aarch64
+HOST_PYTHON ?= 3.11
+HOST_MACHINE ?= x86_64
+wheelhouse: $(DEMO_STAMP) ## fill wheelhouse/ with the libraries of scheduled jobs, for hosts without internet
+	@$(PY) -m pip download --quiet --dest wheelhouse --only-binary=:all: --python-version $(HOST_PYTHON) \
+		$(foreach v,2014 _2_28 _2_34,--platform manylinux$(v)_$(HOST_MACHINE)) pip -r requirements.txt
 
 test: lint unit integration ## everything that must pass
 

@@ -1,0 +1,150 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Say how the Ollama Scanner database and its maintenance are doing."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_status
+short_description: Say how the Ollama Scanner database and its maintenance are doing
+version_added: "0.2.0"
+description:
+  - Gathers schedules, runs, backups, findings of the last check, databases kept by restores, and logs, and judges them.
+    A job that did not run when it was due is red, although nothing failed.
+  - Works when the database is down, and says so. Changes nothing; metrics are written where they are asked for.
+extends_documentation_fragment:
+  - scannerdb.connection
+options:
+  host:
+    description: Name of the database in the inventory.
+    type: str
+    required: true
+  backup_dir:
+    description: Folder of the backup sets.
+    type: path
+    required: true
+  state_dir:
+    description: Folder of run records and of the history of checks.
+    type: path
+    required: true
+  log_dir:
+    description: Folder of the logs.
+    type: path
+    required: true
+  config_dir:
+    description: Folder of what C(schedule.yml) installed.
+    type: path
+    required: true
+  backup_max_age_h:
+    description: A newest backup that is older, in hours, is critical.
+    type: float
+    default: 26.0
+  proof_max_age_d:
+    description: A proof by a restore that is older, in days, is a warning.
+    type: float
+    default: 35.0
+  check_max_age_d:
+    description: A last check that is older, in days, is a warning.
+    type: float
+    default: 8.0
+  grace_s:
+    description: A job that did not run is late so many seconds after it was due.
+    type: int
+    default: 3600
+  metrics_path:
+    description: File to write metrics to, for Prometheus' textfile collector. Empty for none.
+    type: path
+    default: ""
+attributes:
+  check_mode:
+    description: Does the same, and writes no metrics.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Look at one database
+  scannerdb_status:
+    host: "{{ inventory_hostname }}"
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    state_dir: "/var/lib/scannerdb/{{ inventory_hostname }}"
+    log_dir: "/var/log/scannerdb/{{ inventory_hostname }}"
+    config_dir: "/etc/scannerdb/{{ inventory_hostname }}"
+  register: status
+"""
+
+RETURN = r"""
+state:
+  description: One of ok, warning, critical.
+  returned: success
+  type: str
+problems:
+  description: What is wrong, the gravest first, each with severity and message.
+  returned: success
+  type: list
+  elements: dict
+row:
+  description: The cells of a table over all databases.
+  returned: success
+  type: dict
+database:
+  description: Whether it can be reached, and why not; version, standby, size_bytes, kept_databases.
+  returned: success
+  type: dict
+schedule:
+  description: >-
+    The kind (cron, timer, none) and the jobs, each with its state (ok, running, waiting, due, late, failed, missing,
+    off), when it is due next, and its last run.
+  returned: success
+  type: dict
+backups:
+  description: Their number, the newest one with age and size, damaged ones, and what was proven restorable when.
+  returned: success
+  type: dict
+findings:
+  description: Findings of the last check by severity, how they changed since the one before, and the last ten.
+  returned: success
+  type: dict
+logs:
+  description: The log files, each with path, size_bytes and changed.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.status import status
+
+
+def main() -> None:
+    """Read the options, look, answer."""
+    arguments = {
+        **connection_arguments(),
+        "host": {"type": "str", "required": True},
+        "backup_dir": {"type": "path", "required": True},
+        "state_dir": {"type": "path", "required": True},
+        "log_dir": {"type": "path", "required": True},
+        "config_dir": {"type": "path", "required": True},
+        "backup_max_age_h": {"type": "float", "default": 26.0},
+        "proof_max_age_d": {"type": "float", "default": 35.0},
+        "check_max_age_d": {"type": "float", "default": 8.0},
+        "grace_s": {"type": "int", "default": 3600},
+        "metrics_path": {"type": "path", "default": ""},
+    }
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    given = module.params
+    own = {key: given[key] for key in arguments if key not in connection_arguments()}
+    try:
+        result = status(options_from(given), check_mode=module.check_mode, **own)
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

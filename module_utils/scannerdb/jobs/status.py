@@ -1,0 +1,207 @@
+"""The status job: everything an operator asks about one database, gathered without changing anything.
+
+It reads folders first and asks the server last, so it works when the database is down; what could not be looked at is
+said, and is red.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..backup.names import parse_time
+from ..backup.sets import list_sets, newest, newest_proven
+from ..checks.history import STAMP, read_history, when
+from ..connection import Options, connect, explained, scalar
+from ..errors import ScannerDbError
+from ..files import ensure_folder, file_errors, free_bytes, write_atomic
+from ..restore.heal import find, kept_databases
+from ..runs import utc_now
+from ..schedule.due import zone_of
+from ..schedule.installed import has_entry, read_installed
+from ..schedule.judge import Standing, judge
+from ..schedule.records import Record, read_records
+from ..status.metrics import metrics
+from ..status.row import cells
+from ..status.verdict import SEVERITIES, Limits, state_of, verdict
+
+DAY_S = 86400.0
+METRICS_MODE = 0o644  # the node exporter is another user
+
+
+def status(
+    options: Options,
+    *,
+    host: str,
+    backup_dir: str,
+    state_dir: str,
+    log_dir: str,
+    config_dir: str,
+    backup_max_age_h: float = 26,
+    proof_max_age_d: float = 35,
+    check_max_age_d: float = 8,
+    grace_s: int = 3600,
+    ask_server: bool = True,
+    metrics_path: str = "",
+    check_mode: bool = False,
+) -> dict[str, Any]:
+    """Look at one database from all sides; returns the module's result.
+
+    Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a table), `database`, `schedule`, `backups`,
+    `findings`, `logs`. With `metrics_path` the metrics are written there; raises only where they cannot be.
+    """
+    now = utc_now()
+    facts: dict[str, Any] = {
+        "database": _database(options) if ask_server else {"reachable": None, "name": options.db},
+        "schedule": _schedule(config_dir, state_dir, now, datetime.timedelta(seconds=grace_s)),
+        "backups": _backups(backup_dir, options.db, now),
+        "findings": _findings(state_dir, options.db, now),
+        "logs": _logs(backup_dir, log_dir),
+    }
+    problems = verdict(facts, Limits(backup_max_age_h, proof_max_age_d, check_max_age_d))
+    facts["state"] = state_of(problems)
+    if metrics_path and not check_mode:
+        ensure_folder(Path(metrics_path).parent, 0o755)
+        write_atomic(metrics_path, metrics(facts, host, now.timestamp()), METRICS_MODE)
+    return {
+        **facts,
+        "changed": False,
+        "problems": [{"severity": problem.severity, "message": problem.message} for problem in problems],
+        "row": cells(facts) if ask_server else {},
+        "msg": problems[0].message if problems else f"{host}: all is well.",
+    }
+
+
+def _database(options: Options) -> dict[str, Any]:
+    try:
+        conn = connect(options, purpose="status", allow_standby=True, statement_timeout_s=20)
+        with contextlib.closing(conn), explained("Looking at the server"):
+            kept = kept_databases(find(conn, options.db), options.db)
+            return {
+                "reachable": True,
+                "why": "",
+                "name": options.db,
+                "version": scalar(conn, "SELECT current_setting('server_version')"),
+                "standby": scalar(conn, "SELECT pg_is_in_recovery()"),
+                "size_bytes": scalar(conn, "SELECT pg_database_size(current_database())"),
+                "kept_databases": [
+                    {"name": k.name, "size_bytes": k.size_bytes, "kept_at": k.mark.at if k.mark else ""} for k in kept
+                ],
+            }
+    except ScannerDbError as error:
+        return {"reachable": False, "why": str(error), "name": options.db}
+
+
+def _schedule(config_dir: str, state_dir: str, now: datetime.datetime, grace: datetime.timedelta) -> dict[str, Any]:
+    try:
+        installed = read_installed(config_dir)
+        records = read_records(state_dir)
+        if installed is None:
+            return {"kind": "none", "jobs": [], "why": ""}
+        zone = zone_of(installed.timezone)
+        late = grace + datetime.timedelta(seconds=installed.random_delay_s)
+        standings = [
+            judge(
+                job,
+                records,
+                now=now,
+                zone=zone,
+                since=installed.since,
+                grace=late,
+                time_limit_s=installed.time_limit_s,
+                entry=has_entry(installed, job),
+            )
+            for job in installed.jobs
+        ]
+    except ScannerDbError as error:
+        return {"kind": "unknown", "jobs": [], "why": str(error)}
+    return {"kind": installed.kind, "jobs": [_job(standing, now) for standing in standings], "why": ""}
+
+
+def _job(standing: Standing, now: datetime.datetime) -> dict[str, Any]:
+    due, last, fine = standing.next_due, standing.last, standing.last_ok
+    good = {"ok": 1, "running": 1, "waiting": 1, "due": 1, "late": 0, "failed": 0, "missing": 0}
+    return {
+        "name": standing.job.name,
+        "state": standing.state,
+        "problem": standing.problem,
+        "next_due": f"{due:{STAMP}}" if due else "",
+        "last": _record(last, now) if last else {},
+        "ok": good.get(standing.state),
+        "next_due_s": due.timestamp() if due else None,
+        "last_start_s": last.started_at.timestamp() if last else None,
+        "last_ok_s": fine.started_at.timestamp() if fine else None,
+        "last_duration_s": last.duration_s if last else None,
+        "last_exit_code": last.exit_code if last else None,
+    }
+
+
+def _record(record: Record, now: datetime.datetime) -> dict[str, Any]:
+    return {
+        "run_id": record.run_id,
+        "outcome": record.outcome,
+        "started": record.started,
+        "age_s": (now - record.started_at).total_seconds(),
+        "duration_s": record.duration_s,
+        "exit_code": record.exit_code,
+        "message": record.message,
+        "log": record.log,
+    }
+
+
+def _backups(backup_dir: str, database: str, now: datetime.datetime) -> dict[str, Any]:
+    facts: dict[str, Any] = {"dir": backup_dir, "why": "", "count": 0, "damaged": [], "proven": "", "age_h": None}
+    try:
+        sets = list_sets(backup_dir, database).sets if Path(backup_dir).is_dir() else ()
+        last, best = newest(sets), newest_proven(sets)
+        facts["damaged"] = [item.name for item in sets if item.damaged]
+        if last:
+            facts.update(
+                count=len(sets),
+                newest=last.name,
+                newest_s=last.created.timestamp(),
+                age_h=(now - last.created).total_seconds() / 3600,
+                size_bytes=last.manifest.size_bytes,
+                total_bytes=sum(item.manifest.size_bytes for item in sets),
+                verified=last.verified,
+                free_bytes=free_bytes(backup_dir),
+            )
+        if best:
+            proven = parse_time(best.standing.at)
+            facts.update(proven=best.standing.at, proven_name=best.name, proven_s=proven.timestamp())
+            facts["proven_age_d"] = (now - proven).total_seconds() / DAY_S
+    except (ScannerDbError, OSError) as error:
+        facts["why"] = f"The backups in {backup_dir} cannot be read: {error}"
+    return facts
+
+
+def _findings(state_dir: str, database: str, now: datetime.datetime) -> dict[str, Any]:
+    past: Sequence[Mapping[str, Any]] = ()
+    with contextlib.suppress(ScannerDbError, OSError):
+        past = read_history(state_dir, database)
+    if not past:
+        return {"at": "", "summary": {}, "change": {}, "trend": []}
+    last = past[-1]
+    before = past[-2]["summary"] if len(past) > 1 else last["summary"]
+    return {
+        "at": last["at"],
+        "at_s": when(last).timestamp(),
+        "age_d": (now - when(last)).total_seconds() / DAY_S,
+        "summary": {severity: last["summary"][severity] for severity in SEVERITIES},
+        "change": {severity: last["summary"][severity] - before[severity] for severity in SEVERITIES},
+        "trend": [{"at": run["at"], "summary": run["summary"]} for run in past[-10:]],
+    }
+
+
+def _logs(backup_dir: str, log_dir: str) -> list[dict[str, Any]]:
+    found = []
+    for folder, pattern in ((backup_dir, "cron_*.log"), (log_dir, "*.log")):
+        with contextlib.suppress(ScannerDbError), file_errors("Reading", folder):
+            for path in sorted(Path(folder).glob(pattern)):
+                facts = path.stat()
+                changed = datetime.datetime.fromtimestamp(facts.st_mtime, tz=datetime.timezone.utc)
+                found.append({"path": str(path), "size_bytes": facts.st_size, "changed": f"{changed:{STAMP}}"})
+    return found

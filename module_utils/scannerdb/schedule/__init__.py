@@ -1,0 +1,1 @@
+"""When jobs run, when they ran, and what follows from both."""

@@ -1,0 +1,89 @@
+"""What is wrong with a database, out of the facts that were gathered about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CRITICAL, WARNING, OK = "critical", "warning", "ok"
+SEVERITIES = ("critical", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From when on something is stale: hours for the newest backup, days for its proof and for the last check."""
+
+    backup_max_age_h: float = 26
+    proof_max_age_d: float = 35
+    check_max_age_d: float = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be, as a sentence."""
+
+    severity: str
+    message: str
+
+
+def verdict(facts: Mapping[str, Any], limits: Limits) -> list[Problem]:
+    """Everything that is wrong, the gravest first."""
+    problems = [
+        *_database(facts["database"]),
+        *_jobs(facts["schedule"]),
+        *_backups(facts["backups"], limits),
+        *_findings(facts["findings"], limits),
+    ]
+    return sorted(problems, key=lambda problem: problem.severity != CRITICAL)
+
+
+def state_of(problems: Sequence[Problem]) -> str:
+    """critical, warning or ok."""
+    kinds = {problem.severity for problem in problems}
+    return CRITICAL if CRITICAL in kinds else WARNING if kinds else OK
+
+
+def _database(database: Mapping[str, Any]) -> list[Problem]:
+    return [Problem(CRITICAL, database["why"])] if database["reachable"] is False else []
+
+
+def _jobs(schedule: Mapping[str, Any]) -> list[Problem]:
+    if schedule["why"]:
+        return [Problem(CRITICAL, schedule["why"])]
+    return [Problem(CRITICAL, job["problem"]) for job in schedule["jobs"] if job["problem"]]
+
+
+def _backups(backups: Mapping[str, Any], limits: Limits) -> list[Problem]:
+    if backups["why"]:
+        return [Problem(CRITICAL, backups["why"])]
+    if not backups["count"]:
+        return [Problem(CRITICAL, f"There is no backup in {backups['dir']}.")]
+    problems = []
+    if backups["age_h"] > limits.backup_max_age_h:
+        problems.append(
+            Problem(CRITICAL, f"The newest backup, {backups['newest']}, is {backups['age_h']:.0f} hours old.")
+        )
+    if backups["damaged"]:
+        problems.append(Problem(CRITICAL, f"Damaged backups: {', '.join(backups['damaged'])}."))
+    if not backups["proven"]:
+        problems.append(Problem(WARNING, "No backup has been proven by a restore; playbooks/verify.yml does."))
+    elif backups["proven_age_d"] > limits.proof_max_age_d:
+        age = f"{backups['proven_age_d']:.0f} days"
+        problems.append(Problem(WARNING, f"The last proof that a backup can be restored is {age} old."))
+    if backups["free_bytes"] < 2 * backups["size_bytes"]:
+        problems.append(Problem(WARNING, f"{backups['dir']} has room for less than two more backups."))
+    return problems
+
+
+def _findings(findings: Mapping[str, Any], limits: Limits) -> list[Problem]:
+    if not findings["at"]:
+        return [Problem(WARNING, "The database has never been checked; playbooks/check.yml does.")]
+    problems = []
+    for severity in (CRITICAL, WARNING):
+        count = findings["summary"][severity]
+        if count:
+            problems.append(Problem(severity, f"The last check found {count} {severity} ({findings['at']})."))
+    if findings["age_d"] > limits.check_max_age_d:
+        problems.append(Problem(WARNING, f"The last check is {findings['age_d']:.0f} days old."))
+    return problems

@@ -1,0 +1,153 @@
+"""schedule.yml as a person runs it, on this machine, with folders of the test's own in place of /etc."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.playbooks import Run, Site, site
+from tests.servers import Database, Databases, Pool
+
+__all__ = ["site"]
+PLAYBOOK = "playbooks/schedule.yml"
+PASSWORD = "p{{ss}} %w\"o'r\\d"
+
+
+@pytest.fixture
+def scheduled(site: Site) -> Site:
+    """A site whose schedules lie in folders of its own."""
+    for name in ("cron", "units", "rotate"):
+        (site.folder / name).mkdir()
+    site.group.update(
+        scannerdb_become_root=False,
+        scannerdb_bundle_install=False,
+        scannerdb_config_dir=f"{site.folder}/{{{{ inventory_hostname }}}}/etc",
+        __scannerdb_schedule_unit_dir=f"{site.folder}/units",
+        __scannerdb_schedule_logrotate_dir=f"{site.folder}/rotate",
+        __scannerdb_schedule_cron_dir=f"{site.folder}/cron",
+    )
+    return site
+
+
+@pytest.fixture
+def field_17(pool: Pool) -> Iterator[Database]:
+    """The field's database on one version: nothing here depends on it."""
+    factory = Databases(pool, pool.server(17))
+    yield factory(filled=True)
+    factory.clean()
+
+
+def plan(site: Site, *arguments: str, **extra: Any) -> Run:
+    """Run schedule.yml; role variables of these names give way to extra variables only."""
+    inner = {name: value for name, value in site.group.items() if name.startswith("__")}
+    return site.run(PLAYBOOK, *arguments, **{**inner, **extra})
+
+
+def lines(site: Site, name: str) -> dict[str, str]:
+    """The jobs in a file of cron: their five fields by their names."""
+    text = (site.folder / "cron" / name).read_text()
+    found = [line.split() for line in text.splitlines() if re.match(r"[0-9]", line)]
+    return {parts[-1]: " ".join(parts[:5]) for parts in found}
+
+
+def everything(site: Site) -> list[str]:
+    folders = ("cron", "units", "rotate", "one/etc", "two.x/etc")
+    return sorted(str(p.relative_to(site.folder)) for f in folders for p in (site.folder / f).rglob("*") if p.is_file())
+
+
+def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
+    site = scheduled
+    site.hosts = {"one": {"scannerdb_login_password": PASSWORD.replace("{{", "{{ '{{' }}")}, "two.x": {}}
+    (site.folder / "cron" / "somebody-elses").write_text("17 * * * * root true\n")
+    dry = plan(site, "--check").ok()
+    assert dry.changed["one"] > 0 and everything(site) == ["cron/somebody-elses"]
+
+    plan(site).ok()
+    two = next(p.name for p in (site.folder / "cron").glob("scannerdb-two_x-*"))
+    assert re.fullmatch(r"scannerdb-two_x-[0-9a-f]{8}", two)
+    assert lines(site, "scannerdb-one") == {"daily": "0 3 * * *", "weekly": "0 4 * * 0", "monthly": "0 5 1 * *"}
+    assert plan(site).ok().changed == {"localhost": 0, "one": 0, "two.x": 0}
+
+    inventory = site.folder / "one" / "etc" / "inventory.json"
+    assert inventory.stat().st_mode & 0o777 == 0o600
+    command = [sys.executable, "-m", "ansible", "adhoc", "one", "-i", str(inventory), "-m", "debug", "-a"]
+    said = subprocess.run([*command, "var=scannerdb_login_password"], capture_output=True, text=True, check=True).stdout
+    assert PASSWORD in said
+
+    moved = {"weekly": {"weekday": "saturday", "hour": 2}, "monthly": {"enabled": False}}
+    changed = plan(
+        site, "--diff", scannerdb_schedule_overrides=json.dumps(moved), scannerdb_schedule_spread_minutes="30"
+    ).ok()
+    assert PASSWORD not in changed.output
+    one, other = lines(site, "scannerdb-one"), lines(site, two)
+    assert set(one) == {"daily", "weekly"} and one["weekly"].endswith("2 * * 6")
+    assert one["daily"].split()[0] != other["daily"].split()[0] and all(
+        0 <= int(o["daily"].split()[0]) < 30 for o in (one, other)
+    )
+
+    left = ["cron/somebody-elses"]
+    assert (
+        plan(site, "--check", scannerdb_schedule_state="absent").ok().changed["one"] > 0 and len(everything(site)) > 1
+    )
+    plan(site, scannerdb_schedule_state="absent").ok()
+    assert everything(site) == left
+    assert plan(site, scannerdb_schedule_state="absent").ok().changed == {"localhost": 0, "one": 0, "two.x": 0}
+
+
+def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_17: Database) -> None:
+    """The line of cron itself, run by a shell with cron's bare environment."""
+    site = scheduled
+    site.add("one", field_17)
+    plan(site).ok()
+    (line,) = [x for x in (site.folder / "cron" / "scannerdb-one").read_text().splitlines() if x.endswith(" daily")]
+    command = line.split(" ", 6)[6].replace("\\%", "%")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd="/", env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    log = (site.folder / "one" / "backups" / "cron_backup.log").read_text()
+    assert (done.returncode, done.stdout + done.stderr) == (0, ""), log
+    assert len(site.backups("one")) == 1 and "Not done" not in log and "daily: ok, code 0" in log
+
+
+def test_what_cannot_be_is_said_before_anything_is_written(scheduled: Site) -> None:
+    refused: dict[str, tuple[dict[str, Any], str]] = {
+        "hour": (
+            {"scannerdb_schedule_overrides": {"weekly": {"hour": 25}}},
+            "hour of job 'weekly' in the schedule is 25",
+        ),
+        "key": ({"scannerdb_schedule_overrides": {"weekly": {"hours": 5}}}, "Job 'weekly' of the schedule has 'hours'"),
+        "job": ({"scannerdb_schedule_overrides": {"wekly": {"hour": 5}}}, "there is no job 'wekly'"),
+        "zone": ({"scannerdb_schedule_timezone": "Europe/Atlantis"}, "no time zone 'Europe/Atlantis'"),
+    }
+    scheduled.hosts = {name: variables for name, (variables, _) in refused.items()}
+    plan(scheduled).failed(*(words for _, words in refused.values()))
+    scheduled.hosts = {"one": {}}
+    plan(scheduled, __scannerdb_schedule_cron_dir="/no/cron").failed("cron is not installed there")
+    assert [f for f in everything(scheduled) if f.startswith("cron")] == []
+
+
+@pytest.mark.skipif(not shutil.which("logrotate"), reason="logrotate is not here: apt install logrotate")
+def test_logrotate_reads_its_file_and_rotates(scheduled: Site) -> None:
+    site = scheduled
+    site.hosts = {"one": {}}
+    plan(site).ok()
+    log = site.folder / "one" / "backups" / "cron_backup.log"
+    log.write_text("something\n")
+    command = [
+        "logrotate",
+        "--force",
+        "--state",
+        str(site.folder / "state"),
+        str(site.folder / "rotate" / "scannerdb-one"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(f"{log}.1").read_text() == "something\n" and log.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,252 @@
+"""What a status says of jobs, backups and findings: pure judgement, and the texts it is shown in."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scannerdb.connection import Options
+from scannerdb.jobs.status import status
+from scannerdb.schedule.judge import Standing, judge
+from scannerdb.schedule.model import Job, read_job
+from scannerdb.schedule.records import Record, process_began, read_records, write_record
+from scannerdb.status.metrics import metrics
+from scannerdb.status.row import cells, size, span
+from scannerdb.status.verdict import Limits, state_of, verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+UTC = datetime.timezone.utc
+NOW = datetime.datetime(2026, 5, 20, 12, 0, tzinfo=UTC)  # a Wednesday
+HOUR = datetime.timedelta(hours=1)
+LONG_AGO = NOW - datetime.timedelta(days=90)
+ENTRY = {"name": "daily", "profile": "daily", "hour": 3, "log": "cron_backup.log"}
+DAILY = read_job(ENTRY)
+
+
+def record(started: str, outcome: str = "ok", job: str = "daily", code: int = 0) -> Record:
+    """A run of half a minute."""
+    at = f"2026-05-{started}:00Z"
+    finished = "" if outcome == "running" else at.replace("00Z", "30Z")
+    return Record("20260520T030000Z-00000000", job, at, "/b/cron_backup.log", outcome, finished, code, "It fell.")
+
+
+def stand(*records: Record, job: Job = DAILY, now: datetime.datetime = NOW, **more: Any) -> Standing:
+    words = {"zone": UTC, "since": LONG_AGO, "grace": HOUR, **more}
+    return judge(job, records, now=now, **words)
+
+
+def test_a_job_that_ran_when_due_is_fine() -> None:
+    found = stand(record("19T03:00"), record("20T03:00"))
+    assert (found.state, found.problem) == ("ok", "") and found.next_due == NOW.replace(day=21, hour=3)
+
+
+def test_a_job_that_did_not_run_when_due_is_late_though_nothing_failed() -> None:
+    found = stand(record("19T03:00"))
+    assert found.state == "late"
+    assert found.problem == (
+        "Job 'daily' was due at 2026-05-20T03:00:00Z and did not run; it last ran at 2026-05-19T03:00:00Z."
+    )
+    assert stand().problem.endswith("it has never run.")
+
+
+def test_a_job_is_given_time_to_begin() -> None:
+    assert stand(record("19T03:00"), now=NOW.replace(hour=3, minute=59)).state == "due"
+    assert stand(record("19T03:00"), now=NOW.replace(hour=4)).state == "late"
+
+
+def test_what_was_due_before_the_schedule_was_made_is_no_fault() -> None:
+    assert stand(since=NOW - HOUR).state == "waiting"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout", "stopped", "locked", "killed"])
+def test_a_run_that_went_wrong_is_red_and_names_its_log(outcome: str) -> None:
+    found = stand(record("20T03:00", outcome, code=2))
+    assert found.state == "failed"
+    assert outcome in found.problem and "It fell." in found.problem and "/b/cron_backup.log" in found.problem
+
+
+def test_running_is_fine_until_its_time_is_up() -> None:
+    at_work = record("20T03:00", "running")
+    assert stand(at_work, time_limit_s=12 * 3600).state == "running"
+    found = stand(at_work, time_limit_s=3600)
+    assert found.state == "failed" and "beyond its time limit" in found.problem
+
+
+def test_an_entry_that_is_gone_is_red_and_a_job_that_is_off_is_not() -> None:
+    assert stand(record("20T03:00"), entry=False).state == "missing"
+    off = read_job({**ENTRY, "enabled": False})
+    assert (stand(job=off, entry=False).state, stand(job=off).next_due) == ("off", None)
+
+
+def test_other_jobs_runs_do_not_count() -> None:
+    assert stand(record("20T04:00", job="weekly"), record("19T03:00")).state == "late"
+
+
+def test_a_record_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
+    mine = os.getpid()
+    here = Record("20260520T030000Z-00000001", "a", "2026-05-20T03:00:00Z", pid=mine, began=process_began(mine))
+    gone = Record(
+        "20260520T030000Z-00000002", "b", "2026-05-20T03:00:00Z", pid=mine, began="1"
+    )  # the number was reused
+    for one in (here, gone):
+        write_record(str(tmp_path), one)
+    (tmp_path / "runs" / "20260520T030000Z-00000003.json").write_text("{torn")
+    (tmp_path / "runs" / "20260520T030000Z-00000004.json").write_text('{"run_id": "x", "job": "c", "started": "soon"}')
+    assert [(r.job, r.outcome) for r in read_records(str(tmp_path))] == [("a", "running"), ("b", "killed")]
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    """Facts of a database that is well."""
+    job = {
+        "name": "daily",
+        "state": "ok",
+        "problem": "",
+        "next_due": "2026-05-21T03:00:00Z",
+        "ok": 1,
+        "next_due_s": 9.0,
+    }
+    job["last"] = {"outcome": "ok", "age_s": 32400.0, "duration_s": 30}
+    job.update(last_start_s=1.0, last_ok_s=1.0, last_duration_s=30, last_exit_code=0)
+    base: dict[str, Any] = {
+        "state": "ok",
+        "database": {"reachable": True, "name": "db", "standby": False, "size_bytes": 5 << 20, "kept_databases": []},
+        "schedule": {"kind": "cron", "why": "", "jobs": [job]},
+        "backups": {
+            "dir": "/b",
+            "why": "",
+            "count": 3,
+            "damaged": [],
+            "newest": "n.backup",
+            "newest_s": 5.0,
+            "age_h": 9.0,
+            "size_bytes": 2048,
+            "free_bytes": 1 << 30,
+            "proven": "2026-05-18T00:00:00Z",
+            "proven_s": 4.0,
+            "proven_age_d": 2.5,
+        },
+        "findings": {
+            "at": "2026-05-17T04:00:00Z",
+            "at_s": 3.0,
+            "age_d": 3.0,
+            "summary": {"critical": 0, "warning": 0, "info": 2},
+            "change": {"critical": 0, "warning": 0, "info": -1},
+        },
+    }
+    for key, value in more.items():
+        base[key] = {**base[key], **value}
+    return base
+
+
+def test_all_is_well() -> None:
+    assert verdict(facts(), Limits()) == [] and state_of([]) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "words"),
+    [
+        ({"database": {"reachable": False, "why": "It is down."}}, "critical", "It is down."),
+        ({"schedule": {"why": "It is damaged."}}, "critical", "It is damaged."),
+        ({"backups": {"count": 0}}, "critical", "There is no backup in /b."),
+        ({"backups": {"why": "No."}}, "critical", "No."),
+        ({"backups": {"age_h": 27.0}}, "critical", "n.backup, is 27 hours old"),
+        ({"backups": {"damaged": ["x", "y"]}}, "critical", "Damaged backups: x, y."),
+        ({"backups": {"proven": ""}}, "warning", "No backup has been proven"),
+        ({"backups": {"proven_age_d": 36.0}}, "warning", "36 days old"),
+        ({"backups": {"free_bytes": 4000}}, "warning", "room for less than two more"),
+        ({"findings": {"at": ""}}, "warning", "never been checked"),
+        ({"findings": {"age_d": 9.0}}, "warning", "9 days old"),
+        ({"findings": {"summary": {"critical": 1, "warning": 0, "info": 0}}}, "critical", "found 1 critical"),
+        ({"findings": {"summary": {"critical": 0, "warning": 4, "info": 0}}}, "warning", "found 4 warning"),
+    ],
+)
+def test_what_is_wrong_is_said(change: dict[str, Any], state: str, words: str) -> None:
+    problems = verdict(facts(**change), Limits())
+    assert state_of(problems) == state and words in problems[0].message
+
+
+def test_a_row_says_it_at_a_glance() -> None:
+    row = cells(facts())
+    assert row["last runs"] == "daily ok 9 h (30 s)" and row["next"] == "daily 2026-05-21 03:00"
+    assert row["backups"] == "3, newest 9 h, 2 KB" and row["proven"] == "2 d" and row["findings"] == "0c 0w 2i(-1)"
+    assert cells(facts(database={"reachable": False, "why": ""}))["database"] == "DOWN"
+
+
+def test_spans_and_sizes() -> None:
+    assert [span(s) for s in (None, 0, 59, 60, 3599, 7200, 200000)] == [
+        "-",
+        "0 s",
+        "59 s",
+        "1 min",
+        "59 min",
+        "2 h",
+        "2 d",
+    ]
+    assert [size(n) for n in (0, 1023, 1024, 5 << 40)] == ["0 B", "1023 B", "1 KB", "5.0 TB"]
+
+
+needs_promtool = pytest.mark.skipif(
+    not shutil.which("promtool"),
+    reason="promtool is not installed (apt install prometheus): metrics and rules NOT checked",
+)
+
+
+@needs_promtool
+def test_promtool_takes_the_metrics_whatever_the_names() -> None:
+    text = metrics(facts(database={"name": 'we"ird\\\n'}), "db 1", 1779278400.25)
+    assert 'scannerdb_state{host="db 1",database="we\\"ird\\\\\\n"} 0\n' in text
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_promtool
+@pytest.mark.parametrize("arguments", [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]])
+def test_promtool_takes_the_rules_and_they_fire_as_they_should(arguments: list[str]) -> None:
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=ROOT / "monitoring", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_and_dashboard_name_metrics_that_are_made() -> None:
+    made = set(re.findall(r"^# TYPE (\w+)", metrics(facts(), "h", 1.0), re.MULTILINE))
+    for name in ("alerts.yml", "dashboard.json"):
+        used = set(
+            re.findall(
+                r"\bscannerdb_[a-z_]+", re.sub(r"scannerdb_retention\w+", "", (ROOT / "monitoring" / name).read_text())
+            )
+        )
+        assert used and used <= made, name
+
+
+def test_the_dashboard_is_what_its_script_makes() -> None:
+    from monitoring.make_dashboard import dashboard
+
+    assert json.loads((ROOT / "monitoring" / "dashboard.json").read_text()) == dashboard()
+
+
+def test_a_status_of_nothing_at_all_is_red_and_writes_its_metrics_whole(tmp_path: Path) -> None:
+    folders = {name: str(tmp_path / name) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
+    path = tmp_path / "prom" / "x.prom"
+    lost = Options(unix_socket=str(tmp_path), db="none")
+    dry = status(lost, host="x", **folders, metrics_path=str(path), check_mode=True)
+    assert dry["state"] == "critical" and not path.exists() and not list(tmp_path.iterdir())
+    found = status(lost, host="x", **folders, metrics_path=str(path))
+    assert [p["severity"] for p in found["problems"]] == ["critical", "critical", "warning"]
+    assert "cannot be reached" in found["problems"][0]["message"] and not found["changed"]
+    assert 'scannerdb_up{host="x",database="none"} 0\n' in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o644 and [p.name for p in path.parent.iterdir()] == ["x.prom"]
+
+
+def test_a_damaged_schedule_is_red(tmp_path: Path) -> None:
+    (tmp_path / "schedule.json").write_text('{"kind": "cron"}')
+    folders = {name: str(tmp_path) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
+    found = status(Options(unix_socket=str(tmp_path)), host="x", **folders, ask_server=False)
+    assert any("schedule.json is damaged" in p["message"] for p in found["problems"])
