@@ -12,6 +12,7 @@ import hashlib
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from .connection import Connection, Options, connect, explained, fetch, scalar
 from .errors import JobLocked
@@ -50,30 +51,47 @@ def _acquire(conn: Connection, dbname: str, wait_s: float) -> None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise JobLocked(
-                    f"Another run is at work on database {dbname!r}: {_holder(conn, key)}.",
+                    f"Another run is at work on database {dbname!r}: {_holder(conn, dbname)}.",
                     "Wait for it, or let this run wait with scannerdb_lock_wait_s.",
                 )
             time.sleep(min(POLL_S, left))
 
 
-def _holder(conn: Connection, key: int) -> str:
+@dataclass(frozen=True)
+class Holder:
+    """The session that holds a job lock, and for how many seconds it has been there."""
+
+    pid: int
+    seconds: float
+    said: str
+
+
+def holder_of(conn: Connection, dbname: str) -> Holder | None:
+    """Who holds the job lock of a database; None for nobody, or for a session that this role may not see."""
     rows = fetch(
         conn,
         """
         SELECT a.pid, a.application_name, a.usename::text, coalesce(host(a.client_addr), 'the local socket') AS client,
-               a.backend_start::timestamptz(0)::text AS since
+               a.backend_start::timestamptz(0)::text AS since,
+               extract(epoch FROM clock_timestamp() - a.backend_start)::float8 AS seconds
           FROM pg_locks l JOIN pg_stat_activity a USING (pid)
          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
            AND l.classid = ((%(key)s::bigint >> 32) & 4294967295)::bigint::oid
            AND l.objid = (%(key)s::bigint & 4294967295)::bigint::oid
         """,
-        {"key": key},
+        {"key": lock_key(dbname)},
     )
     if not rows:
-        return "it has just ended, or its session is not visible to this role"
+        return None
     row = rows[0]
-    return (
+    said = (
         f"{row['application_name'] or 'a session'} (process {row['pid']}, role {row['usename']}, from {row['client']}, "
         f"since {row['since']} UTC)"
     )
+    return Holder(row["pid"], row["seconds"] or 0.0, said)
+
+
+def _holder(conn: Connection, dbname: str) -> str:
+    holder = holder_of(conn, dbname)
+    return holder.said if holder else "it has just ended, or its session is not visible to this role"

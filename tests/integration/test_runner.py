@@ -18,7 +18,7 @@ from scannerdb.schedule.records import Record, read_records
 
 from tests.integration.playbooks import ROOT
 
-RUNNER = ROOT / "runner" / "scannerdb_run.py"
+RUNNER = ROOT / "runner" / "run_job.py"
 PLAY = """
 - hosts: all
   gather_facts: false

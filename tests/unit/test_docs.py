@@ -37,7 +37,6 @@ def test_named_playbooks_and_findings_exist(page: Path) -> None:
 
 def test_errors_name_pages_that_exist() -> None:
     """Sentences of the code that send people to a page or playbook."""
-    later = {"playbooks/doctor.yml"}
     for source in [*(ROOT / "module_utils").rglob("*.py"), *(ROOT / "library").glob("*.py")]:
         for named in re.findall(r"\b((?:docs|playbooks)/[\w.-]+\.(?:md|yml))", source.read_text()):
-            assert (ROOT / named).exists() or named in later, f"{source.name}: {named}"
+            assert (ROOT / named).exists(), f"{source.name}: {named}"

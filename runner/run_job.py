@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run one scheduled job: the playbook that a person would run, once at a time, with an end, a log and a record.
 
-    scannerdb_run.py /etc/scannerdb/<host>/schedule.json <job>
+    run_job.py /etc/scannerdb/<host>/schedule.json <job>
 
 cron and systemd start it; a person may. Needs the standard library only, so that a broken virtual environment is a
 failure that is recorded and told like any other. Exit code: the play's; 124 when its time was up, 143 when it was
@@ -275,7 +275,7 @@ def main(arguments: list[str]) -> int:
     """Run the job that the command line names."""
     signals(stop)
     if len(arguments) != 2:
-        print("usage: scannerdb_run.py SCHEDULE.json JOB", file=sys.stderr)
+        print("usage: run_job.py SCHEDULE.json JOB", file=sys.stderr)
         return MISCONFIGURED
     try:
         config, job = load(*arguments)

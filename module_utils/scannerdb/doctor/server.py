@@ -1,0 +1,118 @@
+"""Causes in the server: what the role may do, who holds the job lock, extensions. Asked on open connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..connection import Connection, explained, fetch, scalar
+from ..joblock import holder_of
+from .diagnosis import Diagnosis, fine, unknown, wrong
+
+DEPLOY = "Run playbooks/deploy.yml as a superuser once."
+
+# What each privilege is for. A superuser has them all.
+PRIVILEGES = """
+SELECT r.rolsuper AS superuser, r.rolcreatedb AS create_database,
+       pg_has_role(r.oid, 'pg_monitor', 'USAGE') AS monitor,
+       pg_has_role(r.oid, 'pg_signal_backend', 'USAGE') AS signal,
+       pg_has_role(d.datdba, 'USAGE') AS owner,
+       has_database_privilege(d.oid, 'CREATE') AS create_schema,
+       (SELECT coalesce(array_agg(format('%%I.%%I', n.nspname, c.relname) ORDER BY 1), '{}')
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+           AND NOT has_table_privilege(c.oid, 'SELECT')) AS unreadable,
+       (SELECT coalesce(array_agg(format('%%I.%%I', n.nspname, c.relname) ORDER BY 1), '{}')
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm')
+           AND NOT pg_has_role(c.relowner, 'USAGE')) AS foreign_owned
+  FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()
+"""
+
+# Extensions that the database has, but whose files this server lacks: what uses them fails, and so does a restore.
+EXTENSIONS = """
+SELECT e.extname::text AS name FROM pg_extension e
+ WHERE NOT EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = e.extname) ORDER BY 1
+"""
+
+
+def privileges(conn: Connection) -> Iterator[Diagnosis]:
+    """What the role may not do, by the job that needs it."""
+    with explained("Looking at the role's privileges"):
+        row = fetch(conn, PRIVILEGES.replace("%%", "%"))[0]
+    if row["superuser"]:
+        yield fine("privileges", "The role is a superuser.")
+        return
+    lacks = list(_lacks(row))
+    yield from lacks
+    if not lacks:
+        yield fine("privileges", "The role may do what backups, fixes, vacuums and restores need, and is no superuser.")
+
+
+def _lacks(row: dict[str, Any]) -> Iterator[Diagnosis]:
+    if row["unreadable"]:
+        text = f"The role may not read {', '.join(row['unreadable'][:3])}, so there can be no backup."
+        yield wrong("privileges: backup", text, f"GRANT pg_read_all_data TO the role. {DEPLOY}")
+    if row["foreign_owned"]:
+        text = f"The role is no member of the owner of {', '.join(row['foreign_owned'][:3])}, so it cannot mend it."
+        yield wrong("privileges: fix", text, f"GRANT the owner TO the role. {DEPLOY}")
+    if not row["create_schema"]:
+        text = "The role may make no schema in the database, so the journal of fixes cannot be made."
+        yield wrong("privileges: journal", text, f"GRANT CREATE ON DATABASE … TO the role. {DEPLOY}")
+    if not (row["create_database"] and row["owner"]):
+        text = "The role may make no databases, or does not own this one, so it cannot restore."
+        yield wrong("privileges: restore", text, f"ALTER ROLE … CREATEDB, and make it a member of the owner. {DEPLOY}")
+    if not (row["monitor"] and row["signal"]):
+        text = "The role is not a member of pg_monitor and pg_signal_backend, so it sees little of other sessions."
+        yield wrong("privileges: sessions", text, f"GRANT pg_monitor, pg_signal_backend TO the role. {DEPLOY}")
+
+
+def extensions(conn: Connection) -> Diagnosis:
+    """Extensions whose files are missing on the server."""
+    with explained("Looking at the extensions"):
+        missing = [row["name"] for row in fetch(conn, EXTENSIONS)]
+    if missing:
+        text = f"The server lacks the files of {', '.join(missing)}, which the database uses."
+        return wrong(
+            "extensions", text, "Install them on the server (postgresql-contrib, or the extension's own package)."
+        )
+    return fine("extensions", "The server has what the database uses.")
+
+
+def job_lock(conn: Connection, database: str, stale_s: float) -> Diagnosis:
+    """Who holds the database's job lock; one that is held for longer than any job may take is called stale."""
+    with explained("Looking at the job lock"):
+        holder = holder_of(conn, database)
+    if holder is None:
+        return fine("job lock", "Nobody holds it.")
+    text = f"{holder.said} holds it."
+    if stale_s and holder.seconds > stale_s:
+        cure = f"If that is no work of yours: SELECT pg_terminate_backend({holder.pid}) in the maintenance database."
+        return wrong("job lock", f"{text} That is longer than a job may take.", cure)
+    return fine("job lock", f"{text} A job is at work.")
+
+
+def server_clock(conn: Connection) -> float:
+    """The server's clock, as seconds since 1970."""
+    with explained("Reading the server's clock"):
+        return float(scalar(conn, "SELECT extract(epoch FROM clock_timestamp())::float8"))
+
+
+def connections(conn: Connection) -> Diagnosis:
+    """Whether connections are left for more than the last few."""
+    with explained("Counting the sessions"):
+        row = fetch(
+            conn,
+            "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,"
+            " current_setting('max_connections')::int AS most",
+        )[0]
+    if row["used"] > 0.9 * row["most"]:
+        text = f"{row['used']} of {row['most']} connections are in use."
+        return wrong("connections", text, "End idle sessions, use a pooler, or raise max_connections.")
+    return fine("connections", f"{row['used']} of {row['most']} are in use.")
+
+
+def untested(causes: list[str], why: str) -> Iterator[Diagnosis]:
+    """Causes that need a server which does not answer."""
+    for cause in causes:
+        yield unknown(cause, why)
