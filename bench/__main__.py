@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import importlib
+import json
 import sys
 import time
 import traceback
@@ -31,8 +32,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 50,000 endpoints; 20 is a million")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--show", action="store_true", help="measure nothing; print what was kept of earlier runs")
     parser.add_argument("areas", nargs="*", choices=[*AREAS, []])
     wanted = parser.parse_args()
+    if wanted.show:
+        print(tables(json.loads((OUT / "results.json").read_text(encoding="utf-8"))))
+        return 0
     done: dict[str, Any] = {}
     with Lab(wanted.scale) as lab:
         for area in wanted.areas or AREAS:

@@ -21,7 +21,8 @@ h1 { font-size: 1.5rem } h2 { margin-top: 2.5rem; font-size: 1.15rem; border-bot
 p.dim, .note { color: var(--dim) } .wide { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: .9rem }
 th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top }
-td.n { white-space: nowrap; font-variant-numeric: tabular-nums } svg { display: block }
+td:first-child { min-width: 13rem } td.n { min-width: 4.5rem; font-variant-numeric: tabular-nums }
+.wide { margin-bottom: 1rem } svg { display: block }
 .ours { fill: var(--ours) } .peer { fill: var(--peer) } .met { color: var(--good) } .missed { color: var(--bad) }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem }
 figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: 6px } figcaption { font-size: .9rem }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from html import escape  # enough for XML too, and xml.sax would load an HTTP client with it
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 from ..finding import Finding
 from .registry import ENTRIES
@@ -20,17 +20,22 @@ def _clean(text: str) -> str:
     )
 
 
+def _attribute(text: str) -> str:
+    """A quoted XML attribute; white space in it would otherwise be read as spaces."""
+    return '"' + escape(_clean(text)).replace("\n", "&#10;").replace("\t", "&#9;") + '"'
+
+
 def as_junit(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
     """One test case for each kind of finding the check knows: failed where it is above informational."""
     failed = [f for f in findings if f.severity != "info"]
     by_id: dict[str, list[Finding]] = {}
     for finding in failed:
         by_id.setdefault(finding.id, []).append(finding)
-    name = quoteattr(_clean(f"scannerdb check of {document['server']['database']}"))
+    name = _attribute(f"scannerdb check of {document['server']['database']}")
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<testsuite name={name} tests="{len(ENTRIES)}" failures="{len(by_id)}" errors="0"'
-        f" timestamp={quoteattr(document['checked_at'].rstrip('Z'))}>",
+        f" timestamp={_attribute(document['checked_at'].rstrip('Z'))}>",
     ]
     for finding_id in sorted(ENTRIES):
         case = f'  <testcase classname="scannerdb.{finding_id.split(".")[0]}" name="{finding_id}"'
@@ -39,8 +44,8 @@ def as_junit(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
             lines.append(f"{case}/>")
             continue
         text = "\n".join(f"{f.object}: {f.message}" for f in group)
-        message = quoteattr(_clean(group[0].message))
-        lines.append(f'{case}>\n    <failure type="{group[0].severity}" message={message}>{escape(_clean(text))}')
+        shown = escape(_clean(text), quote=False)
+        lines.append(f'{case}>\n    <failure type="{group[0].severity}" message={_attribute(group[0].message)}>{shown}')
         lines.append("    </failure>\n  </testcase>")
     return "\n".join([*lines, "</testsuite>", ""])
 
