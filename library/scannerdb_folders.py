@@ -10,8 +10,9 @@ module: scannerdb_folders
 short_description: Make the private folders that the jobs write to
 version_added: "0.1.0"
 description:
-  - Makes several folders, with their missing parents, private and with an owner, in one call; M(ansible.builtin.file)
-    needs one call for each.
+  - Makes several folders private and with an owner, in one call; M(ansible.builtin.file) needs one call for each.
+  - Missing parents are made, too, but anybody can pass through those. Another database's folders may come to lie there,
+    and be another user's.
 author:
   - the scannerdb contributors
 options:
@@ -21,7 +22,7 @@ options:
     elements: path
     required: true
   owner:
-    description: System user who shall own them, and the parents that are made; empty to leave the owner as it is.
+    description: System user who shall own them; empty to leave the owner as it is.
     type: str
     default: ""
 attributes:
@@ -59,6 +60,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 MODE = 0o700
+PARENT_MODE = 0o755
 
 
 def missing(folder: Path) -> list[Path]:
@@ -66,11 +68,12 @@ def missing(folder: Path) -> list[Path]:
     return [path for path in [*reversed(folder.parents), folder] if not path.is_dir()]
 
 
-def make(module: AnsibleModule, path: Path) -> dict[str, Any]:
+def make(module: AnsibleModule, path: Path, mode: int) -> dict[str, Any]:
     """Make one folder, or only say so; returns its diff."""
     if not module.check_mode:
         try:
-            path.mkdir(MODE)
+            path.mkdir()
+            path.chmod(mode)
         except OSError as error:
             module.fail_json(msg=f"The folder {path} could not be made: {error.strerror}. Make it, or name another.")
     return {"before": {"path": str(path), "state": "absent"}, "after": {"path": str(path), "state": "directory"}}
@@ -97,9 +100,9 @@ def main() -> None:
     diffs: list[dict[str, Any]] = []
     for folder in (Path(path).absolute() for path in module.params["paths"]):
         fresh = [path for path in missing(folder) if path not in made]
-        diffs += [make(module, path) for path in fresh]
+        diffs += [make(module, path, MODE if path == folder else PARENT_MODE) for path in fresh]
         made += fresh
-        diffs += [settle(module, path) for path in dict.fromkeys([*fresh, folder]) if path.is_dir()]
+        diffs += [settle(module, folder)] if folder.is_dir() else []
     diffs = [diff for diff in diffs if diff]
     module.exit_json(changed=bool(diffs), made=[str(path) for path in made], diff=diffs)
 

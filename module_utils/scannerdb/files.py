@@ -93,6 +93,15 @@ def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) 
         fsync_folder(target.parent)
 
 
+def read_if_there(path: Path | str) -> str:
+    """A file's text, empty where there is none; raises `FileProblem` where it, or its folder, may not be read."""
+    with file_errors("Reading", path):
+        try:
+            return Path(path).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
 def append_line(path: Path | str, line: str) -> None:
     """Add one line to a private file, never through a link; with a single write, so that concurrent ones do not mix."""
     with file_errors("Writing", path):

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from scannerdb.checks.capacity import judge_disk, judge_growth, judge_sequence
 from scannerdb.checks.context import Context, amount
 from scannerdb.checks.data_cross import contradictions
-from scannerdb.checks.history import growth, pace
+from scannerdb.checks.history import growth, pace, read_history
 from scannerdb.checks.holders import duration
 from scannerdb.checks.programs import only_stamps
 from scannerdb.checks.registry import ENTRIES
 from scannerdb.checks.server import END_OF_SUPPORT, judge_version
 from scannerdb.checks.thresholds import NAMES, Thresholds, parse_thresholds
 from scannerdb.connection import Options
-from scannerdb.errors import InvalidInput
+from scannerdb.errors import FileProblem, InvalidInput
 from scannerdb.finding import SEVERITIES
 from scannerdb.jobs.standbys import found, place_of
+from scannerdb.jobs.vacuum import read_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime(2026, 6, 10, 12, tzinfo=datetime.timezone.utc)
@@ -209,3 +210,12 @@ def test_where_a_standby_is(name: str, host: str, socket: str, port: int) -> Non
     place = place_of(name, primary)
     assert (place.host, place.unix_socket, place.port, place.user, place.db) == (host, socket, port, "me", "x")
     assert [p.host for p in found(["", "10.1.1.1", host], [place], primary)] == ["10.1.1.1"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path: Path) -> None:
+    """Root may look everywhere; a name that is too long fails the same way for everybody."""
+    with pytest.raises(FileProblem, match=r"^Reading .* failed: File name too long\."):
+        read_history(str(tmp_path / ("n" * 300)), "db")
+    with pytest.raises(FileProblem, match=r"^Reading .* failed: File name too long\."):
+        read_memory(str(tmp_path / ("n" * 300)))
+    assert read_history(str(tmp_path / "absent"), "db") == []

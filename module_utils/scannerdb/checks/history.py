@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileProblem
-from ..files import append_line, ensure_folder, file_errors, write_atomic
+from ..files import append_line, ensure_folder, read_if_there, write_atomic
 
 NAME = "check_history.jsonl"
 KEPT = 400  # runs; the file is cut when it has twice as many
@@ -19,11 +19,7 @@ STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 def read_history(state_dir: str, database: str) -> list[dict[str, Any]]:
     """The earlier runs on a database, the newest last. A line that is damaged is passed over."""
-    path = Path(state_dir, NAME)
-    if not state_dir or not path.exists():
-        return []
-    with file_errors("Reading", path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_if_there(Path(state_dir, NAME)).splitlines() if state_dir else []
     runs = [run for run in map(_parsed, lines) if run and run.get("database") == database]
     return sorted(runs, key=lambda run: str(run["at"]))[-KEPT:]
 
@@ -44,8 +40,7 @@ def add_to_history(state_dir: str, run: Mapping[str, Any]) -> None:
     """Add a run; the file never grows beyond a bound."""
     path = ensure_folder(Path(state_dir)) / NAME
     append_line(path, json.dumps(run, sort_keys=True))
-    with file_errors("Reading", path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_if_there(path).splitlines()
     if len(lines) > 2 * KEPT:
         write_atomic(path, "\n".join(lines[-KEPT:]) + "\n")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..connection import Connection, Options, connect, explained
 from ..errors import QueryFailed
-from ..files import ensure_folder, file_errors, write_atomic
+from ..files import ensure_folder, read_if_there, write_atomic
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run, checked_run_id, new_run_id, utc_now
@@ -141,11 +141,8 @@ def why_not_now(window: Window | None, action: Action) -> str:
 
 def read_memory(state_dir: str) -> memory.Memory:
     """What earlier runs left in the state folder; raises `FileProblem` where it cannot be read."""
-    path = Path(state_dir, memory.NAME)
-    if not state_dir or not path.exists():
-        return memory.Memory()
-    with file_errors("Reading", path):
-        return memory.parse(path.read_text(encoding="utf-8", errors="replace"))
+    text = read_if_there(Path(state_dir, memory.NAME)) if state_dir else ""
+    return memory.parse(text)
 
 
 def _remember(state_dir: str, learnt: memory.Memory) -> None:
