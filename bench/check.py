@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
 
+import psycopg
 from psycopg.sql import SQL, Identifier
 from scannerdb.jobs.check import check
 
 from bench.figure import Figure, Goal
 from bench.lab import TABLES, Lab
 from bench.load import load
-from bench.measure import interleave, timed
+from bench.measure import clean_env, interleave, timed
 
 COUNT = "count(*) of the four tables"
+SMALL = 0.02  # 1,000 endpoints: here the way of asking counts, not the rows
 WIDE_TABLES = 5000
 WIDE = """
 DO $$BEGIN
@@ -55,6 +60,44 @@ def wide(lab: Lab, repetitions: int) -> Iterator[Figure]:
     yield Figure("a check of 5,000 tables", "s", seconds, goal=Goal(most=1))
 
 
+def processes(lab: Lab, repetitions: int) -> Iterator[Figure]:
+    """The same queries, one psql process for each, as scripts do it."""
+    with lab.copy(scale=SMALL) as name:
+        options = lab.options(name)
+        queries = _queries(lab, name)
+        seen = interleave(
+            repetitions,
+            {
+                "ours": lambda: timed(lambda: check(options)),
+                "psql": lambda: timed(lambda: [_psql(lab, name, query) for query in queries]),
+            },
+        )
+    peer = f"one psql process for each of its {len(queries)} queries"
+    yield Figure("a check of a small database", "s", seen["ours"], seen["psql"], peer, Goal(times=1 / 6))
+
+
+def _queries(lab: Lab, name: str) -> list[str]:
+    """What a check asks the server, as text."""
+    said: list[str] = []
+    execute = psycopg.Connection.execute
+
+    def listen(self: psycopg.Connection[Any], query: Any, params: Any = None, **more: Any) -> Any:
+        said.append(psycopg.ClientCursor(self).mogrify(query, params))
+        return execute(self, query, params, **more)
+
+    with mock.patch.object(psycopg.Connection, "execute", listen):
+        check(lab.options(name))
+    return [text for text in said if text.lstrip().startswith(("SELECT", "WITH"))]
+
+
+def _psql(lab: Lab, name: str, query: str) -> None:
+    words = lab.server.connect_args(name)
+    where = ["-h", str(words["host"]), "-p", str(words["port"]), "-U", words["user"], "-d", name]
+    command = [str(lab.server.bin_dir / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *where]
+    env = clean_env(PGOPTIONS="-c search_path=pg_catalog")
+    subprocess.run(command, input=query, text=True, check=True, stdout=subprocess.DEVNULL, env=env)
+
+
 def clients(lab: Lab, repetitions: int) -> Iterator[Figure]:
     """What a writer waits beside a check, and beside a bare count."""
     with lab.copy() as name:
@@ -87,4 +130,4 @@ def _make_wide(lab: Lab) -> str:
     return "bench_wide"
 
 
-MEASUREMENTS = (data, wide, clients)
+MEASUREMENTS = (data, processes, wide, clients)

@@ -1,0 +1,119 @@
+"""Compaction beside the old monthly script (VACUUM FULL for everything): what it gives back, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scannerdb.jobs.vacuum import vacuum
+
+from bench.figure import Beside, Figure, Goal, NotHere
+from bench.lab import Lab
+from bench.load import READ_SERVER, UPDATE_ENDPOINT, Seen, load
+from bench.measure import interleave, timed
+
+OLD = "the old script's VACUUM FULL of everything"
+FULL = "VACUUM FULL"
+# pg_repack is no wheel's: PostgreSQL 15 with it comes from the distribution.
+WITH_PG_REPACK = Path("/usr/lib/postgresql/15/bin")
+HALF = (
+    "UPDATE endpoints SET inactive_reason = 'first' WHERE id % 2 = 0",
+    "UPDATE endpoints SET inactive_reason = 'second' WHERE id % 2 = 1",
+)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What one way did: seconds, bytes of endpoints before and after, and what clients saw."""
+
+    seconds: float
+    before: int
+    after: int
+    seen: Seen
+
+    @property
+    def given_back_mb(self) -> float:
+        """What the disk has again, in MB."""
+        return (self.before - self.after) / (1 << 20)
+
+
+def compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
+    """A million endpoints at scale 20, updated in two halves, rewritten beside a reader and a writer."""
+    if not (WITH_PG_REPACK / "pg_repack").exists():
+        raise NotHere("pg_repack is not installed: apt install postgresql-15-repack.")
+    with Lab(lab.scale, WITH_PG_REPACK) as own:
+        template = _bloated(own)
+        seen = interleave(
+            repetitions,
+            {
+                "ours": lambda: _compact(own, template, lambda name: _ours(own, name)),
+                OLD: lambda: _compact(own, template, lambda name: _run(own, name, "VACUUM FULL")),
+                FULL: lambda: _compact(own, template, lambda name: _run(own, name, "VACUUM FULL endpoints")),
+            },
+        )
+        nothing, bare = _nothing_to_do(own, template, repetitions)
+    ours, old, full = seen["ours"], seen[OLD], seen[FULL]
+    worst = [[one.seen.worst() for one in way] for way in (ours, old)]
+    yield Figure("a writer's worst latency during compaction", "ms", *worst, OLD, Goal(most=100), "worst")
+    back = [[one.given_back_mb for one in way] for way in (ours, full)]
+    yield Figure("space that compaction gives back", "MB", *back, f"{FULL} of the same table", Goal(least_times=0.95))
+    yield Figure("compaction", "s", [one.seconds for one in ours], [one.seconds for one in full], FULL)
+    yield Figure("a vacuum with nothing to do", "s", nothing, bare, "VACUUM of every table", Goal(most=1))
+    for by, all_of_it in (("ours", ours), (OLD, old)):
+        for who in ("writers", "readers"):
+            yield max((one.seen for one in all_of_it), key=lambda seen: seen.worst(who)).line("compaction", by, who)
+
+
+def _ours(lab: Lab, name: str) -> None:
+    result = vacuum(lab.options(name), method="repack", tables=["endpoints"])
+    done = {row["name"]: row["action"] for row in result["tables"]}
+    if done.get("endpoints") != "pg_repack":
+        raise RuntimeError(f"endpoints was not rewritten by pg_repack: {done}, {result['left_undone']}")
+
+
+def _run(lab: Lab, name: str, statement: str) -> None:
+    with lab.session(name) as conn:
+        conn.execute(statement.encode())
+
+
+def _compact(lab: Lab, template: str, work: Callable[[str], None]) -> Compacted:
+    """`work` on a fresh copy, beside a writer and a reader."""
+    with lab.copy(template=template) as name:
+        before = _size(lab, name)
+        with load(lab, name, [UPDATE_ENDPOINT], [READ_SERVER]) as seen:
+            seconds = timed(lambda: work(name))
+            after = _size(lab, name)
+    return Compacted(seconds, before, after, seen)
+
+
+def _size(lab: Lab, name: str) -> int:
+    with lab.session(name) as conn:
+        row = conn.execute("SELECT pg_total_relation_size('endpoints')").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _bloated(lab: Lab) -> str:
+    """The name of a database whose endpoints were updated in two halves, nobody vacuuming; pg_repack is installed."""
+    name, template = "bench_bloated", lab.template()
+    lab.drop(name)
+    with lab.session("postgres") as conn:
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
+    with lab.session(name) as conn:
+        conn.execute("CREATE EXTENSION pg_repack")
+        for statement in HALF:
+            conn.execute(statement.encode())
+        conn.execute("ANALYZE")
+    return name
+
+
+def _nothing_to_do(lab: Lab, template: str, repetitions: int) -> tuple[list[float], list[float]]:
+    """Seconds of a run that finds everything in order, and of a plain VACUUM then."""
+    with lab.copy(template=template) as name:
+        vacuum(lab.options(name), profile="monthly")
+        ours = [timed(lambda: vacuum(lab.options(name))) for _ in range(repetitions)]
+        bare = [timed(lambda: _run(lab, name, "VACUUM")) for _ in range(repetitions)]
+    return ours, bare
+
+
+MEASUREMENTS = (compaction,)
