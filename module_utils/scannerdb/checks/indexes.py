@@ -156,14 +156,6 @@ def _online_fix(fix_id: str, verb: str, index: IndexInfo, order: int, consent: s
     return Fix(fix_id, (text_of(statement),), None, lock, (Change((statement,), lock, "online"),), consent, order)
 
 
-def _by_table(indexes: Sequence[IndexInfo]) -> dict[tuple[str, str], list[IndexInfo]]:
-    """Only indexes of one table are compared: a database may have thousands."""
-    groups: dict[tuple[str, str], list[IndexInfo]] = {}
-    for index in indexes:
-        groups.setdefault((index.schema, index.table), []).append(index)
-    return groups
-
-
 def duplicates(indexes: Sequence[IndexInfo]) -> list[tuple[IndexInfo, IndexInfo]]:
     """Pairs (the one to drop, the one to keep); never a constraint's index, nor the only unique one. Pure."""
     pairs = []
@@ -208,11 +200,14 @@ def redundant(
 ) -> list[tuple[IndexInfo, IndexInfo]]:
     """Pairs (shorter, longer); what is unique, a constraint's, or demanded by the contract is never redundant. Pure."""
     pairs = []
-    beside = _by_table(indexes)
+    beside: dict[tuple[Any, ...], list[IndexInfo]] = {}
+    for index in indexes:
+        beside.setdefault((index.schema, index.table, index.columns[:1]), []).append(index)
     for shorter in indexes:
         if shorter.unique or shorter.constraint or shorter.name in demanded:
             continue
-        longer = next((i for i in beside[shorter.schema, shorter.table] if covers(i, shorter)), None)
+        alike = beside[shorter.schema, shorter.table, shorter.columns[:1]]
+        longer = next((i for i in alike if covers(i, shorter)), None)
         if longer:
             pairs.append((shorter, longer))
     return pairs
