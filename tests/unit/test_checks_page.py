@@ -1,0 +1,96 @@
+"""The HTML report in the hands of somebody: keyboard, copying, printing. In a real browser, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scannerdb.checks import html
+from scannerdb.finding import Finding, Fix
+
+from tests.browser import CHROMIUM, Browser
+from tests.unit.test_checks_report import HOSTILE, document_of, runs_of
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: the page was not used in a browser")
+
+SQL = f"DROP INDEX CONCURRENTLY IF EXISTS public.\"{HOSTILE}\"\n  -- and a second line with 'quotes' & <tags>"
+FOCUSED = "document.activeElement.tagName + ' ' + (document.activeElement.textContent || '').trim()"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """A browser that shows a report of two warnings, closed."""
+    fix = Fix("index.duplicate", (SQL,), None, "SHARE UPDATE EXCLUSIVE")
+    findings = [Finding("index.duplicate", "warning", f"t.{n}", f"Twin number {n}.", {"n": n}, fix) for n in (1, 2)]
+    path = tmp_path / "report.html"
+    path.write_text(html.as_html(findings, document_of(findings), runs_of(3)), encoding="utf-8")
+    with Browser(tmp_path / "profile") as found:
+        found.open(path)
+        yield found
+        assert found.console == []
+        assert [url for url in found.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_everything_can_be_reached_and_used_by_keyboard(browser: Browser) -> None:
+    browser.press("Tab")
+    assert browser.value(FOCUSED) == "A Skip to the findings"
+    assert browser.value("document.activeElement.getBoundingClientRect().left") >= 0, "it shows once it has the focus"
+    browser.press("Enter")
+    assert browser.value("location.hash") == "#findings"
+    seen = []
+    for _ in range(40):
+        browser.press("Tab")
+        seen.append(browser.value(FOCUSED))
+        if seen[-1].startswith("SUMMARY"):
+            break
+    assert seen[-1].startswith("SUMMARY Twin number 1."), seen
+    assert "BUTTON Open all" in seen
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert browser.value(outline) == "solid", "whoever has the focus can be seen"
+    browser.press("Enter")
+    assert browser.value("document.querySelector('details').open") is True
+    browser.press("Tab")
+    assert browser.value(FOCUSED) == "BUTTON Copy"
+    browser.press(" ")
+    assert browser.value(soon("button[data-copy]", "Copied")) is True
+
+
+def soon(selector: str, text: str) -> str:
+    """A promise that an element says this within ten seconds."""
+    return (
+        f"new Promise(done=>{{const end=Date.now()+10000;(function look(){{"
+        f"const ok=document.querySelector('{selector}').textContent==='{text}';"
+        f"ok||Date.now()>end?done(ok):setTimeout(look,20)}})()}})"
+    )
+
+
+def test_copying_gives_the_very_text(browser: Browser) -> None:
+    browser.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser.click("button[data-all]")
+    assert browser.value("document.querySelectorAll('details[open]').length") == 2
+    browser.click("button[data-copy]")
+    assert browser.value(soon("button[data-copy]", "Copied")) is True
+    assert browser.value("navigator.clipboard.readText()") == SQL + ";"
+
+
+def test_where_nothing_can_be_copied_the_text_is_selected(browser: Browser) -> None:
+    browser.value("Object.defineProperty(navigator,'clipboard',{value:undefined});document.execCommand=()=>false;1")
+    browser.click("button[data-all]")
+    browser.click("button[data-copy]")
+    assert browser.value(soon("button[data-copy]", "Press Ctrl+C")) is True
+    assert browser.value("getSelection().toString().startsWith('DROP INDEX CONCURRENTLY')") is True
+
+
+def test_printed_it_is_whole_and_without_buttons(browser: Browser) -> None:
+    assert browser.value("document.querySelectorAll('details[open]').length") == 0
+    browser.value(
+        "window.most=0;addEventListener('beforeprint',()=>{most=document.querySelectorAll('details[open]').length});1"
+    )
+    assert browser.pdf().startswith(b"%PDF")
+    assert browser.value("most") == 2, "what is closed on the screen is printed"
+    assert browser.value("document.querySelectorAll('details[open]').length") == 0, "and closed again"
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    hidden = "[...document.querySelectorAll('button,.skip')].every(e=>getComputedStyle(e).display==='none')"
+    assert browser.value(hidden) is True
+    assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
