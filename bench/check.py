@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -69,7 +69,7 @@ def processes(lab: Lab, repetitions: int) -> Iterator[Figure]:
             repetitions,
             {
                 "ours": lambda: timed(lambda: check(options)),
-                "psql": lambda: timed(lambda: [_psql(lab, name, query) for query in queries]),
+                "psql": lambda: timed(lambda: _ask(lab, name, queries)),
             },
         )
     peer = f"one psql process for each of its {len(queries)} queries"
@@ -90,12 +90,13 @@ def _queries(lab: Lab, name: str) -> list[str]:
     return [text for text in said if text.lstrip().startswith(("SELECT", "WITH"))]
 
 
-def _psql(lab: Lab, name: str, query: str) -> None:
+def _ask(lab: Lab, name: str, queries: Sequence[str]) -> None:
     words = lab.server.connect_args(name)
     where = ["-h", str(words["host"]), "-p", str(words["port"]), "-U", words["user"], "-d", name]
     command = [str(lab.server.bin_dir / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *where]
     env = clean_env(PGOPTIONS="-c search_path=pg_catalog")
-    subprocess.run(command, input=query, text=True, check=True, stdout=subprocess.DEVNULL, env=env)
+    for query in queries:
+        subprocess.run(command, input=query, text=True, check=True, stdout=subprocess.DEVNULL, env=env)
 
 
 def clients(lab: Lab, repetitions: int) -> Iterator[Figure]:

@@ -55,9 +55,11 @@ def compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
         nothing, bare = _nothing_to_do(own, template, repetitions)
     ours, old, full = seen["ours"], seen[OLD], seen[FULL]
     worst = [[one.seen.worst() for one in way] for way in (ours, old)]
-    yield Figure("a writer's worst latency during compaction", "ms", *worst, OLD, Goal(most=100), "worst")
+    name = "a writer's worst latency during compaction"
+    yield Figure(name, "ms", worst[0], worst[1], OLD, Goal(most=100), "worst")
     back = [[one.given_back_mb for one in way] for way in (ours, full)]
-    yield Figure("space that compaction gives back", "MB", *back, f"{FULL} of the same table", Goal(least_times=0.95))
+    name = "space that compaction gives back"
+    yield Figure(name, "MB", back[0], back[1], f"{FULL} of the same table", Goal(least_times=0.95))
     yield Figure("compaction", "s", [one.seconds for one in ours], [one.seconds for one in full], FULL)
     yield Figure("a vacuum with nothing to do", "s", nothing, bare, "VACUUM of every table", Goal(most=1))
     for by, all_of_it in (("ours", ours), (OLD, old)):
