@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ..connection import Options
 from ..errors import BackupInvalid, InvalidInput, ToolMissing
-from ..process import Tools, choose_tools, installed_tools, run_tool, tool_error
+from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
 from ..runs import utc_now
 from .copycount import CopyCounter, differences
+from .gzdump import data_files, read_files
 from .hashes import recorded_hash
 from .inventory import check_files
 from .manifest import Manifest, read_manifest
@@ -67,7 +68,7 @@ def verify_set(
     if level == "read" and not problems:  # reading what is known to be damaged proves nothing
         tools = tools or reading_tools(manifest)
         used = tools.version
-        problems = read_dump(path, manifest, tools, nice, on_bytes)
+        problems = read_dump(path, manifest, tools, nice, on_bytes, jobs)
     outcome = Verification(
         level=level,
         ok=not problems,
@@ -97,9 +98,40 @@ def read_dump(
     tools: Tools,
     nice: int = 0,
     on_bytes: Callable[[int], object] | None = None,
+    jobs: int = 2,
 ) -> list[str]:
-    """Let pg_restore decompress and print the whole dump, and count its rows; what is wrong, as sentences."""
+    """Decompress the whole dump and count its rows; what is wrong, as sentences."""
     dump = path / manifest.dump_path
+    # Structure needs no more than the table of contents, which these two read.
+    listing = _pg_restore(tools, ["--list"], dump, nice)
+    schema = _pg_restore(tools, ["--schema-only", "--create", "--file=/dev/null"], dump, nice)
+    _refuse(listing, tools, manifest)
+    failed = [tool_error("pg_restore", told).message for told in (listing, schema) if told.returncode]
+    if failed:
+        return failed
+    files = None if nice else data_files(manifest, listing.stdout)  # our own threads are not made nice
+    if files is not None:
+        return read_files(dump, files, jobs, on_bytes)
+    return _read_by_pg_restore(dump, manifest, tools, nice, on_bytes)
+
+
+def _pg_restore(tools: Tools, words: list[str], dump: Path, nice: int) -> Finished:
+    return run_tool([tools.path("pg_restore"), *words, str(dump)], Options(), check=False, nice=nice)
+
+
+def _refuse(told: Finished, tools: Tools, manifest: Manifest) -> None:
+    """Raise `ToolMissing` where it is pg_restore that is lacking, not the dump."""
+    if re.search(r"does not support compression|unsupported version", told.stderr):
+        raise ToolMissing(
+            f"{tools.path('pg_restore')} cannot read backup {manifest.name} ({manifest.compression}).",
+            "Set scannerdb_pg_bin_dir to the client tools that made it.",
+        )
+
+
+def _read_by_pg_restore(
+    dump: Path, manifest: Manifest, tools: Tools, nice: int, on_bytes: Callable[[int], object] | None
+) -> list[str]:
+    """Let pg_restore print every row, and count."""
     counter = CopyCounter()
     done = 0
 
@@ -110,30 +142,17 @@ def read_dump(
         if on_bytes:
             on_bytes(done)
 
-    nowhere = Options()
-    # Tables and their rows first: structure needs no more than the table of contents, which --list reads.
     data = run_tool(
         [tools.path("pg_restore"), "--section=data", "--file=-", str(dump)],
-        nowhere,
+        Options(),
         check=False,
         nice=nice,
         on_output=consume,
     )
-    if re.search(r"does not support compression|unsupported version", data.stderr):
-        raise ToolMissing(
-            f"{tools.path('pg_restore')} cannot read backup {manifest.name} ({manifest.compression}).",
-            "Set scannerdb_pg_bin_dir to the client tools that made it.",
-        )
+    _refuse(data, tools, manifest)
     if data.returncode != 0:
         return [tool_error("pg_restore", data).message]
-    schema = run_tool(
-        [tools.path("pg_restore"), "--schema-only", "--create", "--file=/dev/null", str(dump)],
-        nowhere,
-        check=False,
-        nice=nice,
-    )
-    problems = [tool_error("pg_restore", schema).message] if schema.returncode else []
-    return problems + differences(counter, manifest.tables)
+    return differences(counter, manifest.tables)
 
 
 def require(outcome: Verification, name: str) -> None:

@@ -13,6 +13,7 @@ from ..backup import cluster
 from ..backup.crypt import require_key, unlocked
 from ..backup.names import format_time
 from ..backup.offsite import add_record
+from ..backup.plan import cores
 from ..backup.record import Verification, append_history, append_record
 from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
@@ -199,7 +200,12 @@ def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
 def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
     tools = reading_tools(plain.manifest, options.pg_bin_dir)
     problems = read_dump(
-        plain.path, plain.manifest, tools, wish.nice, lambda count: run.progress("read", count, 0, unit="bytes")
+        plain.path,
+        plain.manifest,
+        tools,
+        wish.nice,
+        lambda count: run.progress("read", count, 0, unit="bytes"),
+        wish.jobs or cores(),
     )
     return Outcome(problems, tools=tools.version)
 
