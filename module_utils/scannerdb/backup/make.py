@@ -13,7 +13,6 @@ from pathlib import Path
 from ..connection import Connection, Options, connect
 from ..errors import BackupInvalid, LockTimeout, ScannerDbError
 from ..files import ensure_folder, fsync_tree, remove_tree
-from ..process import version_of
 from ..runs import Run, utc_now
 from .crypt import encrypt_set
 from .dump import dump_command, run_dump, run_globals
@@ -96,7 +95,7 @@ def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumpe
         server_version_num=ready.server.version_num,
         server_is_standby=ready.server.in_recovery,
         pg_dump_version=ready.tools.version,
-        pg_restore_version=version_of(ready.tools.path("pg_restore")),
+        pg_restore_version=ready.pg_restore_version,
         snapshot_id=dumped.snapshot_id,
         snapshot_lsn=dumped.lsn,
         dump_format=wish.dump_format,

@@ -55,6 +55,7 @@ class Ready:
     server: Server
     facts: DatabaseFacts
     tools: Tools
+    pg_restore_version: str
     compression: str
     jobs: int
     estimate_bytes: int
@@ -88,7 +89,8 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
         facts = read_facts(conn)
     ensure_link_or_nothing(wish.backup_dir)
     tools = find_tools(options.pg_bin_dir, server.major)
-    if not version_of(tools.path("pg_restore")):
+    restore_version = version_of(tools.path("pg_restore"))
+    if not restore_version:
         raise ToolMissing(f"There is no pg_restore beside {tools.path('pg_dump')}.", "Reinstall the client tools.")
     with file_errors("Looking at", wish.backup_dir):
         room = next(p for p in [wish.backup_dir, *wish.backup_dir.parents] if p.is_dir())
@@ -97,6 +99,7 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
         server=server,
         facts=facts,
         tools=tools,
+        pg_restore_version=restore_version,
         compression=choose_compression(tools),
         jobs=(wish.jobs or cores()) if wish.dump_format == "directory" else 1,
         estimate_bytes=estimate(facts.size_bytes, previous),
