@@ -85,7 +85,8 @@ def test_no_bit_of_the_data_can_change_and_no_byte_be_cut(
         changed = bytearray(whole)
         changed[at] ^= 1 << bit
         (folder / "1.dat.gz").write_bytes(changed)
-        assert read_files(folder, table, 1)
+        # A few bits, such as those that fill the last byte, mean nothing: then the rows are what they were.
+        assert read_files(folder, table, 1) or gzip.decompress(changed) == lines(40)
 
 
 @pytest.mark.parametrize("text", [b"", b"1\n", b"1\n\\.\n", b"1\\.\n\n\n"])
