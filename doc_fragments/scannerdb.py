@@ -74,6 +74,17 @@ options:
     default: ""
 """
 
+    WINDOW = r"""
+options:
+  window:
+    description:
+      - The hours in which the module may work, as V(04:00/3h), V(04:00/3h/Europe/Berlin) or a dictionary of C(start),
+        C(duration_h) and C(timezone). Begun outside of it, the module does nothing; when it closes, the module stops
+        after the table or the fix that it is at. Empty for any time.
+    type: raw
+    default: ""
+"""
+
     BUDGET = r"""
 options:
   lock_timeout_ms:

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - scannerdb.overlay
   - scannerdb.run
   - scannerdb.budget
+  - scannerdb.window
 options:
   state:
     description: V(applied) fixes; V(undone) takes back the run O(run_id).
@@ -197,6 +198,8 @@ from ansible.module_utils.scannerdb.argspec import (
     options_from,
     overlay_arguments,
     run_arguments,
+    window_arguments,
+    window_from,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.fix import fix, fix_arguments, policy_from, safety_from, working_from
@@ -212,6 +215,7 @@ def main() -> None:
             **run_arguments(),
             **budget_arguments(),
             **fix_arguments(),
+            **window_arguments(),
             "state": {"type": "str", "default": "applied", "choices": ["applied", "undone"]},
             "run_id": {"type": "str", "default": ""},
         },
@@ -236,6 +240,7 @@ def main() -> None:
                 policy=policy_from(p),
                 safety=safety_from(p),
                 working=working_from(p),
+                window=window_from(p),
                 **common,
             )
     except ScannerDbError as error:

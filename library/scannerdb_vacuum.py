@@ -22,6 +22,7 @@ author:
 extends_documentation_fragment:
   - scannerdb.connection
   - scannerdb.run
+  - scannerdb.window
 options:
   login_user:
     description: Role to log in as; empty for the system user's name. It has to own the tables, or on PostgreSQL 17
@@ -59,18 +60,10 @@ options:
     default: []
   allow_exclusive:
     description:
-      - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users. Without it, compaction
-        then rebuilds bloated indexes and reports the rest.
+      - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users and the lock is expected to
+        end before the O(window) does. Without it, compaction then rebuilds bloated indexes and reports the rest.
     type: bool
     default: false
-  window:
-    description:
-      - The hours in which the module may work, as V(04:00/3h), V(04:00/3h/Europe/Berlin) or a dictionary of C(start),
-        C(duration_h) and C(timezone). Begun outside of it, the module does nothing; when it closes, the module stops
-        after the table it is at. Empty for any time.
-      - C(VACUUM FULL) is begun only where its lock is expected to end before the window does.
-    type: raw
-    default: ""
   free_gb:
     description:
       - How many gigabytes the server's disk has free, where that cannot be looked at (the server is another machine, or
@@ -220,6 +213,7 @@ from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
     options_from,
     run_arguments,
+    window_arguments,
     window_from,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
@@ -234,14 +228,19 @@ def main() -> None:
         "profile": {"type": "str", "default": "weekly", "choices": ["daily", "weekly", "monthly"]},
         "tables": {"type": "list", "elements": "str", "default": []},
         "allow_exclusive": {"type": "bool", "default": False},
-        "window": {"type": "raw", "default": ""},
         "free_gb": {"type": "float", "default": 0},
         "run_id": {"type": "str", "default": ""},
     }
-    arguments = {**connection_arguments(), **run_arguments(), **budget_arguments(), **own}
+    arguments = {
+        **connection_arguments(),
+        **run_arguments(),
+        **budget_arguments(),
+        **window_arguments(),
+        **own,
+    }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     try:
-        plain = [name for name in (*run_arguments(), *own) if name not in ("window", "free_gb")]
+        plain = [name for name in (*run_arguments(), *own) if name != "free_gb"]
         result = vacuum(
             options_from(module.params),
             budget=budget_from(module.params),

@@ -97,6 +97,11 @@ def budget_from(params: Mapping[str, Any]) -> Budget:
     return Budget(timeout_ms=params["lock_timeout_ms"], deadline_s=float(params["lock_deadline_s"]))
 
 
+def window_arguments() -> dict[str, dict[str, Any]]:
+    """The option of every module that keeps to the site's window."""
+    return {"window": {"type": "raw", "default": ""}}
+
+
 def window_from(params: Mapping[str, Any]) -> Window | None:
     """The window out of a module's parameter of that name."""
     return parse_window(params["window"])

@@ -13,15 +13,17 @@ import pytest
 from scannerdb.errors import JobLocked
 from scannerdb.joblock import job_lock
 from scannerdb.jobs import vacuum as job
+from scannerdb.jobs.fix import fix
 from scannerdb.jobs.vacuum import vacuum
 from scannerdb.serverdisk import Room
 from scannerdb.vacuum import progress, run
 from scannerdb.vacuum.thresholds import Thresholds
 from scannerdb.window import Window
 
-from tests.integration.support import findings
+from tests.integration.support import content, findings, run_fix
+from tests.integration.support import options as field_options
 from tests.integration.vacuum_support import dead, fill, options, row
-from tests.servers import Database
+from tests.servers import Database, Databases
 
 EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
 FULL: dict[str, Any] = {"method": "compact", "allow_exclusive": True, "thresholds": EAGER}
@@ -54,6 +56,17 @@ def test_outside_its_window_nothing_is_begun_however_long_it_waited_for_its_turn
     with job_lock(options(database), "backup", "20250101T000000Z-00000000"), pytest.raises(JobLocked):
         vacuum(options(database), window=window(2 * HOUR))
     assert vacuum(options(database), window=window(-HOUR / 2))["changed"] and dead(database) == 0
+
+
+def test_fixes_keep_to_the_window_too(make_database: Databases) -> None:
+    field_db = make_database(filled=True)
+    before = content(field_db)
+    left = run_fix(field_db, window=window(2 * HOUR))
+    assert not left["changed"] and not left["fixed"] and content(field_db) == before
+    planned = fix(field_options(field_db), window=window(2 * HOUR), check_mode=True)
+    reasons = [item["why"] for item in left["left_undone"] if "outside the window" in item["why"]]
+    assert len(reasons) == len(planned["fixed"]) > 0
+    assert run_fix(field_db, window=window(-HOUR / 2))["changed"]
 
 
 def test_when_the_window_closes_it_stops_between_tables(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ class Applier:
     progress: Callable[[str, int, int], None]
     journal: bool = True
     max_lag_bytes: int = 0
+    gate: Callable[[], str] = field(default=lambda: "")
     record: LockRecord = field(default_factory=LockRecord)
     fixed: list[dict[str, Any]] = field(default_factory=list)
     left: list[dict[str, Any]] = field(default_factory=list)
@@ -43,6 +44,10 @@ class Applier:
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry out the steps in order; `fixed`, `left` and `failures` tell how it went."""
         for number, step in enumerate(steps):
+            closed = self.gate()
+            if closed:
+                self.left.append(skipped(step.finding, closed))
+                continue
             self.progress(step.finding.id, number, len(steps))
             started = time.monotonic()
             try:

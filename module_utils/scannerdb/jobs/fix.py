@@ -21,6 +21,7 @@ from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run, utc_now
+from ..window import Window, outside
 from .inspect import Inspection, inspect
 from .schema import proven, write_probe_of
 
@@ -109,6 +110,7 @@ def fix(
     safety: Safety | None = None,
     budget: Budget | None = None,
     working: Working | None = None,
+    window: Window | None = None,
     lock_wait_s: int = 0,
     log_path: str = "",
     state_dir: str = "",
@@ -117,7 +119,8 @@ def fix(
     """Mend what the checks find, as far as the policy goes.
 
     Returns changed, run_id, fixed, left_undone, statements, failures, max_lock_ms, max_wait_ms, diff. A second run
-    right after changes nothing. Raises `FixRefused` before anything is changed.
+    right after changes nothing. Outside of `window` no fix is begun, and what was to be done is left. Raises
+    `FixRefused` before anything is changed.
     """
     contract = contract_with(overlay)
     policy, budget, working = policy or Policy(), budget or Budget(), working or Working()
@@ -129,13 +132,14 @@ def fix(
         _refuse_large(plan, rows, policy)
         if check_mode:
             return {**_planned(plan, run), "journal": journal_report(conn)}
-        if plan.steps:
+        if plan.steps and not outside(window, utc_now()):
             _require_backup(options, safety or Safety(), run)
             if working.journal:
                 ensure_journal(conn, inspection.catalog.owner)
         applier = _applier(conn, contract, inspection, budget, working, run)
+        applier.gate = lambda: outside(window, utc_now())
         plan = _apply_all(applier, contract, policy, plan)
-        purged = purge(conn, working.journal_days)
+        purged = 0 if outside(window, utc_now()) else purge(conn, working.journal_days)
         result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
         if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
             result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
