@@ -60,8 +60,8 @@ options:
     default: []
   allow_exclusive:
     description:
-      - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users and the lock is expected to
-        end before the O(window) does. Without it, compaction then rebuilds bloated indexes and reports the rest.
+      - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users and the lock is expected
+        to end before the O(window) does. Without it, compaction then rebuilds bloated indexes and reports the rest.
     type: bool
     default: false
   free_gb:
