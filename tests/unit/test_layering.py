@@ -14,9 +14,10 @@ AREAS = {"contract", "checks", "fixes", "backup", "restore", "schedule", "status
 BASE = {
     "errors": set(),
     "files": {"errors"},
-    "connection": {"errors"},
+    "connection": {"refusals", "errors"},
     "process": {"connection", "files", "errors"},
     "lockbudget": {"connection", "errors"},
+    "refusals": {"errors"},
     "joblock": {"connection", "errors"},
     "runs": {"files", "errors"},
     "window": {"errors"},
