@@ -13,6 +13,14 @@ from scannerdb.jobs.fix import Safety, fix
 from tests.servers import Database
 
 NO_BACKUP = Safety(require_backup=False)
+INVARIANTS = """
+SELECT count(*) FILTER (WHERE verified = 1 AND NOT linked AND is_honeypot IS NOT TRUE),
+       count(*) FILTER (WHERE linked AND coalesce(verified, 0) IN (0, 2)),
+       count(*) FILTER (WHERE verified = 1 AND is_honeypot IS TRUE),
+       count(*) FILTER (WHERE verified = 1 AND verification_date IS NULL),
+       count(*) FILTER (WHERE last_check_date IS NULL)
+  FROM (SELECT e.*, EXISTS (SELECT FROM verified_endpoints v WHERE v.endpoint_id = e.id) AS linked FROM endpoints e) e
+"""
 
 
 def options(database: Database, **more: Any) -> Options:
@@ -65,3 +73,8 @@ def content(database: Database) -> dict[str, str]:
     tables = database.sql("SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
     query = "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), 'empty') FROM {} t"
     return {name: database.value(query.format(name)) for (name,) in tables}
+
+
+def ids(database: Database, kind: str) -> list[int]:
+    assert database.damage is not None
+    return list(database.damage.ids(kind))
