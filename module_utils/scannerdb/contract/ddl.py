@@ -207,11 +207,9 @@ def foreign_key(key: ForeignKey, name: str, schema: str, not_valid: bool = True)
 def add_foreign_key(schema: str, table: str, key: ForeignKey, name: str) -> list[Change]:
     """A foreign key in two steps: NOT VALID locks for an instant, VALIDATE scans beside the writers."""
     tables = [table, key.table]
-    drop = alter(schema, table, SQL("DROP CONSTRAINT IF EXISTS {}").format(Identifier(name)))
-    add = alter(schema, table, foreign_key(key, name, schema))
     return [
-        strong(schema, tables, drop, add, lock=SHARE_ROW_EXCLUSIVE),
-        online(validate(schema, table, name), cleanup=strong(schema, tables, drop)),
+        strong(schema, tables, alter(schema, table, foreign_key(key, name, schema)), lock=SHARE_ROW_EXCLUSIVE),
+        online(validate(schema, table, name), cleanup=drop_constraint(schema, tables, name)),
     ]
 
 
@@ -225,14 +223,18 @@ def swap_name(name: str) -> str:
     return short_name("scannerdb", name)
 
 
-def swap_foreign_key(schema: str, table: str, old: ForeignKey, new: ForeignKey) -> list[Change]:
-    """Replace a foreign key's rule online, keeping its name: the new one is proven before the old one goes."""
-    temporary = swap_name(old.name)
+def swap_foreign_key(schema: str, table: str, old: ForeignKey, new: ForeignKey, left_over: bool = True) -> list[Change]:
+    """Replace a foreign key's rule online, keeping its name: the new one is proven before the old one goes.
+
+    `left_over`: an interrupted swap may have left a successor; dropping it takes a stronger lock than adding one.
+    """
+    successor, tables = swap_name(old.name), [table, old.table]
     drop = alter(schema, table, SQL("DROP CONSTRAINT {}").format(Identifier(old.name)))
-    rename = alter(schema, table, SQL("RENAME CONSTRAINT {} TO {}").format(Identifier(temporary), Identifier(old.name)))
+    rename = alter(schema, table, SQL("RENAME CONSTRAINT {} TO {}").format(Identifier(successor), Identifier(old.name)))
     return [
-        *add_foreign_key(schema, table, new, temporary),
-        strong(schema, [table, old.table], drop, rename),
+        *([drop_constraint(schema, tables, successor)] if left_over else []),
+        *add_foreign_key(schema, table, new, successor),
+        strong(schema, tables, drop, rename),
     ]
 
 

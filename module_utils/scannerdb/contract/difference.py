@@ -226,11 +226,13 @@ def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Cata
         place = f"{table.name}({', '.join(key.columns)})"
         if not same:
             if set(key.columns) <= set(actual.columns):
-                yield _missing_foreign_key(contract, table, key, place)
+                yield _missing_foreign_key(contract, table, actual, key, place)
             continue
-        left_over = {ddl.swap_name(k.name) for k in same}  # of a swap that was interrupted; the next swap replaces it
+        names = {k.name for k in same}
+        successors = {ddl.swap_name(name) for name in names}  # what an interrupted swap leaves behind
         for wrong in [k for k in same if k.on_delete != key.on_delete]:
-            yield _wrong_foreign_key(contract, table, wrong, key, left_over=wrong.name in left_over)
+            left_over = ddl.swap_name(wrong.name) in names
+            yield _wrong_foreign_key(contract, table, wrong, key, wrong.name in successors, left_over)
         swapped = {ddl.swap_name(k.name) for k in same if k.on_delete != key.on_delete}
         for loose in [k for k in same if not k.validated and k.on_delete == key.on_delete and k.name not in swapped]:
             changes = [ddl.online(ddl.validate(contract.schema, table.name, loose.name))]
@@ -245,15 +247,15 @@ def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Cata
 
 
 def _wrong_foreign_key(
-    contract: Contract, table: Table, wrong: ForeignKey, key: ForeignKey, left_over: bool
+    contract: Contract, table: Table, wrong: ForeignKey, key: ForeignKey, is_left_over: bool, has_left_over: bool
 ) -> Finding:
     """A key with another rule: swapped for the right one, or dropped where an interrupted swap left it behind."""
     right = dataclasses.replace(key, name=wrong.name)
-    if left_over:
+    if is_left_over:
         changes = [ddl.drop_constraint(contract.schema, [table.name, key.table], wrong.name)]
         undo = ddl.add_foreign_key(contract.schema, table.name, wrong, wrong.name)
     else:
-        changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key)
+        changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key, has_left_over)
         undo = ddl.swap_foreign_key(contract.schema, table.name, right, wrong)
     return Finding(
         "schema.foreign_key.on_delete",
@@ -265,8 +267,8 @@ def _wrong_foreign_key(
     )
 
 
-def _missing_foreign_key(contract: Contract, table: Table, key: ForeignKey, place: str) -> Finding:
-    name = ddl.short_name(table.name, *key.columns, "fkey")
+def _missing_foreign_key(contract: Contract, table: Table, actual: Table, key: ForeignKey, place: str) -> Finding:
+    name = ddl.free_name({k.name for k in actual.foreign_keys}, table.name, *key.columns, "fkey")
     changes = ddl.add_foreign_key(contract.schema, table.name, key, name)
     undo = [ddl.drop_constraint(contract.schema, [table.name, key.table], name)]
     return Finding(
