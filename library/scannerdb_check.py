@@ -129,7 +129,7 @@ suppressed:
   type: list
   elements: dict
 server:
-  description: What the server says of itself.
+  description: What the server says of itself, and in C(left_by_restores) the databases that restores have replaced.
   returned: always
   type: dict
   sample: {version: "17.5", version_num: 170005, in_recovery: false, database: ollama_scanner}

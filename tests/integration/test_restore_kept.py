@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 from scannerdb.connection import connect
 from scannerdb.errors import JobLocked
 from scannerdb.joblock import job_lock
+from scannerdb.jobs.check import check
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.restore.heal import find, set_comment
@@ -50,6 +51,7 @@ def swept(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
 def test_kept_for_its_time_then_dropped_by_a_later_run(field_db: Database, tmp_path: Path) -> None:
     names = databases(field_db)
     kept = restored(field_db, tmp_path)
+    assert check(options(field_db))["server"]["left_by_restores"] == [kept]  # maintain.yml sweeps where there are any
     young = swept(field_db, tmp_path)
     assert young["changed"] is False
     assert [one["name"] for one in young["kept"]] == [kept]
@@ -67,6 +69,7 @@ def test_kept_for_its_time_then_dropped_by_a_later_run(field_db: Database, tmp_p
     assert "was dropped" in Path(done["log"]).read_text()
     assert databases(field_db) == names
     assert swept(field_db, tmp_path)["changed"] is False
+    assert check(options(field_db))["server"]["left_by_restores"] == []
 
 
 def test_never_in_the_same_run(field_db: Database, tmp_path: Path) -> None:
@@ -106,8 +109,8 @@ def test_one_in_use_stays_and_is_told(field_db: Database, tmp_path: Path) -> Non
     kept = restored(field_db, tmp_path)
     age(field_db, kept, 6)
     with field_db.connect(dbname=kept):
-        for check in (True, False):
-            told = swept(field_db, tmp_path, check_mode=check)
+        for dry in (True, False):
+            told = swept(field_db, tmp_path, check_mode=dry)
             assert told["changed"] is False
             assert told["left_undone"] == [{"name": kept, "why": "1 sessions are in it"}]
             assert "it stays" in told["warnings"][0]
@@ -123,8 +126,8 @@ def test_the_module_sweeps(field_db: Database, tmp_path: Path) -> None:
     kept = restored(field_db, tmp_path)
     age(field_db, kept, 6)
     values = {**field_db.login, "backup_dir": str(tmp_path), "state": "swept", "keep_hours": 5}
-    for check in (True, False):
-        told = ansible_module("scannerdb_restore", values, check)
+    for dry in (True, False):
+        told = ansible_module("scannerdb_restore", values, dry)
         assert told["changed"] is True, told
-        assert (kept in databases(field_db)) is check
+        assert (kept in databases(field_db)) is dry
     assert ansible_module("scannerdb_restore", values)["changed"] is False

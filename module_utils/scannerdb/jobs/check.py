@@ -20,6 +20,7 @@ from ..contract.overlay import contract_with
 from ..errors import InvalidInput
 from ..files import ensure_folder, write_atomic
 from ..finding import SEVERITIES, Finding, summary
+from ..restore.heal import marked_databases
 from ..runs import Run, utc_now
 from ..vacuum.measure import TableMeasure
 from ..vacuum.memory import TOTALS as VACUUM_TOTALS
@@ -86,8 +87,10 @@ def check(
         server = server_of(conn)
         deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
         inspection = inspect(conn, contract, deep=deep)
+        left = marked_databases(conn, server.database)
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())
     result = _result(findings, suppressed, server, inspection, utc_now())
+    result["server"]["left_by_restores"] = left
     now = _snapshot(result, inspection)
     if report_dir and not check_mode:
         result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
