@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.playbooks import Run, Site, site
+from tests.integration.support import run_fix
 from tests.servers import Database, Databases, Pool
 
 __all__ = ["site"]
@@ -115,6 +116,39 @@ def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_17:
     log = (site.folder / "one" / "backups" / "cron_backup.log").read_text()
     assert (done.returncode, done.stdout + done.stderr) == (0, ""), log
     assert len(site.backups("one")) == 1 and "Not done" not in log and "daily: ok, code 0" in log
+
+
+def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(scheduled: Site, field_17: Database) -> None:
+    site = scheduled
+    site.add("one", field_17)
+    site.hosts["two.x"] = {}
+    site.group["scannerdb_metrics_dir"] = f"{site.folder}/prom"
+    spool = site.folder / "spool"
+    spool.mkdir()
+    (spool / "me").write_text("0 3 * * * cd /opt/scanner && ./backup_database.sh\n5 5 * * * true\n")
+    inner = {"__scannerdb_schedule_crontabs": [str(spool)]}
+    said = plan(site, "-l", "one", **inner).ok()
+    assert "1 lines of crontabs that start the old scripts still run" in said.prose
+    plan(site, scannerdb_adopt_legacy="remove", **inner).ok()
+    assert (spool / "me").read_text() == "5 5 * * * true\n"
+    run_fix(field_17)
+    assert field_17.value("SELECT count(*) FROM scannerdb_maintenance.journal") > 0
+    kept = site.folder / "one" / "backups" / "old.backup"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("x")
+    (site.folder / "prom").mkdir()
+    (site.folder / "prom" / "scannerdb_one.prom").write_text("x 1\n")
+
+    inner.update({name: value for name, value in site.group.items() if name.startswith("__")})
+    site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_backups="other").failed("spell out")
+    gone = site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_schema="true").ok()
+    assert gone.changed["one"] > 0 and site.files("one") == ["backups/old.backup"]
+    assert field_17.value("SELECT to_regnamespace('scannerdb_maintenance') IS NULL")
+    assert not (site.folder / "prom" / "scannerdb_one.prom").exists() and len(everything(site)) == 4  # two.x's
+    again = site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_schema=True).ok()
+    assert set(again.changed.values()) == {0}
+    site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_backups=field_17.name).ok()
+    assert site.files("one") == []
 
 
 def test_what_cannot_be_is_said_before_anything_is_written(scheduled: Site) -> None:

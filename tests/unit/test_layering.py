@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "module_utils" / "scannerdb"
-AREAS = {"contract", "checks", "fixes", "backup", "restore", "schedule", "status", "doctor", "vacuum"}
+AREAS = {"contract", "checks", "fixes", "backup", "restore", "schedule", "status", "doctor", "legacy", "vacuum"}
 # What each room of the base may import of the base itself.
 BASE = {
     "errors": set(),

@@ -1,0 +1,83 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Recognise what the old shell scripts left on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_legacy
+short_description: Recognise what the old shell scripts left on a host
+version_added: "0.2.0"
+description:
+  - Finds lines of crontabs that start the old scripts, their C(.env) and their backups. On request the lines are
+    switched off or removed; nothing else is ever touched.
+options:
+  mode:
+    description:
+      - V(report) only looks. V(take) makes the lines comments, V(remove) removes them.
+    type: str
+    choices: [report, take, remove]
+    default: report
+  folder:
+    description: Where the old scripts lie, where no line of a crontab tells.
+    type: path
+    default: ""
+  crontabs:
+    description: Crontabs, and folders of them. A name with a point in it is no crontab.
+    type: list
+    elements: path
+    default: [/var/spool/cron/crontabs, /var/spool/cron, /etc/cron.d, /etc/crontab]
+attributes:
+  check_mode:
+    description: Says what would be changed.
+    support: full
+  diff_mode:
+    description: Shows the crontabs before and after.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Switch the old scripts off
+  scannerdb_legacy:
+    mode: take
+  become: true
+"""
+
+RETURN = r"""
+lines:
+  description: The lines that start old scripts, each with file and line.
+  returned: success
+  type: list
+  elements: dict
+places:
+  description: >-
+    The folders of old scripts, each with the path of its env, the variables that it amounts to (never the password,
+    only whether there is one), and the names of its backups.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.legacy import CRONTABS, MODES, legacy
+
+
+def main() -> None:
+    """Read the options, look, answer."""
+    arguments = {
+        "mode": {"type": "str", "choices": list(MODES), "default": "report"},
+        "folder": {"type": "path", "default": ""},
+        "crontabs": {"type": "list", "elements": "path", "default": list(CRONTABS)},
+    }
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    try:
+        result = legacy(**module.params, check_mode=module.check_mode)
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

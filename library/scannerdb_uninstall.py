@@ -1,0 +1,64 @@
+#!/usr/bin/python
+# Copyright: the scannerdb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Take the bundle's schema out of the Ollama Scanner database."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scannerdb_uninstall
+short_description: Take the bundle's schema out of the Ollama Scanner database
+version_added: "0.2.0"
+description:
+  - Drops the schema C(scannerdb_maintenance) with the journal of fixes; after that no fix can be undone any more.
+  - Refuses where the schema holds anything else. The view C(servers), its triggers and all data stay.
+extends_documentation_fragment:
+  - scannerdb.connection
+options:
+  lock_wait_s:
+    description: How many seconds to wait for another run on the same database.
+    type: int
+    default: 0
+attributes:
+  check_mode:
+    description: Says what would be dropped.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Take the bundle's schema out of the database
+  scannerdb_uninstall:
+    login_db: ollama_scanner
+    login_user: postgres
+"""
+
+RETURN = r"""
+rows:
+  description: Rows of the journal that were, or would be, dropped with it.
+  returned: success
+  type: int
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.uninstall import uninstall
+
+
+def main() -> None:
+    """Read the options, drop, answer."""
+    arguments = {**connection_arguments(), "lock_wait_s": {"type": "int", "default": 0}}
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    given = module.params
+    try:
+        result = uninstall(options_from(given), lock_wait_s=given["lock_wait_s"], check_mode=module.check_mode)
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

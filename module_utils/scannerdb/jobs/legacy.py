@@ -1,0 +1,94 @@
+"""Moving in: what the old scripts left on a host is recognised; their cron lines are removed on request.
+
+The `.env` is never touched, because the scanner itself reads it, and old backups are not either: retention takes them
+over where `scannerdb_backup_adopt` names them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidInput
+from ..files import file_errors, write_atomic
+from ..legacy.crontab import MARK, old_lines, switched_off, without
+from ..legacy.env import has_password, read_env, variables
+
+MODES = ("report", "take", "remove")
+CRONTABS = ("/var/spool/cron/crontabs", "/var/spool/cron", "/etc/cron.d", "/etc/crontab")
+
+
+def legacy(
+    *, mode: str = "report", folder: str = "", crontabs: Sequence[str] = CRONTABS, check_mode: bool = False
+) -> dict[str, Any]:
+    """Recognise what the old scripts left; returns the module's result: `lines`, `env`, `backups`, `changed`, `diff`.
+
+    `take` makes the old lines of the crontabs comments, `remove` removes them. `folder` is where the old scripts lie,
+    where no line tells. Raises `InvalidInput`, `FileProblem`.
+    """
+    if mode not in MODES:
+        raise InvalidInput(f"scannerdb_adopt_legacy is {mode!r}.", f"Choose one of {', '.join(MODES)}.")
+    lines, diffs, places = [], [], {folder} if folder else set()
+    for path in _files(crontabs):
+        with file_errors("Reading", path):
+            before = path.read_text(encoding="utf-8", errors="surrogateescape")
+        old = old_lines(before)
+        lines += [{"file": str(path), "line": line.text} for line in old]
+        places |= {line.folder for line in old if line.folder}
+        after = {"report": before, "take": switched_off(before), "remove": without(before)}[mode]
+        if after != before:
+            diffs.append({"before_header": str(path), "after_header": str(path), "before": before, "after": after})
+            if not check_mode:
+                _replace(path, after)
+    found = [_place(Path(place)) for place in sorted(places)]
+    return {
+        "changed": bool(diffs),
+        "lines": lines,
+        "places": found,
+        "diff": diffs,
+        "msg": _sentence(lines, found, mode),
+    }
+
+
+def _files(crontabs: Sequence[str]) -> Iterator[Path]:
+    """Every crontab: files, and those in folders. What is no crontab (an editor's copy, a link) is passed over."""
+    for name in dict.fromkeys(crontabs):
+        path = Path(name)
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            with file_errors("Reading", path):
+                yield from sorted(p for p in path.iterdir() if p.is_file() and not p.is_symlink() and "." not in p.name)
+
+
+def _replace(path: Path, content: str) -> None:
+    """Write a crontab in one step; it keeps its owner and mode, which cron insists on."""
+    with file_errors("Writing", path):
+        facts = path.stat()
+        write_atomic(path, content.encode("utf-8", "surrogateescape"), stat.S_IMODE(facts.st_mode))
+        os.chown(path, facts.st_uid, facts.st_gid)
+
+
+def _place(folder: Path) -> dict[str, Any]:
+    """What lies in a folder of old scripts: what its `.env` says, without the password, and its backups."""
+    facts: dict[str, Any] = {"folder": str(folder), "env": "", "variables": {}, "password": False}
+    env = folder / ".env"
+    if env.is_file():
+        with file_errors("Reading", env):
+            values = read_env(env.read_text(encoding="utf-8", errors="replace"))
+        facts.update(env=str(env), variables=variables(values), password=has_password(values))
+    backups = sorted(p.name for p in (folder / "backups").glob("*.backup") if p.is_file() and not p.is_symlink())
+    return {**facts, "backups_dir": str(folder / "backups") if backups else "", "backups": backups}
+
+
+def _sentence(lines: list[dict[str, str]], places: list[dict[str, Any]], mode: str) -> str:
+    count = sum(len(place["backups"]) for place in places)
+    done = {"report": "still run", "take": f"are comments now ({MARK.strip()})", "remove": "are removed"}[mode]
+    said = [f"{len(lines)} lines of crontabs that start the old scripts {done}."] if lines else []
+    said += [f"{place['env']} says how they connect." for place in places if place["env"]]
+    if count:
+        said.append(f"There are {count} of their backups; scannerdb_backup_adopt lets retention take them over.")
+    return " ".join(said) or "The old scripts have left nothing here."

@@ -1,0 +1,1 @@
+"""What the old shell scripts left on a host. Pure: text in, text out."""
