@@ -99,6 +99,7 @@ def _locked(handle: int) -> bool:
 def command(config: dict[str, Any], job: dict[str, Any]) -> list[str]:
     """The play's command line; no secret is in it."""
     variables = {"scannerdb_profile": job["profile"], "scannerdb_lock_wait_s": config["lock_wait_s"]}
+    variables["scannerdb_standby_ok"] = True  # the host does not know the others of its cluster
     start = [config["python"], "-m", "ansible", "playbook", "-i", config["inventory"], "-e", json.dumps(variables)]
     return [*start, str(Path(config["bundle"], job.get("playbook") or "maintain.yml"))]
 
