@@ -16,6 +16,7 @@ from ..checks.history import STAMP, read_history, remember
 from ..checks.ignore import parse_ignores, split
 from ..checks.thresholds import parse_thresholds
 from ..connection import Options, Server, connect, server_of
+from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput
 from ..files import ensure_folder, write_atomic
@@ -76,18 +77,7 @@ def check(
         place_of(name, options)
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
-    with (
-        uncollected(),
-        connect(
-            options, purpose=f"check {run.run_id}", statement_timeout_s=statement_timeout_s, allow_standby=True
-        ) as conn,
-    ):
-        conn.execute("SET default_transaction_read_only = on")
-        conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
-        server = server_of(conn)
-        deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
-        inspection = inspect(conn, contract, deep=deep)
-        left = marked_databases(conn, server.database)
+    server, inspection, left = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())
     result = _result(findings, suppressed, server, inspection, utc_now())
     result["server"]["left_by_restores"] = left
@@ -100,6 +90,19 @@ def check(
         run.log(f"this run is not in the history: {trouble}")
     run.progress("done", 1, 1)
     return judged(result, fail_on)
+
+
+def _look(
+    options: Options, run_id: str, contract: Contract, deep: Deep, standbys: Sequence[str], statement_timeout_s: int
+) -> tuple[Server, Inspection, list[str]]:
+    """Inspect the database, and list what restores left, on one read-only connection."""
+    session = connect(options, purpose=f"check {run_id}", statement_timeout_s=statement_timeout_s, allow_standby=True)
+    with uncollected(), session as conn:
+        conn.execute("SET default_transaction_read_only = on")
+        conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        server = server_of(conn)
+        deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
+        return server, inspect(conn, contract, deep=deep), marked_databases(conn, server.database)
 
 
 @contextlib.contextmanager
