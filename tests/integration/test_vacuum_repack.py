@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,8 @@ from scannerdb.vacuum.outcome import Means, Refused
 from scannerdb.vacuum.pgrepack import run_pg_repack
 from scannerdb.vacuum.thresholds import Thresholds
 
+from demo import user
+from demo.server import Server
 from tests.integration.vacuum_support import dead, fill, locked, options, row
 from tests.servers import Database
 
@@ -229,3 +233,44 @@ def test_a_connection_cut_is_an_error_and_leaves_nothing_after_the_next_run(pack
             helper.join()
     vacuum(options(packable))
     assert debris(packable) == []
+
+
+@pytest.fixture
+def own_server(packable: Database) -> Iterator[Database]:
+    """The same on a server of its own, which may crash."""
+    home = user.make_short_folder("scannerdb-crash-")
+    server = Server(home, packable.server.bin_dir)
+    try:
+        server.start()
+        database = Database(server, "postgres")
+        database.sql("CREATE EXTENSION pg_repack")
+        yield database
+    finally:
+        server.remove()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_server_that_crashes_midway_is_clean_after_the_next_run(own_server: Database) -> None:
+    fill(own_server)
+    before = own_server.sql("SELECT * FROM bloated ORDER BY id")
+    with contextlib.closing(own_server.connect()) as old:
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT 1")
+
+        def crash() -> None:
+            wait_until(lambda: own_server.value(WAITS))
+            os.kill(own_server.server.pid, signal.SIGQUIT)
+
+        helper = threading.Thread(target=crash)
+        helper.start()
+        try:
+            with pytest.raises(ConnectionFailed):
+                vacuum(options(own_server), method="repack")
+        finally:
+            helper.join()
+    own_server.server.stop()
+    own_server.server.start()
+    assert "repack_trigger" in debris(own_server)
+    result = vacuum(options(own_server), method="repack")
+    assert row(result, "public.bloated")["action"] == "drop_repack, pg_repack"
+    assert debris(own_server) == [] and own_server.sql("SELECT * FROM bloated ORDER BY id") == before

@@ -11,7 +11,7 @@ from .registry import by_hand, finding
 
 VACUUM = "vacuum.yml mends it"
 REBUILD = "vacuum.yml mends it with scannerdb_profile=monthly"
-COMPACTION = "vacuum.yml mends it with scannerdb_profile=monthly and scannerdb_vacuum_allow_exclusive=true"
+COMPACTION = "vacuum.yml mends it with scannerdb_profile=monthly, by pg_repack or scannerdb_vacuum_allow_exclusive=true"
 
 
 def _fix(finding_id: str, template: str, lock: str, job: str, schema: str, name: str) -> Fix:
