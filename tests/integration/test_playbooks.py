@@ -288,6 +288,9 @@ def test_every_kind_of_variable_as_a_string(site: Site, one: Databases) -> None:
         "scannerdb_batch_rows": "100",
         "scannerdb_vacuum_tables": "models,public.endpoints",
         "scannerdb_vacuum_allow_exclusive": "false",
+        "scannerdb_vacuum_free_gb": "2.5",
+        "scannerdb_window": "00:00/24h/UTC",
+        "scannerdb_check_standbys": "/nowhere:5432",
         "scannerdb_check_fail_on": "never",
     }
     site.add("db", database).run("maintain.yml", "-vvv", **extra).ok()
