@@ -107,7 +107,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     missing = sorted({*missing, *(target.roles - existing_roles(conn))})
     check_roles(missing, wish.missing_roles)
     needed = max(target.size_bytes, manifest.database.size_bytes if manifest else 0)
-    free = data_room(conn, options, server)
+    free = data_room(conn, options, server, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)

@@ -51,6 +51,8 @@ def detect(path: Path) -> str:
 
     Raises `RestoreRefused` for a plain SQL file or one that has to be unpacked first, `BackupInvalid` for all else.
     """
+    if not path.exists():
+        raise BackupInvalid(f"{path} is missing.", NOT_COMPLETE)
     if path.is_dir():
         if (path / "toc.dat").is_file():
             return "directory"

@@ -80,13 +80,14 @@ def check_obstacles(conn: Connection, database: str) -> None:
         )
 
 
-def data_room(conn: Connection, options: Options, server: Server) -> Optional[int]:
-    """Free bytes on the server's data disk; None where it cannot be seen from here."""
+def data_room(conn: Connection, options: Options, server: Server, tablespace: str = "") -> Optional[int]:
+    """Free bytes where the database will lie, in its tablespace or the data folder; None if it cannot be seen."""
     local = not options.host or options.host.startswith("/")
     if not local:
         return None
     try:
-        folder = scalar(conn, "SELECT current_setting('data_directory', true)")
+        folder = scalar(conn, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = %s", [tablespace])
+        folder = folder or scalar(conn, "SELECT current_setting('data_directory', true)")
     except DriverError:  # this role may not see it
         return None
     return free_bytes(folder) if folder and os.access(folder, os.F_OK) else None
@@ -96,7 +97,7 @@ def check_room(free: Optional[int], needed: int) -> None:
     """Raise `FileProblem` where the data disk is known to be too small."""
     if free is not None and free < needed * HEADROOM:
         raise FileProblem(
-            f"The server's data disk has {free >> 20} MiB free; a second database needs about "
+            f"The server's disk has {free >> 20} MiB free where the database lies; a second database needs about "
             f"{int(needed * HEADROOM) >> 20} MiB.",
             "Free some space: databases kept by earlier restores are the first to look at.",
         )
