@@ -22,7 +22,7 @@ from bench.machine import machine  # noqa: E402
 from bench.page import page  # noqa: E402
 from bench.report import keep, tables  # noqa: E402
 
-AREAS = ("check", "fix", "vacuum", "backup", "cluster", "scale", "ansible")
+AREAS = ("check", "fix", "vacuum", "backup", "restore", "cluster", "scale", "ansible")
 OUT = ROOT / ".bench"
 Measurement = Callable[[Lab, int], Iterable[Figure | Curve | Beside]]
 
