@@ -210,6 +210,10 @@ def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
     assert any("the bot" in warning for warning in result["warnings"])
     assert len(result["plan"]["steps"]) >= 6
     assert result["restore"]["previous_database"]
+    plan = result["plan"]
+    assert plan["free_bytes"] > plan["needed_bytes"] >= plan["source_bytes"] > 0
+    assert plan["estimate_s"] > 0
+    assert plan["estimate_measured"] is False
     assert (state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))) == (before, names, files)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")} == record
 

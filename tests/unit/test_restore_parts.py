@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from scannerdb.connection import Options, text_of
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ValidationFailed
-from scannerdb.jobs.restore_plan import check_roles
+from scannerdb.jobs.restore_plan import check_roles, drilled_rate
 from scannerdb.jobs.restore_wish import Wish, check_wish
 from scannerdb.process import Tools
 from scannerdb.restore.archive import Header, detect, parse_header
@@ -129,6 +131,17 @@ def test_archives_are_told_by_their_first_bytes(tmp_path: Path) -> None:
 )
 def test_times(text: str, moment: str | None) -> None:
     assert parse_moment(text) == (datetime.datetime.fromisoformat(moment) if moment else None)
+
+
+def test_the_estimate_is_the_last_drills() -> None:
+    def one(seconds: float, size: int) -> Any:
+        return SimpleNamespace(
+            standing=SimpleNamespace(restore_s=seconds),
+            manifest=SimpleNamespace(database=SimpleNamespace(size_bytes=size)),
+        )
+
+    assert drilled_rate([one(0, 100), one(4, 100), one(1, 100)]) == 25
+    assert drilled_rate([one(0, 100)]) == drilled_rate([]) == 0
 
 
 def test_a_date_that_does_not_exist() -> None:
