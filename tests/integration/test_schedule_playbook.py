@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.playbooks import Run, Site, site
+from tests.integration.playbooks import ROOT, Run, Site, site
 from tests.integration.support import run_fix
 from tests.servers import Database, Databases, Pool
 
@@ -185,3 +185,40 @@ def test_logrotate_reads_its_file_and_rotates(scheduled: Site) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert Path(f"{log}.1").read_text() == "something\n" and log.stat().st_mode & 0o777 == 0o600
+
+
+UNITS = """
+- hosts: one
+  gather_facts: false
+  vars: {{role_path: {root}/roles/scannerdb_schedule}}
+  roles: [{{role: scannerdb_schedule, when: false}}]
+  tasks:
+    - scannerdb_schedule_info: {{schedule: "{{{{ __scannerdb_schedule }}}}", timezone: Europe/Berlin}}
+      register: __scannerdb_schedule_info
+    - ansible.builtin.template:
+        src: "{{{{ role_path }}}}/templates/job.{{{{ item.kind }}}}.j2"
+        dest: "{folder}/units/{{{{ __scannerdb_schedule_unit }}}}{{{{ item.name }}}}.{{{{ item.kind }}}}"
+      loop: "{{{{ __scannerdb_schedule_on | product([{{'kind': 'service'}}, {{'kind': 'timer'}}]) | map('combine') }}}}"
+"""
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here: units NOT verified")
+def test_systemd_takes_the_units(scheduled: Site) -> None:
+    """systemd does not run here; that its timers fire is for the containers. Its parser reads them, with odd paths."""
+    site = scheduled
+    site.hosts = {"one": {"scannerdb_config_dir": f"{site.folder}/a %c$d/etc"}}
+    text = UNITS.format(root=ROOT, folder=site.folder)
+    (site.folder / "units.yml").write_text(text)
+    extra = {
+        "scannerdb_schedule_kind": "timer",
+        "scannerdb_schedule_timezone": "Europe/Berlin",
+        "scannerdb_schedule_user": "root",
+    }
+    site.run(str(site.folder / "units.yml"), **extra).ok()
+    units = sorted((site.folder / "units").iterdir())
+    assert [unit.name for unit in units][:2] == ["scannerdb-one.daily.service", "scannerdb-one.daily.timer"]
+    done = subprocess.run(["systemd-analyze", "verify", *map(str, units)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    service, timer = (unit.read_text() for unit in units[:2])
+    assert f'"{site.folder}/a %%c$$d/etc/schedule.json" "daily"' in service and "User=root" in service
+    assert "OnCalendar=*-*-* 03:00:00 Europe/Berlin" in timer and "Persistent=true" in timer
