@@ -1,7 +1,7 @@
 """Copies elsewhere by rclone, to a folder and to an S3-compatible server on loopback; and hooks around a backup.
 
-rclone comes from the distribution, the S3 server from PyPI (`pip install 'moto[s3]' flask flask-cors`): what is not
-here is said, not tested. `SCANNERDB_MOTO_SERVER` names the program where it is not in the PATH.
+rclone comes from the distribution, the S3 server from PyPI: what is not here is said, not tested.
+`SCANNERDB_MOTO_SERVER` names the program where it is not in the PATH.
 """
 
 from __future__ import annotations
