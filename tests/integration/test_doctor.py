@@ -89,7 +89,7 @@ def test_what_keeps_it_out_is_named(
         assert {d["cause"] for d in result["diagnoses"] if d["state"] == "unknown"} >= {"privileges", "job lock"}
 
 
-def test_a_wrong_password_and_a_missing_entry_of_pg_hba(database: Database, places: Places) -> None:
+def test_a_wrong_password(database: Database, places: Places) -> None:
     """The tests' servers take passwords over TCP, from this machine."""
     name = "doctor_role"
     with database.connect() as conn:
