@@ -15,12 +15,22 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 NAME = re.compile(r"\b(?:__)?scannerdb_\w+")
 MODULES = {path.stem for path in (ROOT / "library").glob("*.py")}
+AWX_FILTERS = Path("roles/scannerdb_awx/filter_plugins/scannerdb_awx.py")
+SECRET = re.compile(r"password|_token$|identity_key$")
+PUBLISHED = "_artifacts"  # by set_stats, for later jobs of a workflow
 REAL = {"int": "7", "float": "0.5", "bool": "false", "list": "a,b", "dict": '{"tables": {}}', "raw": "[]"}
 
 
 def load(role: str, part: str) -> Any:
     path = ROOT / "roles" / role / part
     return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+
+
+def variables(role: str) -> dict[str, Any]:
+    """The role's internal variables, from one file or from several."""
+    folder = ROOT / "roles" / role / "vars" / "main"
+    files = [f"vars/main/{path.name}" for path in sorted(folder.glob("*.yml"))] or ["vars/main.yml"]
+    return {name: value for file in files for name, value in load(role, file).items()}
 
 
 def specs(role: str) -> dict[str, dict[str, Any]]:
@@ -50,8 +60,8 @@ def texts(role: str) -> dict[Path, str]:
 
 
 def made(text: str) -> set[str]:
-    """The variables that tasks register."""
-    return set(re.findall(r"^\s*register: (\w+)$", text, re.MULTILINE))
+    """The variables that tasks register, and the internal ones that they set for themselves."""
+    return {name for names in re.findall(r"^\s*register: (\w+)$|^\s+(__\w+):", text, re.MULTILINE) for name in names}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -60,7 +70,7 @@ def test_defaults_and_specs_name_the_same_variables(role: str) -> None:
     for entry, options in specs(role).items():
         assert set(options) == defaults, entry
     assert all(name.startswith("scannerdb_") for name in defaults)
-    assert all(name.startswith("__scannerdb_") for name in load(role, "vars/main.yml"))
+    assert all(name.startswith("__scannerdb_") for name in variables(role))
 
 
 def test_no_default_is_written_twice() -> None:
@@ -77,14 +87,18 @@ def test_every_variable_that_a_role_reads_is_declared(role: str) -> None:
         MODULES | set(ROLES) | {"scannerdb_maint", "scannerdb_hosts"}
     )  # the server's role, and what a person says
     for one in dependencies(role):
-        declared |= set(load(one, "defaults/main.yml")) | set(load(one, "vars/main.yml"))
+        declared |= set(load(one, "defaults/main.yml")) | set(variables(one))
     for text in texts(role).values():
         declared |= made(text)
     if role == "scannerdb_summary":  # it speaks of what other roles and the playbook left
         declared |= {name for other in ROLES for text in texts(other).values() for name in made(text)}
-        declared |= {"scannerdb_found"} | set(load("scannerdb_common", "defaults/main.yml"))
+        declared |= {"scannerdb_found", "scannerdb_fix_dry_run"} | set(load("scannerdb_common", "defaults/main.yml"))
+    if role == "scannerdb_awx":  # its surveys ask for other roles' variables
+        declared |= {name for other in ROLES for name in load(other, "defaults/main.yml")} | {"scannerdb_hosts"}
+        declared |= set(re.findall(r'"(scannerdb_awx_\w+)": ', (ROOT / AWX_FILTERS).read_text(encoding="utf-8")))
     for path, text in texts(role).items():
-        assert set(NAME.findall(re.sub(r"#.*", "", text))) <= declared, path
+        names = {name for name in NAME.findall(re.sub(r"#.*", "", text)) if not name.endswith(PUBLISHED)}
+        assert names <= declared, path
 
 
 def test_every_variable_that_a_playbook_reads_is_declared() -> None:
@@ -116,7 +130,7 @@ def test_every_variable_is_described_and_takes_a_string(role: str) -> None:
         for name, spec in options.items():
             description = spec["description"]
             assert (description if isinstance(description, str) else description[-1]).rstrip().endswith("."), name
-            assert bool(spec.get("no_log")) == ("password" in name or name.endswith("identity_key")), name
+            assert bool(spec.get("no_log")) == bool(SECRET.search(name)), name
             value = spec["choices"][0] if spec.get("choices") else REAL.get(spec["type"], "text")
             validator = ArgumentSpecValidator({name: {k: v for k, v in spec.items() if k != "description"}})
             assert validator.validate({name: value}).error_messages == []
@@ -132,6 +146,7 @@ def test_strings_are_converted_where_jinja_reads_them(role: str) -> None:
     for path, text in texts(role).items():
         for name in set(NAME.findall(text)) & set(types):
             if types[name] == "bool":  # "{{ x }}" hands it on to a module, which converts
-                assert re.findall(rf"\b{name}\b(?!:| \| bool| }}}})", text) == [], (path, name)
+                converted = rf"\b{name}\b(?!:|\n|(?: \| default\(false\))? \| bool| }}}})"
+                assert re.findall(converted, text) == [], (path, name)
             if types[name] == "list" and path.parent.name in ("tasks", "templates"):
                 raise AssertionError(f"{path} reads {name}, which may be a string; vars/main.yml splits it")

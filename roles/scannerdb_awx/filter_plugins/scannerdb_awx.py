@@ -1,0 +1,187 @@
+"""Filters that turn the bundle's own data into what AWX takes: role specs into surveys, recurrences into schedules."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+LONGEST = 1024  # characters of a free answer
+LARGEST = 2_000_000_000
+KINDS = {"int": "integer", "float": "float"}  # everything else is text
+# A fixed Monday in the past: RRULEs count from it, and it must not change from run to run.
+START = "20240101"
+LINKS = ("success", "failure", "always")
+IN_ORGANIZATIONS = (
+    "credentials",
+    "inventories",
+    "job_templates",
+    "notification_templates",
+    "projects",
+    "teams",
+    "workflow_job_templates",
+)
+PARENTS = {  # what AWX deletes together with its parent: the field that names it, and the parent's kind
+    "hosts": ("inventory", "inventories"),
+    "groups": ("inventory", "inventories"),
+    "inventory_sources": ("inventory", "inventories"),
+    "schedules": ("unified_job_template", "job_templates"),
+}
+
+
+@functools.cache
+def variables(roles: str) -> dict[str, dict[str, Any]]:
+    """Every variable of the roles in that folder: its argument spec, and under `default` what its role sets it to."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values()
+        defaults = yaml.safe_load((path.parent.parent / "defaults" / "main.yml").read_text(encoding="utf-8")) or {}
+        for name, spec in ((name, spec) for entry in entries for name, spec in entry.get("options", {}).items()):
+            found[name] = {**spec, "default": defaults.get(name)}
+    return found
+
+
+def survey(questions: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The survey of a job template.
+
+    `questions` say, by variable, what to `ask`; they may set `required`, `default`, `min` and `max`. Type, choices and
+    explanation come from the roles' `known` variables. Without questions the result is empty, as AWX wants it.
+    """
+    if not questions:
+        return {}
+    return {"name": "", "description": "", "spec": [_question(name, one, known) for name, one in questions.items()]}
+
+
+def _question(name: str, question: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if name not in known:
+        raise AnsibleFilterError(f"No role of the bundle has the variable {name}, so a survey cannot ask for it.")
+    spec = known[name]
+    choices = ["true", "false"] if spec["type"] == "bool" else [str(one) for one in spec.get("choices") or []]
+    kind = "multiplechoice" if choices else KINDS.get(spec["type"], "text")
+    made: dict[str, Any] = {
+        "question_name": question["ask"],
+        "question_description": _plain(spec["description"]),
+        "variable": name,
+        "type": kind,
+        "required": bool(question.get("required", False)),
+    }
+    if choices:
+        made["choices"] = choices
+    else:
+        made["min"] = question.get("min", 0)
+        made["max"] = question.get("max", LONGEST if kind == "text" else LARGEST)
+    if "default" in question:
+        made["default"] = question["default"]
+    if not made["required"]:
+        made["question_description"] += f" Unanswered: what the inventory says, or else {_shown(spec['default'])}."
+    return made
+
+
+def _plain(description: Any) -> str:
+    """A spec's description without Ansible's markup."""
+    text = " ".join(description) if isinstance(description, list) else str(description)
+    return re.sub(r"\b[A-Z]\(([^()]*)\)", r"\1", " ".join(text.split()))
+
+
+def _shown(value: Any) -> str:
+    """A role's default, to be read."""
+    if value in ("", [], {}, None):
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def rrule(rule: str, timezone: str) -> str:
+    """A recurrence as AWX's own form writes it, so that it can be edited there: the time of day stands in DTSTART."""
+    found = re.fullmatch(r"(.+);BYHOUR=(\d+);BYMINUTE=(\d+);BYSECOND=0", rule)
+    if found is None:
+        raise AnsibleFilterError(f"The recurrence {rule} has no time of day at its end.")
+    return f"DTSTART;TZID={timezone or 'UTC'}:{START}T{found[2]:0>2}{found[3]:0>2}00 RRULE:{found[1]}"
+
+
+def nodes(steps: Sequence[Mapping[str, Any]], prefix: str, organization: str) -> list[dict[str, Any]]:
+    """The steps of the workflow as the module takes them; a step runs the job of its name, unless it says another."""
+    return [
+        {
+            "identifier": step["step"],
+            "unified_job_template": {
+                "name": prefix + step.get("job", step["step"]),
+                "type": "job_template",
+                "organization": {"name": organization},
+            },
+            "extra_data": step.get("answers", {}),
+            "related": {f"{when}_nodes": [{"identifier": one} for one in step[when]] for when in LINKS if when in step},
+        }
+        for step in steps
+    ]
+
+
+def other_workflow(there: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the nodes that are there are linked in another way than the steps say; no nodes at all are not."""
+    names = {node["id"]: node["identifier"] for node in there}
+    found = {
+        node["identifier"]: {when: {names.get(one) for one in node[f"{when}_nodes"]} for when in LINKS}
+        for node in there
+    }
+    wanted = {step["step"]: {when: set(step.get(when, [])) for when in LINKS} for step in steps}
+    return bool(found) and found != wanted
+
+
+def surplus(there: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]], mark: str) -> dict[str, list[Any]]:
+    """What is ours by its mark and not wanted, by kind; without what goes together with its parent."""
+    extra = {
+        kind: [
+            item for item in items if item["description"].endswith(mark) and item["name"] not in wanted.get(kind, [])
+        ]
+        for kind, items in there.items()
+    }
+    for kind, (field, parents) in PARENTS.items():
+        gone = {parent["id"] for parent in extra[parents]}
+        extra[kind] = [item for item in extra[kind] if item[field] not in gone]
+    return extra
+
+
+def names(there: Mapping[str, Sequence[Any]], mark: str) -> dict[str, list[str]]:
+    """The names of what is ours by its mark, by kind. An organization counts whoever has made it."""
+    return {
+        kind: [one["name"] for one in items if one["description"].endswith(mark) or kind == "organizations"]
+        for kind, items in there.items()
+    }
+
+
+def foreign(
+    there: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]], mark: str, organization: str
+) -> dict[str, list[str]]:
+    """The names that are wanted and that something else, without our mark, has already where names must be unique."""
+    own = {item["id"] for items in there.values() for item in items if item["description"].endswith(mark)}
+    found = {}
+    for kind, items in there.items():
+        taken = [item for item in items if item["id"] not in own and item["name"] in wanted[kind]]
+        if kind == "schedules":
+            taken = [item for item in taken if item["unified_job_template"] in own]
+        elif kind in IN_ORGANIZATIONS:
+            homes = [item["summary_fields"].get("organization", {}).get("name") for item in taken]
+            taken = [item for item, home in zip(taken, homes) if home == organization]
+        if taken and kind != "organizations":
+            found[kind.replace("_", " ")] = [item["name"] for item in taken]
+    return found
+
+
+class FilterModule:
+    """The filters, by their names in templates."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "scannerdb_awx_variables": variables,
+            "scannerdb_awx_survey": survey,
+            "scannerdb_awx_rrule": rrule,
+            "scannerdb_awx_nodes": nodes,
+            "scannerdb_awx_other_workflow": other_workflow,
+            "scannerdb_awx_names": names,
+            "scannerdb_awx_surplus": surplus,
+            "scannerdb_awx_foreign": foreign,
+        }

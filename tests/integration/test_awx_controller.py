@@ -1,0 +1,299 @@
+"""awx.yml against a controller: the modules of awx.awx really run, over HTTP, and the server refuses what AWX refuses.
+
+What it does not prove is in docs/awx.md: the server is the tests' own, AWX itself is not here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scannerdb.schedule.model import read_jobs
+
+from tests.integration.awx.controller import Controller
+from tests.integration.awx.declared import FILTERS, JOBS, STEPS, VARIABLES, playbook, questions
+from tests.integration.awx.job import bare_repository
+from tests.integration.awx.server import running
+from tests.integration.playbooks import Run, Site
+
+TOKEN = "hidden-controller-token"
+PASSWORD = "hidden-login-password"
+HOOK = "hidden-hook-token"
+NAME = "Scanner database"
+ORGANIZATION = "Database people"
+ZONE = "Europe/Berlin"
+LASTING = "/backups/{{ inventory_hostname }}"
+
+
+@dataclass
+class Story:
+    """What became of a controller, run by run: each run, what it wrote, and what was there afterwards."""
+
+    controller: Controller
+    runs: dict[str, Run] = field(default_factory=dict)
+    writes: dict[str, list[tuple[str, str, Any]]] = field(default_factory=dict)
+    items: dict[str, dict[str, dict[int, Any]]] = field(default_factory=dict)
+
+    def run(self, chapter: str, site: Site, *flags: str, **extra: Any) -> None:
+        self.controller.requests.clear()
+        where = {"CONTROLLER_HOST": self.controller.url, "CONTROLLER_OAUTH_TOKEN": TOKEN}
+        self.runs[chapter] = site.run("playbooks/awx.yml", *flags, environment=where, **extra).ok()
+        self.writes[chapter] = self.controller.writes()
+        self.items[chapter] = copy.deepcopy(self.controller.items)
+
+
+def add_strangers(controller: Controller, repository: Path) -> None:
+    """Other people's things: in another organization with the very same names, and beside them with others."""
+    other = controller.add("organizations", name="Other people")["id"]
+    inventory = controller.add("inventories", name=NAME, organization=other)["id"]
+    git = {"scm_type": "git", "scm_url": str(repository)}
+    project = controller.add("projects", name=NAME, organization=other, **git)["id"]
+    template = {"inventory": inventory, "project": project, "playbook": "playbooks/check.yml"}
+    template["id"] = controller.add("job_templates", name=f"{NAME}: check", description="Ours, not yours.", **template)[
+        "id"
+    ]
+    controller.add("schedules", name=f"{NAME}: daily", rrule="DTSTART:20240101T000000Z RRULE:FREQ=DAILY;INTERVAL=1",
+                   unified_job_template=template["id"])  # fmt: skip
+    controller.add("teams", name=f"{NAME} operators", organization=other)
+    controller.add("hosts", name="db1", inventory=inventory)
+    controller.add("credential_types", name="Another login", kind="cloud")
+    controller.add("instance_groups", name="database nodes")
+
+
+def inventory(folder: Path, *names: str) -> Site:
+    """The inventory that awx.yml is run with."""
+    site = Site(folder, {name: {"ansible_host": f"{name}.example.org"} for name in names})
+    site.hosts["db1"] |= {"scannerdb_login_db": "scanner", "scannerdb_login_password": PASSWORD}
+    return site
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """One controller from empty to empty again, among strangers."""
+    folder = tmp_path_factory.mktemp("awx")
+    repository = bare_repository(folder)
+    notify = {"name": "chat", "type": "slack", "configuration": {"token": HOOK, "channels": ["#db"]}, "on": ["success"]}
+    wanted = {
+        "scannerdb_awx_organization": ORGANIZATION,
+        "scannerdb_awx_scm_url": str(repository),
+        "scannerdb_awx_image": "registry.example.org/scannerdb:1",
+        "scannerdb_awx_login_user": "scannerdb_maint",
+        "scannerdb_awx_instance_groups": "database nodes",
+        "scannerdb_awx_job_slices": "3",
+        "scannerdb_schedule_timezone": ZONE,
+    }
+    changes = {"weekly": {"weekday": "saturday", "hour": 2}, "monthly": {"enabled": False}}
+    changed = {
+        **wanted,
+        "scannerdb_schedule_overrides": changes,
+        "scannerdb_awx_inventory_path": "inventories/mine/hosts.yml",
+    }
+    # What is secret comes from a file, as it does from a vault: at -vvvv Ansible shows its own command line.
+    secret = {"scannerdb_awx_login_password": PASSWORD, "scannerdb_awx_notifications": [notify]}
+    literal = f'scannerdb_awx_inventory_variables: {{scannerdb_backup_dir: !unsafe "{LASTING}"}}\n'
+    (folder / "mine.yml").write_text(literal + yaml.safe_dump(secret))
+    mine = ("-e", f"@{folder}/mine.yml")
+    with running(TOKEN) as controller:
+        add_strangers(controller, repository)
+        story = Story(controller)
+        site = inventory(folder, "db1", "db2")
+        story.run("planned", site, "--check", *mine, **wanted)
+        story.run("made", site, "-vvvv", *mine, **wanted)
+        story.run("changed", site, "--limit", "db2", *mine, **changed)
+        add_tenant(controller)
+        story.run("left", site, *mine, **wanted, scannerdb_awx_state="absent")
+        controller.delete("credentials", controller.named("credentials")["a stranger's"])
+        story.run("gone", site, *mine, **wanted, scannerdb_awx_state="absent")
+        story.run("gone again", site, *mine, **wanted, scannerdb_awx_state="absent")
+        yield story
+
+
+def add_tenant(controller: Controller) -> None:
+    """Somebody moves into the organization that the run has made."""
+    kind = controller.named("credential_types")["Another login"]["id"]
+    home = controller.named("organizations")[ORGANIZATION]["id"]
+    controller.add("credentials", name="a stranger's", organization=home, credential_type=kind)
+
+
+def ours(items: dict[str, dict[int, Any]], resource: str) -> dict[str, Any]:
+    """What a chapter ended with, by name, without what strangers have."""
+    found = [item for item in items[resource].values() if item.get("description", "").endswith(f"for {NAME}.")]
+    return {item["name"]: item for item in found}
+
+
+# --- the story
+
+
+def test_a_plan_writes_nothing_and_names_everything(story: Story) -> None:
+    assert story.writes["planned"] == []
+    assert story.runs["planned"].changed["db1"] > 0
+    for name in (f"{NAME}: restore", f"{NAME} viewers", f"{NAME}: monthly", "db2"):
+        assert name in story.runs["planned"].prose
+
+
+def test_everything_is_made(story: Story) -> None:
+    made = story.items["made"]
+    assert set(ours(made, "job_templates")) == {f"{NAME}: {job}" for job in JOBS}
+    assert set(ours(made, "hosts")) == {"db1", "db2"} and set(ours(made, "groups")) == {"scannerdb"}
+    assert json.loads(ours(made, "inventories")[NAME]["variables"]) == {"scannerdb_backup_dir": LASTING}
+    assert set(ours(made, "teams")) == {f"{NAME} operators", f"{NAME} viewers"}
+    for resource in ("projects", "inventories", "execution_environments", "workflow_job_templates"):
+        assert set(ours(made, resource)) == {NAME}, resource
+    nodes = {node["identifier"] for node in made["workflow_job_template_nodes"].values()}
+    assert nodes == set(STEPS)
+    template = ours(made, "job_templates")[f"{NAME}: restore"]
+    assert template["playbook"] == playbook("restore") and template["ask_job_type_on_launch"]
+    assert (template["job_slice_count"], ours(made, "job_templates")[f"{NAME}: check"]["job_slice_count"]) == (1, 3)
+    assert not any(template["ask_variables_on_launch"] for template in ours(made, "job_templates").values())
+
+
+def test_a_second_run_changes_only_what_the_data_has_changed(story: Story) -> None:
+    """Also with --limit, which neither empties the play nor takes databases away."""
+    writes = [(method, path.removeprefix("/api/v2/").split("/")[0]) for method, path, _ in story.writes["changed"]]
+    assert sorted(writes) == [
+        ("DELETE", "groups"),
+        ("DELETE", "hosts"),
+        ("DELETE", "hosts"),
+        ("PATCH", "schedules"),
+        ("PATCH", "schedules"),
+        ("POST", "inventory_sources"),
+    ]
+    schedules = ours(story.items["changed"], "schedules")
+    assert "BYDAY=SA" in schedules[f"{NAME}: weekly"]["rrule"] and "T020000 " in schedules[f"{NAME}: weekly"]["rrule"]
+    assert not schedules[f"{NAME}: monthly"]["enabled"]
+
+
+def test_only_its_own_is_removed(story: Story) -> None:
+    left = story.items["left"]
+    assert {resource for resource in left if ours(left, resource)} == {"organizations"}  # a stranger is in it
+    assert ours(story.items["gone"], "organizations") == {}
+    strangers = {resource: set(items) for resource, items in story.items["planned"].items()}
+    assert {resource: set(items) for resource, items in story.items["gone"].items()} == strangers
+    assert story.items["gone"] == story.items["planned"]
+    assert story.writes["gone again"] == [] and set(story.runs["gone again"].changed.values()) == {0}
+
+
+def test_no_secret_is_shown(story: Story) -> None:
+    for run in story.runs.values():
+        for secret in (TOKEN, PASSWORD, HOOK):
+            assert secret not in run.output
+    hosts = story.items["made"]["hosts"].values()
+    assert not any(PASSWORD in host["variables"] for host in hosts)
+    assert any('"scannerdb_login_db": "scanner"' in host["variables"] for host in hosts)
+
+
+def test_the_login_is_injected_as_variables(story: Story) -> None:
+    types = ours(story.items["made"], "credential_types")
+    login = types[f"{NAME}: login"]
+    assert [one["id"] for one in login["inputs"]["fields"] if one.get("secret")] == ["password"]
+    assert login["injectors"]["extra_vars"]["scannerdb_login_password"] == "{{ password }}"
+    stored = ours(story.items["made"], "credentials")[f"{NAME}: login"]
+    assert stored["inputs"] == {"username": "scannerdb_maint", "password": PASSWORD}
+    for kind in types.values():
+        assert set(kind["injectors"].get("extra_vars", {})) <= set(VARIABLES)
+
+
+def posts(story: Story, what: str) -> dict[str, list[Any]]:
+    """What the first run posted to related lists of that name, by the list's owner."""
+    found: dict[str, list[Any]] = {}
+    everything = {item["id"]: item for items in story.items["made"].values() for item in items.values()}
+    for method, path, body in story.writes["made"]:
+        parts = path.removeprefix("/api/v2/").strip("/").split("/")
+        if method == "POST" and len(parts) == 3 and parts[2] == what:
+            owner = everything[int(parts[1])]
+            found.setdefault(owner.get("identifier") or owner["name"], []).append(body)
+    return found
+
+
+def test_surveys_are_made_of_the_roles_specs(story: Story) -> None:
+    specs = posts(story, "survey_spec")
+    assert specs == {
+        f"{NAME}: {job}": [FILTERS.survey(JOBS[job]["survey"], VARIABLES)] for job in JOBS if "survey" in JOBS[job]
+    }
+    asked = {question["variable"]: question for question in questions("restore")}
+    assert asked["scannerdb_restore_confirm"]["required"] and "default" not in asked["scannerdb_restore_confirm"]
+    assert asked["scannerdb_restore_source"]["default"] == "latest"
+
+
+def test_the_workflow_has_its_branches(story: Story) -> None:
+    identifiers = {
+        node["id"]: node["identifier"] for node in story.items["made"]["workflow_job_template_nodes"].values()
+    }
+    for when in ("success", "failure", "always"):
+        linked = {
+            name: [identifiers[body["id"]] for body in bodies] for name, bodies in posts(story, f"{when}_nodes").items()
+        }
+        assert linked == {name: step[when] for name, step in STEPS.items() if when in step}
+
+
+def test_operators_launch_what_is_safe_and_viewers_look(story: Story) -> None:
+    team = {item["id"]: name for name, item in ours(story.items["made"], "teams").items()}
+    roles = {number: key for key, number in story.controller.role_ids.items()}
+    granted: dict[tuple[str, str], set[str]] = {}
+    everything = {item["id"]: item for items in story.items["made"].values() for item in items.values()}
+    for _, path, body in (write for write in story.writes["made"] if "/roles/" in write[1]):
+        item, role = roles[int(path.split("/")[4])]
+        granted.setdefault((team[body["id"]].split()[-1], role), set()).add(everything[item]["name"])
+    launched = {f"{NAME}: {name}" for name, job in JOBS.items() if job.get("operators")}
+    assert granted["operators", "execute_role"] == launched | {NAME}
+    assert f"{NAME}: restore" not in launched and f"{NAME}: deploy" not in launched
+    assert granted["viewers", "read_role"] == {f"{NAME}: {name}" for name in JOBS} | {NAME}
+    assert ("viewers", "execute_role") not in granted
+
+
+def test_failures_are_told(story: Story) -> None:
+    chat = ours(story.items["made"], "notification_templates")[f"{NAME}: chat"]["id"]
+    told = posts(story, "notification_templates_error")
+    assert set(told) == {f"{NAME}: {job}" for job in JOBS} | {NAME}
+    assert all(body == {"id": chat} for bodies in told.values() for body in bodies)
+    assert set(posts(story, "notification_templates_success")) == {NAME}
+
+
+def test_the_schedules_are_those_of_the_data(story: Story) -> None:
+    made = ours(story.items["made"], "schedules")
+    for job in read_jobs(VARIABLES["scannerdb_schedule"]["default"]):
+        schedule = made[f"{NAME}: {job.name}"]
+        assert schedule["rrule"] == FILTERS.rrule(job.rrule, ZONE)
+        assert schedule["extra_data"] == {"scannerdb_profile": job.profile}
+        assert schedule["enabled"] == job.enabled
+
+
+# --- what goes wrong
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    with running(TOKEN) as made:
+        yield made
+
+
+def attempt(controller: Controller, tmp_path: Path, token: str = TOKEN, **extra: Any) -> Run:
+    """A run with the least that it needs."""
+    least = {"scannerdb_awx_host": controller.url, "scannerdb_awx_token": token, "scannerdb_awx_scm_url": "/nowhere"}
+    return inventory(tmp_path, "db1").run("playbooks/awx.yml", **{**least, **extra})
+
+
+def test_what_is_missing_is_asked_for(controller: Controller, tmp_path: Path) -> None:
+    attempt(controller, tmp_path, scannerdb_awx_scm_url="").failed(
+        "scannerdb_awx_scm_url is empty; it says where AWX gets"
+    )
+    attempt(controller, tmp_path, token="").failed("scannerdb_awx_token (or CONTROLLER_OAUTH_TOKEN) is empty")
+    assert controller.requests == []
+
+
+def test_a_strangers_object_under_our_name_is_left_alone(controller: Controller, tmp_path: Path) -> None:
+    home = controller.add("organizations", name="Default")["id"]
+    controller.add("inventories", name=NAME, organization=home, description="Somebody's databases.")
+    refused = attempt(controller, tmp_path)
+    refused.failed('Somebody else has made {"inventories": ["Scanner database"]}.', "scannerdb_awx_name")
+    assert controller.writes() == []
+
+
+def test_a_wrong_token_is_named(controller: Controller, tmp_path: Path) -> None:
+    attempt(controller, tmp_path, token="wrong").failed("Invalid authentication credentials")
