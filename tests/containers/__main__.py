@@ -71,6 +71,9 @@ def molecule(scenarios: Sequence[str], environment: Mapping[str, str]) -> int:
     if not sys.stdout.isatty():
         command.append("--no-command-borders")
         settings.update(NO_COLOR="1", PY_COLORS="0", ANSIBLE_FORCE_COLOR="0")
+    # Molecule would believe what a run that was killed, or that of another checkout, wrote down of its containers.
+    forget = [sys.executable, "-m", "molecule", "reset", "--all"]
+    engine.run(forget, 120, settings)
     child = subprocess.Popen(command, cwd=engine.ROOT, env=settings, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return child.wait(timeout=LIMIT_S)
