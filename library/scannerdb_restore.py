@@ -40,7 +40,7 @@ options:
     default: postgres
   pg_bin_dir:
     description:
-      - Folder with C(pg_restore) and, for the backup before the restore, C(pg_dump).
+      - Folder with C(pg_restore) (C(psql) for plain SQL) and, for the backup before the restore, C(pg_dump).
       - By default they are searched for, and chosen by the archive's version and the server's.
     type: path
     default: ""
@@ -62,8 +62,10 @@ options:
         otherwise) for the newest backup that is not younger.
       - With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote). It is brought into a hidden
         folder of O(backup_dir) and verified there.
-      - A set of M(scannerdb_backup), or an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), told by its content. A plain
-        SQL file is refused.
+      - A set of M(scannerdb_backup), an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), or plain SQL of C(pg_dump), packed
+        with gzip or not; told by its content.
+      - Plain SQL is read through first. What does more than fill one database (C(\connect), other commands of psql,
+        databases, roles) is refused; the rest is run by psql as one transaction in the side database.
     type: str
     default: ""
   confirm:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -179,6 +179,7 @@ def run_tool(
     meanwhile: Callable[[Callable[[], int | None]], object] | None = None,
     on_tick: Callable[[], object] | None = None,
     on_output: Callable[[bytes], object] | None = None,
+    feed: Iterable[bytes] | None = None,
     descriptors: tuple[int, ...] = (),
 ) -> Finished:
     """Run a client program against the server of `options` and wait for it.
@@ -186,8 +187,9 @@ def run_tool(
     It inherits `descriptors`, of a `memory_file`. With `stdout_path` the standard output goes to that file (made 0600).
     `meanwhile` is called once while the program runs, with a function that gives its exit code (None while it runs);
     `on_tick` every half second of the wait after that. `on_output` takes the standard output piece by piece, and
-    nothing of it is kept. An exception out of any of them ends the program. Raises `ToolMissing` where the program is
-    not there and, with `check`, `ToolFailed` with the program's own last words.
+    nothing of it is kept; `feed` gives the standard input, as long as the program takes it. An exception out of any of
+    them ends the program. Raises `ToolMissing` where the program is not there and, with `check`, `ToolFailed` with the
+    program's own last words.
     """
     with contextlib.ExitStack() as stack:
         path, secret = stack.enter_context(passfile(options.password))
@@ -197,11 +199,14 @@ def run_tool(
         if stdout_path is not None:
             target = os.open(stdout_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             stack.callback(os.close, target)
-        # While the output is streamed nobody empties a pipe of errors: they go to a file.
-        errors = stack.enter_context(tempfile.TemporaryFile()) if on_output else None
+        # While the output or the input is streamed nobody empties a pipe of errors: they go to a file.
+        streamed = on_output is not None or feed is not None
+        errors = stack.enter_context(tempfile.TemporaryFile()) if streamed else None
         command = [*(["nice", "-n", str(nice)] if nice else []), *arguments]
-        child = _start(command, environment, target, errors or subprocess.PIPE, (*secret, *descriptors))
-        out, err = _wait(child, meanwhile, on_tick, on_output)
+        child = _start(
+            command, environment, target, errors or subprocess.PIPE, (*secret, *descriptors), feed is not None
+        )
+        out, err = _wait(child, meanwhile, on_tick, on_output, feed)
         if errors:
             errors.seek(0)
             err = errors.read()
@@ -217,12 +222,13 @@ def _start(
     stdout: int,
     stderr: int | IO[bytes],
     descriptors: tuple[int, ...],
+    fed: bool,
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             pass_fds=descriptors,
@@ -238,8 +244,11 @@ def _wait(
     meanwhile: Callable[[Callable[[], int | None]], object] | None,
     on_tick: Callable[[], object] | None,
     on_output: Callable[[bytes], object] | None,
+    feed: Iterable[bytes] | None,
 ) -> tuple[bytes, bytes]:
     try:
+        if feed is not None:
+            _give(child, feed)
         if on_output and child.stdout:
             for piece in iter(lambda: child.stdout.read(PIECE), b""):  # type: ignore[union-attr]
                 on_output(piece)
@@ -255,6 +264,17 @@ def _wait(
         child.terminate()
         child.communicate()
         raise
+
+
+def _give(child: subprocess.Popen[bytes], feed: Iterable[bytes]) -> None:
+    """Write the pieces to the child's input and close it; a child that ends before takes no more, and says why."""
+    if child.stdin:
+        with contextlib.suppress(BrokenPipeError):
+            for piece in feed:
+                child.stdin.write(piece)
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+        child.stdin = None  # or communicate() would flush what is closed
 
 
 def _text(data: bytes | None) -> str:

@@ -169,12 +169,6 @@ def test_a_damaged_source_changes_nothing(field_db: Database, tmp_path: Path, ho
     assert databases(field_db) == names
 
 
-def test_sql_is_refused(field_db: Database, tmp_path: Path) -> None:
-    script = old_dump(field_db, tmp_path / "x.backup", "p")
-    with pytest.raises(RestoreRefused, match="plain SQL"):
-        run(field_db, tmp_path, source=str(script))
-
-
 @pytest.mark.parametrize("confirm", ["", "ollama", "TEST_1"])
 def test_it_wants_the_name(field_db: Database, tmp_path: Path, confirm: str) -> None:
     with pytest.raises(RestoreRefused, match="spelled out"):

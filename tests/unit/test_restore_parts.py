@@ -93,9 +93,6 @@ def test_the_head_of_an_archive(minor: int, compression: bytes) -> None:
     ("content", "error", "words"),
     [
         (b"", BackupInvalid, "empty"),
-        (b"-- PostgreSQL database dump\n", RestoreRefused, "plain SQL"),
-        (b"\n\nSET statement_timeout = 0;", RestoreRefused, "plain SQL"),
-        (b"\\connect x", RestoreRefused, "plain SQL"),
         (b"\x1f\x8b\x08\x00", RestoreRefused, "gzip"),
         (b"\x28\xb5\x2f\xfd", RestoreRefused, "zstd"),
         (b"PGDUMP", BackupInvalid, "not an archive"),

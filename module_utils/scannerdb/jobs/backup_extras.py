@@ -14,7 +14,8 @@ from ..backup.plan import Wish
 from ..backup.sets import BackupSet
 from ..backup.workspace import in_use
 from ..connection import Options
-from ..errors import BackupInvalid, ScannerDbError
+from ..errors import BackupInvalid, RestoreRefused, ScannerDbError
+from ..restore.archive import SQL_FILE
 from ..restore.source import open_source
 from ..runs import Run
 from .backup_options import Request
@@ -68,7 +69,10 @@ def adopted_dumps(asked: Request, database: str) -> tuple[list[Adopted], list[st
 
 def database_in(path: Path) -> str:
     """The database that an archive of pg_dump was made of; raises `BackupInvalid` where it is none."""
-    name = open_source(path).header.database
+    source = open_source(path)
+    if source.kind == SQL_FILE:
+        raise RestoreRefused(f"{path} is a plain SQL file, which does not say of which database it is.")
+    name = source.header.database
     if not name:
         raise BackupInvalid(f"{path} does not say of which database it is.")
     return name

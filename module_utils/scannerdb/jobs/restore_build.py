@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 from ..backup.content import fingerprint_differences
@@ -19,16 +19,18 @@ from ..contract.probe import write_probe
 from ..errors import RestoreRefused, ScannerDbError, ValidationFailed
 from ..finding import Finding
 from ..joblock import job_lock
+from ..restore.archive import SQL_FILE
 from ..restore.contents import list_file, wanted_lines
 from ..restore.heal import heal, set_comment
 from ..restore.load import command, load
 from ..restore.names import SIDE, Mark
+from ..restore.plain import Terms, load_script
 from ..restore.target import Target, create_statement, property_statements
 from ..restore.validate import check_counts, count_rows, new_losses, sequences_kept
 from ..runs import Run, utc_now
 from .backup import make_backup
 from .backup_extras import copy_away
-from .restore_plan import Plan, goes_on
+from .restore_plan import Plan, goes_on, loader
 from .restore_wish import Wish
 
 RECONNECT_S = 10.0
@@ -142,9 +144,40 @@ def load_side(
     lines: Sequence[str],
     flags: Sequence[str] = (),
 ) -> list[str]:
-    """Load these lines of the archive's table of contents, with more flags for pg_restore; returns warnings."""
+    """Load these lines of the archive's table of contents, with more flags for pg_restore; returns warnings.
+
+    A plain SQL file is loaded as a whole.
+    """
     run.progress("load", 0, plan.needed_bytes, unit="bytes")
     ignored = list(plan.missing_roles) if wish.missing_roles == "ignore" else []
+
+    def tell() -> None:
+        with contextlib.suppress(DriverError):
+            size = scalar(conn, "SELECT pg_database_size(%s)", [plan.side])
+            run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
+
+    if plan.source.kind == SQL_FILE:
+        terms = Terms(plan.server.major, plan.server.superuser, frozenset(ignored))
+        said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
+    else:
+        said = _load_archive(options, wish, plan, lines, flags, ignored, tell)
+    for line in said.splitlines():
+        run.log(f"{loader(plan.source)}: {line.strip()}")
+    if not ignored or flags:
+        return []
+    return [f"Roles {', '.join(ignored)} do not exist: their grants were left out, their objects have another owner."]
+
+
+def _load_archive(
+    options: Options,
+    wish: Wish,
+    plan: Plan,
+    lines: Sequence[str],
+    flags: Sequence[str],
+    ignored: Sequence[str],
+    tell: Callable[[], object],
+) -> str:
+    """Load lines of an archive with pg_restore; what it said."""
     with list_file(lines) as (listing, descriptors):
         words = command(
             plan.tools,
@@ -156,18 +189,7 @@ def load_side(
             stop=not goes_on(plan, wish),
         )
         words[1:1] = flags
-
-        def tell() -> None:
-            with contextlib.suppress(DriverError):
-                size = scalar(conn, "SELECT pg_database_size(%s)", [plan.side])
-                run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
-
-        finished = load(plan.tools, options, words, plan.side, ignored, tell, descriptors)
-    for line in finished.stderr.splitlines():
-        run.log(f"pg_restore: {line.strip()}")
-    if not ignored or flags:
-        return []
-    return [f"Roles {', '.join(ignored)} do not exist: their grants were left out, their objects have another owner."]
+        return load(plan.tools, options, words, plan.side, ignored, tell, descriptors).stderr
 
 
 def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:

@@ -76,7 +76,8 @@ def _steps(plan: Plan, task: Task) -> list[str]:
     return [
         f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
         f"new database {plan.side!r}, closed to everybody who is no superuser and not in the maintenance role",
-        f"load {plan.contents.tables} tables, about {plan.needed_bytes} bytes, and compare them with the manifest",
+        f"load {plan.contents.tables} tables, about {plan.needed_bytes} bytes"
+        + (", and compare them with the manifest" if plan.manifest else ""),
         masked,
         "analyze, give owner, privileges and settings",
         f"rename it to {wish.into_database!r}",

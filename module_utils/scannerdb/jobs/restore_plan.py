@@ -16,8 +16,10 @@ from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..process import Tools, find_tools
 from ..restore import contents as archive_contents
+from ..restore.archive import SQL_FILE
 from ..restore.load import must_go_on
 from ..restore.names import kept_name, side_name
+from ..restore.plain import scan
 from ..restore.preflight import (
     Hangers,
     check_extensions,
@@ -36,6 +38,7 @@ from ..runs import Run
 from .restore_wish import Wish
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
+TEXT_GROWTH = 2  # a database with its indexes, beside its plain SQL
 GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is what compressed ones grow by
 
 
@@ -96,16 +99,16 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     """
     server = server_of(conn)
     source, manifest = resolve(options, wish)
-    tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", source.header.dump_major)
-    run.log(f"source {source.path} ({source.kind}), read with pg_restore {tools.version}")
+    program = loader(source)
+    tools = find_tools(options.pg_bin_dir, server.major, program, source.header.dump_major)
+    run.log(f"source {source.path} ({source.kind}), read with {program} {tools.version}")
     run.progress("verify")
-    verify(source, manifest, tools, wish, record)
+    source, listed = look_into(source, manifest, tools, wish, run, record)
     live, published = live_facts(options)
     hangers = replace(hangers_on(conn, options.db), publications=published)
-    listed = archive_contents.read_contents(tools, source.dump)
     target = choose_target(live, manifest, tools, source, listed)
     if not target.size_bytes:
-        target = replace(target, size_bytes=source.size_bytes * GROWTH)
+        target = replace(target, size_bytes=listed.text_bytes * TEXT_GROWTH or source.size_bytes * GROWTH)
     missing = archive_contents.missing_roles(listed, existing_roles(conn))
     missing = sorted({*missing, *(target.roles - existing_roles(conn))})
     check_roles(missing, wish.missing_roles)
@@ -135,6 +138,28 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         hangers=hangers,
         warnings=tuple(_warnings(options, source, server, listed, free)),
     )
+
+
+def loader(source: Source) -> str:
+    """The program that loads a source."""
+    return "psql" if source.kind == SQL_FILE else "pg_restore"
+
+
+def look_into(
+    source: Source, manifest: Optional[Manifest], tools: Tools, wish: Wish, run: Run, record: bool
+) -> tuple[Source, archive_contents.Contents]:
+    """Prove the source and read what it holds; an SQL file says only now of which versions it is."""
+    if source.kind != SQL_FILE:
+        verify(source, manifest, tools, wish, record)
+        return source, archive_contents.read_contents(tools, source.dump)
+    if wish.tables:
+        raise RestoreRefused(
+            f"{source.name} is a plain SQL file, out of which single tables cannot be taken.",
+            "Restore it as a clone (scannerdb_restore_into_database), and copy from there.",
+        )
+    script = scan(source.dump, lambda done: run.progress("verify", done, 0, unit="bytes"))
+    run.log(f"{source.name}: {script.number} lines, {script.tables} tables, {script.rows} rows")
+    return replace(source, header=script.header()), script.contents()
 
 
 def drilled_rate(sets: Sequence[BackupSet]) -> float:
@@ -168,6 +193,8 @@ def choose_target(
         return target_of(live, "the live database")
     if manifest:
         return target_of(manifest.database, "the backup's manifest")
+    if source.kind == SQL_FILE:
+        return Target(encoding=listed.encoding, origin="the SQL file")
     return target_from_script(archive_contents.database_script(tools, source.dump, listed.entries))
 
 
@@ -251,8 +278,8 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
         f"{first}"
         + (f" of {plan.live.size_bytes} bytes into {wish.backup_dir}" if plan.live and wish.prebackup else ""),
         f"new database {plan.side!r}: {'; '.join(describe(plan.target))}",
-        f"load {plan.contents.tables} tables with pg_restore {plan.tools.version}: about {plan.needed_bytes} bytes, "
-        f"{free}; about {plan.estimate_s:.0f} s, "
+        f"load {plan.contents.tables} tables with {loader(plan.source)} {plan.tools.version}: "
+        f"about {plan.needed_bytes} bytes, {free}; about {plan.estimate_s:.0f} s, "
         + ("as fast as the last drill" if plan.measured else "a guess: no drill has measured it"),
         "analyze, compare "
         + (f"{len(plan.manifest.tables)} row counts, " if plan.manifest else "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,11 @@ from ..errors import BackupInvalid, RestoreRefused
 from ..files import file_errors
 
 MAGIC = b"PGDMP"
+SQL_FILE = "sql"  # the kind of a plain SQL file, packed with gzip or not
 HEAD_BYTES = 4096
+GZIP = b"\x1f\x8b"
 COMPRESSED = {
-    b"\x1f\x8b": "gzip",
+    GZIP: "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
     b"BZh": "bzip2",
@@ -47,9 +51,9 @@ def _major(version: str) -> int:
 
 
 def detect(path: Path) -> str:
-    """The kind of an archive: `custom`, `directory` or `tar`.
+    """The kind of a dump: `custom`, `directory`, `tar`, or `sql` for plain SQL, packed with gzip or not.
 
-    Raises `RestoreRefused` for a plain SQL file or one that has to be unpacked first, `BackupInvalid` for all else.
+    Raises `RestoreRefused` for a file that has to be unpacked first, `BackupInvalid` for all else.
     """
     if not path.exists():
         raise BackupInvalid(f"{path} is missing.", NOT_COMPLETE)
@@ -65,16 +69,29 @@ def detect(path: Path) -> str:
         return "custom"
     if head[257:262] == b"ustar":
         return "tar"
+    if _is_sql(_unpacked(path, head)):
+        return SQL_FILE
     for magic, program in COMPRESSED.items():
         if head.startswith(magic):
             raise RestoreRefused(f"{path} is compressed with {program} as a whole.", "Unpack it and name the result.")
-    if _is_sql(head):
-        raise RestoreRefused(
-            f"{path} is a plain SQL file. One made with -C or -c drops and reconnects to databases by itself, so such "
-            "files are never fed to the server.",
-            "Load it by hand into a new database with psql, dump that with pg_dump -Fc, and restore the dump.",
-        )
     raise BackupInvalid(f"{path} is not an archive of pg_dump.", NOT_COMPLETE)
+
+
+def is_gzip(path: Path) -> bool:
+    """True for a file that is packed with gzip."""
+    with path.open("rb") as stream:
+        return stream.read(len(GZIP)) == GZIP
+
+
+def _unpacked(path: Path, head: bytes) -> bytes:
+    """The head of what a gzip file holds, as far as it can be read; any other head as it is."""
+    if not head.startswith(GZIP):
+        return head
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(HEAD_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 def _is_sql(head: bytes) -> bool:
@@ -83,7 +100,9 @@ def _is_sql(head: bytes) -> bool:
 
 
 def read_header(path: Path, kind: str) -> Header:
-    """The head of an archive of a known kind; raises `BackupInvalid` where it is damaged."""
+    """The head of an archive of a known kind; raises `BackupInvalid` where it is damaged. Plain SQL has none here."""
+    if kind == SQL_FILE:
+        return Header()
     with file_errors("Reading", path):
         if kind == "tar":
             data = _tar_head(path)

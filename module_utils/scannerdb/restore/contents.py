@@ -13,9 +13,9 @@ from ..errors import BackupInvalid
 from ..process import Tools, memory_file, run_tool, tool_error
 
 _ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
-_NAME = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
-_GRANTEES = re.compile(rf" (?:TO|FROM) ({_NAME}(?:, ?{_NAME})*)(?: WITH GRANT OPTION)?;$")
-_FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_NAME})")
+IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
+_GRANTEES = re.compile(rf" (?:TO|FROM) ({IDENTIFIER}(?:, ?{IDENTIFIER})*)(?: WITH GRANT OPTION)?;$")
+_FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({IDENTIFIER})")
 _PUBLIC = {"PUBLIC", "CURRENT_USER", "SESSION_USER", "CURRENT_ROLE"}
 NOTHING = ";"  # a line of a list file that names no entry
 BUILT_IN = "plpgsql"  # every database has it, from template0
@@ -38,11 +38,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """An archive's table of contents, the roles that its grants name, and its owners as far as they are known."""
+    """An archive's table of contents, the roles that its grants name, and its owners as far as they are known.
+
+    A plain SQL file has none, but can be spoken of in the same words.
+    """
 
     entries: tuple[Entry, ...]
     grantees: frozenset[str] = frozenset()
     owners: frozenset[str] = frozenset()
+    text_bytes: int = 0  # of a plain SQL file, unpacked
+    encoding: str = ""  # of a plain SQL file's text
 
     def of(self, kind: str) -> list[Entry]:
         """The entries of a kind."""
@@ -75,13 +80,14 @@ def parse_grantees(script: str) -> frozenset[str]:
     for line in script.splitlines():
         if line.startswith(("GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES ")):
             match = _GRANTEES.search(line)
-            names = re.findall(_NAME, match.group(1)) if match else []
+            names = re.findall(IDENTIFIER, match.group(1)) if match else []
             role = _FOR_ROLE.match(line)
-            roles.update(_plain(name) for name in [*names, *([role.group(1)] if role else [])] if name not in _PUBLIC)
+            roles.update(unquoted(name) for name in [*names, *([role.group(1)] if role else [])] if name not in _PUBLIC)
     return frozenset(roles)
 
 
-def _plain(name: str) -> str:
+def unquoted(name: str) -> str:
+    """A name as the catalog has it. Pure."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 

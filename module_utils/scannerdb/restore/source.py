@@ -23,7 +23,7 @@ _MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}))?)?\s
 class Source:
     """What is restored from. `path` is what people name (a set's folder, a file), `dump` what pg_restore reads.
 
-    `is_set` tells a set of this bundle from an archive of somebody else's pg_dump.
+    `is_set` tells a set of this bundle from an archive or an SQL file of somebody else's pg_dump.
     """
 
     path: Path

@@ -1,0 +1,206 @@
+"""What a plain SQL file does, found out line by line before a server sees any of it. Pure.
+
+Inside COPY … FROM stdin, everything up to the line `\\.` is data. All else is cut into statements as psql would cut it.
+Only what a dump of one database needs may go on: no command of psql, nothing about databases, roles or the server.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ..errors import BackupInvalid, RestoreRefused
+from .archive import NOT_COMPLETE, Header
+from .contents import IDENTIFIER, Contents, Entry, parse_grantees, unquoted
+from .lexer import MOST_WORDS, Lexer, Statement
+
+HEAD, TAIL = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
+_GUARD = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")  # what pg_dump writes since August 2025
+_CONNECT = re.compile(rb"\\c(?:onnect)?(?:\s|$)")
+_OWNER = re.compile(rf"ALTER .* OWNER TO ({IDENTIFIER});")
+_EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})")
+_ENCODING = re.compile(r"SET client_encoding = '([\w-]+)';")
+_SCHEMA_OF_ROWS = re.compile(r"CREATE (?:UNLOGGED |FOREIGN )?TABLE\b")
+_VERSIONS = {b"-- Dumped from database version ": "server", b"-- Dumped by pg_dump version ": "dump"}
+# Encodings in which a byte of a longer character may look like a backslash or a quote.
+_TWISTED = re.compile(rb"client_encoding\W.*(?:SJIS|SHIFT|BIG5|WIN950|GBK|WIN936|UHC|WIN949|GB18030|JOHAB)", re.I)
+_STRINGS, _STRINGS_ON = b"standard_conforming_strings", b"SET standard_conforming_strings = on;"
+
+_SHARED = r"(?:DATABASE|ROLE|TABLESPACE|PARAMETER)\b"
+_FORBIDDEN = (
+    (
+        r"(?:CREATE|DROP|ALTER) DATABASE\b",
+        "creates, drops or changes a database, as files of pg_dump -C and pg_dumpall do",
+        "Dump again without -C.",
+    ),
+    (
+        r"(?:CREATE|DROP|ALTER) (?:ROLE|GROUP|USER(?! MAPPING))\b",
+        "creates, drops or changes a role, as files of pg_dumpall do",
+        "Dump the one database with pg_dump; create the roles by hand.",
+    ),
+    (rf"(?:COMMENT|SECURITY LABEL(?: FOR \S+)?) ON {_SHARED}", "describes what all databases share", ""),
+    (rf"(?:GRANT|REVOKE) .*\bON {_SHARED}", "gives or takes rights on what all databases share", ""),
+    (r"(?:CREATE|DROP|ALTER) TABLESPACE\b|ALTER SYSTEM\b", "changes the whole server", ""),
+    (r"(?:DROP|REASSIGN) OWNED\b", "takes from a role what it has in other databases too", ""),
+    (r"PREPARE TRANSACTION\b", "leaves a transaction prepared", ""),
+    (
+        r"(?:CREATE|DROP|ALTER) SUBSCRIPTION\b",
+        "has a subscription, and two databases must not draw from one slot",
+        "Dump again with --no-subscriptions.",
+    ),
+)
+_NEWER_SETTINGS = {"transaction_timeout": 17}  # settings that pg_dump writes, and the servers that know them
+
+
+class Script:
+    """Takes the lines of a file of that name, and collects what they do."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.number = 0  # of the line that was taken last
+        self.rows = self.bytes = self.tables = 0
+        self.encoding = ""
+        self.roles: set[str] = set()
+        self.extensions: list[str] = []
+        self.versions: dict[str, str] = {}
+        self.in_data = False
+        self._whole = 0  # heads without a tail
+        self._lexer = Lexer()
+
+    def take(self, line: bytes) -> str:
+        """Take the next line; the statement that stands on it alone, or nothing.
+
+        Raises `RestoreRefused` where the line must not go to a server, `BackupInvalid` where it is no text.
+        """
+        self.number += 1
+        self.bytes += len(line)
+        if b"\0" in line:
+            raise BackupInvalid(
+                f"{self.name} is not SQL: line {self.number} has a byte that no text has.", NOT_COMPLETE
+            )
+        if self.in_data:
+            self.in_data = line not in (b"\\.\n", b"\\.\r\n")
+            self.rows += self.in_data
+            return ""
+        return self._sql(line)
+
+    def finish(self) -> None:
+        """Raise `BackupInvalid` where the file ends too early."""
+        where = ""
+        if self.in_data:
+            where = "in the middle of a table's rows"
+        elif not self._lexer.idle:
+            where = "in the middle of a statement"
+        elif self._whole:
+            where = f"without the line {TAIL.decode()!r}"
+        if where or not self.number:
+            raise BackupInvalid(f"{self.name} breaks off after line {self.number}, {where or 'empty'}.", NOT_COMPLETE)
+
+    def contents(self) -> Contents:
+        """What it creates, in the words of an archive's table of contents."""
+        tables = [Entry("", "TABLE", "", "")] * self.tables
+        extensions = [Entry("", "EXTENSION", "-", f"{name} ") for name in self.extensions]
+        return Contents((*tables, *extensions), frozenset(self.roles), text_bytes=self.bytes, encoding=self.encoding)
+
+    def header(self) -> Header:
+        """The versions that it names."""
+        return Header("", self.versions.get("server", ""), self.versions.get("dump", ""))
+
+    def _sql(self, line: bytes) -> str:
+        text, fresh = line.strip(), self._lexer.idle
+        if fresh and text.startswith(b"--") and b"\r" not in text:
+            self._remark(text)
+            return ""
+        if fresh and text.startswith(b"\\"):
+            return self._meta(text)
+        if (_STRINGS in line.lower() and text != _STRINGS_ON) or _TWISTED.search(line):
+            raise self._refused("changes how text is read", "Dump again, in UTF-8.")
+        try:
+            finished = list(self._lexer.feed(line))
+        except ValueError as error:
+            raise self._refused(str(error)) from None
+        for index, statement in enumerate(finished):
+            self._judge(statement, last=index == len(finished) - 1 and self._lexer.idle and line.rstrip()[-1:] == b";")
+        if not (fresh and len(finished) == 1 and self._lexer.idle):
+            return ""
+        alone = text.decode("utf-8", "replace")
+        self._note(alone)
+        return alone
+
+    def _remark(self, text: bytes) -> None:
+        self._whole += (text == HEAD) - (text == TAIL)
+        for start, kind in _VERSIONS.items():
+            if text.startswith(start):
+                self.versions.setdefault(kind, text[len(start) :].decode("utf-8", "replace"))
+
+    def _meta(self, text: bytes) -> str:
+        if _GUARD.fullmatch(text):
+            return text.decode()
+        if _CONNECT.match(text):
+            raise self._refused(
+                "connects to another database, as files of pg_dump -C and pg_dumpall do", "Dump again without -C."
+            )
+        word = text.split()[0].decode("utf-8", "replace")
+        raise self._refused(f"has a command of psql ({word[:20]})")
+
+    def _judge(self, statement: Statement, last: bool) -> None:
+        """Raise `RestoreRefused` for what no dump of one database does."""
+        head = statement.head
+        for pattern, does, cure in _FORBIDDEN:
+            if re.match(pattern, head):
+                raise self._refused(does, cure)
+        if statement.words[:1] in (["GRANT"], ["REVOKE"]) and "ON" not in statement.words:
+            raise self._refused(
+                "makes a role a member of another" if len(statement.words) < MOST_WORDS else "is too long"
+            )
+        if statement.words[:1] == ["COPY"]:
+            if statement.last != ("FROM", "STDIN") or not last:
+                raise self._refused("has a COPY that is not one of pg_dump's")
+            self.in_data = True
+        self.tables += bool(_SCHEMA_OF_ROWS.match(head))
+
+    def _note(self, statement: str) -> None:
+        """Collect what a statement of one line names."""
+        self.roles |= roles_of(statement)
+        extension, encoding = _EXTENSION.match(statement), _ENCODING.fullmatch(statement)
+        if extension:
+            self.extensions.append(unquoted(extension.group(1)))
+        if encoding and not self.encoding:
+            self.encoding = encoding.group(1)
+
+    def _refused(self, does: str, cure: str = "") -> RestoreRefused:
+        return RestoreRefused(
+            f"{self.name} is not restored: its line {self.number} {does}.",
+            cure or "Dump the database with pg_dump -Fc, and restore that; or take this line out, if it is not needed.",
+        )
+
+
+def roles_of(statement: str) -> set[str]:
+    """The roles that a statement of one line gives something to, or takes it from."""
+    owner = _OWNER.fullmatch(statement)
+    return {unquoted(owner.group(1))} if owner else set(parse_grantees(statement))
+
+
+def left_out(statement: str, server_major: int, superuser: bool, ignored_roles: Iterable[str]) -> bool:
+    """True for a statement of one line that this server cannot take, or was told not to.
+
+    These are the guards of newer versions of psql (we set our own), timeouts that an older server does not know,
+    remarks on extensions where only a superuser may make them, and what roles get that are ignored.
+    """
+    if statement.startswith(("\\restrict ", "\\unrestrict ")):
+        return True
+    if statement.startswith("COMMENT ON EXTENSION "):
+        return not superuser
+    setting = re.match(r"SET (\w+) = ", statement)
+    if setting:
+        return _NEWER_SETTINGS.get(setting.group(1), 0) > server_major
+    return not roles_of(statement).isdisjoint(ignored_roles)
+
+
+def psql_guards(version: str) -> bool:
+    """True where this psql can be told to take no commands (\\restrict)."""
+    numbers = [int(n) for n in re.findall(r"\d+", version)[:2]]
+    first: Sequence[int] = {13: [13, 22], 14: [14, 19], 15: [15, 14], 16: [16, 10], 17: [17, 6]}.get(
+        numbers[0] if numbers else 0, [18]
+    )
+    return numbers >= list(first)
