@@ -174,6 +174,7 @@ def test_logrotate_reads_its_file_and_rotates(scheduled: Site) -> None:
     site.hosts = {"one": {}}
     plan(site).ok()
     log = site.folder / "one" / "backups" / "cron_backup.log"
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.write_text("something\n")
     command = [
         "logrotate",
