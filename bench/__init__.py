@@ -31,3 +31,8 @@ raises `NotHere("pgBackRest is not installed: apt install pgbackrest")` is repor
 Keep an area within ten minutes at `--scale 20 --repeat 3`. The frame writes `.bench/results.json` (an area that is run
 again replaces its own part), `.bench/index.html` and the tables.
 """
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))  # areas and jobs import scannerdb

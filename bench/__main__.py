@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.figure import Beside, Curve, Figure, NotHere
+from bench.lab import Lab
+from bench.machine import machine
+from bench.page import page
+from bench.report import keep, tables
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "module_utils"))
-
-from bench.figure import Beside, Curve, Figure, NotHere  # noqa: E402
-from bench.lab import Lab  # noqa: E402
-from bench.machine import machine  # noqa: E402
-from bench.page import page  # noqa: E402
-from bench.report import keep, tables  # noqa: E402
-
 AREAS = ("check", "fix", "vacuum", "backup", "restore", "cluster", "scale", "ansible")
 OUT = ROOT / ".bench"
 Measurement = Callable[[Lab, int], Iterable[Figure | Curve | Beside]]

@@ -6,13 +6,9 @@ import importlib
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "module_utils"))
-
-from scannerdb.connection import Options  # noqa: E402
+from scannerdb.connection import Options
 
 
 def arguments(job: str, folder: str) -> dict[str, Any]:

@@ -70,18 +70,25 @@ def vacuum(
             wish = dataclasses.replace(wish, offer=look_for_offer(conn, options), rate=known.rate)
         decisions = _plan(conn, tables, thresholds, wish, known)
         means = _means(run, options, budget, wish, window, free_bytes)
-        outcomes: list[Outcome] = []
-        after: dict[str, TableMeasure] = {}
-        if not check_mode and any(decision.actions for decision in decisions):
-            outcomes = perform(conn, decisions, means)
-            after = {table.qualified: table for table in measure(conn)}
-            _explain_the_rest(conn, outcomes, after, thresholds)
+        outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
         result = _result(conn, decisions, outcomes, after, means, check_mode)
     if outcomes:
         entry = report.run_entry(run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", result["tables"])
         _remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
+
+
+def _work(
+    conn: Connection, decisions: Sequence[Decision], means: Means, thresholds: Thresholds
+) -> tuple[list[Outcome], dict[str, TableMeasure]]:
+    """Do what was decided; what came of it, and the tables measured again. Where nothing is to do, neither."""
+    if not any(decision.actions for decision in decisions):
+        return [], {}
+    outcomes = perform(conn, decisions, means)
+    after = {table.qualified: table for table in measure(conn)}
+    _explain_the_rest(conn, outcomes, after, thresholds)
+    return outcomes, after
 
 
 def _not_now(run: Run, why: str) -> dict[str, Any]:
