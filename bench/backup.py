@@ -96,6 +96,18 @@ class Place:
         target.mkdir()
         return target
 
+    def ways(self) -> dict[str, Callable[[], float]]:
+        """What is measured turn by turn, in seconds."""
+        return {
+            "task": lambda: self.task().ran.seconds,
+            "unread": lambda: self.task("checksum").ran.seconds,
+            "job": lambda: self.job("read"),
+            "old": self.old,
+            "floor": self.floor,
+            "community": self.community,
+            "limit": self.limit,
+        }
+
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
@@ -107,16 +119,7 @@ def times(lab: Lab, repetitions: int) -> Iterator[Figure]:
     with lab.copy() as name:
         place = Place(lab, name)
         peaks = [place.task().peak_mb]  # it also tells the compression that the floor takes
-        ways: dict[str, Callable[[], float]] = {
-            "task": lambda: place.task().ran.seconds,
-            "unread": lambda: place.task("checksum").ran.seconds,
-            "job": lambda: place.job("read"),
-            "old": place.old,
-            "floor": place.floor,
-            "community": place.community,
-            "limit": place.limit,
-        }
-        seen = interleave(repetitions, ways)
+        seen = interleave(repetitions, place.ways())
     yield from figures(place, seen)
     yield Figure("peak memory of a backup's processes", "MB", peaks)
 

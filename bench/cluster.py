@@ -41,13 +41,7 @@ def whole_cluster(lab: Lab, repetitions: int) -> Iterator[Figure]:
         place = Place(older, name)
         place.task()
         ways: dict[str, Callable[[], float]] = {
-            "task": lambda: place.task().ran.seconds,
-            "unread": lambda: place.task("checksum").ran.seconds,
-            "job": lambda: place.job("read"),
-            "old": place.old,
-            "floor": place.floor,
-            "community": place.community,
-            "limit": place.limit,
+            **place.ways(),
             "gz": lambda: physical(older, program, place.folder / "gz", "gz"),
             "lz4": lambda: physical(older, program, place.folder / "lz4", "lz4"),
         }
