@@ -62,6 +62,9 @@ def add_strangers(controller: Controller, repository: Path) -> None:
                    unified_job_template=template["id"])  # fmt: skip
     controller.add("teams", name=f"{NAME} operators", organization=other)
     controller.add("hosts", name="db1", inventory=inventory)
+    slack = {"token": "a stranger's", "channels": ["#db"]}
+    controller.add("notification_templates", name=f"{NAME}: chat", organization=other, notification_type="slack",
+                   notification_configuration=slack)  # fmt: skip
     controller.add("credential_types", name="Another login", kind="cloud")
     controller.add("instance_groups", name="database nodes")
 
@@ -79,6 +82,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("awx")
     repository = bare_repository(folder)
     notify = {"name": "chat", "type": "slack", "configuration": {"token": HOOK, "channels": ["#db"]}, "on": ["success"]}
+    plain = {"name": "hook", "type": "webhook", "configuration": {"url": "https://hook.example.org", "headers": {}}}
     wanted = {
         "scannerdb_awx_organization": ORGANIZATION,
         "scannerdb_awx_scm_url": str(repository),
@@ -95,7 +99,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         "scannerdb_awx_inventory_path": "inventories/mine/hosts.yml",
     }
     # What is secret comes from a file, as it does from a vault: at -vvvv Ansible shows its own command line.
-    secret = {"scannerdb_awx_login_password": PASSWORD, "scannerdb_awx_notifications": [notify]}
+    secret = {"scannerdb_awx_login_password": PASSWORD, "scannerdb_awx_notifications": [notify, plain]}
     literal = f'scannerdb_awx_inventory_variables: {{scannerdb_backup_dir: !unsafe "{LASTING}"}}\n'
     (folder / "mine.yml").write_text(literal + yaml.safe_dump(secret))
     mine = ("-e", f"@{folder}/mine.yml")
@@ -105,6 +109,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         site = inventory(folder, "db1", "db2")
         story.run("planned", site, "--check", *mine, **wanted)
         story.run("made", site, "-vvvv", *mine, **wanted)
+        more = {
+            "scannerdb_hosts": "db1:db2:db3",
+            "scannerdb_awx_notifications": [notify, plain, {**plain, "name": "new"}],
+        }
+        (folder / "more.yml").write_text(yaml.safe_dump(more))
+        larger = inventory(folder, "db1", "db2", "db3")
+        story.run("planned again", larger, "--check", *mine, "-e", f"@{folder}/more.yml", **wanted)
         story.run("changed", site, "--limit", "db2", *mine, **changed)
         add_tenant(controller)
         story.run("left", site, *mine, **wanted, scannerdb_awx_state="absent")
@@ -135,6 +146,15 @@ def test_a_plan_writes_nothing_and_names_everything(story: Story) -> None:
     assert story.runs["planned"].changed["db1"] > 0
     for name in (f"{NAME}: restore", f"{NAME} viewers", f"{NAME}: monthly", "db2"):
         assert name in story.runs["planned"].prose
+
+
+def test_a_plan_for_what_is_there_names_what_is_new(story: Story) -> None:
+    """What refers to something only planned is not asked for; hosts chosen by a pattern are in the jobs' group."""
+    assert story.writes["planned again"] == []
+    told = story.runs["planned again"].prose
+    for line in ("hosts to make: db3", f"notification templates to make: {NAME}: new"):
+        assert line in told, line
+    assert "groups to make" not in told and "job templates to make" not in told
 
 
 def test_everything_is_made(story: Story) -> None:
@@ -251,7 +271,8 @@ def test_failures_are_told(story: Story) -> None:
     chat = ours(story.items["made"], "notification_templates")[f"{NAME}: chat"]["id"]
     told = posts(story, "notification_templates_error")
     assert set(told) == {f"{NAME}: {job}" for job in JOBS} | {NAME}
-    assert all(body == {"id": chat} for bodies in told.values() for body in bodies)
+    hook = ours(story.items["made"], "notification_templates")[f"{NAME}: hook"]["id"]
+    assert all({body["id"] for body in bodies} == {chat, hook} for bodies in told.values())
     assert set(posts(story, "notification_templates_success")) == {NAME}
 
 

@@ -153,6 +153,11 @@ def names(there: Mapping[str, Sequence[Any]], mark: str) -> dict[str, list[str]]
     }
 
 
+def lacking(wanted: Mapping[str, Sequence[str]], there: Mapping[str, Sequence[str]]) -> list[str]:
+    """The kinds of which something is wanted whose name is not among those that are there."""
+    return [kind for kind, names_of_it in wanted.items() if not set(names_of_it) <= set(there[kind])]
+
+
 def foreign(
     there: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]], mark: str, organization: str
 ) -> dict[str, list[str]]:
@@ -182,6 +187,7 @@ class FilterModule:
             "scannerdb_awx_nodes": nodes,
             "scannerdb_awx_other_workflow": other_workflow,
             "scannerdb_awx_names": names,
+            "scannerdb_awx_lacking": lacking,
             "scannerdb_awx_surplus": surplus,
             "scannerdb_awx_foreign": foreign,
         }
