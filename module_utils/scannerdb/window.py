@@ -1,8 +1,8 @@
 """The hours of the day in which a job may work: `{start: "04:00", duration_h: 3}`, or as one word "04:00/3h". Pure.
 
 A window opens every day at its start by the clock of its time zone, and stays open for its length in real time: where
-the clocks change meanwhile, it is still that long. A start that the clocks skip is the moment they jump to; one that
-comes twice is the first. Without a zone the clock of the system counts, on which the job runs.
+the clocks change meanwhile, it is still that long. A start that the clocks skip comes as much later as they
+jump; one that comes twice is the first. Without a zone the clock of the system counts, on which the job runs.
 """
 
 from __future__ import annotations

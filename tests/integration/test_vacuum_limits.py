@@ -96,6 +96,16 @@ def test_vacuum_full_is_not_begun_where_its_lock_would_outlast_the_window(databa
     assert row(vacuum(options(database), **wish), "public.bloated")["action"] == "full"
 
 
+def test_children_are_left_alone(database: Database) -> None:
+    """From PostgreSQL 18 on, VACUUM without ONLY takes them along."""
+    fill(database)
+    database.sql("CREATE TABLE child (LIKE bloated) INHERITS (bloated)")
+    node = "SELECT pg_relation_filenode('child')"
+    before = database.value(node)
+    assert vacuum(options(database), method="full", tables=["bloated"], allow_exclusive=True)["changed"]
+    assert database.value(node) == before
+
+
 def test_a_full_disk_is_noticed_before_the_copy(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(database)
     size = database.value("SELECT pg_total_relation_size('bloated')")
@@ -103,6 +113,8 @@ def test_a_full_disk_is_noticed_before_the_copy(database: Database, monkeypatch:
     assert "has only" in result["left_undone"][0]["reason"] and not result["changed"]
     monkeypatch.setattr(run, "room_for", lambda conn, tablespace: Room("/x", size - 1, 10 * size))
     assert "has only" in vacuum(options(database), **FULL)["left_undone"][0]["reason"]
+    told = vacuum(options(database), free_bytes=10 * size, **FULL)
+    assert "has only" in told["left_undone"][0]["reason"], "what was measured beats what was said"
     monkeypatch.undo()
     assert vacuum(options(database), **FULL)["changed"], "this very disk has room"
 

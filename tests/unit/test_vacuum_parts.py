@@ -127,7 +127,17 @@ def test_tables_by_name() -> None:
             [
                 'REPACK (CONCURRENTLY) "s"."we""ird; drop";',
                 "VACUUM (ANALYZE, SKIP_LOCKED, INDEX_CLEANUP AUTO, PARALLEL 2, BUFFER_USAGE_LIMIT '4MB') "
-                '"s"."we""ird; drop";',
+                'ONLY "s"."we""ird; drop";',
+            ],
+        ),
+        (
+            Action("full", ()),
+            180000,
+            0,
+            [
+                'VACUUM (FULL) ONLY "s"."we""ird; drop";',
+                "VACUUM (ANALYZE, SKIP_LOCKED, INDEX_CLEANUP AUTO, BUFFER_USAGE_LIMIT '4MB') "
+                'ONLY "s"."we""ird; drop";',
             ],
         ),
         (Action("reindex", (), index='i"'), 140000, 0, ['REINDEX INDEX CONCURRENTLY "s"."i""";']),

@@ -132,14 +132,15 @@ def fix(
         _refuse_large(plan, rows, policy)
         if check_mode:
             return {**_planned(plan, run), "journal": journal_report(conn)}
-        if plan.steps and not outside(window, utc_now()):
+        closed = outside(window, utc_now())
+        if plan.steps and not closed:
             _require_backup(options, safety or Safety(), run)
             if working.journal:
                 ensure_journal(conn, inspection.catalog.owner)
         applier = _applier(conn, contract, inspection, budget, working, run)
-        applier.gate = lambda: outside(window, utc_now())
+        applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
         plan = _apply_all(applier, contract, policy, plan)
-        purged = 0 if outside(window, utc_now()) else purge(conn, working.journal_days)
+        purged = 0 if applier.gate() else purge(conn, working.journal_days)
         result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
         if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
             result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)

@@ -66,8 +66,9 @@ def vacuum(
                 return _not_now(run, too_late)
         conn = stack.enter_context(contextlib.closing(connect(options, purpose=f"vacuum {run.run_id}")))
         known = read_memory(state_dir)
+        wish = dataclasses.replace(wish, rate=known.rate)
         if wish.compaction or wish.method == "repack":
-            wish = dataclasses.replace(wish, offer=look_for_offer(conn, options), rate=known.rate)
+            wish = dataclasses.replace(wish, offer=look_for_offer(conn, options))
         decisions = _plan(conn, tables, thresholds, wish, known)
         means = _means(run, options, budget, wish, window, free_bytes)
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
@@ -106,7 +107,8 @@ def _plan(
 ) -> list[Decision]:
     chosen = select(measure(conn), tables)
     if wish.compaction:
-        chosen = confirmed(conn, chosen, thresholds)
+        with explained("Measuring bloat"):
+            chosen = confirmed(conn, chosen, thresholds)
     return in_order([decide(table, thresholds, wish, known.rebuilt) for table in chosen])
 
 

@@ -16,9 +16,15 @@ EXTENSION = "pg_repack"
 
 def look_for_offer(conn: Connection, options: Options) -> Offer:
     """The first online rewrite that may be used here; else why there is none."""
-    if conn.info.server_version >= REPACK_SINCE:
-        why = _why_no_repack(conn)
-        return Offer(why_not=why) if why else Offer(REPACK)
+    why = _why_no_repack(conn) if conn.info.server_version >= REPACK_SINCE else ""
+    if not why and conn.info.server_version >= REPACK_SINCE:
+        return Offer(REPACK)
+    offer = _pg_repack(conn, options)
+    return offer if offer.kind else Offer(why_not="; ".join(filter(None, (why, offer.why_not))))
+
+
+def _pg_repack(conn: Connection, options: Options) -> Offer:
+    """Whether pg_repack, the extension and the program, may be used."""
     with explained("Looking for pg_repack"):
         row = fetch(
             conn,

@@ -50,8 +50,9 @@ def repack(conn: Connection, query: Query, measure: TableMeasure, budget: Budget
     A lock that it does not get costs the whole copy, so it is not asked for in a loop: `Blocked` is raised, and the
     table has its second try after the others. (Written from PostgreSQL 19's documentation; not run here.)
     """
-    conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
     try:
+        _make_autovacuum_yield(conn, measure, budget)
+        conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
         conn.execute(query)
     except DriverError as error:
         if not is_lock_timeout(error):

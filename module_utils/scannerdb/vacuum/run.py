@@ -98,7 +98,8 @@ def _begin(conn: Connection, outcome: Outcome, means: Means) -> None:
     if not action.room:
         return
     room = room_for(conn, measure.tablespace)
-    free = means.free_bytes or room.free
+    known = [size for size in (means.free_bytes or None, room.free) if size is not None]
+    free = min(known, default=None)  # what was measured beats a larger word
     if free is None:
         if action.kind in REWRITES and not action.forced:
             cure = "say it in scannerdb_vacuum_free_gb, or ask for the table by name"

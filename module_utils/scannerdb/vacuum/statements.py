@@ -8,6 +8,7 @@ from .plan import REPACK, Action
 
 REWRITE = {"full": "VACUUM (FULL) {}", REPACK: "REPACK (CONCURRENTLY) {}"}
 BUFFER_LIMIT_SINCE = 160000
+ONLY_SINCE = 180000  # from there on VACUUM and ANALYZE of a table take those along that inherit from it
 BUFFER_LIMIT = "BUFFER_USAGE_LIMIT '4MB'"  # larger than the default ring, and still a small part of the cache
 
 
@@ -18,6 +19,7 @@ def statements(action: Action, schema: str, table: str, version_num: int, parall
     after pg_repack, which is no statement, that is all. REPACK is PostgreSQL 19's.
     """
     name = relation(schema, table)
+    alone = SQL("ONLY {}").format(name) if version_num >= ONLY_SINCE else name
     if action.kind == "reindex":
         return [SQL("REINDEX INDEX CONCURRENTLY {}").format(relation(schema, action.index))]
     if action.kind == "drop_repack":
@@ -25,11 +27,11 @@ def statements(action: Action, schema: str, table: str, version_num: int, parall
     if action.kind == "drop_index":
         return [SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, action.index))]
     if action.kind == "analyze":
-        return [SQL("ANALYZE ({}) {}").format(SQL(", ".join(_analyze_words(version_num))), name)]
+        return [SQL("ANALYZE ({}) {}").format(SQL(", ".join(_analyze_words(version_num))), alone)]
     words = SQL(", ".join(_vacuum_words(action, version_num, parallel)))
-    plain = SQL("VACUUM ({}) {}").format(words, name)
+    plain = SQL("VACUUM ({}) {}").format(words, alone)
     rewrite = REWRITE.get(action.kind)
-    return [SQL(rewrite).format(name), plain] if rewrite else [plain]
+    return [SQL(rewrite).format(name if action.kind == REPACK else alone), plain] if rewrite else [plain]
 
 
 def _vacuum_words(action: Action, version_num: int, parallel: int) -> list[str]:
