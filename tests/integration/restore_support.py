@@ -115,9 +115,9 @@ def damage(db: Database) -> None:
     db.sql("DROP TABLE chat_history CASCADE")
 
 
-def old_dump(db: Database, path: Path, form: str = "c") -> Path:
+def old_dump(db: Database, path: Path, form: str = "c", *more: str) -> Path:
     """A dump as the old script made it."""
-    arguments = [str(db.server.bin_dir / "pg_dump"), f"-F{form}", "-f", str(path)]
+    arguments = [str(db.server.bin_dir / "pg_dump"), f"-F{form}", "-f", str(path), *more]
     environment = {"PGHOST": str(db.server.socket_dir), "PGPORT": str(db.server.port), "PGUSER": "postgres"}
     subprocess.run(arguments, env={**environment, "PGDATABASE": db.name}, check=True)
     return path

@@ -9,6 +9,7 @@ from typing import Any
 from scannerdb.connection import Options
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Safety, fix
+from scannerdb.process import Tools, find_tools
 
 from tests.servers import Database
 
@@ -34,6 +35,11 @@ def options(database: Database, **more: Any) -> Options:
         "pg_bin_dir": login["pg_bin_dir"],
     }
     return Options(**{**words, **more})
+
+
+def tools_of(database: Database) -> Tools:
+    """PostgreSQL's programs of the version that a test's server has."""
+    return find_tools(str(database.server.bin_dir), 0)
 
 
 def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:

@@ -22,12 +22,9 @@ from scannerdb.jobs.backup import backup
 from scannerdb.process import Tools, find_tools, run_tool
 
 from tests import servers
+from tests.integration.support import tools_of
 from tests.integration.test_backup_run import options_of
 from tests.servers import Database
-
-
-def tools_of(database: Database) -> Tools:
-    return find_tools(str(database.server.bin_dir), 0)
 
 
 def made(database: Database, folder: Path, compression: str = "") -> Path:

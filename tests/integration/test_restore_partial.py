@@ -54,6 +54,25 @@ def test_rows_come_back_by_hand(field_db: Database, tmp_path: Path, kind: str) -
     assert state(field_db) == whole
 
 
+def test_what_inherits_or_is_parted_is_not_brought_alone(database: Database, tmp_path: Path) -> None:
+    """It would come without rows, or become a part of the live table."""
+    database.sql("CREATE TABLE days (day date) PARTITION BY RANGE (day)")
+    database.sql("CREATE TABLE may PARTITION OF days FOR VALUES FROM ('2025-05-01') TO ('2025-06-01')")
+    database.sql("INSERT INTO days VALUES ('2025-05-05')")
+    backup(options(database), backup_dir=str(tmp_path))
+    before, names = state(database), databases(database)
+    for table in ("days", "may"):
+        with pytest.raises(RestoreRefused, match="is a partition, has partitions, or inherits"):
+            run(database, tmp_path, tables=[table])
+    assert (state(database), databases(database)) == (before, names)
+
+
+def test_an_undo_is_confirmed_by_the_live_databases_name(database: Database, tmp_path: Path) -> None:
+    """Whatever else is set: the undo swaps that database."""
+    with pytest.raises(RestoreRefused, match=f"database '{database.name}', and has to be confirmed by that name"):
+        run(database, tmp_path, state="undone", into_database="another")
+
+
 def test_hostile_names(database: Database, tmp_path: Path) -> None:
     database.sql('CREATE SCHEMA "s; x"')
     database.sql("""CREATE TABLE "s; x"."a ""b'.c" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, t text)""")

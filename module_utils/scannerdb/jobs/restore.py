@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from ..connection import Connection, Options, connect
@@ -46,6 +47,8 @@ def restore(
     the live database is untouched then, and a cutover that fails puts everything back.
     """
     wish = wish_from(**wishes)
+    if state == "undone":  # it swaps the live database, whatever else is set
+        wish = replace(wish, tables=(), into_database="", masking_sql="")
     check_wish(options, wish)
     state_dir = "" if check_mode else wish.state_dir
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), state_dir)

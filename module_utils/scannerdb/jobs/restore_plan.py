@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from ..backup.copycount import CopyCounter
 from ..backup.facts import read_facts
 from ..backup.manifest import DatabaseFacts, Manifest
 from ..backup.sets import BackupSet, list_sets, load_set
 from ..backup.verify import require, verify_set
 from ..connection import Connection, Options, Server, connect, scalar, server_of
-from ..errors import DatabaseMissing, RestoreRefused
-from ..process import Tools, find_tools
+from ..errors import BackupInvalid, DatabaseMissing, RestoreRefused
+from ..process import Tools, find_tools, run_tool
 from ..restore import contents as archive_contents
 from ..restore.archive import SQL_FILE
 from ..restore.load import must_go_on
@@ -174,11 +175,22 @@ def verify(source: Source, manifest: Optional[Manifest], tools: Tools, wish: Wis
     """Prove the source before anything else happens; raises `BackupInvalid`."""
     if manifest is None:
         archive_contents.read_through(tools, source.dump)
+        _count_blocks(tools, source)
         return
     outcome = verify_set(
         source.path, wish.verify_level, tools, state_dir=wish.state_dir, jobs=wish.jobs or 2, record=record
     )
     require(outcome, source.name)
+
+
+def _count_blocks(tools: Tools, source: Source) -> None:
+    """Each table's data must be there: pg_restore itself does not mind where zstd or lz4 data break off."""
+    counter = CopyCounter()
+    words = [tools.path("pg_restore"), "--section=data", "--file=-", str(source.dump)]
+    run_tool(words, Options(), on_output=counter.feed)
+    wanted = len(archive_contents.read_contents(tools, source.dump).of("TABLE DATA"))
+    if counter.unfinished or 0 < len(counter.blocks) < wanted:  # none at all: the dump has INSERT statements
+        raise BackupInvalid(f"The data in {source.dump} break off in the middle.", "Restore another backup.")
 
 
 def choose_target(

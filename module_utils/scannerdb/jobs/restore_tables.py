@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.workspace import borrowed, sweep
-from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch, scalar
+from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch, scalar, text_of
 from ..errors import BackupInvalid, InvalidInput, RestoreRefused
 from ..process import run_tool
 from ..restore.contents import table_lines
-from ..restore.heal import drop
 from ..restore.load import conninfo
 from .restore_build import clear_up, compare_content, create_empty, load_side, side_session
 from .restore_plan import Plan, make_plan, plan_values
@@ -53,10 +52,8 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
         load_side(conn, options, wish, plan, run, table_lines(plan.contents, names), PLAIN)
         _regroup(task, plan, names, schema)
         _carry_over(task, plan, schema)
-        drop(conn, plan.side)
-    except BaseException:
+    finally:
         clear_up(conn, options, run)
-        raise
     result["msg"] = f"Put {len(names)} tables of {plan.source.name} into schema {schema!r} of {options.db!r}."
     return result
 
@@ -108,12 +105,26 @@ def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
 def _regroup(task: Task, plan: Plan, names: list[Name], schema: str) -> None:
     """In the side database: hold the tables against the manifest, and put them into the schema that they go to."""
     with side_session(task.options, plan, task.run) as side:
+        _refuse_relatives(side, names)
         if plan.manifest:
             compare_content(side, [t for t in plan.manifest.tables if (t.schema, t.name) in names], task.run)
         with explained("Moving the tables"), side.transaction():
             side.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
             for old, name in names:
                 side.execute(SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(*map(Identifier, (old, name, schema))))
+
+
+def _refuse_relatives(side: Connection, names: list[Name]) -> None:
+    """What has partitions, or inherits, would come without its rows, or as a part of the live table."""
+    query = "SELECT EXISTS (SELECT FROM pg_inherits WHERE %s::regclass IN (inhrelid, inhparent))"
+    for schema, name in names:
+        with explained("Looking at the tables"):
+            related = scalar(side, query, [text_of(Identifier(schema, name))])
+        if related:
+            raise RestoreRefused(
+                f"Table {schema}.{name} is a partition, has partitions, or inherits.",
+                "Restore a clone (scannerdb_restore_into_database), and copy from there.",
+            )
 
 
 def _carry_over(task: Task, plan: Plan, schema: str) -> None:
