@@ -24,6 +24,7 @@ from .errors import ToolFailed, ToolMissing
 
 PR_SET_PDEATHSIG = 1
 TICK_S = 0.5
+GRACE_S = 10.0  # for a child that was asked to end
 PIECE = 1 << 20
 LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
@@ -262,7 +263,11 @@ def _wait(
         return child.communicate()
     except BaseException:
         child.terminate()
-        child.communicate()
+        try:
+            child.communicate(timeout=GRACE_S)
+        except subprocess.TimeoutExpired:  # it, or a child of it that holds its output, goes on
+            child.kill()
+            child.wait()
         raise
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InvalidInput, ScannerDbError
+from ..errors import FileProblem, InvalidInput, ScannerDbError
 from ..files import file_errors, remove_tree
 from .manifest import MANIFEST
 from .names import LATEST, parse_stamp
 from .sets import list_sets, load_set
-from .workspace import free_name, hidden
+from .workspace import free_name, held, hidden
 
 _STAMP = re.compile(r"(\d{8}_\d{6})")
 
@@ -36,6 +36,14 @@ class Adopted:
         return self.path.name
 
 
+def checked_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
+    """The patterns; raises `InvalidInput` for one that leads out of the folder or means everything. Pure."""
+    wrong = [pattern for pattern in patterns if "/" in pattern or not pattern.strip("*?. ")]
+    if wrong:
+        raise InvalidInput(f"adopt has {wrong[0]!r}.", "Give names, or patterns that name something, without a path.")
+    return tuple(patterns)
+
+
 def find_adopted(
     backup_dir: Path, patterns: Sequence[str], database: str, database_in: Callable[[Path], str]
 ) -> tuple[list[Adopted], list[tuple[str, str]]]:
@@ -44,10 +52,7 @@ def find_adopted(
     Only dumps of this database are adopted: `database_in` tells it from a file's content, never from its name. Sets of
     our own, links and hidden files are never meant. Raises `InvalidInput` for a pattern that leads out of the folder.
     """
-    wrong = [pattern for pattern in patterns if "/" in pattern or not pattern.strip("*?. ")]
-    if wrong:
-        raise InvalidInput(f"adopt has {wrong[0]!r}.", "Give names, or patterns that name something, without a path.")
-    if not patterns or not backup_dir.is_dir():
+    if not checked_patterns(patterns) or not backup_dir.is_dir():
         return [], []
     own = {item.name for item in list_sets(backup_dir).sets}
     found, refused = [], []
@@ -86,6 +91,8 @@ def _age(path: Path) -> datetime.datetime:
 
 def remove_adopted(item: Adopted) -> None:
     """Remove it; a folder is hidden first under a name that a sweep knows."""
+    if held(item.path):
+        raise FileProblem(f"{item.name} is being read by another run, and was not removed.", "The next backup does.")
     target = item.path
     if target.is_dir():
         target = hidden(item.path.parent, free_name(item.path.parent, item.database, item.created))

@@ -136,7 +136,9 @@ def _decrypt(source: Path, words: Sequence[str], descriptors: tuple[int, ...], k
     if finished.returncode == 0:
         return
     error = tool_error(AGE, finished)
-    if source.read_bytes()[:3] == b"age" and any(
+    with source.open("rb") as stream:
+        head = stream.read(3)
+    if head == b"age" and any(
         word in finished.stderr
         for word in ("no identity matched", "identity file", "reading", "identities", "passphrase")
     ):

@@ -15,6 +15,7 @@ from ..argspec import (
     retention_arguments,
     run_arguments,
 )
+from ..backup.adopted import checked_patterns
 from ..backup.hooks import Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.offsite import CHECKS, Offsite
@@ -105,7 +106,7 @@ def request_from(given: Mapping[str, Any]) -> Request:
         contract=contract_with(values["contract_overlay"]),
         place=values["verify_place"],
         cluster_dir=Path(values["verify_cluster_dir"]),
-        adopt=tuple(values["adopt"]),
+        adopt=checked_patterns(values["adopt"]),
         lock_wait_s=values["lock_wait_s"],
         log_path=values["log_path"],
     )

@@ -178,9 +178,12 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
         place=wish.place if wish.level == "restore" else "",
     )
     append_record(item.path, done)
-    if wish.source.startswith(OFFSITE):
-        add_record(wish.access.offsite, item.path)
     append_history(wish.state_dir, item.name, done)
+    if wish.source.startswith(OFFSITE):
+        try:
+            add_record(wish.access.offsite, item.path)
+        except ScannerDbError as error:  # what was proven stays proven
+            outcome.remarks.append(f"The outcome could not be put beside the copy: {error}")
     run.log(f"{wish.level}: {'passed' if done.ok else ' '.join(done.problems)}")
     return done, outcome, swept
 
