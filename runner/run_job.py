@@ -224,7 +224,7 @@ def measure(config: dict[str, Any], record: Record, log: IO[bytes]) -> None:
     asked = {"host": config["host"], "ask_server": False, "metrics_path": config["metrics_path"]}
     try:
         status(Options(db=config["database"]), **folders, **asked)
-    except ScannerDbError as error:
+    except (OSError, ScannerDbError) as error:
         say(log, record, f"The metrics were not written: {error}")
 
 
@@ -269,6 +269,7 @@ def load(path: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from error
     if job is None:
         raise Ended(MISCONFIGURED, "failed", f"{path} has no job {name!r}.")
+    config["bundle"] = str(Path(config["bundle"]).resolve())  # an upgrade moves the link; this run stays where it began
     return config, job
 
 

@@ -67,6 +67,8 @@ def everything(site: Site) -> list[str]:
 def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
     site = scheduled
     site.hosts = {"one": {"scannerdb_login_password": PASSWORD.replace("{{", "{{ '{{' }}")}, "two.x": {}}
+    site.group.update(scannerdb_restore_keep_hours=0, scannerdb_awx_token="a token of AWX")
+    site.group.update(scannerdb_maintenance_role_password="a role's password")
     (site.folder / "cron" / "somebody-elses").write_text("17 * * * * root true\n")
     dry = plan(site, "--check").ok()
     assert dry.changed["one"] > 0 and everything(site) == ["cron/somebody-elses"]
@@ -82,6 +84,9 @@ def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
     command = [sys.executable, "-m", "ansible", "adhoc", "one", "-i", str(inventory), "-m", "debug", "-a"]
     said = subprocess.run([*command, "var=scannerdb_login_password"], capture_output=True, text=True, check=True).stdout
     assert PASSWORD in said
+    known = json.loads(inventory.read_text())
+    assert '"scannerdb_restore_keep_hours"' in json.dumps(known), "maintain.yml sweeps by it"
+    assert "a token of AWX" not in json.dumps(known) and "a role's password" not in json.dumps(known)
 
     moved = {"weekly": {"weekday": "saturday", "hour": 2}, "monthly": {"enabled": False}}
     changed = plan(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from scannerdb.errors import InvalidInput
 from scannerdb.jobs.uninstall import uninstall
 
+from tests.integration.playbooks import Site
 from tests.integration.support import options, run_fix
 from tests.servers import Database
 
@@ -34,3 +37,13 @@ def test_what_somebody_else_put_there_is_not_dropped(field_db: Database) -> None
         with pytest.raises(InvalidInput, match="holds mine, which the bundle did not make"):
             uninstall(options(field_db), check_mode=check_mode)
     assert field_db.value("SELECT to_regclass('scannerdb_maintenance.journal') IS NOT NULL")
+
+
+def test_backups_within_a_folder_that_goes_are_not_removed_by_the_way(tmp_path: Path) -> None:
+    state = tmp_path / "scannerdb" / "one"
+    (state / "backups" / "x.backup").mkdir(parents=True)
+    site = Site(tmp_path, {"one": {}})
+    site.group.update(scannerdb_become_root=False, scannerdb_bundle_install=False)
+    site.group.update(scannerdb_state_dir=str(state), scannerdb_backup_dir=f"{state}/backups")
+    site.run("playbooks/uninstall.yml", "--check").failed("lie in a folder that would be removed")
+    assert (state / "backups" / "x.backup").is_dir()

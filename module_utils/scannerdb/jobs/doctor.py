@@ -24,7 +24,7 @@ from ..joblock import job_lock
 from ..restore.heal import diagnose, find, heal
 from ..runs import new_run_id, utc_now
 from ..schedule.installed import has_entry, read_installed
-from ..schedule.records import OK, RUNNING, last_of, read_records
+from ..schedule.records import OK, RUNNING, Record, last_of, read_records
 from .inspect import inspect
 
 SCHEDULE_LOCK = "schedule.lock"
@@ -187,7 +187,9 @@ def _on_host(options: Options, places: Places, major: int, difference: float | N
         "reports": places.report_dir,
     }
     yield from host.folders(folders, {"backups": 2 * last.manifest.size_bytes if last else 0})
-    records = read_records(places.state_dir) if Path(places.state_dir).is_dir() else []
+    records: list[Record] = []
+    with contextlib.suppress(ScannerDbError):  # the schedule's part tells why
+        records = read_records(places.state_dir)
     moments = [item.created for item in sets] + [record.started_at for record in records]
     yield host.clock(difference, max(moments, default=None), utc_now())
     yield from _backups(places.backup_dir, sets)

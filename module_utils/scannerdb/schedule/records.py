@@ -77,9 +77,9 @@ def write_record(state_dir: str, record: Record) -> None:
 def read_records(state_dir: str) -> list[Record]:
     """The records, oldest first; one that is damaged is passed over. `killed` is found out here."""
     folder = Path(state_dir, FOLDER)
-    if not folder.is_dir():
-        return []
     with file_errors("Reading", folder):
+        if not folder.is_dir():
+            return []
         names = sorted(path for path in folder.iterdir() if path.suffix == ".json" and RUN_ID.fullmatch(path.stem))
     return [_settled(record) for record in map(_read, names[-KEPT:]) if record]
 
