@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.checks.ignore import Ignore, split
-from scannerdb.checks.indexes import IndexInfo, covers, duplicates, redundant, unused
+from scannerdb.checks.indexes import Idle, IndexInfo, covers, duplicates, redundant, unused
 from scannerdb.checks.registry import BY_FIX, ENTRIES
 from scannerdb.checks.report import as_markdown
 from scannerdb.connection import SQL, Identifier, Literal, text_of
@@ -42,7 +42,6 @@ PLAIN = IndexInfo(
     1,
     5,
     False,
-    "",
 )
 
 
@@ -104,9 +103,9 @@ def test_unique_and_demanded_indexes_are_not_redundant() -> None:
     assert [s.name for s, _ in redundant([index("r", "1"), longer])] == ["r"]
 
 
-def test_unused_leaves_out_what_guards() -> None:
-    indexes = [index("a", "1", scans=0), index("b", "1", scans=0, unique=True), index("c", "1", scans=3)]
-    assert [i.name for i in unused(indexes)] == ["a"]
+def test_unused_leaves_out_what_somebody_needs() -> None:
+    idle = [Idle("public", "t", name, 1) for name in "abc"]
+    assert [i.name for i in unused(idle, frozenset({"b"}), frozenset({("public", "c"), ("other", "a")}))] == ["a"]
 
 
 def finding(finding_id: str = "schema.index.missing", severity: str = "warning", **more: object) -> Finding:

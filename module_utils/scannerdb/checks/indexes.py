@@ -1,4 +1,4 @@
-"""Indexes: invalid, duplicate, redundant, unused. The comparison is pure; the catalog is read once."""
+"""Indexes: invalid, duplicate, redundant, unused. The comparison is pure."""
 
 from __future__ import annotations
 
@@ -6,38 +6,61 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..connection import SQL, Identifier, fetch, text_of
+from ..connection import SQL, Identifier, fetch, scalar, text_of
 from ..finding import Change, Finding, Fix
-from .context import Context, StandbyUse
-from .registry import finding
+from .context import Context, StandbyUse, place
+from .registry import by_hand, finding
 
 PAGE_BYTES = 8192
 DROP_CONSENT = "scannerdb_fix_drop_indexes"
 LEFT_OVERS = ("_ccnew", "_ccold")
 
+# Indexes that something beside their own table leans on (a constraint, the partitioned index above, logical
+# replication) count as a constraint's: they are never the one to drop.
+OURS = """
+       n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND t.relkind IN ('r', 'm')
+   AND NOT EXISTS (SELECT FROM pg_depend x
+                    WHERE x.classid = 'pg_class'::regclass AND x.objid = t.oid AND x.deptype = 'e')
+"""
+
+# Only indexes that begin with the column another one of the table begins with can be doubles of each other. In a
+# database of thousands of tables these are few, so their details are read of them alone, and of the invalid ones.
 QUERY = """
+WITH rivals AS (SELECT indrelid, indkey[0] AS first FROM pg_index GROUP BY 1, 2 HAVING count(*) > 1)
 SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS name, i.indexrelid::bigint AS oid,
        i.indisunique AS unique, i.indisprimary AS primary, i.indisvalid AND i.indisready AS valid,
        m.amname::text AS method,
-       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS constraint,
+       c.relispartition OR i.indisreplident
+         OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS constraint,
        i.indkey::text AS all_columns, i.indnkeyatts::int AS keys, i.indclass::text AS classes,
        i.indcollation::text AS collations, i.indoption::text AS options,
        coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS predicate,
        coalesce(pg_get_expr(i.indexprs, i.indrelid), '') AS expressions,
        c.relpages::bigint AS pages, pg_stat_get_numscans(i.indexrelid) AS scans,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS building,
-       (SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text
-          FROM pg_stat_database d WHERE d.datname = current_database()) AS statistics_age
+       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS building
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_class t ON t.oid = i.indrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_am m ON m.oid = c.relam
- WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-   AND t.relkind IN ('r', 'm')
-   AND NOT EXISTS (SELECT FROM pg_depend x
-                    WHERE x.classid = 'pg_class'::regclass AND x.objid = t.oid AND x.deptype = 'e')
+ WHERE ((i.indrelid, i.indkey[0]) IN (SELECT indrelid, first FROM rivals) OR NOT i.indisvalid OR NOT i.indisready)
+   AND {ours}
  ORDER BY n.nspname, t.relname, c.relname
+"""
+IDLE = """
+SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS name, c.relpages::bigint AS pages
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_class t ON t.oid = i.indrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE i.indisvalid AND i.indisready AND NOT i.indisunique AND pg_stat_get_numscans(i.indexrelid) = 0
+   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+   AND {ours}
+"""
+STATISTICS_AGE = """
+SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text AS age
+  FROM pg_stat_database d WHERE d.datname = current_database()
 """
 
 
@@ -64,12 +87,11 @@ class IndexInfo:
     pages: int
     scans: int
     building: bool
-    statistics_age: str
 
     @property
     def place(self) -> str:
         """The index for people: `table.index`."""
-        return f"{self.table}.{self.name}"
+        return place(self.schema, self.table, self.name)
 
     @property
     def keys(self) -> tuple[tuple[str, str, str, str], ...]:
@@ -88,10 +110,20 @@ class IndexInfo:
         return (self.constraint, self.primary, self.unique, self.valid, -self.oid)
 
 
+@dataclass(frozen=True)
+class Idle:
+    """An index that guards nothing, and that no query on this server has used."""
+
+    schema: str
+    table: str
+    name: str
+    pages: int
+
+
 def read_indexes(context: Context) -> list[IndexInfo]:
-    """Every index of the user's tables."""
+    """The indexes that may be doubles of another one of their table, and the invalid ones."""
     indexes = []
-    for row in fetch(context.conn, QUERY):
+    for row in fetch(context.conn, QUERY.format(ours=OURS)):
         vector, keys = row.pop("all_columns").split(), row.pop("keys")
         for name in ("classes", "collations", "options"):
             row[name] = tuple(row[name].split())
@@ -115,16 +147,29 @@ def check(context: Context) -> Iterator[Finding]:
             shorter.place,
             f"{shorter.name} is a prefix of {longer.name}, which serves its queries as well.",
             {"covered_by": longer.name, "bytes": shorter.pages * PAGE_BYTES, "scans": shorter.scans},
+            by_hand("index.redundant", _drop(shorter.schema, shorter.name)),
         )
-    beyond = _beyond(context.standbys)
+    yield from _unused(context, frozenset((loser.schema, loser.name) for loser, _ in twins))
+
+
+def _unused(context: Context, doubles: frozenset[tuple[str, str]]) -> Iterator[Finding]:
+    """Findings about idle indexes; a double is a finding already."""
+    age = scalar(context.conn, STATISTICS_AGE)
+    beyond = {"statistics_age": age, **_beyond(context.standbys)}
     where = "this server or its standbys" if context.standbys.seen else "this server"
-    for index in unused(others, context.demanded_indexes, context.standbys.used):
+    idle = [Idle(**row) for row in fetch(context.conn, IDLE.format(ours=OURS))]
+    for index in unused(idle, context.demanded_indexes, context.standbys.used | doubles):
         yield finding(
             "index.unused",
-            index.place,
-            f"No query on {where} has used {index.name} in {index.statistics_age}, as long as statistics go back.",
-            {"bytes": index.pages * PAGE_BYTES, "statistics_age": index.statistics_age, **beyond},
+            place(index.schema, index.table, index.name),
+            f"No query on {where} has used {index.name} in {age}, as long as statistics go back.",
+            {"bytes": index.pages * PAGE_BYTES, **beyond},
+            by_hand("index.unused", _drop(index.schema, index.name)),
         )
+
+
+def _drop(schema: str, name: str) -> str:
+    return f"DROP INDEX CONCURRENTLY {text_of(Identifier(schema, name))}"
 
 
 def _beyond(standbys: StandbyUse) -> dict[str, Any]:
@@ -214,10 +259,9 @@ def redundant(
 
 
 def unused(
-    indexes: Sequence[IndexInfo],
+    idle: Sequence[Idle],
     demanded: frozenset[str] = frozenset(),
     elsewhere: frozenset[tuple[str, str]] = frozenset(),
-) -> list[IndexInfo]:
-    """Indexes that no query used, here or `elsewhere` (schema, name), and nothing else needs. Pure."""
-    idle = [i for i in indexes if i.scans == 0 and not i.unique and not i.constraint]
+) -> list[Idle]:
+    """Of the idle indexes, those that nothing else needs: neither the contract nor `elsewhere` (schema, name). Pure."""
     return [i for i in idle if i.name not in demanded and (i.schema, i.name) not in elsewhere]

@@ -113,6 +113,8 @@ ENTRIES: dict[str, Entry] = _entries(
         "index.unused",
         "info",
         "No query has used an index since statistics were reset, on this server or a standby that was seen.",
+        how="Drop it, once statistics go back over a month's end and every standby was looked at.",
+        lock="SHARE UPDATE EXCLUSIVE",
     ),
     Entry("table.dead_tuples", "warning", "A large share of a table's rows is dead.", BY_VACUUM),
     Entry("table.bloat", "warning", "A table takes much more space than its rows need.", BY_VACUUM),

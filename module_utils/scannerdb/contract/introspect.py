@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..connection import Connection, Row, explained, fetch
+from ..connection import Connection, Row, explained, fetch, scalar
 from .model import NOW, SEQUENCE, Catalog, Column, Contract, ForeignKey, Grant, Index, Table, Trigger, View
 
 KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
@@ -24,7 +24,10 @@ RELATIONS = """
 SELECT c.oid, c.relname::text AS name, c.relkind::text AS kind, pg_get_userbyid(c.relowner)::text AS owner,
        c.reltuples::bigint AS rows
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = %s
+ WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+"""
+NAMES = """
+SELECT array_agg(c.relname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s
 """
 
 COLUMNS = """
@@ -102,6 +105,7 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         schema = contract.schema
         relations = fetch(conn, RELATIONS, [schema])
+        names = frozenset(scalar(conn, NAMES, [schema]) or ())
         demanded = {*contract.tables, contract.view.name}
         oids = [row["oid"] for row in relations if row["name"] in demanded]
         queries = {
@@ -130,7 +134,7 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         owner=_owner(contract, tables, people["owner"]),
         user=people["user"],
         superuser=people["superuser"],
-        names=frozenset(r["name"] for r in relations),
+        names=names,
     )
 
 

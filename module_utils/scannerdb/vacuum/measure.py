@@ -170,6 +170,8 @@ def _live(row: Row) -> int:
 
 
 def _options(row: Row) -> dict[str, str]:
+    if not row["reloptions"]:
+        return {}
     pairs = (option.partition("=") for option in row["reloptions"])
     return {name: value for name, _, value in pairs}
 
