@@ -11,7 +11,8 @@ short_description: Recognise what the old shell scripts left on a host
 version_added: "0.2.0"
 description:
   - Finds lines of crontabs that start the old scripts, their C(.env) and their backups. On request the lines are
-    switched off or removed; nothing else is ever touched.
+    switched off or removed; nothing else is ever touched. A line that only logs where the old scripts did is said, and
+    left as it is.
 options:
   mode:
     description:
@@ -24,7 +25,7 @@ options:
     type: path
     default: ""
   crontabs:
-    description: Crontabs, and folders of them. A name with a point in it is no crontab.
+    description: Crontabs, and folders of them. A name with a point in it is no crontab, unless a user has it.
     type: list
     elements: path
     default: [/var/spool/cron/crontabs, /var/spool/cron, /etc/cron.d, /etc/crontab]
@@ -46,7 +47,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines:
-  description: The lines that start old scripts, each with file and line.
+  description: >-
+    The lines that start old scripts, or log where they did, each with file and line. C(sure) is false
+    where it only logs there.
   returned: success
   type: list
   elements: dict

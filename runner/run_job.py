@@ -12,7 +12,6 @@ when all is well; else one sentence on the standard error, which cron mails.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -33,16 +32,14 @@ from scannerdb.connection import Options  # noqa: E402
 from scannerdb.errors import ScannerDbError  # noqa: E402
 from scannerdb.files import ensure_folder  # noqa: E402
 from scannerdb.jobs.status import status  # noqa: E402
+from scannerdb.process import die_with_parent  # noqa: E402
 from scannerdb.runs import new_run_id, utc_now  # noqa: E402
-from scannerdb.schedule.records import OK, STAMP, Record, alive, process_began, write_record  # noqa: E402
+from scannerdb.schedule.records import LOCK, OK, STAMP, Record, alive, process_began, write_record  # noqa: E402
 
 TIME_UP, LOCKED, MISCONFIGURED, STOPPED = 124, 75, 78, 143
-LOCK = "schedule.lock"
 POLL_S = 1.0
 GRACE_S = 30  # from SIGTERM to SIGKILL: enough for pg_dump to cancel, and for a vacuum to let go
 PATHS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # cron's own has two of them
-PR_SET_PDEATHSIG = 1
-_prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 class Ended(Exception):
@@ -120,11 +117,6 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _die_with_parent() -> None:
-    if _prctl is not None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def play(config: dict[str, Any], job: dict[str, Any], held: int, log: IO[bytes]) -> int:
     """Run the playbook to its end, or for its time at most; returns its exit code."""
     limit = float(config["time_limit_s"]) or None
@@ -138,7 +130,7 @@ def play(config: dict[str, Any], job: dict[str, Any], held: int, log: IO[bytes])
             stderr=subprocess.STDOUT,
             pass_fds=(held,),
             umask=0o077,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads here
         )
     except OSError as error:
         raise Ended(MISCONFIGURED, "failed", f"{config['python']} cannot be run: {error.strerror}.") from error

@@ -127,7 +127,7 @@ def find_tools(pg_bin_dir: str, server_major: int, program: str = "pg_dump", arc
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child before exec: SIGTERM when the parent is gone (Linux only; elsewhere nothing).
 
     The signal comes when the *thread* that forked ends: start long children from the main thread.
@@ -234,7 +234,7 @@ def _start(
             stderr=stderr,
             pass_fds=descriptors,
             umask=0o077,  # what a tool writes is as private as what we write
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs, and prctl is async-signal-safe
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread of ours runs, and prctl is async-signal-safe
         )
     except OSError as error:
         raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error

@@ -119,7 +119,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         story.run("changed", site, "--limit", "db2", *mine, **changed)
         add_tenant(controller)
         story.run("left", site, *mine, **wanted, scannerdb_awx_state="absent")
-        controller.delete("credentials", controller.named("credentials")["a stranger's"])
+        controller.delete("applications", controller.named("applications")["a stranger's"])
         story.run("gone", site, *mine, **wanted, scannerdb_awx_state="absent")
         story.run("gone again", site, *mine, **wanted, scannerdb_awx_state="absent")
         yield story
@@ -127,9 +127,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def add_tenant(controller: Controller) -> None:
     """Somebody moves into the organization that the run has made."""
-    kind = controller.named("credential_types")["Another login"]["id"]
     home = controller.named("organizations")[ORGANIZATION]["id"]
-    controller.add("credentials", name="a stranger's", organization=home, credential_type=kind)
+    controller.add("applications", name="a stranger's", organization=home, client_type="public",
+                   authorization_grant_type="password")  # fmt: skip
 
 
 def ours(items: dict[str, dict[int, Any]], resource: str) -> dict[str, Any]:

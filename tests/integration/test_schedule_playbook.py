@@ -69,6 +69,7 @@ def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
     site.hosts = {"one": {"scannerdb_login_password": PASSWORD.replace("{{", "{{ '{{' }}")}, "two.x": {}}
     site.group.update(scannerdb_restore_keep_hours=0, scannerdb_awx_token="a token of AWX")
     site.group.update(scannerdb_maintenance_role_password="a role's password")
+    site.group.update(scannerdb_schedule_hook_failure='["/usr/bin/tell", "--level", 5]')
     (site.folder / "cron" / "somebody-elses").write_text("17 * * * * root true\n")
     dry = plan(site, "--check").ok()
     assert dry.changed["one"] > 0 and everything(site) == ["cron/somebody-elses"]
@@ -84,6 +85,8 @@ def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
     command = [sys.executable, "-m", "ansible", "adhoc", "one", "-i", str(inventory), "-m", "debug", "-a"]
     said = subprocess.run([*command, "var=scannerdb_login_password"], capture_output=True, text=True, check=True).stdout
     assert PASSWORD in said
+    hook = json.loads(inventory.with_name("schedule.json").read_text())["hook_failure"]
+    assert hook == ["/usr/bin/tell", "--level", "5"]
     known = json.loads(inventory.read_text())
     assert '"scannerdb_restore_keep_hours"' in json.dumps(known), "maintain.yml sweeps by it"
     assert "a token of AWX" not in json.dumps(known) and "a role's password" not in json.dumps(known)
@@ -164,6 +167,10 @@ def test_what_cannot_be_is_said_before_anything_is_written(scheduled: Site) -> N
         ),
         "key": ({"scannerdb_schedule_overrides": {"weekly": {"hours": 5}}}, "Job 'weekly' of the schedule has 'hours'"),
         "job": ({"scannerdb_schedule_overrides": {"wekly": {"hour": 5}}}, "there is no job 'wekly'"),
+        "hook": (
+            {"scannerdb_schedule_hook_failure": "/usr/bin/tell -x"},
+            "scannerdb_schedule_hook_failure is '/usr/bin/tell -x'. No shell reads it, so write it as a list",
+        ),
         "zone": ({"scannerdb_schedule_timezone": "Europe/Atlantis"}, "no time zone 'Europe/Atlantis'"),
     }
     scheduled.hosts = {name: variables for name, (variables, _) in refused.items()}
@@ -191,6 +198,28 @@ def test_logrotate_reads_its_file_and_rotates(scheduled: Site) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert Path(f"{log}.1").read_text() == "something\n" and log.stat().st_mode & 0o777 == 0o600
+
+
+MACHINES = """
+- hosts: scannerdb
+  gather_facts: false
+  roles: [{role: scannerdb_bundle, when: false}]
+  tasks:
+    - ansible.builtin.debug: {msg: "{{ inventory_hostname }}: {{ __scannerdb_bundle_neighbours | join('+') }};"}
+"""
+
+
+def test_databases_of_one_machine_are_those_behind_one_address_and_port(scheduled: Site) -> None:
+    """Of them the first one installs the bundle; nothing connects here."""
+    site = scheduled
+    ssh = {"ansible_connection": "ssh", "ansible_host": "198.51.100.7"}
+    site.hosts = {"a": ssh, "b": {**ssh, "ansible_port": "22"}, "c": {**ssh, "ansible_port": 2222}, "d": {}, "e": {}}
+    site.hosts["f"] = {"ansible_connection": "ssh"}  # known by its name alone
+    site.hosts["g"] = {"ansible_connection": "ssh"}
+    (site.folder / "machines.yml").write_text(MACHINES)
+    said = site.run(str(site.folder / "machines.yml")).ok().output
+    told = dict(re.findall(r"msg: '(\w): (.*);'", said))
+    assert told == {"a": "a+b", "b": "a+b", "c": "c", "d": "d+e", "e": "d+e", "f": "f", "g": "g"}
 
 
 UNITS = """

@@ -86,9 +86,11 @@ def test_surveys_are_ones_that_awx_takes(name: str) -> None:
         assert not spec.get("no_log"), "secrets belong in credentials"
         if spec.get("choices"):
             assert question["choices"] == spec["choices"]
+        if question["type"] == "multiplechoice":
+            assert question["default"] == "", "AWX's page cannot edit a question that has choices and no default at all"
         assert not any(mark in question["question_description"] for mark in ("C(", "{{"))
     # Only what must be decided at each launch is required: an answer beats what the inventory says.
-    assert {one["variable"] for one in asked if one["required"] or "default" in one} <= {
+    assert {one["variable"] for one in asked if one["required"] or one.get("default", "") != ""} <= {
         "scannerdb_restore_source",
         "scannerdb_restore_confirm",
     }

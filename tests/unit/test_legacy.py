@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
+from scannerdb.jobs import legacy as jobs
 from scannerdb.jobs.legacy import legacy
 from scannerdb.legacy.crontab import MARK, old_lines, switched_off, without
 from scannerdb.legacy.env import has_password, read_env, variables
@@ -17,8 +19,8 @@ OLD = [
     "0 3 * * * cd /opt/scanner && ./backup_database.sh >> backups/cron_backup.log 2>&1",
     "0 4 * * 0 cd '/opt/my scanner' && ./check_db_schema_issues.py && ./apply_db_maintenance_fixes.sh",
     "0 5 1 * * /opt/scanner/apply_db_maintenance_fixes.sh --full",
-    '0 5 1 * * psql -c "VACUUM FULL" >> /opt/scanner/backups/cron_full_maintenance.log',
 ]
+LOGGING = '0 5 1 * * psql -c "VACUUM FULL" >> /opt/scanner/backups/cron_full_maintenance.log'
 FOREIGN = [
     "MAILTO=me",
     "# 0 3 * * * ./backup_database.sh",
@@ -26,18 +28,20 @@ FOREIGN = [
     "15 2 * * * /usr/bin/backup_database.sh.old",
     "0 3 * * * postgres /usr/bin/env python3 /opt/scannerdb/current/runner/run_job.py /etc/x daily # cron_backup.log",
     "",
+    LOGGING,
 ]
 CRONTAB = "\n".join([FOREIGN[0], OLD[0], *FOREIGN[1:4], *OLD[1:], *FOREIGN[4:]]) + "\n"
 
 
 def test_old_lines_are_found_among_others_with_their_folder() -> None:
-    assert [line.text for line in old_lines(CRONTAB)] == OLD
+    assert [line.text for line in old_lines(CRONTAB)] == [*OLD, LOGGING]
     assert [line.folder for line in old_lines(CRONTAB)] == ["/opt/scanner", "/opt/my scanner", "/opt/scanner", ""]
+    assert [line.sure for line in old_lines(CRONTAB)] == [True, True, True, False]
 
 
 def test_switching_off_and_removing_touch_nothing_else() -> None:
     off = switched_off(CRONTAB)
-    assert old_lines(off) == [] and switched_off(off) == off
+    assert [line.text for line in old_lines(off)] == [LOGGING] and switched_off(off) == off
     assert [line for line in off.splitlines() if not line.startswith(MARK)] == [
         x for x in CRONTAB.splitlines() if x not in OLD
     ]
@@ -84,11 +88,12 @@ def test_it_is_only_said_by_default(crontabs: Path) -> None:
     assert place["variables"] == {"scannerdb_login_host": "db"} and place["password"] is True
     assert place["backups"] == ["ollama_scanner_20250418_120000.backup"]
     assert "secret-1" not in str(found) and "scannerdb_backup_adopt" in found["msg"]
+    assert "3 lines of crontabs that start" in found["msg"] and "1 that only log where the old" in found["msg"]
 
 
 @pytest.mark.parametrize("mode", ["take", "remove"])
 def test_on_request_the_lines_go_and_owner_and_mode_stay(crontabs: Path, mode: str) -> None:
-    path = crontabs / "me"
+    path, scanner = crontabs / "me", crontabs.parent / "scanner"
     if os.geteuid() == 0:
         os.chown(path, 12345, 54321)
     before, facts = path.read_text(), path.stat()
@@ -96,10 +101,24 @@ def test_on_request_the_lines_go_and_owner_and_mode_stay(crontabs: Path, mode: s
     assert dry["changed"] and path.read_text() == before
     assert legacy(mode=mode, crontabs=[str(crontabs)])["diff"] == dry["diff"]
     now = path.stat()
-    assert old_lines(path.read_text()) == [] and (path.read_text() == without(before)) == (mode == "remove")
+    assert [line.text for line in old_lines(path.read_text())] == [LOGGING.replace("/opt/scanner", str(scanner))]
+    assert (path.read_text() == without(before)) == (mode == "remove")
     assert (now.st_mode, now.st_uid, now.st_gid) == (facts.st_mode, facts.st_uid, facts.st_gid)
     assert not legacy(mode=mode, crontabs=[str(crontabs)])["changed"]
     assert sorted(p.name for p in crontabs.iterdir()) == ["me", "tmp.X1"]
+
+
+def test_a_user_may_have_a_point_in_his_name(crontabs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No system here has such a user, so the question for him is answered by the test."""
+    monkeypatch.setattr(jobs, "is_user", lambda name: name == "first.last")
+    (crontabs / "me").rename(crontabs / "first.last")
+    found = legacy(mode="remove", crontabs=[str(crontabs)])
+    assert {Path(line["file"]).name for line in found["lines"]} == {"first.last"} and found["changed"]
+
+
+def test_users_are_those_of_the_system() -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert jobs.is_user(me) and not jobs.is_user("tmp.X1")
 
 
 def test_a_folder_that_no_line_names_and_none_at_all(crontabs: Path, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ SELECT r.rolsuper AS superuser, r.rolcreatedb AS create_database,
        pg_has_role(r.oid, 'pg_signal_backend', 'USAGE') AS signal,
        pg_has_role(d.datdba, 'USAGE') AS owner,
        has_database_privilege(d.oid, 'CREATE') AS create_schema,
-       (SELECT coalesce(array_agg(format('%%I.%%I', n.nspname, c.relname) ORDER BY 1), '{}')
+       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
            AND NOT has_table_privilege(c.oid, 'SELECT')) AS unreadable,
-       (SELECT coalesce(array_agg(format('%%I.%%I', n.nspname, c.relname) ORDER BY 1), '{}')
+       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm')
            AND NOT pg_has_role(c.relowner, 'USAGE')) AS foreign_owned
@@ -39,7 +39,7 @@ SELECT e.extname::text AS name FROM pg_extension e
 def privileges(conn: Connection) -> Iterator[Diagnosis]:
     """What the role may not do, by the job that needs it."""
     with explained("Looking at the role's privileges"):
-        row = fetch(conn, PRIVILEGES.replace("%%", "%"))[0]
+        row = fetch(conn, PRIVILEGES)[0]
     if row["superuser"]:
         yield fine("privileges", "The role is a superuser.")
         return

@@ -24,10 +24,9 @@ from ..joblock import job_lock
 from ..restore.heal import diagnose, find, heal
 from ..runs import new_run_id, utc_now
 from ..schedule.installed import has_entry, read_installed
-from ..schedule.records import OK, RUNNING, Record, last_of, read_records
+from ..schedule.records import LOCK, OK, RUNNING, Record, last_of, read_records
 from .inspect import inspect
 
-SCHEDULE_LOCK = "schedule.lock"
 IN_DATABASE = ["privileges", "extensions", "consistency", "performance"]
 IN_SERVER = ["database", "interrupted restore", "job lock", "connections"]
 PERFORMANCE = ("table.", "index.", "schema.index")
@@ -226,7 +225,7 @@ def _schedule(places: Places) -> Iterator[Diagnosis]:
     except ScannerDbError as error:
         yield from_error("schedule", error)
         return
-    yield _schedule_lock(Path(places.state_dir, SCHEDULE_LOCK), [r for r in records if r.outcome == RUNNING])
+    yield _schedule_lock(Path(places.state_dir, LOCK), [r for r in records if r.outcome == RUNNING])
     if installed is None:
         yield fine("schedule", "No jobs are scheduled on this machine.")
         return

@@ -7,6 +7,7 @@ over where `scannerdb_backup_adopt` names them.
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def legacy(
         with file_errors("Reading", path):
             before = path.read_text(encoding="utf-8", errors="surrogateescape")
         old = old_lines(before)
-        lines += [{"file": str(path), "line": line.text} for line in old]
+        lines += [{"file": str(path), "line": line.text, "sure": line.sure} for line in old]
         places |= {line.folder for line in old if line.folder}
         after = {"report": before, "take": switched_off(before), "remove": without(before)}[mode]
         if after != before:
@@ -54,14 +55,30 @@ def legacy(
 
 
 def _files(crontabs: Sequence[str]) -> Iterator[Path]:
-    """Every crontab: files, and those in folders. What is no crontab (an editor's copy, a link) is passed over."""
+    """Every crontab: files, and those in folders. What is no crontab (an editor's copy, a link) is passed over.
+
+    A point in the name makes it none, unless a user has that name, as in the spool.
+    """
     for name in dict.fromkeys(crontabs):
         path = Path(name)
         if path.is_file():
             yield path
         elif path.is_dir():
             with file_errors("Reading", path):
-                yield from sorted(p for p in path.iterdir() if p.is_file() and not p.is_symlink() and "." not in p.name)
+                yield from sorted(p for p in path.iterdir() if p.is_file() and not p.is_symlink() and _may_be(p.name))
+
+
+def _may_be(name: str) -> bool:
+    return "." not in name or is_user(name)
+
+
+def is_user(name: str) -> bool:
+    """Whether the system knows a user of that name, from wherever it takes its users."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _replace(path: Path, content: str) -> None:
@@ -84,10 +101,13 @@ def _place(folder: Path) -> dict[str, Any]:
     return {**facts, "backups_dir": str(folder / "backups") if backups else "", "backups": backups}
 
 
-def _sentence(lines: list[dict[str, str]], places: list[dict[str, Any]], mode: str) -> str:
+def _sentence(lines: list[dict[str, Any]], places: list[dict[str, Any]], mode: str) -> str:
     count = sum(len(place["backups"]) for place in places)
     done = {"report": "still run", "take": f"are comments now ({MARK.strip()})", "remove": "are removed"}[mode]
-    said = [f"{len(lines)} lines of crontabs that start the old scripts {done}."] if lines else []
+    old = sum(1 for line in lines if line["sure"])
+    said = [f"{old} lines of crontabs that start the old scripts {done}."] if old else []
+    if len(lines) > old:
+        said.append(f"{len(lines) - old} that only log where the old scripts did are left as they are: look at them.")
     said += [f"{place['env']} says how they connect." for place in places if place["env"]]
     if count:
         said.append(f"There are {count} of their backups; scannerdb_backup_adopt lets retention take them over.")

@@ -15,26 +15,37 @@ SCRIPTS = (
 LOGS = ("cron_backup.log", "cron_maintenance.log", "cron_full_maintenance.log")
 OURS = "run_job.py"  # the runner of the bundle logs under the old names
 MARK = "# switched off by scannerdb: "
-_NAMES = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])" for name in (*SCRIPTS, *LOGS)))
+
+
+def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])" for name in names))
+
+
+_SCRIPTS, _LOGS = _any_of(SCRIPTS), _any_of(LOGS)
 _CD = re.compile(r"\bcd\s+(\"[^\"]+\"|'[^']+'|[^\s;&|]+)")
 _PATH = re.compile(rf"(/[^\s;&|'\"]*)/(?:{'|'.join(map(re.escape, SCRIPTS))})(?![\w.-])")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a crontab that starts an old script; `folder` is where the script lies, '' where the line tells not."""
+    """A line of a crontab that starts an old script; `folder` is where the script lies, '' where the line tells not.
+
+    `sure` is False where it only logs where the old set-up did: what it starts may be anybody's, so it is only said.
+    """
 
     text: str
     folder: str
+    sure: bool
 
 
 def old_lines(content: str) -> list[Line]:
     """The lines at work (comments are not) that name an old script, or log where the old set-up did."""
-    return [Line(line, _folder(line)) for line in content.splitlines() if _is_old(line)]
+    working = [line for line in content.splitlines() if not line.lstrip().startswith("#") and OURS not in line]
+    return [Line(x, _folder(x), _is_old(x)) for x in working if _SCRIPTS.search(x) or _LOGS.search(x)]
 
 
 def _is_old(line: str) -> bool:
-    return bool(not line.lstrip().startswith("#") and OURS not in line and _NAMES.search(line))
+    return bool(not line.lstrip().startswith("#") and OURS not in line and _SCRIPTS.search(line))
 
 
 def _folder(line: str) -> str:

@@ -15,6 +15,7 @@ from ..files import ensure_folder, file_errors, write_atomic
 from ..runs import RUN_ID
 
 FOLDER = "runs"
+LOCK = "schedule.lock"  # in the state folder; whoever holds it is at work
 KEPT = 400  # some months of three jobs
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 RUNNING = "running"

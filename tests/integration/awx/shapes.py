@@ -83,6 +83,18 @@ SHAPES: dict[str, Shape] = {
         unique=("name", "organization"),
         dies_with=("organization",),
     ),
+    "applications": Shape(
+        "application",
+        {
+            **NAMED,
+            "organization": to("organizations", required=True),
+            "client_type": text(required=True, choices=("confidential", "public")),
+            "authorization_grant_type": text(required=True, choices=("authorization-code", "password")),
+            "redirect_uris": text(),
+        },
+        unique=("name", "organization"),
+        dies_with=("organization",),
+    ),
     "credential_types": Shape(
         "credential_type",
         {
