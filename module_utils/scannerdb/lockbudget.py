@@ -113,9 +113,9 @@ def run_strong(
     retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations, wanted))
 
 
-def run_online(conn: Connection, statement: Query) -> None:
-    """Run a statement that stops no writer (CONCURRENTLY, VALIDATE) outside a transaction, with a long lock timeout."""
-    conn.execute(f"SET lock_timeout = {ONLINE_TIMEOUT_MS}")
+def run_alone(conn: Connection, statement: Query, timeout_ms: int = ONLINE_TIMEOUT_MS) -> None:
+    """Run a statement outside a transaction, with a lock timeout of its own: long for one that stops no writer."""
+    conn.execute(SQL("SET lock_timeout = {}").format(Literal(timeout_ms)))
     try:
         conn.execute(statement)
     finally:

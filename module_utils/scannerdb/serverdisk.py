@@ -16,11 +16,9 @@ LOOPBACK = "'127.0.0.0/8', '::1/128'"
 
 @dataclass(frozen=True)
 class Room:
-    """Free and whole bytes of the disk that `folder` is on; `free` is None where that is not known (`why` says why)."""
+    """Free bytes of a disk; None where that is not known, and then `why` says why."""
 
-    folder: str = ""
-    free: int | None = None
-    whole: int = 0
+    free: int | None
     why: str = ""
 
 
@@ -52,12 +50,12 @@ def room_on(folder: str) -> tuple[int, int] | None:
 def room_for(conn: Connection, tablespace: int) -> Room:
     """The room where a tablespace (its oid, 0 for the default one) keeps its files."""
     if not is_local(conn):
-        return Room(why="the server is another machine")
+        return Room(None, "the server is another machine")
     folder = str(scalar(conn, "SELECT pg_tablespace_location(%s::oid)", [tablespace]) or "") if tablespace else ""
     folder = folder or data_folder(conn)
     if not folder:
-        return Room(why="this role may not see where the data directory is; grant it pg_monitor")
+        return Room(None, "this role may not see where the data directory is; grant it pg_monitor")
     found = room_on(folder)
     if found is None:
-        return Room(folder, why=f"this host has no folder {folder}, or it may not be looked at")
-    return Room(folder, *found)
+        return Room(None, f"this host has no folder {folder}, or it may not be looked at")
+    return Room(found[0])

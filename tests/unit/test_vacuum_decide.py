@@ -27,7 +27,6 @@ def table(live: int = 1000, dead: int = 0, heap: int = 8192, bloat: int = 0, **m
         "dead": dead,
         "dead_ratio": dead / (live + dead) if dead else 0.0,
         "bytes": heap,
-        "table_bytes": heap,
         "index_bytes": 0,
         "heap_bytes": heap,
         "bloat_bytes": bloat,
@@ -44,7 +43,7 @@ def table(live: int = 1000, dead: int = 0, heap: int = 8192, bloat: int = 0, **m
 
 def index(name: str = "t_i", size: int = 100 * MIB, bloat: int = 80 * MIB, **more: object) -> IndexMeasure:
     known = {"bloat_bytes": bloat, "bloat_ratio": bloat / size, "bloat_known": True}
-    return IndexMeasure("public", name, "btree", size, 1000.0, **{**known, **more})  # type: ignore[arg-type]
+    return IndexMeasure("public", name, size, 1000.0, **{**known, **more})  # type: ignore[arg-type]
 
 
 def kinds(measure: TableMeasure, wish: Wish = WEEKLY, **more: object) -> list[str]:

@@ -35,7 +35,7 @@ columns = st.lists(
 
 
 def table(name: str = "t", schema: str = "public", **more: object) -> TableMeasure:
-    sizes = {"live": 100, "dead": 50, "bytes": 9000, "table_bytes": 8192, "index_bytes": 808, "heap_bytes": 8192}
+    sizes = {"live": 100, "dead": 50, "bytes": 9000, "index_bytes": 808, "heap_bytes": 8192}
     return TableMeasure(schema, name, **{**sizes, **more})  # type: ignore[arg-type]
 
 
@@ -149,7 +149,7 @@ def test_sql(action: Action, version: int, parallel: int, expected: list[str]) -
 
 
 def test_memory_learns_forgets_and_survives_rubbish() -> None:
-    before = table(indexes=(IndexMeasure("public", "i", "btree", 500, 100.0),))
+    before = table(indexes=(IndexMeasure("public", "i", 500, 100.0),))
 
     def learnt(kind: str, known: dict[str, float], done: bool = True, lock_ms: float = 0.0) -> memory.Memory:
         outcome = Outcome(Decision(before), Action(kind, (), index="i"), done=done)

@@ -10,7 +10,7 @@ from typing import Any
 from ..connection import SQL, Connection, DriverError, explained, fetch, scalar, text_of
 from ..errors import ScannerDbError
 from ..finding import Change
-from ..lockbudget import Budget, LockRecord, relation, run_online, run_strong
+from ..lockbudget import Budget, LockRecord, relation, run_alone, run_strong
 from .batches import Worker
 from .data import DataFix
 from .journal import Entry, forget, record_structure
@@ -113,7 +113,7 @@ class Applier:
             elif change.how == "online":
                 drop_left_over(self.conn, change)
                 for statement in change.statements:
-                    run_online(self.conn, statement)
+                    run_alone(self.conn, statement)
             else:
                 with self.conn.transaction():
                     for statement in change.statements:
@@ -171,7 +171,7 @@ def drop_left_over(conn: Connection, change: Change) -> None:
         [schema, name],
     )
     if invalid:
-        run_online(conn, SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, name)))
+        run_alone(conn, SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, name)))
 
 
 def statements_of(steps: Sequence[Step]) -> list[str]:

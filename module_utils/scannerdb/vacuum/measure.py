@@ -27,11 +27,9 @@ class IndexMeasure:
 
     schema: str
     name: str
-    method: str
     bytes: int
     rows: float
     valid: bool = True
-    unique: bool = False
     exclusion: bool = False
     bloat_bytes: int = 0
     bloat_ratio: float = 0.0
@@ -47,11 +45,11 @@ class IndexMeasure:
 class TableMeasure:
     """One table or materialized view (a partition counts as a table; its partitioned parent holds nothing itself).
 
-    `live` and `dead` are rows, `dead_ratio` the share of dead ones in both. `bytes` is the total, `table_bytes` without
-    indexes (with TOAST), `heap_bytes` the rows alone. `bloat_bytes` is what `heap_bytes` has beyond its live and dead
+    `live` and `dead` are rows, `dead_ratio` the share of dead ones in both. `bytes` is the total with TOAST
+    and indexes, `heap_bytes` the rows alone. `bloat_bytes` is what `heap_bytes` has beyond its live and dead
     rows, `waste_bytes` what it has beyond its live ones, and so what a rewrite gives back; the ratios are shares of it.
-    `xid_age` and `mxid_age` are the older of table and TOAST table. `analyzed` and `vacuumed` are the last time by hand
-    or by autovacuum. `parents` are the partitioned tables above it, as (schema, name). `may_vacuum` and `may_rebuild`
+    `xid_age` and `mxid_age` are the older of table and TOAST table. `analyzed` is the last time by hand or by
+    autovacuum. `parents` are the partitioned tables above it, as (schema, name). `may_vacuum` and `may_rebuild`
     say what this session's role is allowed to do. `kind` and `persistence` are pg_class's, `tablespace` an oid;
     `has_key` and `has_identity` tell whether pg_repack and REPACK (CONCURRENTLY) can follow its changes, and
     `repack_debris` whether an interrupted pg_repack left something of it.
@@ -62,7 +60,6 @@ class TableMeasure:
     live: int
     dead: int
     bytes: int
-    table_bytes: int
     index_bytes: int
     heap_bytes: int
     dead_ratio: float = 0.0
@@ -72,18 +69,14 @@ class TableMeasure:
     waste_ratio: float = 0.0
     bloat_known: bool = False
     bloat_measured: bool = False  # by pgstattuple_approx
-    pages: int = 0
-    rows_in_catalog: float = -1
     xid_age: int = 0
     mxid_age: int = 0
     freeze_max_age: int = 200_000_000
     mxid_freeze_max_age: int = 400_000_000
-    vacuumed: datetime.datetime | None = None
     analyzed: datetime.datetime | None = None
     has_statistics: bool = False
     mod_since_analyze: int = 0
     autovacuum_off: bool = False
-    fillfactor: int = 100
     owner: str = ""
     may_vacuum: bool = True
     may_rebuild: bool = True
@@ -105,7 +98,7 @@ class TableMeasure:
 
 # What the query gives and the measure takes over as it is.
 _AS_READ = (
-    *("schema", "name", "owner", "pages", "vacuumed", "analyzed", "may_vacuum", "may_rebuild", "xid_age", "mxid_age"),
+    *("schema", "name", "owner", "analyzed", "may_vacuum", "may_rebuild", "xid_age", "mxid_age"),
     *("oid", "kind", "persistence", "tablespace", "has_key", "has_identity"),
 )
 
@@ -196,7 +189,7 @@ def _index_measure(row: Row, table_rows: int, block: int) -> IndexMeasure:
         deduplicated = row["deduplicates"] and not row["unique"] and options.get("deduplicate_items") not in OFF
         pages = bloat.btree_pages(columns, rows, block, int(options.get("fillfactor", 90)), deduplicated)
         extra, share = _over(size, pages, block)
-    kept: Mapping[str, Any] = {k: row[k] for k in ("schema", "name", "method", "valid", "unique", "exclusion")}
+    kept: Mapping[str, Any] = {k: row[k] for k in ("schema", "name", "valid", "exclusion")}
     return IndexMeasure(**kept, bytes=size, rows=rows, bloat_bytes=extra, bloat_ratio=share, bloat_known=known)
 
 
@@ -204,12 +197,12 @@ def _table_measure(row: Row, live: int, indexes: Sequence[IndexMeasure], setting
     options, columns, block = _options(row), _columns(row), settings["block"]
     heap = row["heap_bytes"] if row.get("heap_bytes") is not None else row["pages"] * block
     table = row["table_bytes"] if row.get("table_bytes") is not None else (row["pages"] + row["toast_pages"]) * block
-    fillfactor = int(options.get("fillfactor", 100))
     dead = row["n_dead"]
     looked_at = "columns" in row
     known = looked_at and (live == 0 or (bool(columns) and all(c.known for c in columns)))
     extra = waste = (0, 0.0)
     if known:
+        fillfactor = int(options.get("fillfactor", 100))
         extra = _over(heap, bloat.heap_pages(columns, live + dead, block, fillfactor), block)
         waste = _over(heap, bloat.heap_pages(columns, live, block, fillfactor), block)
     index_bytes = sum(index.bytes for index in indexes) if looked_at else row["index_pages"] * block
@@ -220,7 +213,6 @@ def _table_measure(row: Row, live: int, indexes: Sequence[IndexMeasure], setting
         dead=dead,
         dead_ratio=round(dead / (live + dead), 4) if dead else 0.0,
         bytes=table + index_bytes,
-        table_bytes=table,
         index_bytes=index_bytes,
         heap_bytes=heap,
         bloat_bytes=extra[0],
@@ -228,7 +220,6 @@ def _table_measure(row: Row, live: int, indexes: Sequence[IndexMeasure], setting
         waste_bytes=waste[0],
         waste_ratio=waste[1],
         bloat_known=known,
-        rows_in_catalog=row["reltuples"],
         freeze_max_age=min(
             settings["freeze_max_age"], int(options.get("autovacuum_freeze_max_age") or settings["freeze_max_age"])
         ),
@@ -236,7 +227,6 @@ def _table_measure(row: Row, live: int, indexes: Sequence[IndexMeasure], setting
         has_statistics=any(column.known for column in columns) if looked_at else row["analyzed"] is not None,
         mod_since_analyze=row["n_mod"],
         autovacuum_off=options.get("autovacuum_enabled", "on") in OFF,
-        fillfactor=fillfactor,
         parents=tuple((schema, name) for schema, name in row["parents"] or ()),
         repack_debris=row["repack_debris"],
         indexes=tuple(indexes),

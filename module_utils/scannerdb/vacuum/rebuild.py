@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from ..connection import Connection, DriverError, Query, fetch, is_lock_timeout, scalar
-from ..lockbudget import SOFT_TIMEOUT_MS, run_online, who_blocks
+from ..lockbudget import SOFT_TIMEOUT_MS, run_alone, who_blocks
 from .decide import leftovers
 from .measure import TableMeasure
 from .outcome import Blocked, Outcome
@@ -16,7 +16,7 @@ from .statements import statements
 def reindex(conn: Connection, query: Query, measure: TableMeasure, outcome: Outcome) -> None:
     """REINDEX CONCURRENTLY; where it fails, what it leaves behind is dropped at once."""
     try:
-        run_online(conn, query)
+        run_alone(conn, query)
     except DriverError:
         if not conn.closed:
             with contextlib.suppress(DriverError, Blocked):  # then the next run drops it
@@ -57,13 +57,9 @@ def drop_leftover(conn: Connection, query: Query, measure: TableMeasure) -> None
     if busy:
         raise Blocked(f"process {busy} is building an index on it now")
     # It is invalid already: better to leave it for the next run than to wait for long beside somebody's transaction.
-    conn.execute(f"SET lock_timeout = {SOFT_TIMEOUT_MS}")
     try:
-        conn.execute(query)
+        run_alone(conn, query, SOFT_TIMEOUT_MS)
     except DriverError as error:
         if not is_lock_timeout(error):
             raise
         raise Blocked(f"it is in use, {who_blocks(conn, [(measure.schema, measure.name)])}") from error
-    finally:
-        if not conn.closed:
-            conn.execute("RESET lock_timeout")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..connection import SQL, Connection, DriverError, Literal, Query, is_lock_timeout
-from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, who_blocks
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_alone, who_blocks
 from .measure import TableMeasure
 from .outcome import Blocked
 
@@ -16,13 +16,8 @@ def vacuum_full(conn: Connection, query: Query, measure: TableMeasure, budget: B
 
     def attempt() -> None:
         _make_autovacuum_yield(conn, measure, budget)
-        conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
         started = time.monotonic()
-        try:
-            conn.execute(query)
-        finally:
-            if not conn.closed:
-                conn.execute("RESET lock_timeout")
+        run_alone(conn, query, budget.timeout_ms)
         record.held(time.monotonic() - started)
 
     retrying(attempt, budget, record, f"VACUUM FULL of {measure.qualified}", lambda: who_blocks(conn, [place]))
@@ -52,12 +47,8 @@ def repack(conn: Connection, query: Query, measure: TableMeasure, budget: Budget
     """
     try:
         _make_autovacuum_yield(conn, measure, budget)
-        conn.execute(SQL("SET lock_timeout = {}").format(Literal(budget.timeout_ms)))
-        conn.execute(query)
+        run_alone(conn, query, budget.timeout_ms)
     except DriverError as error:
         if not is_lock_timeout(error):
             raise
         raise Blocked(f"it is locked, {who_blocks(conn, [(measure.schema, measure.name)])}") from error
-    finally:
-        if not conn.closed:
-            conn.execute("RESET lock_timeout")
