@@ -62,6 +62,7 @@ options:
     description:
       - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users and the lock is expected
         to end before the O(window) does. Without it, compaction then rebuilds bloated indexes and reports the rest.
+      - A rewrite that is refused when its turn comes is replaced by that too.
     type: bool
     default: false
   free_gb:
@@ -198,7 +199,7 @@ left_undone:
       description: What was to be done; empty where nothing could be planned.
       type: str
     reason:
-      description: Why not; for a lock, who holds it.
+      description: Why not; for a lock, who holds it; for a rewrite, what was done instead.
       type: str
 run_id:
   description: Name of the run.

@@ -15,12 +15,13 @@ from scannerdb.joblock import job_lock
 from scannerdb.jobs import vacuum as job
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.vacuum import vacuum
+from scannerdb.lockbudget import Budget
 from scannerdb.serverdisk import Room
 from scannerdb.vacuum import progress, run
 from scannerdb.vacuum.thresholds import Thresholds
 from scannerdb.window import Window
 
-from tests.integration.support import content, findings, run_fix
+from tests.integration.support import content, findings, run_fix, wait_until
 from tests.integration.support import options as field_options
 from tests.integration.vacuum_support import dead, fill, options, row
 from tests.servers import Database, Databases
@@ -92,7 +93,8 @@ def test_vacuum_full_is_not_begun_where_its_lock_would_outlast_the_window(databa
     (tmp_path / "vacuum.json").write_text(json.dumps({"rebuilt": {}, "rate": 10}))  # ten bytes a second
     wish = {**FULL, "state_dir": str(tmp_path)}
     result = vacuum(options(database), window=window(-HOUR / 2), **wish)
-    assert "its lock would last about" in result["left_undone"][0]["reason"] and not result["tables"]
+    assert "its lock would last about" in result["left_undone"][0]["reason"]
+    assert "full" not in row(result, "public.bloated")["action"]
     assert row(vacuum(options(database), **wish), "public.bloated")["action"] == "full"
 
 
@@ -108,15 +110,49 @@ def test_children_are_left_alone(database: Database) -> None:
 
 def test_a_full_disk_is_noticed_before_the_copy(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(database)
-    size = database.value("SELECT pg_total_relation_size('bloated')")
-    result = vacuum(options(database), free_bytes=size - 1, **FULL)
-    assert "has only" in result["left_undone"][0]["reason"] and not result["changed"]
-    monkeypatch.setattr(run, "room_for", lambda conn, tablespace: Room(size - 1))
+    little, much = 8192, 1 << 40
+    result = vacuum(options(database), free_bytes=little, **FULL)
+    assert "has only" in result["left_undone"][0]["reason"]
+    assert row(result, "public.bloated")["action"] == "vacuum", "which needs no room"
+    monkeypatch.setattr(run, "room_for", lambda conn, tablespace: Room(little))
     assert "has only" in vacuum(options(database), **FULL)["left_undone"][0]["reason"]
-    told = vacuum(options(database), free_bytes=10 * size, **FULL)
+    told = vacuum(options(database), free_bytes=much, **FULL)
     assert "has only" in told["left_undone"][0]["reason"], "what was measured beats what was said"
     monkeypatch.undo()
     assert vacuum(options(database), **FULL)["changed"], "this very disk has room"
+
+
+def test_a_table_whose_rewrite_is_refused_gets_what_it_would_have_had_without(database: Database) -> None:
+    """Its vacuum must not wait for the next run."""
+    fill(database)
+    planned = vacuum(options(database), check_mode=True, **FULL)
+    result = vacuum(
+        options(database), free_bytes=database.value("SELECT pg_total_relation_size('bloated')") - 1, **FULL
+    )
+    assert row(planned, "public.bloated")["action"] == "full"
+    done = row(result, "public.bloated")
+    assert done["action"] == "vacuum, reindex bloated_pkey, reindex bloated_t_idx" and dead(database) == 0
+    assert "15000 of 20000 rows are dead" in done["reason"] and "a rewrite would" not in done["reason"]
+    assert result["changed"] and "VACUUM (FULL" not in result["diff"]["after"]
+    (undone,) = result["left_undone"]
+    assert undone["action"] == "full" and undone["reason"].endswith(f"; done instead: {done['action']}")
+
+
+def test_a_rebuild_is_not_begun_beside_a_transaction_that_looks_as_if_it_would_stay(database: Database) -> None:
+    """REINDEX CONCURRENTLY would wait for it for up to an hour."""
+    fill(database)
+    with database.connect(application_name="the old one") as old, database.connect(application_name="idle") as idle:
+        idle.execute("BEGIN")
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT 1")
+        wait_until(lambda: old.execute("SELECT clock_timestamp() - now() > interval '0.2 s'").fetchone() == (True,))
+        result = vacuum(options(database), method="reindex", tables=["bloated"], budget=Budget(50, 0.2))
+        assert not result["changed"]
+        assert all("older transaction" in undone["reason"] for undone in result["left_undone"])
+        assert "the old one" in result["left_undone"][0]["reason"]
+        old.execute("COMMIT")
+        # One without a snapshot is not waited for.
+        assert vacuum(options(database), method="reindex", tables=["bloated"], budget=Budget(50, 0.2))["changed"]
 
 
 def test_where_the_disk_cannot_be_seen_it_is_said(database: Database) -> None:

@@ -190,6 +190,19 @@ def test_what_pg_repack_left_is_cleared_by_every_method_first() -> None:
         assert kinds(table(repack_debris=True), wish)[0] == "drop_repack"
 
 
+def test_a_rewrite_carries_what_the_table_gets_where_it_is_refused() -> None:
+    needy = table(dead=500, heap=100 * MIB, bloat=60 * MIB, xid_age=150_000_000, indexes=(index(),))
+    for wish in (EXCLUSIVE, offering(PG_REPACK)):
+        (rewrite,) = decide(needy, LIMITS, wish).actions
+        assert [(a.kind, a.freeze, a.index) for a in rewrite.instead] == [
+            ("vacuum", True, ""),
+            ("reindex", False, "t_i"),
+        ]
+        assert list(rewrite.instead) == list(decide(needy, LIMITS, MONTHLY).actions), "as if there were no rewrite"
+    by_name = decide(needy, LIMITS, wish_for("full", "monthly", True)).actions
+    assert by_name[0].instead == (), "who asked for it by name gets that or nothing"
+
+
 def test_the_lock_is_foretold_from_what_was_timed() -> None:
     bloated = table(heap=100 * MIB, bloat=60 * MIB)
     (slow,) = decide(bloated, LIMITS, Wish(compaction=True, allow_exclusive=True, rate=MIB)).actions

@@ -19,9 +19,10 @@ from ..vacuum.confirm import confirmed
 from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
 from ..vacuum.offer import look_for_offer
+from ..vacuum.others import oldest_snapshot
 from ..vacuum.outcome import Means, Outcome, Step
 from ..vacuum.plan import Action, Decision, Wish, wish_for
-from ..vacuum.run import oldest_snapshot, perform, texts_for
+from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
 from ..vacuum.thresholds import Thresholds, is_dead_heavy
 from ..window import Window, outside
@@ -186,7 +187,7 @@ def _result(
 
     with explained("Putting the statements into words"):
         rows = report.table_rows(decisions, outcomes, after, texts)
-        diff = report.difference(rows, decisions, outcomes, texts)
+        diff = report.difference(decisions, outcomes, texts)
     undone = report.undone_rows(decisions, outcomes)
     planned = [action for decision in decisions for action in decision.actions]
     done = [o.action for o in outcomes if o.done]

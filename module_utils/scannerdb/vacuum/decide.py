@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from .ladder import full, rewrite
 from .measure import IndexMeasure, TableMeasure
@@ -59,7 +60,8 @@ def decide(
     if wish.method == "full":
         actions.append(full(measure, wish, "asked for by name", forced=True))
     elif wish.method == "repack":
-        _rewritten(measure, wish, "asked for by name", actions, notes, forced=True)
+        action = _rewritten(measure, wish, "asked for by name", notes, forced=True)
+        actions += [action] if action else []
     elif wish.method == "reindex":
         _reindex_all(measure, actions, notes)
     elif wish.method == "vacuum":
@@ -82,9 +84,22 @@ def _by_need(
     actions: list[Action],
     notes: list[str],
 ) -> None:
-    compact = wish.compaction and is_worth_rewriting(measure, thresholds) and not _still_dense(measure, rebuilt)
-    if compact and _rewritten(measure, wish, _waste_sentence(measure, thresholds), actions, notes):
-        return
+    gentle, unable = _gentle(measure, thresholds, wish, rebuilt)
+    if wish.compaction and is_worth_rewriting(measure, thresholds) and not _still_dense(measure, rebuilt):
+        action = _rewritten(measure, wish, _waste_sentence(measure, thresholds), notes)
+        if action:
+            actions.append(replace(action, instead=tuple(gentle)))
+            return
+    actions += gentle
+    notes += unable
+
+
+def _gentle(
+    measure: TableMeasure, thresholds: Thresholds, wish: Wish, rebuilt: Mapping[str, float]
+) -> tuple[list[Action], list[str]]:
+    """What a table needs that stops nobody, and what of it this role may not do."""
+    actions: list[Action] = []
+    notes: list[str] = []
     old = _old_age(measure, thresholds)
     reasons = _vacuum_reasons(measure, thresholds)
     stale = _stale_statistics(measure, thresholds)
@@ -94,18 +109,15 @@ def _by_need(
         actions.append(Action("analyze", tuple(stale)))
     if wish.compaction:
         _reindex_bloated(measure, thresholds, rebuilt, actions, notes)
+    return actions, notes
 
 
-def _rewritten(
-    measure: TableMeasure, wish: Wish, reason: str, actions: list[Action], notes: list[str], forced: bool = False
-) -> bool:
-    """Plan the rewrite of a table, or note why there is none; False then."""
+def _rewritten(measure: TableMeasure, wish: Wish, reason: str, notes: list[str], forced: bool = False) -> Action | None:
+    """The rewrite of a table; None and a note where there is none."""
     action, why_not = rewrite(measure, wish, reason, forced)
     if action is None:
         notes.append(f"{reason}; but {why_not}")
-        return False
-    actions.append(action)
-    return True
+    return action
 
 
 def _vacuum_reasons(measure: TableMeasure, thresholds: Thresholds) -> list[str]:

@@ -32,6 +32,7 @@ class Outcome:
     blocked: bool = False  # worth a second try
     note: str = ""  # why it was not done, or not fully
     error: str = ""  # what failed: worth failing the job for
+    instead: str = ""  # what was done in its place, in words
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ..errors import ToolFailed
 from ..lockbudget import LockRecord, relation, run_strong
 from ..process import run_tool
 from .measure import TableMeasure
+from .others import older_transaction
 from .outcome import Blocked, Means, Refused
 from .progress import look
 
@@ -47,15 +48,6 @@ SELECT a.pid, a.query LIKE %(waits)s AS waits
  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %(class)s::bigint::oid
    AND l.objid = ((%(oid)s::bigint + 2147483648) %% 4294967296)::oid
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-OLDER = """
-SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename,
-              coalesce(nullif(application_name, ''), 'no name'),
-              date_trunc('second', clock_timestamp() - xact_start)) AS who
-  FROM pg_stat_activity
- WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-   AND application_name <> 'pg_repack' AND clock_timestamp() - xact_start > make_interval(secs => %s)
- ORDER BY xact_start LIMIT 1
 """
 DEBRIS = """
 SELECT to_regclass(format('repack.log_%%s', %(oid)s::bigint)) IS NOT NULL
@@ -127,18 +119,12 @@ class _Guard:
             return
         self.waiting_since = self.waiting_since or time.monotonic()
         if time.monotonic() - self.waiting_since > self.means.budget.deadline_s:
-            raise Refused(f"pg_repack waited in vain for an older transaction: {_older(self.conn, 0)}")
-
-
-def _older(conn: Connection, seconds: float) -> str:
-    """The oldest transaction of this database that is older than so many seconds; empty where there is none."""
-    rows = fetch(conn, OLDER, [seconds])
-    return str(rows[0]["who"]) if rows else ""
+            raise Refused(f"pg_repack waited in vain for an older transaction: {older_transaction(self.conn, 0)}")
 
 
 def run_pg_repack(conn: Connection, measure: TableMeasure, means: Means, record: LockRecord) -> None:
     """Rewrite a table. Raises `Blocked` where somebody is in the way, `ToolFailed` where it fails otherwise."""
-    older = _older(conn, means.budget.deadline_s)
+    older = older_transaction(conn, means.budget.deadline_s)
     if older:
         raise Blocked(f"pg_repack would wait for an older transaction: {older}")
     before = _file_of(conn, measure)

@@ -54,6 +54,7 @@ class Action:
     (likewise) or drop_repack.
 
     `room` is the free disk it needs, in bytes; `lock_s` how long it is expected to lock everybody out, in seconds.
+    `instead` is what the table gets where this is refused or fails: a rewrite stands for the VACUUM that is due too.
     """
 
     kind: str
@@ -64,6 +65,12 @@ class Action:
     forced: bool = False  # asked for by name, so done without need
     room: int = 0
     lock_s: float = 0.0
+    instead: tuple[Action, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What it is, for people: its kind, and the index."""
+        return f"{self.kind} {self.index}".strip()
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 
 from ..connection import Connection, DriverError, Query, fetch, is_lock_timeout, scalar
-from ..lockbudget import SOFT_TIMEOUT_MS, run_alone, who_blocks
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, run_alone, who_blocks
 from .decide import leftovers
 from .measure import TableMeasure
+from .others import older_transaction
 from .outcome import Blocked, Outcome
 from .plan import Action
 from .statements import statements
 
 
-def reindex(conn: Connection, query: Query, measure: TableMeasure, outcome: Outcome) -> None:
-    """REINDEX CONCURRENTLY; where it fails, what it leaves behind is dropped at once."""
+def reindex(conn: Connection, query: Query, measure: TableMeasure, budget: Budget, outcome: Outcome) -> None:
+    """REINDEX CONCURRENTLY; where it fails, what it leaves behind is dropped at once.
+
+    It waits for every older snapshot, so it is not begun beside one that looks as if it would stay.
+    """
+    older = older_transaction(conn, budget.deadline_s, with_snapshot=True)
+    if older:
+        raise Blocked(f"it would wait for an older transaction: {older}")
     try:
         run_alone(conn, query)
     except DriverError:

@@ -51,10 +51,17 @@ def table_rows(
     rows = []
     for decision in decisions:
         mine = [outcome for outcome in outcomes if outcome.decision is decision]
-        actions = [outcome.action for outcome in mine if outcome.done] if outcomes else list(decision.actions)
+        actions = _shown(decision, outcomes)
         if actions:
             rows.append(_row(decision.measure, actions, mine, after.get(decision.measure.qualified), texts))
     return rows
+
+
+def _shown(decision: Decision, outcomes: Sequence[Outcome]) -> list[Action]:
+    """What was done to a table; without outcomes, what would be."""
+    if not outcomes:
+        return list(decision.actions)
+    return [outcome.action for outcome in outcomes if outcome.decision is decision and outcome.done]
 
 
 def _row(
@@ -69,7 +76,7 @@ def _row(
         "table": before.qualified,
         "schema": before.schema,
         "name": before.name,
-        "action": ", ".join(f"{a.kind} {a.index}".strip() for a in actions),
+        "action": ", ".join(action.words for action in actions),
         "reason": "; ".join(dict.fromkeys(reason for a in actions for reason in a.reasons)),
         "statements": [text for a in actions for text in texts(before, a)],
         "lock": max((a.lock for a in actions), key=LOCKS.index),
@@ -106,24 +113,19 @@ def undone_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> l
     rows = [{"table": d.measure.qualified, "action": "", "reason": note} for d in decisions for note in d.notes]
     for outcome in outcomes:
         if not outcome.done:
-            action = f"{outcome.action.kind} {outcome.action.index}".strip()
-            reason = outcome.error or outcome.note
-            rows.append({"table": outcome.decision.measure.qualified, "action": action, "reason": reason})
+            reason = (outcome.error or outcome.note) + (f"; done instead: {outcome.instead}" if outcome.instead else "")
+            table = outcome.decision.measure.qualified
+            rows.append({"table": table, "action": outcome.action.words, "reason": reason})
     return rows
 
 
-def difference(
-    rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision], outcomes: Sequence[Outcome], texts: Texts
-) -> dict[str, str]:
+def difference(decisions: Sequence[Decision], outcomes: Sequence[Outcome], texts: Texts) -> dict[str, str]:
     """What `--diff` shows: before, why each table needs something; after, the SQL and the lock it takes."""
-    shown = {row["table"] for row in rows}
-    undone = {id(outcome.action) for outcome in outcomes if not outcome.done}
     before, after = [], []
     for decision in decisions:
-        for action in decision.actions:
-            if decision.measure.qualified in shown and id(action) not in undone:
-                before += [f"{decision.measure.qualified}: {reason}" for reason in action.reasons]
-                after += [f"{text}  -- {action.lock}" for text in texts(decision.measure, action)]
+        for action in _shown(decision, outcomes):
+            before += [f"{decision.measure.qualified}: {reason}" for reason in action.reasons]
+            after += [f"{text}  -- {action.lock}" for text in texts(decision.measure, action)]
     return {
         "before_header": "what the tables need",
         "after_header": "what is done about it",

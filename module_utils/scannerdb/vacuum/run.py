@@ -10,6 +10,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..connection import Connection, Query, explained, fetch, scalar
@@ -52,21 +53,32 @@ def texts_for(conn: Connection, measure: TableMeasure, action: Action, means: Me
 def perform(conn: Connection, decisions: Sequence[Decision], means: Means) -> list[Outcome]:
     """Carry out the actions in order; a table that was locked gets a second try at the end.
 
-    What fails on one table does not keep the others from their turn: look at each outcome's `error`. Raises
-    `ConnectionFailed` when the server is gone.
+    An action that came to nothing is followed by what it has `instead`. What fails on one table does not keep the
+    others from their turn: look at each outcome's `error`. Raises `ConnectionFailed` when the server is gone.
     """
-    todo = [(decision, action) for decision in decisions for action in decision.actions]
-    outcomes: dict[int, Outcome] = {}
-    again = []
-    for number, (decision, action) in enumerate(todo):
-        means.watch(Step(number + 1, len(todo), decision, action))
-        outcomes[number] = _attempt(conn, decision, action, means)
-        if outcomes[number].blocked:
-            again.append(number)
-    for number in again:
-        means.watch(Step(number + 1, len(todo), *todo[number]))
-        outcomes[number] = _attempt(conn, *todo[number], means)
-    return [outcomes[number] for number in sorted(outcomes)]
+    steps = [(decision, action) for decision in decisions for action in decision.actions]
+    todo = [Step(number, len(steps), *step) for number, step in enumerate(steps, start=1)]
+    outcomes = {}
+    for step in todo:
+        outcomes[step.number] = _with_instead(conn, step, means, last=False)
+    for step in todo:
+        if outcomes[step.number][0].blocked:
+            outcomes[step.number] = _with_instead(conn, step, means, last=True)
+    return [outcome for number in sorted(outcomes) for outcome in outcomes[number]]
+
+
+def _with_instead(conn: Connection, step: Step, means: Means, *, last: bool) -> list[Outcome]:
+    """What came of a step, and of what was tried in its place; a blocked one comes again, unless it is `last`."""
+    means.watch(step)
+    outcome = _attempt(conn, step.decision, step.action, means)
+    if outcome.done or (outcome.blocked and not last):
+        return [outcome]
+    others = []
+    for action in step.action.instead:
+        means.watch(replace(step, action=action))
+        others.append(_attempt(conn, step.decision, action, means))
+    outcome.instead = ", ".join(other.action.words for other in others if other.done)
+    return [outcome, *(other for other in others if other.done or other.error)]  # one reason for a table is enough
 
 
 def _attempt(conn: Connection, decision: Decision, action: Action, means: Means) -> Outcome:
@@ -132,7 +144,7 @@ def _run_sql(conn: Connection, outcome: Outcome, means: Means) -> None:
         repack(conn, query, measure, means.budget)
         _make_good(conn, outcome)
     elif action.kind == "reindex":
-        reindex(conn, query, measure, outcome)
+        reindex(conn, query, measure, means.budget, outcome)
     elif action.kind == "drop_index":
         drop_leftover(conn, query, measure)
         outcome.done = True
@@ -207,32 +219,3 @@ def _settle(conn: Connection, measure: TableMeasure, since: Any) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
-
-
-def oldest_snapshot(conn: Connection) -> str:
-    """Who keeps dead rows from being removed, as words for a sentence; empty where nobody is seen.
-
-    Sessions of other roles are only seen with the rights of pg_read_all_stats.
-    """
-    with explained("Looking for old snapshots"):
-        rows = fetch(
-            conn,
-            """
-            SELECT who FROM (
-                SELECT format('process %s (%s, %s, in a transaction for %s)', pid, coalesce(usename, backend_type),
-                              coalesce(nullif(application_name, ''), 'no name'),
-                              coalesce(date_trunc('second', clock_timestamp() - xact_start)::text, 'no time')) AS who,
-                       age(backend_xmin) AS age
-                  FROM pg_stat_activity
-                 WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
-                   AND (datname = current_database() OR backend_type = 'walsender')
-                UNION ALL
-                SELECT format('the prepared transaction %L', gid), age(transaction)
-                  FROM pg_prepared_xacts WHERE database = current_database()
-                UNION ALL
-                SELECT format('the replication slot %I', slot_name), age(xmin)
-                  FROM pg_replication_slots WHERE xmin IS NOT NULL) AS holders
-             ORDER BY age DESC LIMIT 1
-            """,
-        )
-    return str(rows[0]["who"]) if rows else ""

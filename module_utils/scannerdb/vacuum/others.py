@@ -1,0 +1,54 @@
+"""Whom a vacuum has to wait for, or who keeps it from removing rows: other sessions, as words for a sentence.
+
+Sessions of other roles are only seen with the rights of pg_read_all_stats.
+"""
+
+from __future__ import annotations
+
+from ..connection import Connection, explained, fetch
+
+OLDER = """
+SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename,
+              coalesce(nullif(application_name, ''), 'no name'),
+              date_trunc('second', clock_timestamp() - xact_start)) AS who
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+   AND application_name <> 'pg_repack' AND clock_timestamp() - xact_start > make_interval(secs => %s)
+   AND (backend_xmin IS NOT NULL OR NOT %s)
+ ORDER BY xact_start LIMIT 1
+"""
+
+
+def older_transaction(conn: Connection, seconds: float, *, with_snapshot: bool = False) -> str:
+    """The oldest transaction of this database that is older than so many seconds; empty where there is none.
+
+    `with_snapshot` leaves out those that hold no snapshot now: pg_repack waits for them, a CONCURRENTLY does not.
+    """
+    rows = fetch(conn, OLDER, [seconds, with_snapshot])
+    return str(rows[0]["who"]) if rows else ""
+
+
+def oldest_snapshot(conn: Connection) -> str:
+    """Who keeps dead rows from being removed; empty where nobody is seen."""
+    with explained("Looking for old snapshots"):
+        rows = fetch(
+            conn,
+            """
+            SELECT who FROM (
+                SELECT format('process %s (%s, %s, in a transaction for %s)', pid, coalesce(usename, backend_type),
+                              coalesce(nullif(application_name, ''), 'no name'),
+                              coalesce(date_trunc('second', clock_timestamp() - xact_start)::text, 'no time')) AS who,
+                       age(backend_xmin) AS age
+                  FROM pg_stat_activity
+                 WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
+                   AND (datname = current_database() OR backend_type = 'walsender')
+                UNION ALL
+                SELECT format('the prepared transaction %L', gid), age(transaction)
+                  FROM pg_prepared_xacts WHERE database = current_database()
+                UNION ALL
+                SELECT format('the replication slot %I', slot_name), age(xmin)
+                  FROM pg_replication_slots WHERE xmin IS NOT NULL) AS holders
+             ORDER BY age DESC LIMIT 1
+            """,
+        )
+    return str(rows[0]["who"]) if rows else ""
