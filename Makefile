@@ -61,7 +61,7 @@ wheelhouse: $(DEMO_STAMP) ## fill wheelhouse/ with the libraries of scheduled jo
 	@$(PY) -m pip download --quiet --dest wheelhouse --only-binary=:all: --python-version $(HOST_PYTHON) \
 		$(foreach v,2014 _2_28 _2_34,--platform manylinux$(v)_$(HOST_MACHINE)) pip -r requirements.txt
 
-test: lint unit integration ## everything that must pass
+test: lint unit integration molecule ## everything that must pass
 
 lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ruff check

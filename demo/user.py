@@ -54,9 +54,10 @@ def suits_a_server(folder: Path) -> bool:
     return not is_root() and len(os.fsencode(path)) <= LONGEST_HOME and PLAIN.fullmatch(path) is not None
 
 
-def make_short_folder(prefix: str) -> Path:
-    """A new private folder with a short path that the server's user owns and can reach."""
-    for parent in ("/var/tmp", "/tmp", tempfile.gettempdir()):  # noqa: S108 - mkdtemp's name can't be guessed
+def make_short_folder(prefix: str, first: str = "") -> Path:
+    """A new private folder with a short path that the server's user owns and can reach, in `first` if that is given."""
+    usual = ("/var/tmp", "/tmp", tempfile.gettempdir())  # noqa: S108 - mkdtemp's name can't be guessed
+    for parent in (first, *usual) if first else usual:
         if os.access(parent, os.W_OK | os.X_OK):
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             give_away(folder)

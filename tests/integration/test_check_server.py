@@ -11,8 +11,9 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.jobs.check import check
 
-from demo import field, user
+from demo import field
 from demo.server import Server
+from tests import servers
 from tests.integration.support import findings, options
 from tests.servers import Database, Databases, standby_of
 
@@ -30,7 +31,7 @@ BAD = {
 @pytest.fixture
 def bad_server(server: Server) -> Iterator[Database]:
     """A server whose owner did everything wrong, with a small database."""
-    home = user.make_short_folder("scannerdb-bad-")
+    home = servers.make_home("scannerdb-bad-")
     made = Server(home, server.bin_dir, BAD)
     try:
         made.start()

