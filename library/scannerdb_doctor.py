@@ -15,6 +15,7 @@ description:
   - Heals one thing only, a database that a crash left closed or half renamed in the middle of a cutover.
 extends_documentation_fragment:
   - scannerdb.connection
+  - scannerdb.overlay
 options:
   backup_dir:
     description: Folder of the backup sets.
@@ -36,10 +37,6 @@ options:
     description: Folder of what C(schedule.yml) installed.
     type: path
     required: true
-  contract_overlay:
-    description: What this site's database has on top of the baseline.
-    type: dict
-    default: {}
   stale_s:
     description: A job lock that is held for more seconds is called stale; 0 for never.
     type: int
@@ -86,7 +83,7 @@ healed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, overlay_arguments
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.doctor import Places, doctor
 
@@ -96,8 +93,8 @@ def main() -> None:
     folders = ("backup_dir", "state_dir", "log_dir", "report_dir", "config_dir")
     arguments = {
         **connection_arguments(),
+        **overlay_arguments(),
         **{name: {"type": "path", "required": True} for name in folders},
-        "contract_overlay": {"type": "dict", "default": {}},
         "stale_s": {"type": "int", "default": 21600},
         "heal": {"type": "bool", "default": True},
     }

@@ -319,6 +319,7 @@ from ansible.module_utils.scannerdb.argspec import (
     identity_arguments,
     offsite_arguments,
     options_from,
+    overlay_arguments,
     run_arguments,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
@@ -332,6 +333,7 @@ def main() -> None:
         **encryption_arguments(),
         **identity_arguments(),
         **offsite_arguments(),
+        **overlay_arguments(),
         "state": {"type": "str", "default": "restored", "choices": ["restored", "swept", "undone"]},
         "source": {"type": "str", "default": ""},
         "confirm": {"type": "str", "default": ""},
@@ -344,7 +346,6 @@ def main() -> None:
         "terminate": {"type": "bool", "default": False},
         "missing_roles": {"type": "str", "default": "stop", "choices": ["stop", "create", "ignore"]},
         "accept": {"type": "list", "elements": "str", "default": []},
-        "contract_overlay": {"type": "dict", "default": {}},
         "keep_hours": {"type": "float", "default": 168},
         "replication": {"type": "str", "default": "stop", "choices": ["stop", "cut"]},
         "tables": {"type": "list", "elements": "str", "default": []},

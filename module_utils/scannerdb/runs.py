@@ -14,12 +14,18 @@ from .errors import InvalidInput
 from .files import append_line, ensure_folder, write_atomic
 
 PROGRESS_KEPT = 50
+STAMP = "%Y-%m-%dT%H:%M:%SZ"  # of moments in UTC
 RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{8}$")
 
 
 def utc_now() -> datetime.datetime:
     """Now, in UTC."""
     return datetime.datetime.now(tz=datetime.timezone.utc)
+
+
+def now_text() -> str:
+    """Now, as a stamp."""
+    return f"{utc_now():{STAMP}}"
 
 
 def new_run_id() -> str:
@@ -53,7 +59,7 @@ class Run:
         if self.log_path:
             ensure_folder(Path(self.log_path).parent)
             text = " ".join(line.splitlines())  # one entry, one line: names may hold line ends
-            append_line(self.log_path, f"{utc_now():%Y-%m-%dT%H:%M:%SZ} {self.run_id} {self.job}: {text}")
+            append_line(self.log_path, f"{now_text()} {self.run_id} {self.job}: {text}")
 
     def progress(self, step: str, done: int = 0, total: int = 0, **more: Any) -> None:
         """Say how far the work is: `done` of `total`, in the step's own unit."""
@@ -70,7 +76,7 @@ class Run:
             "step": step,
             "done": done,
             "total": total,
-            "at": f"{utc_now():%Y-%m-%dT%H:%M:%SZ}",
+            "at": now_text(),
             **more,
         }
         write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")

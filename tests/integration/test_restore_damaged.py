@@ -80,13 +80,17 @@ def test_a_backup_that_lacks_tables_is_refused(field_db: Database, make_database
     assert state(field_db)["relations"] == state(other)["relations"]
 
 
-def test_counts_that_differ_stop_it(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["set", "file"])
+def test_counts_that_differ_stop_it(
+    field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     backup(options(field_db), backup_dir=str(tmp_path))
+    source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
     before, names = state(field_db), databases(field_db)
     honest = restore_build.count_rows
     monkeypatch.setattr(restore_build, "count_rows", lambda *a: {name: rows - 1 for name, rows in honest(*a).items()})
     with pytest.raises(ValidationFailed, match="instead of"):
-        run(field_db, tmp_path, source="latest", prebackup=False)
+        run(field_db, tmp_path, source=source, prebackup=False)
     assert (state(field_db), databases(field_db)) == (before, names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_tables import table_name
 
+from tests import servers
 from tests.integration.restore_support import damage, databases, furnish, maintenance, oid, old_dump, options, state
 from tests.servers import Database
 
@@ -52,6 +54,21 @@ def test_rows_come_back_by_hand(field_db: Database, tmp_path: Path, kind: str) -
     field_db.sql(f"INSERT INTO benchmark_results {MISSING.format(schema='yesterday', table='benchmark_results')}")
     field_db.sql("DROP SCHEMA yesterday CASCADE")
     assert state(field_db) == whole
+
+
+def test_tables_by_tools_newer_than_the_server(field_db: Database, tmp_path: Path) -> None:
+    """They emit settings that an older server refuses, on the way into the live database too."""
+    newest = servers.find_bin_dir(18)
+    if newest is None or field_db.server.bin_dir == newest:
+        pytest.skip("this server is the newest")
+    newer = options(field_db, pg_bin_dir=str(newest))
+    backup(newer, backup_dir=str(tmp_path))
+    before = state(field_db)
+    more = {"source": "latest", "confirm": field_db.name, "tables": ["models"], "into_schema": "old"}
+    restore(newer, backup_dir=str(tmp_path), **more)
+    assert without_schema(state(field_db), "old") == before
+    assert field_db.sql(MISSING.format(schema="old", table="models")) == []
+    assert field_db.value("SELECT count(*) FROM old.models") == field_db.value("SELECT count(*) FROM models") > 0
 
 
 def test_what_inherits_or_is_parted_is_not_brought_alone(database: Database, tmp_path: Path) -> None:
@@ -124,11 +141,15 @@ def test_tables_in_check_mode_and_when_the_copy_fails(
     assert "Would put 1 tables" in told["msg"]
     assert (state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))) == (before, names, files)
 
-    def fail(_: str) -> str:
-        return "dbname=nothing"
+    honest = restore_tables.load_script
 
-    monkeypatch.setattr(restore_tables, "conninfo", fail)
-    with pytest.raises(ScannerDbError, match="nothing"):
+    def fail(tools: Any, opts: Any, script: Path, *more: Any) -> str:
+        end = b"-- PostgreSQL database dump complete"
+        script.write_bytes(gzip.decompress(script.read_bytes()).replace(end, b"SELECT 1 / 0;\n" + end))
+        return honest(tools, opts, script, *more)
+
+    monkeypatch.setattr(restore_tables, "load_script", fail)
+    with pytest.raises(ScannerDbError, match="division by zero"):
         run(field_db, tmp_path, tables=["models"])
     assert (state(field_db), databases(field_db)) == (before, names)
     assert not list(tmp_path.glob(".*")), "no debris"

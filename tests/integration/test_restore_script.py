@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.errors import BackupInvalid, RestoreRefused, ScannerDbError, ToolFailed
+from scannerdb.connection import connect
+from scannerdb.errors import BackupInvalid, RestoreRefused, ScannerDbError, ToolFailed, ValidationFailed
 from scannerdb.jobs.restore import restore
 from scannerdb.process import find_tools
 from scannerdb.restore.plain import Terms, load_script
 from scannerdb.restore.script import Script, psql_guards
+from scannerdb.restore.validate import plain_tables
 
 from tests.integration.restore_support import damage, databases, furnish, old_dump, options, state
 from tests.servers import Database, Databases
@@ -66,7 +69,8 @@ def test_rows_as_inserts_and_a_clone(field_db: Database, tmp_path: Path) -> None
     subprocess.run(words, env={**where, "PGDATABASE": field_db.name}, check=True)
     name = f"{field_db.name}_clone"
     untouched(field_db, tmp_path, dump, RestoreRefused, "single tables", tables=["endpoints"])
-    run(field_db, tmp_path, dump, into_database=name, confirm=name)
+    told = run(field_db, tmp_path, dump, into_database=name, confirm=name)
+    assert any("no rows that could be counted" in warning for warning in told["warnings"])
     clone = Database(field_db.server, name)
     try:
         assert {k: v for k, v in state(clone).items() if k != "database"} == {
@@ -75,6 +79,52 @@ def test_rows_as_inserts_and_a_clone(field_db: Database, tmp_path: Path) -> None
     finally:
         with field_db.connect(dbname="postgres") as conn:
             conn.execute(f'DROP DATABASE "{name}"'.encode())
+
+
+def test_rows_that_do_not_arrive_stop_it(field_db: Database, tmp_path: Path) -> None:
+    """The rows that were counted in the file are there after the load, or nothing changes."""
+    whole = old_dump(field_db, tmp_path / "x.sql", "p")
+    swallow = (
+        b"CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS"
+        b" 'BEGIN IF NEW.id % 7 = 0 THEN RETURN NULL; END IF; RETURN NEW; END';\n"
+        b"CREATE TRIGGER swallow BEFORE INSERT ON public.benchmark_results"
+        b" FOR EACH ROW EXECUTE FUNCTION public.swallow();\n"
+    )
+    text = whole.read_bytes()
+    where = text.index(b"COPY public.")
+    bad = tmp_path / "bad.sql"
+    bad.write_bytes(text[:where] + swallow + text[where:])
+    untouched(field_db, tmp_path, bad, ValidationFailed, r"public\.benchmark_results has \d+ instead of \d+ rows")
+    name = f"{field_db.name}_clone"
+    untouched(field_db, tmp_path, bad, ValidationFailed, "instead of", into_database=name, confirm=name)
+    result = run(field_db, tmp_path, whole)
+    assert re.search(r"the rows of [1-9]\d* tables are as in x.sql", Path(result["log"]).read_text())
+    assert not any("counted" in warning for warning in result["warnings"])
+
+
+@pytest.mark.parametrize("form", ["p", "c"])
+def test_rows_that_come_by_way_of_another_table(database: Database, tmp_path: Path, form: str) -> None:
+    """Rows of partitions, loaded through the table that is divided, are no mismatch; those of other tables count."""
+    database.sql("CREATE TABLE days (day date) PARTITION BY RANGE (day)")
+    database.sql("CREATE TABLE may PARTITION OF days FOR VALUES FROM ('2025-05-01') TO ('2025-06-01')")
+    database.sql("INSERT INTO days VALUES ('2025-05-05'), ('2025-05-06')")
+    database.sql("CREATE TABLE other AS SELECT 1 AS a")
+    before = state(database)
+    dump = old_dump(database, tmp_path / "x", form, "--load-via-partition-root")
+    result = run(database, tmp_path, dump)
+    assert state(database) == before
+    assert "the rows of 1 tables are as in x" in Path(result["log"]).read_text()
+
+
+def test_what_an_extension_fills_is_not_counted(database: Database) -> None:
+    database.sql("CREATE TABLE public.ours ()")
+    database.sql("CREATE TABLE public.its ()")
+    database.sql("ALTER EXTENSION plpgsql ADD TABLE public.its")
+    with connect(options(database)) as conn:
+        found = plain_tables(conn)
+    database.sql("ALTER EXTENSION plpgsql DROP TABLE public.its")
+    assert ("public", "ours") in found
+    assert ("public", "its") not in found
 
 
 def test_files_that_touch_more_than_one_database(field_db: Database, tmp_path: Path) -> None:

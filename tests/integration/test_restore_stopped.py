@@ -299,8 +299,8 @@ restore.restore({options!r}, backup_dir={folder!r}, source="latest", **{more!r})
         ("restore_clone", "mask"),
         ("restore_clone", "switch_over"),
         ("restore_tables", "_regroup"),
-        ("restore_tables", "drop"),
-        ("restore_tables", "conninfo"),
+        ("restore_tables", "load_script"),
+        ("restore_tables", "clear_up"),
     ],
 )
 def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, place: str) -> None:
@@ -315,7 +315,7 @@ def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, p
     words = {"root": str(ROOT), "module": module, "place": place, "options": options(db), "folder": str(tmp_path)}
     died = subprocess.run([sys.executable, "-c", CHILD.format(more=more, **words)], capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    if place != "drop":  # then the tables had arrived
+    if place != "clear_up":  # then the tables had arrived
         assert state(db) == before
     db.sql("DROP SCHEMA IF EXISTS old CASCADE")
     restore(options(db), backup_dir=str(tmp_path), source="latest", lock_wait_s=60, **more)

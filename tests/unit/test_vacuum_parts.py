@@ -61,7 +61,7 @@ def test_more_rows_never_need_fewer_pages(of: list[Column], one: int, other: int
     assert bloat.btree_pages(of, few, 8192, 90, False) <= bloat.btree_pages(of, many, 8192, 90, False)
 
 
-@given(columns, st.integers(1, 10**9))
+@given(columns.filter(bool), st.integers(1, 10**9))  # an index has a column
 def test_deduplication_never_makes_an_index_larger(of: list[Column], rows: int) -> None:
     assert bloat.btree_bytes_per_row(of, rows, True) <= bloat.btree_bytes_per_row(of, rows, False) + 1e-9
 

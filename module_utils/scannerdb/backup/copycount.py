@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from .manifest import TableCount
@@ -95,6 +95,16 @@ def table_of(header: bytes) -> Optional[tuple[str, str]]:
         return None
     match = _NAME.match(text)
     return (_unquoted(match[1]), _unquoted(match[2])) if match else None
+
+
+def rows_by_table(blocks: Iterable[tuple[bytes, int]]) -> list[TableCount]:
+    """The rows of each table, of all its blocks; tables whose names cannot be read are left out."""
+    found: Counter[tuple[str, str]] = Counter()
+    for header, rows in blocks:
+        table = table_of(header)
+        if table is not None:
+            found[table] += rows
+    return [TableCount(schema, name, rows) for (schema, name), rows in found.items()]
 
 
 def _unquoted(name: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from ..backup.content import fingerprint_differences
-from ..backup.manifest import TableCount
 from ..backup.plan import Wish as BackupWish
 from ..backup.plan import cores
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Options, connect, explained, scalar
@@ -26,11 +25,12 @@ from ..restore.load import command, load
 from ..restore.names import SIDE, Mark
 from ..restore.plain import Terms, load_script
 from ..restore.target import Target, create_statement, property_statements
-from ..restore.validate import check_counts, count_rows, new_losses, sequences_kept
-from ..runs import Run, utc_now
+from ..restore.validate import check_counts, count_rows, new_losses, plain_tables, sequences_kept
+from ..runs import Run, now_text
 from .backup import make_backup
 from .backup_extras import copy_away
-from .restore_plan import Plan, goes_on, loader
+from .restore_plan import Plan, goes_on
+from .restore_proof import loader
 from .restore_wish import Wish
 
 RECONNECT_S = 10.0
@@ -76,7 +76,7 @@ def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Op
 
 def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
     """The comment of this run's side database."""
-    return Mark(SIDE, options.db, run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", plan.source.place)
+    return Mark(SIDE, options.db, run.run_id, now_text(), plan.source.place)
 
 
 def create_empty(conn: Connection, options: Options, plan: Plan, target: Target, run: Run) -> None:
@@ -196,8 +196,7 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
     """Prove the side database: row counts, contract, write probe. Warnings come back; `ValidationFailed` stops."""
     run.progress("validate")
     with side_session(options, plan, run) as side:
-        if plan.manifest:
-            compare_content(side, plan.manifest.tables, run)
+        compare_content(side, plan, run)
         serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]
         _judge(options, wish, plan, run, contract, serious)
         if serious:
@@ -217,10 +216,17 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
     return [f"The write probe could not look: {probe.skipped}."] if probe.skipped else []
 
 
-def compare_content(side: Connection, tables: Sequence[TableCount], run: Run) -> None:
-    """Hold rows, and fingerprints where there are any, against the manifest; raises `ValidationFailed`."""
+def compare_content(side: Connection, plan: Plan, run: Run, only: Sequence[tuple[str, str]] = ()) -> None:
+    """Hold rows, and fingerprints where there are any, against what the source says; raises `ValidationFailed`.
+
+    `only` names the tables to look at; without it all of them are.
+    """
+    tables = [t for t in plan.rows if not only or (t.schema, t.name) in only]
+    if not plan.manifest:
+        plain = plain_tables(side)
+        tables = [t for t in tables if (t.schema, t.name) in plain]
     check_counts([(t.schema, t.name, t.rows) for t in tables], count_rows(side, [(t.schema, t.name) for t in tables]))
-    run.log(f"the rows of {len(tables)} tables are as in the manifest")
+    run.log(f"the rows of {len(tables)} tables are as in {'the manifest' if plan.manifest else plan.source.name}")
     differences = fingerprint_differences(
         side, tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
     )

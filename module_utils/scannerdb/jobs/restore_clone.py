@@ -32,7 +32,7 @@ def clone(conn: Connection, task: Task) -> dict[str, Any]:
     _check_name(conn, wish.into_database)
     if wish.masking_sql and not os.access(wish.masking_sql, os.R_OK):
         raise FileProblem(f"The masking SQL {wish.masking_sql} cannot be read.", "Check its path and its mode.")
-    plan = make_plan(conn, options, replace(wish, replication="cut"), run, record=not task.check_mode)
+    plan = make_plan(conn, options, wish, run, record=not task.check_mode)
     lines = _steps(plan, task)
     result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])
     result["restore"]["database"] = wish.into_database
@@ -77,7 +77,7 @@ def _steps(plan: Plan, task: Task) -> list[str]:
         f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
         f"new database {plan.side!r}, closed to everybody who is no superuser and not in the maintenance role",
         f"load {plan.contents.tables} tables, about {plan.needed_bytes} bytes"
-        + (", and compare them with the manifest" if plan.manifest else ""),
+        + (f", and compare the rows of {len(plan.rows)}" if plan.rows else ""),
         masked,
         "analyze, give owner, privileges and settings",
         f"rename it to {wish.into_database!r}",
@@ -97,8 +97,7 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
         raise RestoreRefused(f"Somebody connected to {plan.side!r} while it was made.", "Run again.")
     warnings = load_side(conn, options, wish, plan, run, wanted_lines(plan.contents, plan.server.superuser))
     with side_session(options, plan, run) as side:
-        if plan.manifest:
-            compare_content(side, plan.manifest.tables, run)
+        compare_content(side, plan, run)
     if wish.masking_sql:
         run.progress("mask")
         mask(task, plan.tools, plan.side)

@@ -13,10 +13,10 @@ from ..restore.names import KEPT, Mark, kept_name
 from ..restore.nudge import Nudger
 from ..restore.preflight import check_obstacles, check_replication, check_rights, hangers_on
 from ..restore.prober import Prober
-from ..runs import Run, checked_run_id
+from ..runs import Run, checked_run_id, now_text
 from .restore_build import clear_up
 from .restore_plan import check_sessions
-from .restore_wish import Task, Wish, now_text, result_of, state_line
+from .restore_wish import Task, Wish, result_of, state_line
 
 
 def cut_over(

@@ -13,7 +13,7 @@ from ..backup.workspace import in_use, sweep
 from ..connection import Options
 from ..restore.source import is_set
 from ..runs import Run
-from .restore_plan import located
+from .restore_proof import located
 from .restore_wish import Wish
 from .sources import OFFSITE, fetched
 

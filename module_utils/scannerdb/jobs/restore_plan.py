@@ -5,22 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Optional
 
-from ..backup.copycount import CopyCounter
 from ..backup.facts import read_facts
-from ..backup.manifest import DatabaseFacts, Manifest
-from ..backup.sets import BackupSet, list_sets, load_set
-from ..backup.verify import require, verify_set
+from ..backup.manifest import DatabaseFacts
+from ..backup.sets import BackupSet, list_sets
 from ..connection import Connection, Options, Server, connect, scalar, server_of
-from ..errors import BackupInvalid, DatabaseMissing, RestoreRefused
-from ..process import Tools, find_tools, run_tool
-from ..restore import contents as archive_contents
+from ..errors import DatabaseMissing, RestoreRefused
 from ..restore.archive import SQL_FILE
+from ..restore.contents import database_script, missing_roles
 from ..restore.load import must_go_on
 from ..restore.names import kept_name, side_name
-from ..restore.plain import scan
 from ..restore.preflight import (
     Hangers,
     check_extensions,
@@ -33,9 +28,9 @@ from ..restore.preflight import (
     publications,
 )
 from ..restore.sessions import Session, connected, named, wait_for
-from ..restore.source import Source, is_set, locate, open_source
 from ..restore.target import Target, describe, target_from_script
 from ..runs import Run
+from .restore_proof import Proven, loader, prove
 from .restore_wish import Wish
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
@@ -44,16 +39,14 @@ GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is wha
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything a restore needs to know before it writes. `live` is None where there is no such database."""
+class Plan(Proven):
+    """A proven source, and all else that a restore must know before it writes. `live` is None where there is no such
+    database.
+    """
 
-    source: Source
-    manifest: Optional[Manifest]
     live: Optional[DatabaseFacts]
     target: Target
     server: Server
-    tools: Tools
-    contents: archive_contents.Contents
     side: str
     kept: str
     needed_bytes: int
@@ -70,20 +63,6 @@ class Plan:
         return self.kept if self.live else None
 
 
-def resolve(options: Options, wish: Wish) -> tuple[Source, Optional[Manifest]]:
-    """The source that is meant and, for a set of this bundle, its manifest."""
-    path = located(options, wish)
-    manifest = load_set(path).manifest if is_set(path) else None
-    source = open_source(path, manifest.dump_path if manifest else "")
-    return replace(source, told=wish.told), manifest
-
-
-def located(options: Options, wish: Wish) -> Path:
-    """Where the source lies that is meant."""
-    sets = list_sets(wish.backup_dir, options.db).sets
-    return locate(wish.source, wish.backup_dir, [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"])
-
-
 def live_facts(options: Options) -> tuple[Optional[DatabaseFacts], tuple[str, ...]]:
     """What the live database is, and its publications; None where there is none of that name."""
     try:
@@ -94,41 +73,30 @@ def live_facts(options: Options) -> tuple[Optional[DatabaseFacts], tuple[str, ..
 
 
 def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, record: bool) -> Plan:
-    """Resolve and verify the source, and look at everything else that could stop the restore.
+    """Find and prove the source, and look at everything else that could stop the restore.
 
     `conn` is a connection to the maintenance database. With `record` a set's verification is added to its record.
     """
     server = server_of(conn)
-    source, manifest = resolve(options, wish)
-    program = loader(source)
-    tools = find_tools(options.pg_bin_dir, server.major, program, source.header.dump_major)
-    run.log(f"source {source.path} ({source.kind}), read with {program} {tools.version}")
-    run.progress("verify")
-    source, listed = look_into(source, manifest, tools, wish, run, record)
+    proven = prove(options, wish, server, run, record=record)
     live, published = live_facts(options)
-    hangers = replace(hangers_on(conn, options.db), publications=published)
-    target = choose_target(live, manifest, tools, source, listed)
-    if not target.size_bytes:
-        target = replace(target, size_bytes=listed.text_bytes * TEXT_GROWTH or source.size_bytes * GROWTH)
-    missing = archive_contents.missing_roles(listed, existing_roles(conn))
-    missing = sorted({*missing, *(target.roles - existing_roles(conn))})
+    target = choose_target(live, proven)
+    existing = existing_roles(conn)
+    missing = sorted({*missing_roles(proven.contents, existing), *(target.roles - existing)})
     check_roles(missing, wish.missing_roles)
-    needed = max(target.size_bytes, manifest.database.size_bytes if manifest else 0)
-    free = data_room(conn, options, server, target.tablespace)
+    needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
+    free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
-    rate = drilled_rate(list_sets(wish.backup_dir, options.db).sets)
-    check_extensions(conn, server, listed.extensions)
+    check_extensions(conn, server, proven.contents.extensions)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
     if not (wish.tables or wish.into_database):
         check_obstacles(conn, options.db)
+    rate = drilled_rate(list_sets(wish.backup_dir, options.db).sets)
     return Plan(
-        source=source,
-        manifest=manifest,
+        **vars(proven),
         live=live,
         target=target,
         server=server,
-        tools=tools,
-        contents=listed,
         side=side_name(options.db, run.run_id),
         kept=kept_name(options.db, run.run_id),
         needed_bytes=needed,
@@ -136,31 +104,9 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         estimate_s=needed / (rate or GUESSED_RATE),
         measured=rate > 0,
         missing_roles=tuple(missing),
-        hangers=hangers,
-        warnings=tuple(_warnings(options, source, server, listed, free)),
+        hangers=replace(hangers_on(conn, options.db), publications=published),
+        warnings=tuple(_warnings(options, proven, server, free)),
     )
-
-
-def loader(source: Source) -> str:
-    """The program that loads a source."""
-    return "psql" if source.kind == SQL_FILE else "pg_restore"
-
-
-def look_into(
-    source: Source, manifest: Optional[Manifest], tools: Tools, wish: Wish, run: Run, record: bool
-) -> tuple[Source, archive_contents.Contents]:
-    """Prove the source and read what it holds; an SQL file says only now of which versions it is."""
-    if source.kind != SQL_FILE:
-        verify(source, manifest, tools, wish, record)
-        return source, archive_contents.read_contents(tools, source.dump)
-    if wish.tables:
-        raise RestoreRefused(
-            f"{source.name} is a plain SQL file, out of which single tables cannot be taken.",
-            "Restore it as a clone (scannerdb_restore_into_database), and copy from there.",
-        )
-    script = scan(source.dump, lambda done: run.progress("verify", done, 0, unit="bytes"))
-    run.log(f"{source.name}: {script.number} lines, {script.tables} tables, {script.rows} rows")
-    return replace(source, header=script.header()), script.contents()
 
 
 def drilled_rate(sets: Sequence[BackupSet]) -> float:
@@ -171,43 +117,19 @@ def drilled_rate(sets: Sequence[BackupSet]) -> float:
     return 0.0
 
 
-def verify(source: Source, manifest: Optional[Manifest], tools: Tools, wish: Wish, record: bool) -> None:
-    """Prove the source before anything else happens; raises `BackupInvalid`."""
-    if manifest is None:
-        archive_contents.read_through(tools, source.dump)
-        _count_blocks(tools, source)
-        return
-    outcome = verify_set(
-        source.path, wish.verify_level, tools, state_dir=wish.state_dir, jobs=wish.jobs or 2, record=record
-    )
-    require(outcome, source.name)
-
-
-def _count_blocks(tools: Tools, source: Source) -> None:
-    """Each table's data must be there: pg_restore itself does not mind where zstd or lz4 data break off."""
-    counter = CopyCounter()
-    words = [tools.path("pg_restore"), "--section=data", "--file=-", str(source.dump)]
-    run_tool(words, Options(), on_output=counter.feed)
-    wanted = len(archive_contents.read_contents(tools, source.dump).of("TABLE DATA"))
-    if counter.unfinished or 0 < len(counter.blocks) < wanted:  # none at all: the dump has INSERT statements
-        raise BackupInvalid(f"The data in {source.dump} break off in the middle.", "Restore another backup.")
-
-
-def choose_target(
-    live: Optional[DatabaseFacts],
-    manifest: Optional[Manifest],
-    tools: Tools,
-    source: Source,
-    listed: archive_contents.Contents,
-) -> Target:
+def choose_target(live: Optional[DatabaseFacts], proven: Proven) -> Target:
     """What the new database must be: as the live one; without one as recorded; else as the archive says."""
+    source, contents = proven.source, proven.contents
     if live:
-        return target_of(live, "the live database")
-    if manifest:
-        return target_of(manifest.database, "the backup's manifest")
-    if source.kind == SQL_FILE:
-        return Target(encoding=listed.encoding, origin="the SQL file")
-    return target_from_script(archive_contents.database_script(tools, source.dump, listed.entries))
+        target = target_of(live, "the live database")
+    elif proven.manifest:
+        target = target_of(proven.manifest.database, "the backup's manifest")
+    elif source.kind == SQL_FILE:
+        target = Target(encoding=contents.encoding, origin="the SQL file")
+    else:
+        target = target_from_script(database_script(proven.tools, source.dump, contents.entries))
+    guess = contents.text_bytes * TEXT_GROWTH or source.size_bytes * GROWTH
+    return target if target.size_bytes else replace(target, size_bytes=guess)
 
 
 def target_of(facts: DatabaseFacts, origin: str) -> Target:
@@ -240,9 +162,8 @@ def check_roles(missing: Sequence[str], policy: str) -> None:
         )
 
 
-def _warnings(
-    options: Options, source: Source, server: Server, listed: archive_contents.Contents, free: Optional[int]
-) -> list[str]:
+def _warnings(options: Options, proven: Proven, server: Server, free: Optional[int]) -> list[str]:
+    source = proven.source
     told = []
     if source.header.database and source.header.database != options.db:
         told.append(f"The backup is of a database named {source.header.database!r}, not {options.db!r}.")
@@ -251,8 +172,13 @@ def _warnings(
             f"The backup is of PostgreSQL {source.header.server_major}, the server is {server.major}: what only the "
             "newer one has stops the restore."
         )
-    if any(entry.kind.startswith("SUBSCRIPTION") for entry in listed.entries):
+    if any(entry.kind.startswith("SUBSCRIPTION") for entry in proven.contents.entries):
         told.append("The backup's subscriptions are not restored: two databases must not draw from one slot.")
+    if not proven.rows and proven.contents.tables:
+        told.append(
+            f"{source.name} has no rows that could be counted, as pg_dump writes them without --inserts: what was "
+            "loaded is not compared with it."
+        )
     if free is None:
         told.append("The free space on the server's data disk could not be looked at from here.")
     return told
@@ -294,7 +220,7 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
         f"about {plan.needed_bytes} bytes, {free}; about {plan.estimate_s:.0f} s, "
         + ("as fast as the last drill" if plan.measured else "a guess: no drill has measured it"),
         "analyze, compare "
-        + (f"{len(plan.manifest.tables)} row counts, " if plan.manifest else "")
+        + (f"the rows of {len(plan.rows)} tables, " if plan.rows else "")
         + "the contract and the write probe",
         f"wait {wish.grace_s:g} s for clients, then cut over"
         + (f"; {len(people)} sessions now: {named(people)}" if people else "; nobody is connected now"),

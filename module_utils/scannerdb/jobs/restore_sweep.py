@@ -11,8 +11,8 @@ from ..connection import Connection, DriverError, Options, connect, server_of
 from ..errors import InvalidInput
 from ..joblock import job_lock
 from ..restore.heal import Found, drop, find
-from ..restore.keep import STAMP, kept_until, swept, why_not
-from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..restore.keep import kept_until, swept, why_not
+from ..runs import STAMP, Run, checked_run_id, new_run_id, utc_now
 
 JOB = "restore"
 

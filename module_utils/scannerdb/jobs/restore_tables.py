@@ -12,7 +12,7 @@ from ..connection import SQL, Connection, Identifier, Options, connect, explaine
 from ..errors import BackupInvalid, InvalidInput, RestoreRefused
 from ..process import run_tool
 from ..restore.contents import table_lines
-from ..restore.load import conninfo
+from ..restore.plain import Terms, load_script
 from .restore_build import clear_up, compare_content, create_empty, load_side, side_session
 from .restore_plan import Plan, make_plan, plan_values
 from .restore_wish import Task, backup_folder, result_of, state_line
@@ -103,11 +103,10 @@ def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
 
 
 def _regroup(task: Task, plan: Plan, names: list[Name], schema: str) -> None:
-    """In the side database: hold the tables against the manifest, and put them into the schema that they go to."""
+    """In the side database: hold the tables against what the source says, and put them into their new schema."""
     with side_session(task.options, plan, task.run) as side:
         _refuse_relatives(side, names)
-        if plan.manifest:
-            compare_content(side, [t for t in plan.manifest.tables if (t.schema, t.name) in names], task.run)
+        compare_content(side, plan, task.run, names)
         with explained("Moving the tables"), side.transaction():
             side.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
             for old, name in names:
@@ -128,16 +127,18 @@ def _refuse_relatives(side: Connection, names: list[Name]) -> None:
 
 
 def _carry_over(task: Task, plan: Plan, schema: str) -> None:
-    """Dump the schema from the side database, and restore it into the live one as one transaction."""
+    """Dump the schema from the side database as SQL, and run that in the live one as one transaction.
+
+    As SQL, because newer tools set what an older server does not know: a script can be spared that, line by line.
+    """
     options, run = task.options, task.run
     folder = backup_folder(task.wish)
     sweep(folder, options.db)
     with borrowed(folder, options.db) as place:
-        archive = Path(place, "tables.dump")
+        script = Path(place, "tables.sql.gz")
         run.progress("dump")
         quoted = '"' + schema.replace('"', '""') + '"'
-        words = [plan.tools.path("pg_dump"), "-Fc", "--compress=1", f"--schema={quoted}", f"--file={archive}"]
+        words = [plan.tools.path("pg_dump"), "-Fp", "--compress=1", f"--schema={quoted}", f"--file={script}"]
         run_tool([*words, *PLAIN], options, dbname=plan.side)
         run.progress("copy")
-        words = [plan.tools.path("pg_restore"), "--single-transaction", "--exit-on-error", *PLAIN]
-        run_tool([*words, f"--dbname={conninfo(options.db)}", str(archive)], options)
+        load_script(plan.tools, options, script, options.db, Terms(plan.server.major, plan.server.superuser))

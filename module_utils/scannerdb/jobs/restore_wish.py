@@ -12,8 +12,7 @@ from ..connection import Options
 from ..contract.model import Contract
 from ..errors import InvalidInput, RestoreRefused
 from ..files import ensure_folder
-from ..restore.keep import STAMP
-from ..runs import Run, utc_now
+from ..runs import Run
 from .sources import Access, access_from
 
 
@@ -115,11 +114,6 @@ def backup_folder(wish: Wish) -> Path:
 def state_line(database: str, words: str) -> str:
     """One side of a diff."""
     return f"database {database!r}: {words}\n"
-
-
-def now_text() -> str:
-    """Now, as marks have it."""
-    return f"{utc_now():{STAMP}}"
 
 
 def result_of(

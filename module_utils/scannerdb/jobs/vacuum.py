@@ -13,7 +13,7 @@ from ..errors import QueryFailed
 from ..files import ensure_folder, read_if_there, write_atomic
 from ..joblock import job_lock
 from ..lockbudget import Budget
-from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..runs import Run, checked_run_id, new_run_id, now_text, utc_now
 from ..vacuum import memory, report
 from ..vacuum.confirm import confirmed
 from ..vacuum.decide import decide, in_order
@@ -75,7 +75,7 @@ def vacuum(
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
         result = _result(conn, decisions, outcomes, after, means, check_mode)
     if outcomes:
-        entry = report.run_entry(run.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}", result["tables"])
+        entry = report.run_entry(run.run_id, now_text(), result["tables"])
         _remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}

@@ -38,7 +38,7 @@ from ..restore.load import command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
 from ..restore.validate import count_rows
-from ..runs import Run, utc_now
+from ..runs import Run, now_text
 from .restore_plan import target_of
 
 PLACES = ("server", "cluster")
@@ -102,6 +102,8 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", manifest.dump_major)
     listed = read_contents(tools, drill.item.path / manifest.dump_path)
     target = target_of(manifest.database, "the backup's manifest")
+    if drill.own_server:
+        target = replace(target, tablespace="")
     existing = existing_roles(conn)
     missing = tuple(sorted({*missing_roles(listed, existing), *({target.owner} - existing - {""})}))
     if missing and not drill.own_server:
@@ -110,12 +112,10 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
             "Create them, or drill on a throw-away server (scannerdb_verify_place: cluster), which makes its own.",
         )
     needed = manifest.database.size_bytes
-    free = data_room(conn, options, server)
+    free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
     check_rights(conn, server, target.owner if target.owner in existing else "", False)
-    if drill.own_server:
-        target = replace(target, tablespace="")
     return Prepared(tools, listed, target, missing, needed, free)
 
 
@@ -207,8 +207,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
         for role in ready.missing:
             conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
         conn.execute(create_statement(name, ready.target, server.major))
-        at = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
-        mark(conn, name, Mark(options.db, run.run_id, at, item.name).text())
+        mark(conn, name, Mark(options.db, run.run_id, now_text(), item.name).text())
     with list_file(wanted_lines(ready.contents, server.superuser)) as (listing, descriptors):
         words = _words(ready, drill, server, listing, name)
 

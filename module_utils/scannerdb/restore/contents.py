@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from ..connection import Options
 from ..errors import BackupInvalid
@@ -173,9 +174,12 @@ def read_contents(tools: Tools, dump: Path) -> Contents:
     return Contents(entries, parse_grantees(_print(tools, dump, ["--file=-"], acls)), owners)
 
 
-def read_through(tools: Tools, dump: Path) -> None:
-    """Decompress every byte of an archive; raises `BackupInvalid` where one is missing or damaged."""
-    _print(tools, dump, ["--file=/dev/null"])
+def read_data(tools: Tools, dump: Path, take: Callable[[bytes], object]) -> None:
+    """Decompress all data of an archive, and hand them on piece by piece, as SQL.
+
+    Raises `BackupInvalid` where they are damaged, as far as pg_restore sees it.
+    """
+    _print(tools, dump, ["--section=data", "--file=-"], take=take)
 
 
 def database_script(tools: Tools, dump: Path, entries: Sequence[Entry]) -> str:
@@ -191,13 +195,19 @@ def list_file(lines: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield made
 
 
-def _print(tools: Tools, dump: Path, arguments: Sequence[str], lines: Sequence[str] = ()) -> str:
-    """What pg_restore prints; of the entries in `lines` only, where there are any."""
+def _print(
+    tools: Tools,
+    dump: Path,
+    arguments: Sequence[str],
+    lines: Sequence[str] = (),
+    take: Optional[Callable[[bytes], object]] = None,
+) -> str:
+    """What pg_restore prints; of the entries in `lines` only, where there are any. `take` gets it piece by piece."""
     words = [tools.path("pg_restore"), *arguments]
     with list_file(lines) as (listing, descriptors):
         if lines:
             words.append(f"--use-list={listing}")
-        finished = run_tool([*words, str(dump)], Options(), check=False, descriptors=descriptors)
+        finished = run_tool([*words, str(dump)], Options(), check=False, descriptors=descriptors, on_output=take)
     if finished.returncode != 0:
         why = tool_error("pg_restore", finished).message
         raise BackupInvalid(f"The archive {dump} cannot be read: {why}", "It is damaged or incomplete: use another.")

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import Optional
 
 from ..connection import Connection, explained, fetch
+from ..runs import STAMP
 from .heal import Found, kept_databases
 from .names import kept_name
-
-STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def swept(found: Iterable[Found], database: str) -> list[Found]:

@@ -49,6 +49,8 @@ _FORBIDDEN = (
         "Dump again with --no-subscriptions.",
     ),
 )
+# What may change rows besides COPY; where a script has any of it, what it holds is not what there is in the end.
+_CHANGES = {"CALL", "DELETE", "DO", "EXECUTE", "INSERT", "MERGE", "TRUNCATE", "UPDATE", "WITH"}
 _NEWER_SETTINGS = {"transaction_timeout": 17}  # settings that pg_dump writes, and the servers that know them
 
 
@@ -65,6 +67,8 @@ class Script:
         self.versions: dict[str, str] = {}
         self.in_data = False
         self._whole = 0  # heads without a tail
+        self._copies: list[tuple[bytes, int]] = []  # the COPY statements, and how many rows there were before
+        self._by_copy = True  # whether nothing else changes rows
         self._lexer = Lexer()
 
     def take(self, line: bytes) -> str:
@@ -102,6 +106,16 @@ class Script:
         extensions = [Entry("", "EXTENSION", "-", f"{name} ") for name in self.extensions]
         return Contents((*tables, *extensions), frozenset(self.roles), text_bytes=self.bytes, encoding=self.encoding)
 
+    def blocks(self) -> list[tuple[bytes, int]]:
+        """Its COPY statements, each with its rows, where these are all that becomes of them; else none.
+
+        So there are none of a file that pg_dump did not write, or wrote as INSERT statements.
+        """
+        if not (self._by_copy and self.versions):
+            return []
+        ends = [*(start for _, start in self._copies[1:]), self.rows]
+        return [(copy, end - start) for (copy, start), end in zip(self._copies, ends)]
+
     def header(self) -> Header:
         """The versions that it names."""
         return Header("", self.versions.get("server", ""), self.versions.get("dump", ""))
@@ -119,13 +133,16 @@ class Script:
             finished = list(self._lexer.feed(line))
         except ValueError as error:
             raise self._refused(str(error)) from None
-        for index, statement in enumerate(finished):
-            self._judge(statement, last=index == len(finished) - 1 and self._lexer.idle and line.rstrip()[-1:] == b";")
-        if not (fresh and len(finished) == 1 and self._lexer.idle):
+        for index, ended in enumerate(finished):
+            self._judge(ended, last=index == len(finished) - 1 and self._lexer.idle and line.rstrip()[-1:] == b";")
+        alone = fresh and len(finished) == 1 and self._lexer.idle
+        if self.in_data:
+            self._copies.append((text if alone else b"", self.rows))
+        if not alone:
             return ""
-        alone = text.decode("utf-8", "replace")
-        self._note(alone)
-        return alone
+        statement = text.decode("utf-8", "replace")
+        self._note(statement)
+        return statement
 
     def _remark(self, text: bytes) -> None:
         self._whole += (text == HEAD) - (text == TAIL)
@@ -157,6 +174,7 @@ class Script:
             if statement.last != ("FROM", "STDIN") or not last:
                 raise self._refused("has a COPY that is not one of pg_dump's")
             self.in_data = True
+        self._by_copy = self._by_copy and _CHANGES.isdisjoint(statement.words[:1])
         self.tables += bool(_SCHEMA_OF_ROWS.match(head))
 
     def _note(self, statement: str) -> None:

@@ -34,6 +34,18 @@ def count_rows(conn: Connection, tables: Iterable[tuple[str, str]]) -> dict[tupl
     return counts
 
 
+def plain_tables(conn: Connection) -> set[tuple[str, str]]:
+    """The tables, as (schema, name), whose rows are their own: partitioned ones have none, extensions fill theirs."""
+    query = """
+        SELECT n.nspname::text AS schema, c.relname::text AS name
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'r' AND NOT EXISTS (
+               SELECT FROM pg_depend WHERE deptype = 'e' AND classid = 'pg_class'::regclass AND objid = c.oid)
+    """
+    with explained("Listing the restored tables"):
+        return {(row["schema"], row["name"]) for row in fetch(conn, query)}
+
+
 def check_counts(expected: Sequence[tuple[str, str, int]], found: dict[tuple[str, str], int]) -> None:
     """Raise `ValidationFailed` where rows are missing, or too many. Pure."""
     wrong = [

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scannerdb.backup.copycount import rows_by_table
+from scannerdb.backup.manifest import TableCount
 from scannerdb.errors import BackupInvalid, RestoreRefused
 from scannerdb.restore.archive import detect
 from scannerdb.restore.lexer import Lexer
@@ -79,6 +81,23 @@ def test_a_whole_dump() -> None:
     assert script.roles == {"Odd, role", "reader"}
     assert (script.header().server_major, script.header().dump_major) == (17, 18)
     assert script.bytes == len(DUMP.encode())
+
+
+def test_rows_of_each_table() -> None:
+    """They are known where COPY alone brings them, in a file of pg_dump."""
+    more = 'COPY "a ""b"."c.d" (x) FROM stdin;\n1\n\\.\nCOPY public.t (id) FROM stdin;\n8\n9\n\\.\n'
+    split = 'COPY public."a\nb" (x) FROM stdin;\n1\n\\.\n'
+    empty = "COPY public.none (x) FROM stdin;\n\\.\n"
+    told = rows_by_table(read(DUMP.replace("/* a", more + split + empty + "/* a")).blocks())
+    assert told == [TableCount('a "b', "c.d", 1), TableCount("public", "t", 5), TableCount("public", "none", 0)]
+    for change in (
+        "INSERT INTO public.t VALUES (1);",
+        "DO 'BEGIN END';",
+        "TRUNCATE public.t;",
+        "SELECT 1; DELETE FROM t;",
+    ):
+        assert read(DUMP.replace("/* a", change + "\n/* a")).blocks() == []
+    assert read(DUMP.replace("-- Dumped", "-- Written")).blocks() == []
 
 
 @pytest.mark.parametrize(
