@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 import re
 import secrets
@@ -16,6 +17,7 @@ from .files import append_line, ensure_folder, write_atomic
 PROGRESS_KEPT = 50
 STAMP = "%Y-%m-%dT%H:%M:%SZ"  # of moments in UTC
 RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{8}$")
+_LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \d{8}T\d{6}Z-[0-9a-f]{8} ")
 
 
 def utc_now() -> datetime.datetime:
@@ -80,6 +82,17 @@ class Run:
             **more,
         }
         write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")
+
+
+def is_our_log(path: Path) -> bool:
+    """Whether a file begins as our logs do; the old scripts' have the same names. Reads what logrotate has packed."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+            return bool(_LOG_LINE.match(stream.readline(200).decode("utf-8", "replace")))
+    except (OSError, EOFError):
+        return False
 
 
 def forget_old(folder: Path, keep: int = PROGRESS_KEPT) -> None:

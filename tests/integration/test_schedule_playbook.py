@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb import runs
 
 from tests.integration.playbooks import ROOT, Run, Site, site
 from tests.integration.support import run_fix
@@ -144,19 +145,21 @@ def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(schedul
     kept = site.folder / "one" / "backups" / "old.backup"
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("x")
+    runs.Run(job="daily", database="x", log_path=str(kept.with_name("cron_backup.log"))).log("started")
     (site.folder / "prom").mkdir()
     (site.folder / "prom" / "scannerdb_one.prom").write_text("x 1\n")
 
     inner.update({name: value for name, value in site.group.items() if name.startswith("__")})
     site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_backups="other").failed("spell out")
     gone = site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_schema="true").ok()
-    assert gone.changed["one"] > 0 and site.files("one") == ["backups/old.backup"]
+    assert gone.changed["one"] > 0 and site.files("one") == ["backups/cron_backup.log", "backups/old.backup"]
+    assert "What is not known to be its own stays" in gone.prose
     assert field_17.value("SELECT to_regnamespace('scannerdb_maintenance') IS NULL")
     assert not (site.folder / "prom" / "scannerdb_one.prom").exists() and len(everything(site)) == 4  # two.x's
     again = site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_schema=True).ok()
     assert set(again.changed.values()) == {0}
     site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_backups=field_17.name).ok()
-    assert site.files("one") == []
+    assert site.files("one") == ["backups/old.backup"]  # no set of the bundle
 
 
 def test_what_cannot_be_is_said_before_anything_is_written(scheduled: Site) -> None:

@@ -1,4 +1,4 @@
-"""Taking the bundle's schema out of a database."""
+"""Taking the bundle's schema out of a database, and its sets out of a folder."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import InvalidInput
+from scannerdb.jobs.backup import backup
 from scannerdb.jobs.uninstall import uninstall
+from scannerdb.jobs.uninstall_files import Folders, uninstall_files
 
-from tests.integration.playbooks import Site
 from tests.integration.support import options, run_fix
-from tests.servers import Database
+from tests.servers import Database, Databases
 
 
 def test_the_schema_goes_and_nothing_else(field_db: Database) -> None:
@@ -39,11 +40,21 @@ def test_what_somebody_else_put_there_is_not_dropped(field_db: Database) -> None
     assert field_db.value("SELECT to_regclass('scannerdb_maintenance.journal') IS NOT NULL")
 
 
-def test_backups_within_a_folder_that_goes_are_not_removed_by_the_way(tmp_path: Path) -> None:
-    state = tmp_path / "scannerdb" / "one"
-    (state / "backups" / "x.backup").mkdir(parents=True)
-    site = Site(tmp_path, {"one": {}})
-    site.group.update(scannerdb_become_root=False, scannerdb_bundle_install=False)
-    site.group.update(scannerdb_state_dir=str(state), scannerdb_backup_dir=f"{state}/backups")
-    site.run("playbooks/uninstall.yml", "--check").failed("lie in a folder that would be removed")
-    assert (state / "backups" / "x.backup").is_dir()
+def test_of_the_backups_only_the_named_databases_sets_go(make_database: Databases, tmp_path: Path) -> None:
+    """Also where they lie in a folder that would otherwise go."""
+    mine, other = make_database(filled=True), make_database(filled=True)
+    backups = tmp_path / "state" / "backups"
+    for database in (mine, other, mine):
+        backup(options(database), backup_dir=str(backups), state_dir=str(tmp_path / "state"), verify_level="none")
+    (backups / "old_20250418_120000.backup").write_text("PGDMP")
+    inner = [str(tmp_path / name) for name in ("etc", "state", "state/reports", "log", "state/backups")]
+    uninstall_files(Folders(*inner))
+    assert len(sets(backups)) == 4 and list((tmp_path / "state").iterdir()) == [backups]
+    done = uninstall_files(Folders(*inner), database=mine.name)
+    assert [one.rsplit("_", 2)[0] for one in sets(backups)] == ["old", other.name], done
+    assert sets(backups, "latest.backup") == [] and len(done["left"]) == 2
+
+
+def sets(folder: Path, pattern: str = "*_*.backup") -> list[str]:
+    """What looks like a backup set, by name."""
+    return sorted(path.name for path in folder.glob(pattern))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..errors import FileProblem
 from ..files import PARTIAL, file_errors, remove_tree
+from ..runs import is_our_log
 from .hashes import forget_hash
 from .names import parse_log_name
 from .record import rank
@@ -18,8 +18,6 @@ from .sets import BackupSet
 from .workspace import held
 
 KEEP, REMOVE = "keep", "remove"
-# How our own log lines begin; the old script's logs have the same names and are not ours to remove.
-_LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \d{8}T\d{6}Z-[0-9a-f]{8} ")
 
 
 @dataclass(frozen=True)
@@ -163,16 +161,6 @@ def old_logs(backup_dir: Path, days: int, now: datetime.datetime) -> list[Path]:
     with file_errors("Listing", backup_dir):
         for path in sorted(backup_dir.iterdir()):
             when = parse_log_name(path.name)
-            if when and now - when >= datetime.timedelta(days=max(1, days)) and _is_our_log(path):
+            if when and now - when >= datetime.timedelta(days=max(1, days)) and is_our_log(path):
                 found.append(path)
     return found
-
-
-def _is_our_log(path: Path) -> bool:
-    if path.is_symlink() or not path.is_file():
-        return False
-    try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return bool(_LOG_LINE.match(stream.readline()))
-    except OSError:
-        return False
