@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..backup.manifest import VERIFICATIONS
 from ..backup.names import LATEST
-from ..backup.record import VERIFICATIONS
 from ..backup.sets import list_sets
 from ..backup.workspace import debris
 from ..checks import history
