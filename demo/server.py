@@ -170,7 +170,7 @@ class Server:
 
     def _configure(self, port: int) -> None:
         """Write the settings of the next start."""
-        values = {**self.settings, "port": str(port), "listen_addresses": "127.0.0.1"}
+        values = {"listen_addresses": "127.0.0.1", **self.settings, "port": str(port)}
         values["unix_socket_directories"] = str(self.socket_dir)
         lines = [f"{name} = '{value}'\n" for name, value in values.items()]
         (self.data / "scannerdb-demo.conf").write_text("".join(lines), encoding="ascii")

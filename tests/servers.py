@@ -191,13 +191,19 @@ class Databases:
 
 
 @contextlib.contextmanager
-def standby_of(database: Database) -> Iterator[Database]:
-    """A streaming standby of the database's server, with the same database."""
+def standby_of(database: Database, host: str = "", port: int = 0) -> Iterator[Database]:
+    """A streaming standby of the database's server, with the same database.
+
+    It follows over the socket, or over TCP where the primary's `host` is given; `port` is its own, where that matters.
+    """
     home = make_home("scannerdb-standby-")
     second = Server(home, database.server.bin_dir, FAST)  # a standby refuses to have fewer slots than its primary
     try:
+        if port:
+            (home / "port").write_text(str(port), encoding="ascii")
         programs = second.programs()
-        where = ["-h", str(database.server.socket_dir), "-p", str(database.server.port), "-U", "postgres"]
+        primary = host or str(database.server.socket_dir)
+        where = ["-h", primary, "-p", str(database.server.port), "-U", "postgres"]
         command = [str(programs / "pg_basebackup"), *where, "-D", str(second.data), "-R", "-X", "stream", "-c", "fast"]
         subprocess.run(command, check=True, cwd=home, env=user.clean_env(), **user.drop_args())
         (home / "password").write_text("unused", encoding="ascii")

@@ -246,6 +246,18 @@ def test_the_history_gives_trend_growth_and_forecast(field_db: Database, tmp_pat
     assert "run by run" in (tmp_path / "db_schema_issues_report.html").read_text()
 
 
+def test_growth_since_an_earlier_run(field_db: Database, tmp_path: Path) -> None:
+    earlier(field_db, tmp_path, 5, bytes=field_db.value("SELECT pg_database_size(current_database())"))
+    with field_db.connect() as conn:
+        conn.execute("CREATE TABLE grown (a text) WITH (fillfactor = 10)")
+        conn.execute("INSERT INTO grown SELECT repeat('x', 1000) FROM generate_series(1, 9000)")
+    found = findings(field_db, state_dir=str(tmp_path))
+    assert found["capacity.database.growth"][0]["evidence"]["bytes"] > 64 << 20
+    assert "capacity.database.growth" not in findings(
+        field_db, state_dir=str(tmp_path), thresholds={"growth_percent": 10000}
+    )
+
+
 def test_the_history_survives_damage_and_stays_small(field_db: Database, tmp_path: Path) -> None:
     for line in ("not json", "[]", '{"at": 5}', '{"at": "2026-01-01T00:00:00Z"}', "\x00", '{"at": "yesterday"}'):
         with (tmp_path / NAME).open("a") as file:

@@ -14,7 +14,7 @@ from scannerdb.jobs.check import check
 from demo import field
 from demo.server import Server
 from tests import servers
-from tests.integration.support import findings, options
+from tests.integration.support import findings, options, wait_until
 from tests.servers import Database, Databases, standby_of
 
 BAD = {
@@ -107,6 +107,26 @@ def test_on_a_standby_it_looks_just_the_same(field_db: Database, standby: Databa
     assert (primary["server"]["in_recovery"], other["server"]["in_recovery"]) == (False, True)
     assert seen(other) == seen(primary)
     assert not [f for f in other["findings"] if f["id"].startswith("check.")]
+
+
+def test_a_query_on_a_standby_that_holds_back_vacuum(field_db: Database, standby: Database) -> None:
+    for setting in ("hot_standby_feedback = on", "wal_receiver_status_interval = '1s'"):
+        standby.sql(f"ALTER SYSTEM SET {setting}")
+    standby.sql("SELECT pg_reload_conf()")
+
+    def held() -> list[dict[str, Any]]:
+        return findings(field_db, thresholds={"holding_transactions": 2}).get("vacuum.standby.holds_back", [])
+
+    with standby.connect(autocommit=False) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT count(*) FROM endpoints")
+        wait_until(lambda: field_db.value("SELECT count(*) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"))
+        for number in range(5):
+            field_db.sql(f"CREATE TABLE t{number} (a int)")
+        wait_until(held)
+        assert "the local socket" in held()[0]["message"]
+        assert "vacuum.standby.holds_back" not in findings(field_db), "a million transactions is the limit"
+    wait_until(lambda: not held())
 
 
 def test_a_role_with_only_connect_hears_it_once(field_db: Database) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from scannerdb.connection import Options
 from scannerdb.errors import InvalidInput
 from scannerdb.jobs.check import check
 
-from tests.integration.support import options
-from tests.servers import Database, standby_of
+from demo.server import Server
+from tests import servers
+from tests.integration.support import options, wait_until
+from tests.servers import FAST, Database, standby_of
 
 
 @pytest.fixture(autouse=True)
@@ -50,20 +55,54 @@ def test_an_index_that_a_standby_uses_is_not_unused(database: Database) -> None:
         assert "no standby" in unused(database, primary)["t.there"]["evidence"]["standbys_not_seen"][primary]
 
 
-def test_a_standby_that_streams_is_found_by_its_address(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The walsender's address is what the server tells; nothing listens there here, and that is said."""
-    from scannerdb.jobs import standbys
+PRIMARY = "127.0.0.2"  # so that a standby can have 127.0.0.1, which connections within the machine come from
 
-    database.sql("CREATE TABLE t AS SELECT i FROM generate_series(1, 100) i")
-    database.sql("CREATE INDEX there ON t (i)")
-    fetch = standbys.fetch
 
-    def streaming(conn: Any, query: Any, *rest: Any) -> Any:
-        return [{"host": "127.0.0.1"}, {"host": None}] if "pg_stat_replication" in str(query) else fetch(conn, query)
+@pytest.fixture
+def primary(server: Server) -> Iterator[Database]:
+    """A server that listens on an address of its own, with a database `here`."""
+    home = servers.make_home("scannerdb-primary-")
+    made = Server(home, server.bin_dir, {**FAST, "listen_addresses": PRIMARY})
+    try:
+        made.start()
+        hba = made.data / "pg_hba.conf"
+        hba.write_text("host replication all 127.0.0.1/32 trust\n" + hba.read_text())
+        Database(made, "postgres").sql("SELECT pg_reload_conf()")
+        Database(made, "postgres").sql("CREATE DATABASE here")
+        yield Database(made, "here")
+    finally:
+        made.remove()
+        shutil.rmtree(home, ignore_errors=True)
 
-    monkeypatch.setattr(standbys, "fetch", streaming)
-    evidence = unused(database)["t.there"]["evidence"]
-    assert list(evidence["standbys_not_seen"]) == [f"127.0.0.1:{database.server.port}"]
+
+def test_a_standby_that_streams_is_found_by_its_address(primary: Database) -> None:
+    """It streams over TCP from 127.0.0.1 and listens there, on the primary's port: found without being named."""
+    primary.sql("CREATE TABLE t AS SELECT i, i AS j FROM generate_series(1, 5000) i")
+    primary.sql("CREATE INDEX there ON t (i)")
+    primary.sql("CREATE INDEX nowhere ON t (j)")
+    primary.sql("VACUUM ANALYZE t")
+    where = Options(
+        host=PRIMARY, port=primary.server.port, user="postgres", password=primary.server.password, db=primary.name
+    )
+
+    def seen() -> dict[str, dict[str, Any]]:
+        return {f["object"]: f for f in check(where)["findings"] if f["id"] == "index.unused"}
+
+    assert set(seen()) == {"t.there", "t.nowhere"}
+    with standby_of(primary, host=PRIMARY, port=primary.server.port) as second:
+        name = f"127.0.0.1:{second.server.port}"
+        assert second.server.port == primary.server.port, "somebody else took the port meanwhile"
+        wait_until(lambda: list(seen()["t.nowhere"]["evidence"].get("standbys", {})) == [name])
+        with second.connect() as reader:
+            reader.execute("SET enable_seqscan = off")
+            reader.execute("SELECT * FROM t WHERE i = 7")
+        wait_until(lambda: set(seen()) == {"t.nowhere"})
+        # The login is refused there: said, with the standby's address.
+        second.server.data.joinpath("pg_hba.conf").write_text("local all all trust\n")
+        second.sql("SELECT pg_reload_conf()")
+        wait_until(
+            lambda: name in seen()["t.there"]["evidence"].get("standbys_not_seen", {}) if "t.there" in seen() else 0
+        )
 
 
 @pytest.mark.parametrize("name", ["", "db:", "db:x", ":5432", "db:70000"])

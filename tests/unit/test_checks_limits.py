@@ -61,7 +61,7 @@ def test_no_thresholds_are_the_defaults() -> None:
 def test_the_page_names_every_threshold_and_its_default() -> None:
     text = (ROOT / "docs" / "check.md").read_text()
     for name in NAMES:
-        assert f"| `{name}` | {getattr(Thresholds(), name):g} |" in text, name
+        assert f"| `{name}` | {getattr(Thresholds(), name):.15g} |" in text, name
 
 
 def test_every_entry_says_how_it_is_mended() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..connection import Row, fetch, scalar
+from ..connection import SQL, Identifier, Row, fetch, scalar, text_of
 from ..errors import PrivilegeMissing
 from ..finding import Finding
 from ..serverdisk import data_folder, is_local, room_on
@@ -16,6 +17,7 @@ from .registry import by_hand, finding
 
 WRAP_AROUND = 2**31
 REMEMBERED = 50  # sequences, the fullest ones
+LONG = 2**63 - 1
 LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
 
 XIDS = """
@@ -31,18 +33,53 @@ SELECT n.nspname::text AS schema, c.relname::text AS name
  ORDER BY greatest(age(c.relfrozenxid), mxid_age(c.relminmxid)) DESC LIMIT 3
 """
 SEQUENCES = """
+WITH takers AS (
+    SELECT objid AS sequence, refobjid AS relation, refobjsubid AS number FROM pg_depend
+     WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjsubid > 0
+       AND deptype IN ('a', 'i')
+    UNION
+    SELECT u.refobjid, d.adrelid, d.adnum FROM pg_attrdef d
+      JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = d.oid
+           AND u.refclassid = 'pg_class'::regclass AND u.refobjid <> d.adrelid)
 SELECT p.schemaname::text AS schema, p.sequencename::text AS name, p.last_value::bigint AS last,
-       p.max_value::bigint AS largest, t.relname::text AS table, a.attname::text AS column,
-       format_type(a.atttypid, NULL) AS type
+       p.max_value::bigint AS largest, tn.nspname::text AS table_schema, t.relname::text AS table,
+       a.attname::text AS column, format_type(a.atttypid, NULL) AS type
   FROM pg_sequences p
   JOIN pg_namespace n ON n.nspname = p.schemaname
   JOIN pg_class s ON s.relnamespace = n.oid AND s.relname = p.sequencename
-  LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
-       AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
-  LEFT JOIN pg_class t ON t.oid = d.refobjid
-  LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+  LEFT JOIN takers d ON d.sequence = s.oid
+  LEFT JOIN pg_class t ON t.oid = d.relation
+  LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = d.relation AND a.attnum = d.number
  WHERE p.last_value IS NOT NULL AND p.increment_by > 0 AND NOT p.cycle
  ORDER BY 1, 2
+"""
+# What points at a key, level after level: its columns have to become bigint with it.
+POINTING = """
+WITH RECURSIVE pointing(relation, number) AS (
+    SELECT c.oid, a.attnum
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+     WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s
+    UNION
+    SELECT k.conrelid, k.conkey[i] FROM pointing p
+      JOIN pg_constraint k ON k.contype = 'f' AND k.confrelid = p.relation
+      CROSS JOIN LATERAL generate_subscripts(k.confkey, 1) i
+     WHERE k.confkey[i] = p.number AND k.conparentid = 0)
+SELECT n.nspname::text AS schema, c.relname::text AS table, a.attname::text AS column
+  FROM pointing p JOIN pg_class c ON c.oid = p.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = p.number
+ WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype) AND NOT c.relispartition
+ ORDER BY 1, 2, 3
+"""
+# Views over a column: its type cannot be changed while they are there.
+VIEWS = """
+SELECT DISTINCT vn.nspname::text AS schema, v.relname::text AS view
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+       AND d.classid = 'pg_rewrite'::regclass
+  JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+  JOIN pg_namespace vn ON vn.oid = v.relnamespace
+ WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s
 """
 CONNECTIONS = """
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
@@ -74,15 +111,40 @@ def ceiling(row: Mapping[str, Any]) -> int:
     return min(int(row["largest"]), LARGEST.get(row["type"] or "", int(row["largest"])))
 
 
+def tightest(rows: Sequence[Row]) -> list[Row]:
+    """Each sequence once, with the column that holds least of those that take from it. Pure."""
+    least: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        name = (row["schema"], row["name"])
+        if name not in least or ceiling(row) < ceiling(least[name]):
+            least[name] = row
+    return list(least.values())
+
+
 def sequences(context: Context) -> Iterator[Finding]:
     """Sequences that come to their end, by what is used or by their present pace."""
-    rows = fetch(context.conn, SEQUENCES)
+    rows = tightest(fetch(context.conn, SEQUENCES))
     fullest = sorted(rows, key=lambda row: row["last"] / ceiling(row), reverse=True)[:REMEMBERED]
     context.seen["sequences"] = {place(row["schema"], row["name"]): row["last"] for row in fullest}
     for row in rows:
         found = judge_sequence(context, row)
         if found:
-            yield found
+            yield _with_migration(context, row, found) if row["table"] else found
+
+
+def _with_migration(context: Context, row: Row, found: Finding) -> Finding:
+    """The finding with what makes the sequence, its column and all that point at it bigint, and what is in the way."""
+    columns = fetch(context.conn, POINTING, [row["table_schema"], row["table"], row["column"]])
+    change = SQL("ALTER TABLE {} ALTER COLUMN {} TYPE bigint")
+    statements = [text_of(change.format(Identifier(c["schema"], c["table"]), Identifier(c["column"]))) for c in columns]
+    if row["largest"] < LONG:
+        sequence = Identifier(row["schema"], row["name"])
+        statements.insert(0, text_of(SQL("ALTER SEQUENCE {} AS bigint").format(sequence)))
+    if not statements:
+        return found
+    views = {place(v["schema"], v["view"]) for c in columns for v in fetch(context.conn, VIEWS, [*c.values()])}
+    evidence = {**found.evidence, **({"views_to_make_again": sorted(views)} if views else {})}
+    return replace(found, evidence=evidence, fix=by_hand(found.id, *statements), why_no_fix="")
 
 
 def judge_sequence(context: Context, row: Row) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..connection import SQL, Composable, Identifier, Literal, fetch, scalar, text_of
-from ..finding import Finding
+from ..finding import Finding, Fix
 from .context import Context
 from .data import DATES
 from .registry import by_hand, finding
@@ -72,7 +72,17 @@ def foreign_models(context: Context) -> Iterator[Finding]:
             "benchmark_results.model_id",
             f"{rows} benchmark results name a model that belongs to another endpoint.",
             {"rows": rows, "query": text_of(query).replace("count(*)", "b.*", 1)},
+            _own_model(context) if "name" in models else None,
         )
+
+
+def _own_model(context: Context) -> Fix:
+    """Give each result its endpoint's own model of the same name; what has none keeps the foreign one."""
+    statement = SQL(
+        "UPDATE {} b SET model_id = o.id FROM {models} m, {models} o WHERE m.id = b.model_id"
+        " AND m.endpoint_id IS DISTINCT FROM b.endpoint_id AND o.endpoint_id = b.endpoint_id AND o.name = m.name"
+    ).format(_table(context, "benchmark_results"), models=_table(context, "models"))
+    return by_hand("data.benchmark_results.foreign_model", text_of(statement))
 
 
 def metadata(context: Context) -> Iterator[Finding]:

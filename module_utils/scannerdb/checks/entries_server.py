@@ -28,19 +28,22 @@ SERVER = (
         "server.extension.outdated",
         "info",
         "An extension is older than the installed package.",
-        how="ALTER EXTENSION … UPDATE.",
+        how="ALTER EXTENSION … UPDATE; its release notes say what that changes.",
+        lock="by extension",
     ),
     Entry(
         "server.setting.dangerous",
         "warning",
         "A setting of the server risks data: a crash, or a neglected table, is enough.",
         how="Set it back in postgresql.conf (or ALTER SYSTEM RESET) and reload the server.",
+        lock="none",
     ),
     Entry(
         "server.slot.inactive",
         "warning",
         "A replication slot without a consumer keeps WAL until the disk is full.",
         how="Start its consumer again, or drop the slot.",
+        lock="none",
     ),
     Entry(
         "server.archive.failing",
@@ -65,18 +68,21 @@ SERVER = (
         "warning",
         "Everybody may create objects in a schema, and so put a function or table in front of others.",
         how="REVOKE CREATE ON SCHEMA … FROM PUBLIC.",
+        lock="none",
     ),
     Entry(
         "security.role.superuser",
         "warning",
         "The application's role is a superuser (or a member of one): a mistake in the application reaches everything.",
         how="ALTER ROLE … NOSUPERUSER, after its grants are complete (fix.yml gives them).",
+        lock="none",
     ),
     Entry(
         "security.role.bypassrls",
         "warning",
         "The application's role ignores row level security.",
         how="ALTER ROLE … NOBYPASSRLS.",
+        lock="none",
     ),
     Entry(
         "security.password.weak",
@@ -89,6 +95,7 @@ SERVER = (
         "warning",
         "A SECURITY DEFINER function has no search_path of its own: its caller can make it run other objects.",
         how="ALTER FUNCTION … SET search_path.",
+        lock="none",
     ),
     Entry(
         "security.hba.trust",

@@ -37,7 +37,14 @@ SELECT slot_name::text AS name, active, greatest(age(xmin), age(catalog_xmin))::
  WHERE NOT temporary
  ORDER BY slot_name
 """
-OLD_SLOT = 1_000_000  # transactions that a slot may be behind before it is said to hold vacuum back
+# Standbys without a slot; one with a slot holds back by that.
+STANDBYS = """
+SELECT a.pid, coalesce(host(a.client_addr), a.client_hostname, 'the local socket') AS address,
+       a.application_name AS application, age(a.backend_xmin)::bigint AS transactions
+  FROM pg_stat_replication a
+ WHERE age(a.backend_xmin) > %s
+ ORDER BY a.pid
+"""
 
 
 def duration(seconds: int) -> str:
@@ -82,7 +89,7 @@ def slots(context: Context) -> Iterator[Finding]:
     for row in fetch(context.conn, SLOTS):
         statement = SQL("SELECT pg_drop_replication_slot({})").format(Literal(row["name"]))
         evidence = {"active": row["active"], "transactions": row["transactions"], "wal_bytes": row["kept"]}
-        if (row["transactions"] or 0) > OLD_SLOT:
+        if (row["transactions"] or 0) > context.limits.holding_transactions:
             yield finding(
                 "vacuum.slot.holds_back",
                 row["name"],
@@ -98,3 +105,16 @@ def slots(context: Context) -> Iterator[Finding]:
                 evidence,
                 by_hand("server.slot.inactive", text_of(statement)),
             )
+
+
+def standbys(context: Context) -> Iterator[Finding]:
+    """Standbys whose queries hold back vacuum here, by hot_standby_feedback and without a slot."""
+    if not scalar(context.conn, MAY_SEE):
+        raise PrivilegeMissing("permission denied to see what standbys ask for")
+    for row in fetch(context.conn, STANDBYS, [int(context.limits.holding_transactions)]):
+        yield finding(
+            "vacuum.standby.holds_back",
+            f"{row['application'] or 'standby'} at {row['address']}",
+            f"A query on the standby at {row['address']} holds back vacuum by {row['transactions']} transactions.",
+            dict(row),
+        )

@@ -31,6 +31,17 @@ SELECT c.relname::text AS relation, t.tgname::text AS trigger, fn.nspname::text 
  ORDER BY c.relname, t.tgname
 """
 
+DISABLED = """
+SELECT n.nspname::text AS schema, c.relname::text AS table, t.tgname::text AS trigger, k.conname::text AS constraint
+  FROM pg_trigger t
+  JOIN pg_class c ON c.oid = t.tgrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
+ WHERE t.tgenabled IN ('D', 'R') AND n.nspname !~ '^pg_(toast|temp)'
+   AND NOT (n.nspname = %s AND c.relname = ANY(%s))
+ ORDER BY 1, 2, 3
+"""
+
 CONSTRAINTS = """
 SELECT n.nspname::text AS schema, c.relname::text AS table, k.conname::text AS name, k.contype::text AS type
   FROM pg_constraint k
@@ -106,6 +117,22 @@ def triggers(context: Context) -> Iterator[Finding]:
                 {"trigger": row["trigger"], "table": row["relation"]},
                 by_hand("schema.function.search_path", text_of(statement)),
             )
+
+
+def disabled_elsewhere(context: Context) -> Iterator[Finding]:
+    """Disabled triggers of tables beyond the contract; those within are the contract's own finding."""
+    for row in fetch(context.conn, DISABLED, [context.schema, sorted(context.contract_tables)]):
+        table, behind = place(row["schema"], row["table"]), row["constraint"]
+        statement = SQL("ALTER TABLE {} ENABLE TRIGGER {}").format(
+            Identifier(row["schema"], row["table"]), Identifier(row["trigger"])
+        )
+        yield finding(
+            "schema.trigger.disabled_extra",
+            f"{table}.{row['trigger']}",
+            f"Trigger {row['trigger']} on {table} is disabled" + (f", so {behind} is not kept." if behind else "."),
+            {"constraint": behind} if behind else {},
+            by_hand("schema.trigger.disabled_extra", text_of(statement)),
+        )
 
 
 def constraints(context: Context) -> Iterator[Finding]:

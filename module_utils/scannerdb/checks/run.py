@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..connection import DriverError
-from ..errors import PrivilegeMissing
+from ..errors import PrivilegeMissing, ScannerDbError
 from ..finding import Finding
 from . import capacity, data, data_cross, foreign_keys, holders, indexes, programs, security, server
 from .context import Check, Context
@@ -40,6 +40,7 @@ UNITS = (
     Unit("sequences behind their tables", data_cross.sequences_behind),
     Unit("foreign keys without an index", foreign_keys.unindexed),
     Unit("triggers", programs.triggers),
+    Unit("triggers of other tables", programs.disabled_elsewhere),
     Unit("constraints", programs.constraints),
     Unit("sequences without an owner", programs.sequences),
     Unit("SECURITY DEFINER functions", programs.definers),
@@ -51,6 +52,7 @@ UNITS = (
     Unit("old transactions", holders.sessions, restricted=True),
     Unit("prepared transactions", holders.prepared),
     Unit("replication slots", holders.slots),
+    Unit("standbys that ask to wait", holders.standbys, restricted=True),
     Unit("version", server.version),
     Unit("settings", server.settings),
     Unit("checksums", server.checksums),
@@ -80,7 +82,7 @@ def run_checks(
         try:
             with context.conn.transaction():
                 found += list(unit.check(context))
-        except (DriverError, PrivilegeMissing) as error:
+        except Exception as error:  # whatever it is: it stops no other check, and is told
             if context.conn.closed:
                 raise
             if isinstance(error, PrivilegeMissing) or getattr(error, "sqlstate", "") == INSUFFICIENT_PRIVILEGE:
@@ -111,4 +113,6 @@ def could_not_look(name: str, error: Exception) -> Finding:
 
 def _why(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    said = lines[0].rstrip(".") if lines else ""
+    known = isinstance(error, (DriverError, ScannerDbError))
+    return said if known and said else f"{type(error).__name__} {said}".strip()

@@ -30,10 +30,11 @@ SELECT rolname::text AS name, left(rolpassword, 3) AS kind FROM pg_authid
 HBA = """
 SELECT line_number AS line, type, database, user_name AS users, address,
        coalesce(netmask, '') AS netmask,
-       address IN ('127.0.0.1', '::1', 'localhost') OR address LIKE '127.%' AS loopback
+       address IN ('::1', 'localhost', 'samehost') OR address LIKE '127.%' AS loopback
   FROM pg_hba_file_rules
  WHERE error IS NULL AND auth_method = 'trust' AND type LIKE 'host%'
-   AND (database && ARRAY['all', current_database()::text])
+   AND (database && ARRAY['all', 'replication', current_database()::text]
+        OR EXISTS (SELECT FROM unnest(database) d WHERE d IN ('sameuser', 'samerole', 'samegroup') OR d LIKE '/%'))
  ORDER BY line_number
 """
 TLS = """
@@ -42,7 +43,7 @@ SELECT current_setting('ssl') AS ssl, current_setting('listen_addresses') AS lis
          WHERE NOT s.ssl AND a.client_addr IS NOT NULL
            AND NOT a.client_addr <<= ANY (ARRAY['127.0.0.0/8', '::1/128']::inet[])) AS plain_sessions
 """
-ONLY_HERE = {"", "localhost", "127.0.0.1", "::1"}
+ONLY_HERE = {"", "localhost", "::1"}
 
 
 def public_schemas(context: Context) -> Iterator[Finding]:
@@ -99,10 +100,11 @@ def hba(context: Context) -> Iterator[Finding]:
     for row in fetch(context.conn, HBA):
         kind = "security.hba.trust_loopback" if row["loopback"] else "security.hba.trust"
         whom = ", ".join(row["users"])
+        copies = ", and read a copy of everything by replication" if "replication" in row["database"] else ""
         yield finding(
             kind,
             f"pg_hba.conf line {row['line']}",
-            f"pg_hba.conf lets {whom} in from {row['address'] or 'anywhere'} without a password.",
+            f"pg_hba.conf lets {whom} in from {row['address'] or 'anywhere'} without a password{copies}.",
             {k: row[k] for k in ("line", "type", "database", "users", "address", "netmask")},
         )
 
@@ -110,7 +112,8 @@ def hba(context: Context) -> Iterator[Finding]:
 def tls(context: Context) -> Iterator[Finding]:
     """A server that listens to the network without TLS."""
     row = fetch(context.conn, TLS)[0]
-    beyond = {address.strip() for address in row["listens"].split(",")} - ONLY_HERE
+    listens = {address.strip() for address in row["listens"].split(",")} - ONLY_HERE
+    beyond = [address for address in listens if not address.startswith("127.")]
     if row["ssl"] == "off" and beyond:
         message = f"The server listens on {row['listens']} without TLS."
         if row["plain_sessions"]:

@@ -30,6 +30,7 @@ class Thresholds:
     disk_free_percent: float = 10
     growth_percent: float = 20  # since the oldest run of the last week
     holding_minutes: float = 60  # a transaction older than this keeps vacuum from its work
+    holding_transactions: float = 1_000_000  # so far behind, a slot or a standby keeps vacuum from its work
     slot_wal_mb: float = 512  # an inactive slot may keep so much WAL
     support_days: float = 180  # how long before its end of support a version is mentioned
 

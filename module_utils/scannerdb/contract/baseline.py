@@ -11,6 +11,7 @@ from .model import NOW, SEQUENCE, UNSPECIFIED, Column, Contract, ForeignKey, Gra
 
 TIMESTAMP = "timestamp with time zone"
 ANY_TIMESTAMP = (TIMESTAMP, "timestamp without time zone")
+KEYS = ("bigint",)  # what a key that came to its end was moved to
 TABLE_PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 
 
@@ -19,11 +20,11 @@ def _columns(columns: Iterable[Column]) -> dict[str, Column]:
 
 
 def _id() -> Column:
-    return Column("id", "integer", nullable=False, default=SEQUENCE)
+    return Column("id", "integer", nullable=False, default=SEQUENCE, accepts=KEYS)
 
 
 def _endpoint_id() -> Column:
-    return Column("endpoint_id", "integer", nullable=False)
+    return Column("endpoint_id", "integer", nullable=False, accepts=KEYS)
 
 
 _OF_ENDPOINT = ForeignKey(("endpoint_id",), "endpoints")
@@ -101,7 +102,7 @@ BENCHMARK_RESULTS = Table(
         [
             _id(),
             _endpoint_id(),
-            Column("model_id", "integer"),
+            Column("model_id", "integer", accepts=KEYS),
             Column("test_date", TIMESTAMP, default=NOW),
             *(Column(name, "numeric(10,4)") for name in _MEASURES),
             Column("max_concurrent_requests", "integer"),

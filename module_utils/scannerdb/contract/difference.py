@@ -13,7 +13,7 @@ from ..finding import Change, Finding, matches
 from . import ddl
 from .model import UNSPECIFIED, Catalog, Column, Contract, ForeignKey, Grant, Index, Table
 from .programs import stamp_program
-from .repair import fix_of
+from .repair import by_hand, fix_of, retyped
 from .view import view_findings
 
 
@@ -98,8 +98,7 @@ def _columns(contract: Contract, table: Table, actual: Table, catalog: Catalog) 
                 place,
                 f"{place} is {have.type}; it should be {column.type}.",
                 {"expected": column.type, "actual": have.type},
-                why_no_fix="Changing a type rewrites the table under an exclusive lock: plan it, or allow the type in "
-                "the overlay.",
+                retyped(contract.schema, table.name, column),
             )
         yield from _nullable(contract, table, column, have)
         yield from _default(contract, table, column, have)
@@ -150,7 +149,11 @@ def _nullable(contract: Contract, table: Table, column: Column, have: Column) ->
             place,
             f"{place} is NOT NULL without a default; the application writes rows without it.",
             {"expected": "NULL allowed"},
-            why_no_fix="Allow it in the overlay, or: ALTER TABLE … ALTER COLUMN … DROP NOT NULL.",
+            by_hand(
+                "schema.column.nullable",
+                _altered(contract, table, column, "DROP NOT NULL"),
+                "Allow it in the overlay, or run this.",
+            ),
         )
 
 
@@ -386,3 +389,8 @@ def _unexpected(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
                 {"kind": table.kind, "rows": table.rows},
                 why_no_fix="Extra tables are normal; declare it in the overlay to have it checked.",
             )
+    for name, view in catalog.views.items():
+        if name != contract.view.name and name not in contract.tables:
+            why = "Extra views are normal."
+            message = f"{name} is an extra {view.kind}."
+            yield Finding("schema.relation.unexpected", "info", name, message, {"kind": view.kind}, why_no_fix=why)

@@ -81,12 +81,19 @@ SELECT t.tgrelid AS relation, t.tgname::text AS name, t.tgtype::int AS type, t.t
   JOIN pg_proc p ON p.oid = t.tgfoid
   JOIN pg_namespace pn ON pn.oid = p.pronamespace
   LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
- WHERE t.tgrelid = ANY (%s::oid[]) AND (NOT t.tgisinternal OR t.tgenabled = 'D')
+ WHERE t.tgrelid = ANY (%s::oid[]) AND (NOT t.tgisinternal OR t.tgenabled IN ('D', 'R'))
 """
 
+# One comparison for equality (of integers: the operators in brackets) is what joins endpoints to their links, be it by
+# JOIN, IN or EXISTS. Any other condition, a NOT, a LIMIT, a set operation or a grouping shows other rows.
 VIEW_READS = """
 SELECT w.ev_class AS relation, r.relname::text AS ref, a.attname::text AS column,
-       w.ev_action::text ~ ':jointype [1-9]' AS outer_join
+       w.ev_action::text ~ ':jointype [1-9]' AS outer_join,
+       w.ev_action::text ~ '{(SCALARARRAYOPEXPR|NULLTEST|BOOLEANTEST)|:boolop not|:(limitCount|limitOffset) {'
+         OR w.ev_action::text ~ ':setOperations {|:(hasAggs|hasWindowFuncs|hasTargetSRFs) true'
+         OR w.ev_action::text ~ ':(groupClause|groupingSets|distinctClause) \\('
+         OR (SELECT count(*) FILTER (WHERE found[1] IN ('96', '410', '15', '416')) <> 1 OR count(*) <> 1
+               FROM regexp_matches(w.ev_action::text, '{OPEXPR :opno (\\d+)', 'g') AS m(found)) AS filtered
   FROM pg_rewrite w
   JOIN pg_class v ON v.oid = w.ev_class
   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
@@ -163,7 +170,7 @@ def _table(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> Table
         foreign_keys=tuple(_foreign_key(k) for k in constraints if k["type"] == "f"),
         indexes=tuple(indexes),
         triggers=tuple(_trigger(row) for row in triggers if not row["internal"]),
-        disabled_triggers=tuple(sorted(row["name"] for row in triggers if row["enabled"] == "D")),
+        disabled_triggers=tuple(sorted(row["name"] for row in triggers if row["enabled"] in ("D", "R"))),
         kind=KINDS[relation["kind"]],
         owner=relation["owner"],
         rows=relation["rows"],
@@ -250,6 +257,7 @@ def _view(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> View:
         columns=tuple(row["name"] for row in parts["columns"].get(oid, [])),
         reads=frozenset((row["ref"], row["column"]) for row in reads if row["column"]),
         outer_join=any(row["outer_join"] for row in reads),
+        filtered=any(row["filtered"] for row in reads),
         triggers=tuple(_trigger(row) for row in parts["triggers"].get(oid, []) if not row["internal"]),
         kind=KINDS[relation["kind"]],
         owner=relation["owner"],
@@ -280,9 +288,15 @@ def _missing_grants(
         UNION
         SELECT 'SEQUENCE', a.role, s.relname, 'USAGE'
           FROM asked a
-          JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.name::regclass
-           AND d.classid = 'pg_class'::regclass AND d.deptype = 'a'
-          JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+          JOIN LATERAL (
+              SELECT objid AS oid FROM pg_depend
+               WHERE refclassid = 'pg_class'::regclass AND refobjid = a.name::regclass
+                 AND classid = 'pg_class'::regclass AND deptype = 'a'
+              UNION  -- a default may take a sequence that its column does not own
+              SELECT u.refobjid FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass
+                 AND u.objid = f.oid AND u.refclassid = 'pg_class'::regclass
+               WHERE f.adrelid = a.name::regclass) d ON true
+          JOIN pg_class s ON s.oid = d.oid AND s.relkind = 'S' AND s.relnamespace = %(schema)s::regnamespace
          WHERE a.privilege = 'INSERT' AND NOT has_sequence_privilege(a.role, s.oid, 'USAGE')
         UNION
         SELECT 'SCHEMA', a.role, %(schema)s, 'USAGE' FROM asked a

@@ -96,12 +96,16 @@ class Table:
 
 @dataclass(frozen=True)
 class View:
-    """A view. `reads` are the (relation, column) pairs its rule depends on; `kind` as the catalog names it."""
+    """A view. `reads` are the (relation, column) pairs its rule depends on; `kind` as the catalog names it.
+
+    `filtered`: it has a condition beyond the one that joins its tables, or limits or groups its rows.
+    """
 
     name: str
     columns: tuple[str, ...]
     reads: frozenset[tuple[str, str]] = frozenset()
     outer_join: bool = False
+    filtered: bool = False
     triggers: tuple[Trigger, ...] = ()
     kind: str = "view"
     owner: str = ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
-from ..connection import text_of
+from ..connection import SQL, Identifier, text_of
 from ..finding import Change, Fix
 from . import ddl
+from .model import Column
 
 # Fixes of one run are applied in this order.
 ORDER = {
@@ -36,3 +38,17 @@ def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequ
     strongest = max(locks, key=lambda lock: ddl.LOCK_STRENGTH[lock], default=ddl.NONE)
     sql = tuple(text_of(statement) for change in changes for statement in change.statements)
     return Fix(finding_id, sql, None, strongest, tuple(changes), consent, ORDER[finding_id], undo=tuple(undo))
+
+
+def by_hand(finding_id: str, changes: list[Change], why: str) -> Fix:
+    """A fix that is shown, and left to people because of `why`."""
+    return dataclasses.replace(fix_of(finding_id, changes), changes=(), job=why)
+
+
+def retyped(schema: str, table: str, column: Column) -> Fix:
+    """The statement that gives a column its type, for people: it rewrites the table, and may refuse values."""
+    kind = SQL(column.type)  # type: ignore[arg-type,unused-ignore]
+    action = SQL("ALTER COLUMN {name} TYPE {kind} USING {name}::{kind}").format(name=Identifier(column.name), kind=kind)
+    why = "Changing a type rewrites the table under an exclusive lock: plan it, or allow the type in the overlay."
+    lock = f"{ddl.ACCESS_EXCLUSIVE}, rewrites the table"
+    return Fix("schema.column.type", (text_of(ddl.alter(schema, table, action)),), None, lock, job=why)

@@ -58,7 +58,7 @@ def _missing(contract: Contract, catalog: Catalog) -> Finding:
 def _definition(contract: Contract, view: View) -> Iterator[Finding]:
     wanted = contract.view
     if view.columns[: len(wanted.columns)] == wanted.columns and view.reads >= wanted.reads:
-        if view.reads == wanted.reads and not view.outer_join:
+        if view.reads == wanted.reads and not view.outer_join and not view.filtered:
             return
         why = "it joins or filters differently"
     else:
@@ -74,6 +74,7 @@ def _definition(contract: Contract, view: View) -> Iterator[Finding]:
             "columns": list(view.columns),
             "reads": sorted(f"{relation}.{column}" for relation, column in view.reads),
             "outer_join": view.outer_join,
+            "filtered": view.filtered,
         },
         fix_of("schema.view.definition", changes, CONSENT) if fits else None,
         "" if fits else "Other columns need the view to be dropped, which would lose grants and dependent views.",
