@@ -196,7 +196,9 @@ from ansible.module_utils.scannerdb.argspec import (
     run_arguments,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
-from ansible.module_utils.scannerdb.jobs.verify import LEVELS, PLACES, verify
+from ansible.module_utils.scannerdb.jobs.verify import verify
+from ansible.module_utils.scannerdb.jobs.verify_drill import PLACES
+from ansible.module_utils.scannerdb.jobs.verify_wish import LEVELS
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from scannerdb.errors import BackupInvalid, FileProblem, RestoreRefused, Scanner
 from scannerdb.jobs import restore_build, restore_plan
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
+from scannerdb.jobs.verify import verify
 
 from demo.server import Server
 from tests import servers
@@ -40,11 +41,21 @@ def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
 # --- full disks
 
 
-def on_small_disk(db: Database, folder: Path) -> None:
-    """Move the database to the tablespace in that folder."""
+@contextlib.contextmanager
+def small_home(db: Database, folder: Path) -> Iterator[None]:
+    """The database lies on a small disk for the block: a second one does not fit on it, but an empty one does."""
     with maintenance(db) as conn:
-        conn.execute(SQL("CREATE TABLESPACE small LOCATION {}").format(str(folder)))
-        conn.execute(SQL("ALTER DATABASE {} SET TABLESPACE small").format(Identifier(db.name)))
+        sizes = conn.execute("SELECT pg_database_size(%s), pg_database_size('template0')", [db.name]).fetchone()
+    with small_disk(folder, sizes[0] + sizes[1] // 2):  # an empty database has holes
+        try:
+            with maintenance(db) as conn:
+                conn.execute(SQL("CREATE TABLESPACE small LOCATION {}").format(str(folder)))
+                conn.execute(SQL("ALTER DATABASE {} SET TABLESPACE small").format(Identifier(db.name)))
+            yield
+        finally:
+            with maintenance(db) as conn:
+                conn.execute(SQL("ALTER DATABASE {} SET TABLESPACE pg_default").format(Identifier(db.name)))
+                conn.execute("DROP TABLESPACE small")
 
 
 @pytest.mark.parametrize("when", ["before", "midway"])
@@ -53,24 +64,25 @@ def test_the_servers_disk_is_full(
 ) -> None:
     db = own_databases(filled=True)
     backup(options(db), backup_dir=str(tmp_path))
-    with maintenance(db) as conn:
-        live, bare = conn.execute("SELECT pg_database_size(%s), pg_database_size('template0')", [db.name]).fetchone()
-    room = live + bare // 2  # an empty database has holes: it is there, and the load does not fit
     if when != "before":
         monkeypatch.setattr(restore_plan, "check_room", lambda *_: None)
     kinds = {"before": FileProblem, "midway": ToolFailed}
-    place = own_databases.server.home / f"small-{when}"
-    with small_disk(place, room):
-        on_small_disk(db, place)
-        try:
-            before, names = state(db), databases(db)
-            with pytest.raises(kinds[when], match=r"No space left|MiB free where the database lies"):
-                run(db, tmp_path, prebackup=False)
-            assert (state(db), databases(db)) == (before, names)
-        finally:
-            with maintenance(db) as conn:
-                conn.execute(SQL("ALTER DATABASE {} SET TABLESPACE pg_default").format(Identifier(db.name)))
-                conn.execute("DROP TABLESPACE small")
+    with small_home(db, own_databases.server.home / f"small-{when}"):
+        before, names = state(db), databases(db)
+        with pytest.raises(kinds[when], match=r"No space left|MiB free where the database lies"):
+            run(db, tmp_path, prebackup=False)
+        assert (state(db), databases(db)) == (before, names)
+
+
+def test_a_drill_looks_for_room_where_the_database_lies(own_databases: Databases, tmp_path: Path) -> None:
+    db = own_databases(filled=True)
+    with small_home(db, own_databases.server.home / "small-drill"):
+        backup(options(db), backup_dir=str(tmp_path))
+        names = databases(db)
+        for check in (True, False):
+            with pytest.raises(FileProblem, match="MiB free where the database lies"):
+                verify(options(db), backup_dir=str(tmp_path), check_mode=check)
+        assert databases(db) == names
 
 
 def test_the_backups_disk_is_full(own_db: Database, tmp_path: Path) -> None:

@@ -121,15 +121,11 @@ def checked_choices(values: Mapping[str, Any], known: Mapping[str, Mapping[str, 
 
 def _wish(values: Mapping[str, Any]) -> Wish:
     folder, jobs, nice = values["backup_dir"], values["jobs"], values["nice"]
-    checked_folder(folder)
-    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
-        raise InvalidInput(
-            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
-        )
+    checked_workers(jobs, nice)
     if values["max_lag_mb"] < 0:
         raise InvalidInput(f"max_lag_mb is {values['max_lag_mb']}.", "Give a number of MB, 0 or more.")
     return Wish(
-        backup_dir=Path(folder),
+        backup_dir=checked_folder(folder),
         state_dir=values["state_dir"],
         purpose=values["purpose"],
         verify_level=values["verify_level"],
@@ -144,6 +140,14 @@ def _wish(values: Mapping[str, Any]) -> Wish:
         dump_format=values["dump_format"],
         recipients=tuple(values["age_recipients"]),
     )
+
+
+def checked_workers(jobs: int, nice: int) -> None:
+    """Raise `InvalidInput` where a number of workers or a niceness makes no sense."""
+    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
+        raise InvalidInput(
+            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
+        )
 
 
 def checked_folder(folder: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,66 +25,36 @@ from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup_result import public_proof
-from .sources import OFFSITE, Access, access_from, fetched
-from .verify_drill import CLUSTER_DIR, PLACES, Drill, Outcome, drill_on_cluster, drill_on_server, prepare
+from .sources import OFFSITE, fetched
+from .verify_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare
+from .verify_wish import Wish, wish_from
 
 JOB = "verify"
-LEVELS = ("checksum", "read", "restore")
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What kind of verification is wanted: the module's options."""
-
-    backup_dir: str
-    source: str
-    level: str
-    place: str
-    cluster_dir: Path
-    jobs: int
-    nice: int
-    amcheck: bool
-    state_dir: str
-    access: Access
 
 
 def verify(
     options: Options,
     *,
-    backup_dir: str,
-    source: str = "latest",
-    level: str = "restore",
-    place: str = "server",
-    cluster_dir: str = CLUSTER_DIR,
-    jobs: int = 0,
-    nice: int = 0,
-    amcheck: bool = False,
-    identity: str = "",
-    identity_key: str = "",
-    offsite_remote: str = "",
-    offsite_config: str = "",
-    offsite_bandwidth: str = "",
     contract_overlay: Optional[Mapping[str, Any]] = None,
     lock_wait_s: float = 0,
     log_path: str = "",
-    state_dir: str = "",
     run_id: str = "",
     check_mode: bool = False,
+    **wishes: Any,
 ) -> dict[str, Any]:
     """Verify one set; returns the module's result, with `failed` where the set did not pass.
 
-    The outcome is added to the set's record and to the state's history. Raises one of our errors where nothing could be
-    proven either way (no such set, no server, no tools, no room): that is no mark against the set. In check mode all of
-    that is looked at and nothing is written.
+    `wishes` are what `verify_wish.wish_from` takes. The outcome is added to the set's record and to the state's
+    history. Raises one of our errors where nothing could be proven either way (no such set, no server, no tools, no
+    room): that is no mark against the set. In check mode all of that is looked at and nothing is written.
     """
-    access = access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth)
-    wish = _wish(backup_dir, source, level, place, cluster_dir, jobs, nice, amcheck, state_dir, access)
-    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
+    wish = wish_from(**wishes)
+    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
     try:
         with _chosen(wish, options, run) as item:
-            drill = Drill(item, contract, run, jobs, nice, amcheck, own_server=place == "cluster")
+            drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
             if check_mode:
                 return _plan_only(options, wish, drill)
             done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
@@ -98,41 +68,13 @@ def verify(
     return result
 
 
-def _wish(
-    backup_dir: str,
-    source: str,
-    level: str,
-    place: str,
-    cluster_dir: str,
-    jobs: int,
-    nice: int,
-    amcheck: bool,
-    state_dir: str,
-    access: Access,
-) -> Wish:
-    if not backup_dir or not Path(backup_dir).is_absolute():
-        raise InvalidInput(f"backup_dir is {backup_dir!r}.", "Give an absolute path in scannerdb_backup_dir.")
-    if level not in LEVELS or place not in PLACES:
-        raise InvalidInput(
-            f"level is {level!r} and place is {place!r}.",
-            f"level is one of {', '.join(LEVELS)}; place is one of {', '.join(PLACES)}.",
-        )
-    if not Path(cluster_dir).is_absolute():
-        raise InvalidInput(f"cluster_dir is {cluster_dir!r}.", "Give an absolute path in scannerdb_verify_cluster_dir.")
-    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
-        raise InvalidInput(
-            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
-        )
-    return Wish(backup_dir, source, level, place, Path(cluster_dir), jobs, nice, amcheck, state_dir, access)
-
-
 @contextlib.contextmanager
 def _chosen(wish: Wish, options: Options, run: Run) -> Iterator[BackupSet]:
     """The set that is meant (`latest`, a name, an absolute path, or a copy elsewhere), kept for the block."""
     with contextlib.ExitStack() as stack:
         source = wish.source
         if source.startswith(OFFSITE):
-            source = str(stack.enter_context(fetched(source, wish.access, Path(wish.backup_dir), options.db, run)))
+            source = str(stack.enter_context(fetched(source, wish.access, wish.backup_dir, options.db, run)))
         item = load_set(Path(source)) if Path(source).is_absolute() else find_set(wish.backup_dir, source)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
@@ -195,8 +137,8 @@ def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
         yield item
         return
     require_key(item, wish.access.key)
-    sweep(Path(wish.backup_dir), item.manifest.database.name)
-    with unlocked(item, wish.access.key, Path(wish.backup_dir), item.manifest.database.name) as plain:
+    sweep(wish.backup_dir, item.manifest.database.name)
+    with unlocked(item, wish.access.key, wish.backup_dir, item.manifest.database.name) as plain:
         yield plain
 
 
@@ -222,7 +164,7 @@ def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tu
         return outcome, swept + dropped
 
 
-def proven(backup_dir: str, database: str) -> dict[str, Any]:
+def proven(backup_dir: Path, database: str) -> dict[str, Any]:
     """The newest set that was restored successfully, and when; empty where there is none."""
     return public_proof(newest_proven(list_sets(backup_dir, database).sets))
 
