@@ -46,5 +46,11 @@ def questions(job: str) -> list[dict[str, Any]]:
 
 
 def answers(job: str, **given: Any) -> dict[str, Any]:
-    """What AWX passes to a job: the survey's defaults, and over them what somebody answered."""
-    return {**{one["variable"]: one["default"] for one in questions(job) if "default" in one}, **given}
+    """What AWX passes to a job: the survey's defaults where they are answers, and over them what somebody answered."""
+    defaults = {one["variable"]: one["default"] for one in questions(job) if "default" in one and _answers(one)}
+    return {**defaults, **given}
+
+
+def _answers(question: dict[str, Any]) -> bool:
+    """AWX leaves out a default that it would not accept, such as the empty one of a choice."""
+    return question["type"] != "multiplechoice" or question["default"] in question["choices"]
