@@ -22,7 +22,7 @@ from scannerdb.connection import Options
 from scannerdb.errors import FileProblem, InvalidInput
 from scannerdb.finding import SEVERITIES
 from scannerdb.jobs.standbys import found, place_of
-from scannerdb.jobs.vacuum import read_memory
+from scannerdb.vacuum.memory import read_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime(2026, 6, 10, 12, tzinfo=datetime.timezone.utc)

@@ -25,9 +25,9 @@ from ..restore.heal import marked_databases
 from ..runs import Run, utc_now
 from ..vacuum.measure import TableMeasure
 from ..vacuum.memory import TOTALS as VACUUM_TOTALS
+from ..vacuum.memory import read_memory
 from .inspect import Deep, Inspection, inspect
 from .standbys import index_use, place_of
-from .vacuum import read_memory
 
 FILES = {
     "markdown": report.MARKDOWN,

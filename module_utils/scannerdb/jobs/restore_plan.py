@@ -31,6 +31,7 @@ from ..restore.sessions import Session, connected, named, wait_for
 from ..restore.target import Target, describe, target_from_script
 from ..runs import Run
 from .restore_proof import Proven, loader, prove
+from .restore_target import target_of
 from .restore_wish import Wish
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
@@ -130,26 +131,6 @@ def choose_target(live: Optional[DatabaseFacts], proven: Proven) -> Target:
         target = target_from_script(database_script(proven.tools, source.dump, contents.entries))
     guess = contents.text_bytes * TEXT_GROWTH or source.size_bytes * GROWTH
     return target if target.size_bytes else replace(target, size_bytes=guess)
-
-
-def target_of(facts: DatabaseFacts, origin: str) -> Target:
-    """A target out of a description of a database."""
-    return Target(
-        owner=facts.owner,
-        encoding=facts.encoding,
-        lc_collate=facts.lc_collate,
-        lc_ctype=facts.lc_ctype,
-        locale_provider=facts.locale_provider,
-        locale=facts.locale,
-        icu_rules=facts.icu_rules,
-        tablespace=facts.tablespace,
-        comment=facts.comment,
-        connection_limit=facts.connection_limit,
-        grants=None if facts.acl is None else tuple((g.grantee, g.privilege, g.grantable) for g in facts.grants),
-        settings=tuple((s.role, s.name, s.value) for s in facts.settings),
-        size_bytes=facts.size_bytes,
-        origin=origin,
-    )
 
 
 def check_roles(missing: Sequence[str], policy: str) -> None:

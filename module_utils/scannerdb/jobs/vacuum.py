@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..connection import Connection, Options, connect, explained
 from ..errors import QueryFailed
-from ..files import ensure_folder, read_if_there, write_atomic
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run, checked_run_id, new_run_id, now_text, utc_now
@@ -66,7 +64,7 @@ def vacuum(
             if too_late:
                 return _not_now(run, too_late)
         conn = stack.enter_context(contextlib.closing(connect(options, purpose=f"vacuum {run.run_id}")))
-        known = read_memory(state_dir)
+        known = memory.read_memory(state_dir)
         wish = dataclasses.replace(wish, rate=known.rate)
         if wish.compaction or wish.method == "repack":
             wish = dataclasses.replace(wish, offer=look_for_offer(conn, options))
@@ -76,7 +74,7 @@ def vacuum(
         result = _result(conn, decisions, outcomes, after, means, check_mode)
     if outcomes:
         entry = report.run_entry(run.run_id, now_text(), result["tables"])
-        _remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
+        memory.remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
 
@@ -147,17 +145,6 @@ def why_not_now(window: Window | None, action: Action) -> str:
     if action.lock_s > left:
         return f"its lock would last about {action.lock_s:.0f} s, and the window {window} closes in {left:.0f} s"
     return ""
-
-
-def read_memory(state_dir: str) -> memory.Memory:
-    """What earlier runs left in the state folder; raises `FileProblem` where it cannot be read."""
-    text = read_if_there(Path(state_dir, memory.NAME)) if state_dir else ""
-    return memory.parse(text)
-
-
-def _remember(state_dir: str, learnt: memory.Memory) -> None:
-    if state_dir:
-        write_atomic(ensure_folder(state_dir) / memory.NAME, memory.render(learnt))
 
 
 def _explain_the_rest(

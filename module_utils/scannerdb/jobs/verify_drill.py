@@ -39,7 +39,7 @@ from ..restore.preflight import check_extensions, check_rights, check_room, data
 from ..restore.target import Target, create_statement
 from ..restore.validate import count_rows
 from ..runs import Run, now_text
-from .restore_plan import target_of
+from .restore_target import target_of
 
 PLACES = ("server", "cluster")
 CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed

@@ -1,4 +1,4 @@
-"""What vacuum runs leave for the next ones and for the report, in `<state_dir>/vacuum.json`. Values only.
+"""What vacuum runs leave for the next ones and for the report, in `<state_dir>/vacuum.json`.
 
 Three things: the bytes per row that each rebuild reached, so that an estimate that is wrong is not believed twice; how
 fast VACUUM FULL copied, so that the length of its lock can be foretold; and what each run gave back.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from ..files import ensure_folder, read_if_there, write_atomic
 from .decide import density
 from .measure import TableMeasure
 from .outcome import Outcome
@@ -29,6 +31,17 @@ class Memory:
     rebuilt: Mapping[str, float] = field(default_factory=dict)
     rate: float = REWRITE_BYTES_PER_S
     runs: tuple[Mapping[str, Any], ...] = ()
+
+
+def read_memory(state_dir: str) -> Memory:
+    """What earlier runs left in the state folder; raises `FileProblem` where it cannot be read."""
+    return parse(read_if_there(Path(state_dir, NAME)) if state_dir else "")
+
+
+def remember(state_dir: str, learnt: Memory) -> None:
+    """Keep it there, where there is a state folder; raises `FileProblem`."""
+    if state_dir:
+        write_atomic(ensure_folder(state_dir) / NAME, render(learnt))
 
 
 def parse(text: str) -> Memory:
