@@ -64,6 +64,7 @@ Query = Union[str, "Composable"]
 Row = dict[str, Any]
 
 OLDEST_SERVER = 140000
+PRIMARY_SINCE = 140000  # from which libpq on one may ask for the "primary"; a distribution's psycopg may have an older
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -183,6 +184,8 @@ def connect(
 
 def _open(words: dict[str, Any], options: Options, allow_standby: bool) -> Connection:
     """Connect; of several servers to the primary, else to any where that will do."""
+    if words.get("target_session_attrs") and psycopg.pq.version() < PRIMARY_SINCE:
+        words["target_session_attrs"] = "read-write"  # the same, unless the primary is set to be read only
     try:
         return psycopg.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
     except DriverError as error:

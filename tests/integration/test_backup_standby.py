@@ -57,7 +57,9 @@ def test_a_backup_from_a_standby(standby: Database, tmp_path: Path) -> None:
         backup(options, backup_dir=str(tmp_path), dump_from="primary")
 
 
-def test_the_servers_are_asked(database: Database, standby: Database, tmp_path: Path) -> None:
+def test_the_servers_are_asked(
+    database: Database, standby: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever their order: a standby that keeps up, else the primary; after a failover, too."""
     words: dict[str, Any] = {"backup_dir": str(tmp_path)}
     caught_up(database, standby)
@@ -66,6 +68,11 @@ def test_the_servers_are_asked(database: Database, standby: Database, tmp_path: 
         assert (plan["standby"], str(standby.server.port) in plan["server"]) == (True, True)
         assert connect(options).info.port == database.server.port, "who has to write, finds the primary"
     assert tool_environment(options, options.db, None)["PGTARGETSESSIONATTRS"] == "primary"
+    with monkeypatch.context() as old:
+        old.setattr("psycopg.pq.version", lambda: 130020)
+        with connect(both(standby, database)) as conn:
+            asked_for = conn.info.get_parameters()["target_session_attrs"]
+            assert (conn.info.port, asked_for) == (database.server.port, "read-write")
     result = backup(options, **words)
     assert (result["backup"]["standby"], result["warnings"]) == (True, [])
     with job_lock(options_of(database), "fix", "20250418T120000Z-0a1b2c3d"), pytest.raises(JobLocked, match="fix 2025"):
