@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,7 @@ from scannerdb.vacuum.outcome import Means, Refused
 from scannerdb.vacuum.pgrepack import run_pg_repack
 from scannerdb.vacuum.thresholds import Thresholds
 
-from demo.server import Server
-from tests import servers
+from tests.integration.support import wait_until
 from tests.integration.vacuum_support import dead, fill, locked, options, row
 from tests.servers import Database
 
@@ -56,13 +53,6 @@ def debris(database: Database) -> list[str]:
         "UNION ALL SELECT tgname::text FROM pg_trigger WHERE tgname = 'repack_trigger'"
     )
     return [name for (name,) in found]
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that within a minute"
-        time.sleep(0.02)
 
 
 def test_it_gives_back_what_vacuum_full_would(packable: Database, tmp_path: Path) -> None:
@@ -233,44 +223,3 @@ def test_a_connection_cut_is_an_error_and_leaves_nothing_after_the_next_run(pack
             helper.join()
     vacuum(options(packable))
     assert debris(packable) == []
-
-
-@pytest.fixture
-def own_server(packable: Database) -> Iterator[Database]:
-    """The same on a server of its own, which may crash."""
-    home = servers.make_home("scannerdb-crash-")
-    server = Server(home, packable.server.bin_dir)
-    try:
-        server.start()
-        database = Database(server, "postgres")
-        database.sql("CREATE EXTENSION pg_repack")
-        yield database
-    finally:
-        server.remove()
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def test_a_server_that_crashes_midway_is_clean_after_the_next_run(own_server: Database) -> None:
-    fill(own_server)
-    before = own_server.sql("SELECT * FROM bloated ORDER BY id")
-    with contextlib.closing(own_server.connect()) as old:
-        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        old.execute("SELECT 1")
-
-        def crash() -> None:
-            wait_until(lambda: own_server.value(WAITS))
-            os.kill(own_server.server.pid, signal.SIGQUIT)
-
-        helper = threading.Thread(target=crash)
-        helper.start()
-        try:
-            with pytest.raises(ConnectionFailed):
-                vacuum(options(own_server), method="repack")
-        finally:
-            helper.join()
-    own_server.server.stop()
-    own_server.server.start()
-    assert "repack_trigger" in debris(own_server)
-    result = vacuum(options(own_server), method="repack")
-    assert row(result, "public.bloated")["action"] == "drop_repack, pg_repack"
-    assert debris(own_server) == [] and own_server.sql("SELECT * FROM bloated ORDER BY id") == before

@@ -17,7 +17,7 @@ from ..vacuum.confirm import confirmed
 from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
 from ..vacuum.offer import look_for_offer
-from ..vacuum.others import oldest_snapshot
+from ..vacuum.others import oldest_snapshot, outlast_dead_runs
 from ..vacuum.outcome import Means, Outcome, Step
 from ..vacuum.plan import Action, Decision, Wish, wish_for
 from ..vacuum.run import perform, texts_for
@@ -63,7 +63,7 @@ def vacuum(
             too_late = outside(window, utc_now())  # after the wait for other runs, not before
             if too_late:
                 return _not_now(run, too_late)
-        conn = stack.enter_context(contextlib.closing(connect(options, purpose=f"vacuum {run.run_id}")))
+        conn = stack.enter_context(contextlib.closing(_session(options, run, check_mode)))
         known = memory.read_memory(state_dir)
         wish = dataclasses.replace(wish, rate=known.rate)
         if wish.compaction or wish.method == "repack":
@@ -77,6 +77,14 @@ def vacuum(
         memory.remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
+
+
+def _session(options: Options, run: Run, check_mode: bool) -> Connection:
+    """A session to work in, once nothing of an earlier run that was killed is at work any more."""
+    conn = connect(options, purpose="vacuum plan" if check_mode else f"vacuum {run.run_id}")
+    if not check_mode:
+        outlast_dead_runs(conn)
+    return conn
 
 
 def _work(

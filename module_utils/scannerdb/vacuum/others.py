@@ -5,8 +5,15 @@ Sessions of other roles are only seen with the rights of pg_read_all_stats.
 
 from __future__ import annotations
 
-from ..connection import Connection, explained, fetch
+import time
 
+from ..connection import Connection, explained, fetch, scalar
+
+DEAD_RUN_S = 30.0  # a server notices within ten seconds that a session's client is gone
+DEAD_RUNS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name ~ '^scannerdb vacuum [0-9]'
+"""
 OLDER = """
 SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename,
               coalesce(nullif(application_name, ''), 'no name'),
@@ -17,6 +24,17 @@ SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename,
    AND (backend_xmin IS NOT NULL OR NOT %s)
  ORDER BY xact_start LIMIT 1
 """
+
+
+def outlast_dead_runs(conn: Connection) -> None:
+    """Wait until what killed runs began is over; under the job lock no other run's session can be anything else.
+
+    One that does not end in time is somebody whom the run then meets as any other.
+    """
+    deadline = time.monotonic() + DEAD_RUN_S
+    with explained("Looking for what an earlier run left at work"):
+        while scalar(conn, DEAD_RUNS) and time.monotonic() < deadline:
+            time.sleep(0.2)
 
 
 def older_transaction(conn: Connection, seconds: float, *, with_snapshot: bool = False) -> str:
