@@ -95,9 +95,10 @@ def btree_bytes_per_row(columns: Sequence[Column], rows: float, deduplicated: bo
     key = aligned(INDEX_TUPLE_HEADER + (MAX_ALIGN if nullable else 0) + data_width(columns))
     per_key = rows / max(1.0, distinct_keys(columns, rows))
     tids = min(per_key, POSTING_MAX_TIDS)
+    alone = float(key + LINE_POINTER)
     if not deduplicated or tids < 2:
-        return key + LINE_POINTER
-    return (key + aligned(TID * tids) + LINE_POINTER) / tids
+        return alone
+    return min(alone, (key + aligned(TID * tids) + LINE_POINTER) / tids)  # a list of few short keys may save nothing
 
 
 def btree_pages(columns: Sequence[Column], rows: float, block: int, fillfactor: int, deduplicated: bool) -> int:
