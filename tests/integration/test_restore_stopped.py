@@ -29,6 +29,7 @@ from tests.integration.own_server import crash, own_databases, own_db, own_serve
 from tests.integration.restore_support import ROOT, damage, databases, maintenance, old_dump, options, state
 from tests.integration.test_backup_verify import cut, empty, flip, grow
 from tests.servers import Database, Databases
+from tests.unit.test_backup_schema import add_file, add_hidden_file, add_link, replace_by_folder, replace_by_link
 
 __all__ = ["own_databases", "own_db", "own_server"]
 
@@ -232,6 +233,11 @@ HARMS: dict[str, Callable[[Path], None]] = {
     "manifest cut": lambda path: cut(path / "manifest.json"),
     "manifest gone": lambda path: (path / "manifest.json").unlink(),
     "files swapped": swap_files,
+    "a file added": add_file,
+    "a hidden file added": add_hidden_file,
+    "a link added": add_link,
+    "a file is a link": replace_by_link,
+    "a file is a folder": replace_by_folder,
     "dump gone": no_dump,
 }
 

@@ -221,7 +221,7 @@ def switch_over(conn: Connection, switch: Switch) -> Switched:
     Raises `RestoreRefused` where the server could not do it and put everything back, `ConnectionFailed` where the
     outcome is not known because the connection broke: the next run finds out, and heals.
     """
-    with _undisturbed(conn), explained(f"The cutover of database {switch.live!r}"):
+    with explained(f"The cutover of database {switch.live!r}"), _undisturbed(conn):
         try:
             conn.execute(block(switch))
         except DriverError as error:
