@@ -108,6 +108,13 @@ findings:
   description: Findings of the last check by severity, how they changed since the one before, and the last ten.
   returned: success
   type: dict
+runs:
+  description: >-
+    The newest run of each job on this database, the newest first, whoever started it: its job, run_id, the step that it
+    said last, how much of it was done, and when (at, age_s).
+  returned: success
+  type: list
+  elements: dict
 logs:
   description: The log files, each with path, size_bytes and changed.
   returned: success

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput
-from .files import append_line, ensure_folder, write_atomic
+from .files import append_line, ensure_folder, file_errors, write_atomic
 
 PROGRESS_KEPT = 50
 STAMP = "%Y-%m-%dT%H:%M:%SZ"  # of moments in UTC
@@ -82,6 +83,25 @@ class Run:
             **more,
         }
         write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")
+
+
+def last_runs(state_dir: str, database: str) -> list[dict[str, Any]]:
+    """The newest progress file of each job on a database, the newest run first; a damaged one is passed over.
+
+    Whoever started the job: a schedule, AWX, a person. `at_s` is in seconds since 1970. Raises `FileProblem`.
+    """
+    folder = Path(state_dir, "progress")
+    found: dict[str, dict[str, Any]] = {}
+    with file_errors("Reading", folder):
+        paths = sorted(folder.glob("*.json"), reverse=True) if folder.is_dir() else []
+        texts = [path.read_text(encoding="utf-8", errors="replace") for path in paths if RUN_ID.fullmatch(path.stem)]
+    for text in texts:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            run: dict[str, Any] = json.loads(text)
+            when = datetime.datetime.strptime(run["at"], STAMP).replace(tzinfo=datetime.timezone.utc)
+            if run["database"] == database:
+                found.setdefault(str(run["job"]), {**run, "at_s": when.timestamp()})
+    return list(found.values())
 
 
 def is_our_log(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_a_host_that_cannot_be_reached_is_named_and_stops_nobody(site: Site, fie
     assert found["one"]["backups"]["count"] == 1 and "could not be looked at" in status.prose
     alone = site.run("playbooks/status.yml", "-l", "one", scannerdb_status_fail_on="never").ok()
     assert "never checked" in alone.output and "UNREACHABLE" not in alone.output
+    assert "not scheduled here; backup " in alone.prose and re.search(r"run   \S+Z  backup \S+: done", alone.output)
 
 
 def test_a_canary_that_fails_saves_the_others(site: Site, field_17: Database) -> None:

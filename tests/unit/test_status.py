@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from scannerdb.connection import Options
 from scannerdb.jobs.status import status
+from scannerdb.runs import Run
 from scannerdb.schedule.judge import Standing, judge
 from scannerdb.schedule.model import Job, read_job
 from scannerdb.schedule.records import Record, process_began, read_records, write_record
@@ -139,6 +140,7 @@ def facts(**more: Any) -> dict[str, Any]:
             "summary": {"critical": 0, "warning": 0, "info": 2},
             "change": {"critical": 0, "warning": 0, "info": -1},
         },
+        "runs": [],
     }
     for key, value in more.items():
         base[key] = {**base[key], **value}
@@ -177,6 +179,35 @@ def test_a_row_says_it_at_a_glance() -> None:
     assert row["last runs"] == "daily ok 9 h (30 s)" and row["next"] == "daily 2026-05-21 03:00"
     assert row["backups"] == "3, newest 9 h, 2 KB" and row["proven"] == "2 d" and row["findings"] == "0c 0w 2i(-1)"
     assert cells(facts(database={"reachable": False, "why": ""}))["database"] == "DOWN"
+
+
+def test_runs_that_no_schedule_started_are_shown(tmp_path: Path) -> None:
+    """Written by the runs themselves; those of another database in the same folder, and damaged files, do not count."""
+    lost, folder = Options(unix_socket=str(tmp_path), db="mine"), tmp_path / "state_dir" / "progress"
+    folders = {name: str(tmp_path / name) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
+    for number, (job, database, steps) in enumerate(
+        [
+            ("backup", "mine", ["dump", "failed"]),
+            ("backup", "mine", ["dump", "done"]),
+            ("check", "mine", ["looking"]),
+            ("vacuum", "other", ["done"]),
+            ("restore", "mine", ["load", "failed"]),
+        ]
+    ):
+        run = Run(job, database, f"20260520T03000{number}Z-00000000", state_dir=folders["state_dir"])
+        for step in steps:
+            run.progress(step, 3, 10)
+    (folder / "20260520T030009Z-00000000.json").write_text("{torn")
+    (folder / "20260520T030008Z-00000000.json").write_text('{"job": "fix", "database": "mine", "at": "soon"}')
+    found = status(lost, host="x", **folders)
+    assert [(run["job"], run["run_id"][:16], run["step"]) for run in found["runs"]] == [
+        ("restore", "20260520T030004Z", "failed"),
+        ("check", "20260520T030002Z", "looking"),
+        ("backup", "20260520T030001Z", "done"),
+    ]
+    ages = {run["job"]: span(run["age_s"]) for run in found["runs"]}
+    said = f"restore failed {ages['restore']}, check {ages['check']}, backup {ages['backup']}"
+    assert found["row"]["last runs"] == f"not scheduled here; {said}"
 
 
 def test_spans_and_sizes() -> None:

@@ -145,6 +145,7 @@ def fix(
         if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
             result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
         run.log(result["msg"])
+        run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
 
 

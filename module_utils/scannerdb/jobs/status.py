@@ -19,7 +19,7 @@ from ..connection import Options, connect, explained, scalar
 from ..errors import ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
 from ..restore.heal import find, kept_databases
-from ..runs import utc_now
+from ..runs import last_runs, utc_now
 from ..schedule.due import zone_of
 from ..schedule.installed import has_entry, read_installed
 from ..schedule.judge import Standing, judge
@@ -51,7 +51,7 @@ def status(
     """Look at one database from all sides; returns the module's result.
 
     Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a table), `database`, `schedule`, `backups`,
-    `findings`, `logs`. With `metrics_path` the metrics are written there; raises only where they cannot be.
+    `findings`, `runs`, `logs`. With `metrics_path` the metrics are written there; raises only where they cannot be.
     """
     now = utc_now()
     facts: dict[str, Any] = {
@@ -59,6 +59,7 @@ def status(
         "schedule": _schedule(config_dir, state_dir, now, datetime.timedelta(seconds=grace_s)),
         "backups": _backups(backup_dir, options.db, now),
         "findings": _findings(state_dir, options.db, now),
+        "runs": _runs(state_dir, options.db, now),
         "logs": _logs(backup_dir, log_dir),
     }
     problems = verdict(facts, Limits(backup_max_age_h, proof_max_age_d, check_max_age_d))
@@ -194,6 +195,13 @@ def _findings(state_dir: str, database: str, now: datetime.datetime) -> dict[str
         "change": {severity: last["summary"][severity] - before[severity] for severity in SEVERITIES},
         "trend": [{"at": run["at"], "summary": run["summary"]} for run in past[-10:]],
     }
+
+
+def _runs(state_dir: str, database: str, now: datetime.datetime) -> list[dict[str, Any]]:
+    """The last run of each job, whoever started it, with the last that it said of itself."""
+    with contextlib.suppress(ScannerDbError):
+        return [{**run, "age_s": now.timestamp() - run["at_s"]} for run in last_runs(state_dir, database)]
+    return []
 
 
 def _logs(backup_dir: str, log_dir: str) -> list[dict[str, Any]]:

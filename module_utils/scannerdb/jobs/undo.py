@@ -54,6 +54,7 @@ def undo(
         done = undoer.run()
         result = _result(run_id, done, undoer.conflicts, planned, check_mode=False)
         run.log(result["msg"])
+        run.progress("done")
         return result
 
 

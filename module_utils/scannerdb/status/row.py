@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .verdict import SEVERITIES
@@ -37,7 +37,7 @@ def cells(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "state": facts["state"],
         "database": f"{place}, {size(database['size_bytes'])}" if database["reachable"] else "DOWN",
-        "last runs": ", ".join(_run(job) for job in schedule["jobs"]) or "not scheduled here",
+        "last runs": ", ".join(_run(job) for job in schedule["jobs"]) or _unscheduled(facts["runs"]),
         "next": _next(schedule),
         "backups": f"{backups['count']}, newest {span(_hours(backups['age_h']))}, {size(backups['size_bytes'])}"
         if backups["count"]
@@ -63,6 +63,12 @@ def _run(job: Mapping[str, Any]) -> str:
     took = f" ({span(last['duration_s'])})" if last["duration_s"] is not None else ""
     word = job["state"] if job["state"] != "failed" else last["outcome"]
     return f"{job['name']} {word} {span(last['age_s'])}{took}"
+
+
+def _unscheduled(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What ran here all the same, started by AWX or a person; of its end it may have told that it failed."""
+    said = [f"{run['job']}{' failed' if run['step'] == 'failed' else ''} {span(run['age_s'])}" for run in runs]
+    return f"not scheduled here; {', '.join(said)}" if said else "not scheduled here"
 
 
 def _next(schedule: Mapping[str, Any]) -> str:
