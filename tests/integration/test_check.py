@@ -53,6 +53,8 @@ def test_every_finding_is_registered_with_its_severity(field_db: Database, make_
     for database in (field_db, empty, missing):
         for finding_id, group in findings(database).items():
             assert {f["severity"] for f in group} == {ENTRIES[finding_id].severity}, finding_id
+            locks = {f["fix"]["lock"] for f in group if f["fix"]} - {"none"}
+            assert all(lock in ENTRIES[finding_id].lock for lock in locks), (finding_id, locks)
 
 
 DAMAGES = [

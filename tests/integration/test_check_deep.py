@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from scannerdb.checks.context import Context
+from scannerdb.checks.run import UNITS, Unit, run_checks
+from scannerdb.connection import connect
 
 from demo import field
-from tests.integration.support import findings
+from tests.integration.support import findings, options
 from tests.servers import Database
 
 
@@ -103,6 +106,13 @@ DAMAGES = [
         "d(a integer)",
     ),
     ("GRANT CREATE ON SCHEMA public TO PUBLIC", "security.schema.public_create", "public"),
+    (
+        "DROP TRIGGER endpoint_scan_date ON endpoints ;;"
+        " CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.scan_date := now(); RETURN NEW; END' ;;"
+        " CREATE TRIGGER always BEFORE UPDATE OF ip ON endpoints FOR EACH ROW EXECUTE FUNCTION f()",
+        "schema.trigger.unexpected",
+        "endpoints.always",
+    ),
     ("CREATE VIEW totals AS SELECT count(*) FROM models", "schema.relation.unexpected", "totals"),
     ("ALTER TABLE endpoints ENABLE REPLICA TRIGGER endpoint_scan_date", *DISABLED),
     (
@@ -308,3 +318,28 @@ def test_collations_that_changed(field_db: Database) -> None:
         for statement in finding["fix"]["sql"]:
             other.sql(statement)
     assert "server.collation.mismatch" not in findings(other)
+
+
+def test_a_stamp_may_be_written_in_many_ways(field_db: Database) -> None:
+    body = "BEGIN NEW.scan_date := now(); RETURN NEW; END"
+    field_db.sql(f"CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS '{body}'")
+    for moment in (
+        "UPDATE OF ip, port ON endpoints FOR EACH ROW",
+        "UPDATE ON endpoints FOR EACH ROW WHEN (OLD.ip <> NEW.ip OR OLD.port IS DISTINCT FROM NEW.port)",
+    ):
+        field_db.sql("DROP TRIGGER IF EXISTS endpoint_scan_date ON endpoints")
+        field_db.sql(f"CREATE TRIGGER endpoint_scan_date BEFORE {moment} EXECUTE FUNCTION stamp()")
+        found = findings(field_db)
+        assert "schema.trigger.unexpected" not in found and "schema.trigger.missing" not in found, moment
+
+
+def test_whatever_goes_wrong_in_a_check_is_a_finding(field_db: Database) -> None:
+    """Not only what the server refuses: a mistake of ours in one check costs that one only."""
+    broken = Unit("broken", lambda context: iter(1 // len(context.past)))  # type: ignore[call-overload]
+    with connect(options(field_db), allow_standby=True) as conn:
+        context = Context(conn, "public", {}, role="ollama", version=conn.info.server_version)
+        found = run_checks(context, deep=True, units=[broken, *UNITS])
+    failed = [f for f in found if f.id == "check.run.failed"]
+    assert [f.object for f in failed] == ["broken"]
+    assert "could not look, because: ZeroDivisionError" in failed[0].message
+    assert "server.setting.dangerous" in {f.id for f in found}

@@ -153,7 +153,7 @@ def test_every_tested_version_has_a_date() -> None:
     assert set(END_OF_SUPPORT) >= {14, 15, 16, 17, 18}
 
 
-STAMPS = frozenset({"scan_date", "verification_date"})
+STAMPS = {"scan_date": frozenset({"ip", "port"}), "verification_date": frozenset({"verified"})}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,21 @@ STAMPS = frozenset({"scan_date", "verification_date"})
     ],
 )
 def test_a_body_that_only_stamps(source: str, fine: bool) -> None:
-    assert only_stamps(source, STAMPS) is fine
+    assert only_stamps(source, ["ip", "port"], STAMPS) is fine
+
+
+def test_a_stamp_has_its_moment() -> None:
+    always = "BEGIN NEW.verification_date := now(); RETURN NEW; END"
+    guarded = (
+        "BEGIN IF OLD.verified IS DISTINCT FROM NEW.verified THEN NEW.verification_date := now(); END IF;"
+        " RETURN NEW; END"
+    )
+    assert not only_stamps(always, ["ip"], STAMPS)
+    assert only_stamps(always, ["ip", "verified"], STAMPS)
+    assert only_stamps(guarded, [], STAMPS)
+    assert not only_stamps(
+        guarded.replace("OLD.verified IS DISTINCT FROM NEW.verified", "OLD.ip <> NEW.ip"), [], STAMPS
+    )
 
 
 def test_counters() -> None:

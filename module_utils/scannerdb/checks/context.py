@@ -42,7 +42,8 @@ class Context:
     `tables` holds the columns of every table that exists, with their types. `unproven` are the demanded references
     that no validated foreign key proves, `unguarded` the demanded keys (table, columns) that no unique index proves.
     `demanded_indexes` must not be called redundant or unused; `index_columns` are (table, columns) for which the
-    contract speaks for itself. `role` is the application's, `past` what earlier runs saw (history.py), the newest last.
+    contract speaks for itself. `stamps` are the dates that a trigger moves, with the columns whose change it follows.
+    `role` is the application's, `past` what earlier runs saw (history.py), the newest last.
     `standbys` tells how they use the indexes.
     `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`;
     `seen` takes what this run leaves for the next: the database's `bytes`, and the `sequences`.
@@ -56,6 +57,7 @@ class Context:
     demanded_indexes: frozenset[str] = frozenset()
     index_columns: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
     contract_tables: frozenset[str] = frozenset()
+    stamps: Mapping[str, frozenset[str]] = field(default_factory=dict)
     role: str = "ollama"
     standbys: StandbyUse = field(default_factory=StandbyUse)
     limits: Thresholds = field(default_factory=Thresholds)

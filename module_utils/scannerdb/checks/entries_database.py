@@ -199,7 +199,7 @@ DATABASE = (
     Entry(
         "schema.trigger.unexpected",
         "info",
-        "A trigger on a table of the contract does something that the contract does not know.",
+        "A trigger on a table of the contract does something that the contract does not know, or at other moments.",
         how="Read it; if it is this site's own, suppress the finding with that reason.",
     ),
     Entry(

@@ -19,6 +19,7 @@ TITLES = {"critical": "Critical", "warning": "Warnings", "info": "Informational"
 MOST = 200  # findings of one severity on the page; the JSON report has them all
 VACUUMS = 8  # runs in the table; the chart has more
 NOTHING = "-"
+GROUPED = 10_000  # from here on, digits in threes
 EMPTY = '<p class="soft">None.</p>'
 
 
@@ -164,6 +165,8 @@ def _by(mended_by: str) -> str:
 def _value(key: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and (key == "bytes" or key.endswith("_bytes")):
         return e(amount(value))
+    if isinstance(value, (int, float)) and abs(value) >= GROUPED and not key.endswith("id"):
+        return f"{value:,}"
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return e(", ".join(value)) or NOTHING
     if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Finding
@@ -14,13 +14,18 @@ CLOCK = (
     r"(now\(\)|current_timestamp|transaction_timestamp\(\)|clock_timestamp\(\)|statement_timestamp\(\)|localtimestamp)"
 )
 STAMP = re.compile(
-    rf'^begin (?:if [^;]* then )?new\.(?P<column>"?\w+"?) ?:?= ?{CLOCK}; ?(?:end if; ?)?return new; ?end;?$'
+    r'^begin (?:if (?P<condition>[^;]*) then )?new\.(?P<column>"?\w+"?) ?:?= ?'
+    rf"{CLOCK}; ?(?:end if; ?)?return new; ?end;?$"
 )
 
 TRIGGERS = """
 SELECT c.relname::text AS relation, t.tgname::text AS trigger, fn.nspname::text AS function_schema,
        p.proname::text AS function, p.prosrc AS source, l.lanname::text AS language,
-       coalesce(p.proconfig::text, '') LIKE '%%search_path=%%' AS fixed, p.pronargs::int AS arguments
+       coalesce(p.proconfig::text, '') LIKE '%%search_path=%%' AS fixed,
+       ARRAY(SELECT a.attname::text  -- what UPDATE OF and WHEN name
+               FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+              WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid AND d.refobjid = c.oid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0) AS columns
   FROM pg_trigger t
   JOIN pg_class c ON c.oid = t.tgrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %s
@@ -85,24 +90,35 @@ def plain_source(source: str) -> str:
     return re.sub(r" *; *", "; ", re.sub(r"\s+", " ", text)).strip().lower()
 
 
-def only_stamps(source: str, columns: frozenset[str]) -> bool:
-    """True where a trigger's body does no more than give one of `columns` the time. Pure."""
+def only_stamps(source: str, watched: Sequence[str], stamps: Mapping[str, frozenset[str]]) -> bool:
+    """True where a trigger does no more than give one of `stamps` the time when the columns it goes with change. Pure.
+
+    `source` is its body; `watched` are the columns that its UPDATE OF and WHEN name. A condition counts by the columns
+    that it mentions.
+    """
     match = STAMP.match(plain_source(source))
-    return match is not None and match.group("column").strip('"') in columns
+    if match is None:
+        return False
+    wanted = stamps.get(match.group("column").strip('"'))
+    return wanted is not None and wanted <= {*watched, *re.findall(r"\w+", match.group("condition") or "")}
 
 
 def triggers(context: Context) -> Iterator[Finding]:
     """Triggers on the contract's tables whose body is another than a date's stamp; functions without a search_path."""
-    stamps = frozenset({"scan_date", "verification_date"})
     seen: set[tuple[str, str]] = set()
     for row in fetch(context.conn, TRIGGERS, [context.schema, sorted(context.contract_tables)]):
         function = place(row["function_schema"], row["function"])
-        if not (row["relation"] == "endpoints" and only_stamps(row["source"], stamps)):
+        if not (row["relation"] == "endpoints" and only_stamps(row["source"], row["columns"], context.stamps)):
             yield finding(
                 "schema.trigger.unexpected",
                 f"{row['relation']}.{row['trigger']}",
-                f"Trigger {row['trigger']} on {row['relation']} runs {function}, whose body the contract knows not.",
-                {"function": function, "language": row["language"], "source": row["source"][:2000]},
+                f"Trigger {row['trigger']} on {row['relation']} runs {function}: not what the contract knows.",
+                {
+                    "function": function,
+                    "language": row["language"],
+                    "when_changed": row["columns"],
+                    "source": row["source"][:2000],
+                },
             )
         key = (row["function_schema"], row["function"])
         if not row["fixed"] and key not in seen:

@@ -86,6 +86,7 @@ def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep)
         demanded_indexes=demanded_indexes(contract, catalog),
         index_columns=frozenset((t.name, i.columns) for t in contract.tables.values() for i in t.indexes),
         contract_tables=frozenset(contract.tables),
+        stamps={t.stamps: frozenset(t.when_changed) for table in contract.tables.values() for t in table.row_triggers},
         role=contract.application_role,
         standbys=deep.standbys,
         limits=deep.limits,
