@@ -232,7 +232,8 @@ def test_the_index_of_a_partition_follows_its_parents(field_db: Database) -> Non
     with field_db.connect() as conn:
         conn.execute(
             "CREATE TABLE p (a int) PARTITION BY RANGE (a); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9);"
-            "CREATE INDEX own ON p1 (a); CREATE INDEX ON p (a); CREATE INDEX twin ON p1 (a)"
+            "CREATE INDEX twin ON p1 (a); CREATE INDEX own ON p1 (a);"
+            "CREATE INDEX whole ON ONLY p (a); ALTER INDEX whole ATTACH PARTITION own"
         )
     found = findings(field_db)
     assert [o for o in objects(found, "index.duplicate") if o.startswith("p1.")] == ["p1.twin"]
