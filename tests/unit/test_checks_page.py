@@ -57,9 +57,9 @@ def test_everything_can_be_reached_and_used_by_keyboard(browser: Browser) -> Non
 
 
 def soon(selector: str, text: str) -> str:
-    """A promise that an element says this within ten seconds."""
+    """A promise that an element says this within a minute."""
     return (
-        f"new Promise(done=>{{const end=Date.now()+10000;(function look(){{"
+        f"new Promise(done=>{{const end=Date.now()+60000;(function look(){{"
         f"const ok=document.querySelector('{selector}').textContent==='{text}';"
         f"ok||Date.now()>end?done(ok):setTimeout(look,20)}})()}})"
     )
