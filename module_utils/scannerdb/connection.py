@@ -250,7 +250,8 @@ def explained(doing: str) -> Iterator[None]:
 def _query_error(error: Exception, doing: str) -> ScannerDbError:
     state = getattr(error, "sqlstate", None) or ""
     diagnostic = getattr(error, "diag", None)
-    why = str(getattr(diagnostic, "message_primary", None) or error).strip().rstrip(".")
+    # libpq's own words, where the server is gone, go over several lines: the first says it.
+    why = str(getattr(diagnostic, "message_primary", None) or error).strip().partition("\n")[0].rstrip(".")
     detail = getattr(diagnostic, "message_detail", None)
     if detail:
         why = f"{why} ({detail.strip().rstrip('.')})"

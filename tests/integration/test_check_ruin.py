@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+from scannerdb.errors import ConnectionFailed
 from scannerdb.jobs.check import check
 
 from demo import field, user
 from demo.server import Server
 from tests import servers
 from tests.integration.support import findings, options, wait_until
+from tests.integration.test_check_edges import Looking, waiting
 from tests.servers import FAST, Database
 
 SETTINGS = {
@@ -109,11 +114,18 @@ def test_slots_that_hold_back_and_a_server_open_to_the_network(lone: Database) -
     assert "samehost" in found["security.hba.trust_loopback"][0]["message"]
 
 
-def test_a_crashed_server_is_a_sentence(lone: Database) -> None:
-    """Not only the session dies midway: the whole server does, and comes back later."""
-    result = check(options(lone))
-    assert result["findings"]
-    lone.server.stop()
-    with pytest.raises(Exception, match="cannot be reached") as raised:
+def test_a_server_that_crashes_midway_is_a_sentence(lone: Database) -> None:
+    with contextlib.suppress(psycopg.OperationalError), lone.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE endpoints IN ACCESS EXCLUSIVE MODE")
+        looking = Looking(lone)
+        looking.start()
+        waiting(lone)
+        os.kill(lone.server.pid, signal.SIGQUIT)  # every session ends at once, as after a crash
+    looking.join(60)
+    assert isinstance(looking.error, ConnectionFailed)
+    assert "failed" in str(looking.error) and "\n" not in str(looking.error)
+    wait_until(lambda: not lone.server.pid)
+    with pytest.raises(ConnectionFailed, match="cannot be reached"):
         check(options(lone))
-    assert "\n" not in str(raised.value)
+    lone.server.start()
+    assert check(options(lone))["findings"], "once it is back, it is looked at as ever"

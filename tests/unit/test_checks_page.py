@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,29 @@ def test_printed_it_is_whole_and_without_buttons(browser: Browser) -> None:
     hidden = "[...document.querySelectorAll('button,.skip')].every(e=>getComputedStyle(e).display==='none')"
     assert browser.value(hidden) is True
     assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+WIDE = "[...document.querySelectorAll('body *')].filter(e=>e.getBoundingClientRect().right>innerWidth+1).length"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_hangs_over_the_edge(browser: Browser, width: int) -> None:
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    browser.click("button[data-all]")
+    assert browser.value("innerWidth") == width
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    hidden = "(e=>{for(;e;e=e.parentElement)if(getComputedStyle(e).overflowX!=='visible')return 1})"
+    assert browser.value(WIDE.replace(".length", f".filter(e=>!{hidden}(e)).length")) == 0
+    charts = "[...document.querySelectorAll('svg')].map(e=>e.getBoundingClientRect()).filter(r=>r.width*r.height>0)"
+    assert browser.value(f"{charts}.length") >= 3, "findings, size and tables"
+
+
+def test_it_is_dark_where_that_is_wished(browser: Browser) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        paint = "getComputedStyle(document.body)"
+        said = browser.value(f"{paint}.color + ' ' + {paint}.backgroundColor")
+        numbers = [int(n) for n in re.findall(r"\d+", said)]
+        seen[scheme] = sum(numbers[:3]) - sum(numbers[3:6])
+    assert seen["light"] < -400 < 400 < seen["dark"], "text and paper change places, far apart"
