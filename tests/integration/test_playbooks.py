@@ -334,6 +334,10 @@ def test_vacuum_by_hand(site: Site, one: Databases) -> None:
     done = site.add("db", database).run("playbooks/vacuum.yml", "-e", "scannerdb_vacuum_tables=models").ok()
     assert "Vacuumed 1 table " in done.prose
     assert database.value(dead) == 0
+    assert re.search(r"public\.models: vacuum .*\n +in [\d.]+ s, from [\d.]+ \wB to [\d.]+ \wB\n", done.output)
+    full = ("-e", "scannerdb_vacuum_method=vacuum_full", "-e", "scannerdb_vacuum_allow_exclusive=true")
+    rewritten = site.run("playbooks/vacuum.yml", "-e", "scannerdb_vacuum_tables=models", *full).ok()
+    assert re.search(r"public\.models: full .*\n .*the longest lock \d+ ms", rewritten.output)
     wrong = site.run("playbooks/vacuum.yml", "-e", "scannerdb_vacuum_method=wipe")
     wrong.failed("value of scannerdb_vacuum_method must be one of:", "got: wipe")
 

@@ -126,6 +126,8 @@ def test_full_needs_leave_and_gives_the_space_back(database: Database, tmp_path:
     assert database.value("SELECT pg_total_relation_size('bloated')") == before
     result = vacuum(options(database), method="full", tables=["bloated"], allow_exclusive=True)
     done = row(result, "public.bloated")
+    first, second = result["diff"]["after"].splitlines()
+    assert "(FULL)" in first and "ACCESS EXCLUSIVE" in first and "ACCESS EXCLUSIVE" not in second
     assert done["max_lock_ms"] > 0 and "ACCESS EXCLUSIVE" in done["lock"]
     assert database.value("SELECT pg_total_relation_size('bloated')") == done["bytes_after"] < before / 2
     assert dead(database) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.errors import JobLocked
+from scannerdb.errors import JobLocked, QueryFailed
 from scannerdb.joblock import job_lock
 from scannerdb.jobs import vacuum as job
 from scannerdb.jobs.fix import fix
@@ -23,7 +23,7 @@ from scannerdb.window import Window
 
 from tests.integration.support import content, findings, run_fix, wait_until
 from tests.integration.support import options as field_options
-from tests.integration.vacuum_support import dead, fill, options, row
+from tests.integration.vacuum_support import dead, fill, invalid_indexes, options, row
 from tests.servers import Database, Databases
 
 EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
@@ -136,6 +136,15 @@ def test_a_table_whose_rewrite_is_refused_gets_what_it_would_have_had_without(da
     assert result["changed"] and "VACUUM (FULL" not in result["diff"]["after"]
     (undone,) = result["left_undone"]
     assert undone["action"] == "full" and undone["reason"].endswith(f"; done instead: {done['action']}")
+
+
+def test_a_rewrite_that_fails_is_an_error_and_the_table_gets_its_vacuum(database: Database) -> None:
+    fill(database, rows=120_000)
+    database.sql(f"ALTER DATABASE {database.name} SET maintenance_work_mem = '1MB'")
+    database.sql(f"ALTER DATABASE {database.name} SET temp_file_limit = '64kB'")  # so that no index can be built
+    with pytest.raises(QueryFailed, match=r"temporary file size exceeds.*; done instead: vacuum"):
+        vacuum(options(database), **FULL)
+    assert dead(database) == 0 and invalid_indexes(database) == []
 
 
 def test_a_rebuild_is_not_begun_beside_a_transaction_that_looks_as_if_it_would_stay(database: Database) -> None:

@@ -208,7 +208,7 @@ def _close(run: Run, outcomes: Sequence[Outcome], result: dict[str, Any]) -> Non
     for row in result["left_undone"]:
         run.log(f"left undone: {row['table']}: {row['reason']}")
     run.log(result["msg"])
-    failed = [f"{o.decision.measure.qualified}: {o.error}" for o in outcomes if o.error]
+    failed = [f"{o.decision.measure.qualified}: {o.why_not}" for o in outcomes if o.error]
     run.progress("failed" if failed else "done", len(outcomes), len(outcomes))
     if failed:
         raise QueryFailed(

@@ -200,11 +200,12 @@ def _reindex_bloated(
         dense = before is not None and density(index.bytes, index.rows) <= before * SAME_DENSITY
         if dense or not _rebuildable(index) or not is_index_bloated(index, thresholds):
             continue
-        reason = f"about {pretty(index.bloat_bytes)} of its {pretty(index.bytes)} are bloat ({index.bloat_ratio:.0%})"
+        share = f"{index.bloat_ratio:.0%}; the limit at this size is {thresholds.index_bloat_limit(index.bytes):.0%}"
+        reason = f"about {pretty(index.bloat_bytes)} of the {pretty(index.bytes)} of {index.name} are bloat ({share})"
         if measure.may_rebuild:
             actions.append(_rebuild(index, reason))
         else:
-            notes.append(f"index {index.name}: {reason}, but {_not_allowed(measure)}")
+            notes.append(f"{reason}, but {_not_allowed(measure)}")
 
 
 def _still_dense(measure: TableMeasure, rebuilt: Mapping[str, float]) -> bool:

@@ -34,6 +34,11 @@ class Outcome:
     error: str = ""  # what failed: worth failing the job for
     instead: str = ""  # what was done in its place, in words
 
+    @property
+    def why_not(self) -> str:
+        """Why it was not done, and what was instead."""
+        return (self.error or self.note) + (f"; done instead: {self.instead}" if self.instead else "")
+
 
 @dataclass(frozen=True)
 class Step:

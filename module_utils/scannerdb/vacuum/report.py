@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from .measure import TableMeasure
 from .outcome import Outcome
-from .plan import LOCKS, Action, Decision, pretty
+from .plan import LOCKS, REWRITES, SHARE_UPDATE_EXCLUSIVE, Action, Decision, pretty
 
 FROZEN_ENOUGH = 1_000_000  # transaction ids: that much younger counts as an effect
 WORDS = {
@@ -113,9 +113,8 @@ def undone_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> l
     rows = [{"table": d.measure.qualified, "action": "", "reason": note} for d in decisions for note in d.notes]
     for outcome in outcomes:
         if not outcome.done:
-            reason = (outcome.error or outcome.note) + (f"; done instead: {outcome.instead}" if outcome.instead else "")
             table = outcome.decision.measure.qualified
-            rows.append({"table": table, "action": outcome.action.words, "reason": reason})
+            rows.append({"table": table, "action": outcome.action.words, "reason": outcome.why_not})
     return rows
 
 
@@ -125,13 +124,20 @@ def difference(decisions: Sequence[Decision], outcomes: Sequence[Outcome], texts
     for decision in decisions:
         for action in _shown(decision, outcomes):
             before += [f"{decision.measure.qualified}: {reason}" for reason in action.reasons]
-            after += [f"{text}  -- {action.lock}" for text in texts(decision.measure, action)]
+            after += [f"{text}  -- {lock}" for text, lock in _with_locks(action, texts(decision.measure, action))]
     return {
         "before_header": "what the tables need",
         "after_header": "what is done about it",
         "before": "".join(f"{line}\n" for line in before),
         "after": "".join(f"{line}\n" for line in after),
     }
+
+
+def _with_locks(action: Action, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Each statement with the lock it takes: the VACUUM after a rewrite stops nobody."""
+    gentle = [SHARE_UPDATE_EXCLUSIVE] if action.kind in REWRITES else []
+    strong = [action.lock] * (len(texts) - len(gentle))
+    return list(zip(texts, strong + gentle))
 
 
 def sentence(
