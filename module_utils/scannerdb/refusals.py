@@ -34,6 +34,12 @@ _MESSAGES: tuple[tuple[str, type[ScannerDbError], str, str], ...] = (
         "Add a line for this client to pg_hba.conf and reload the server.",
     ),
     (
+        r"pg_hba.conf rejects connection",
+        AuthenticationFailed,
+        "A line in pg_hba.conf of {server} turns role {user!r} away: {why}.",
+        "Put a line that lets this client in before that one, and reload the server.",
+    ),
+    (
         r'role ".*" does not exist',
         AuthenticationFailed,
         "{server} has no role {user!r}.",
