@@ -42,7 +42,8 @@ def index_use(conn: Connection, options: Options, named: Sequence[str]) -> Stand
         try:
             use = _with_standby(use, name, place, mine["cluster"])
         except (ScannerDbError, DriverError) as error:
-            unseen = {**use.unseen, name: getattr(error, "message", str(error))}
+            why = getattr(error, "message", "") or str(error).partition("\n")[0]
+            unseen = {**use.unseen, name: why}
             use = dataclasses.replace(use, unseen=unseen)
     return use
 
