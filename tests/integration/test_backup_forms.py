@@ -16,7 +16,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 
 from tests.integration.support import content
-from tests.integration.test_backup_run import options_of, run
+from tests.integration.test_backup_run import ROWS, options_of, run, wrapper
 from tests.servers import Database, Databases
 from tests.unit.test_backup_schema import OLD_SET, SCHEMA
 
@@ -103,3 +103,11 @@ def test_a_set_of_an_older_version_can_still_be_drilled(make_database: Databases
     assert result["verification"]["compared"] == {"tables": 2, "fingerprints": 0, "objects": 0}
     run(database, tmp_path)
     assert [d["name"] for d in run(database, tmp_path, check_mode=True)["retention"]] != []
+
+
+def test_the_programs_are_nice(database: Database, tmp_path: Path) -> None:
+    """What pg_dump is started with, its workers and its compression have too."""
+    database.sql(ROWS)
+    folder = wrapper(database, tmp_path / "bin", f'nice >> {tmp_path}/seen; exec "$REAL" "$@"')
+    backup(options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"), nice=7)
+    assert "7" in (tmp_path / "seen").read_text(encoding="ascii").split()

@@ -165,6 +165,24 @@ def test_a_table_is_altered_during_the_dump(
     assert "late integer" in told.stdout
 
 
+def test_two_at_once(database: Database, tmp_path: Path) -> None:
+    """One waits for the other; both make their set, and neither takes the other's work for debris."""
+    database.sql(ROWS)
+    results: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(run(database, tmp_path, lock_wait_s=60))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = {result["backup"]["name"] for result in results}
+    assert len(names) == 2
+    assert [result["swept"] for result in results] == [[], []]
+    assert visible(tmp_path / "b") == {*names, "latest.backup"}
+    assert find_set(tmp_path / "b", "latest").name == max(names)
+
+
 def test_the_clock_goes_back(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The set made after it is `latest`; those that seem to come from the future stay, and are in nobody's way."""
     database.sql(ROWS)

@@ -61,7 +61,7 @@ def verify_set(
     if level == "read" and manifest.encryption:
         raise InvalidInput(
             f"Backup {manifest.name} is encrypted; without a private key only its files can be compared.",
-            "Set scannerdb_verify_identity to the key's file, or ask for level checksum.",
+            "Set scannerdb_backup_identity to the key's file, or ask for level checksum.",
         )
     problems = _manifest_problems(path, manifest, digest, state_dir) + check_files(path, manifest, jobs)
     used = ""
