@@ -8,11 +8,12 @@ import gzip
 import json
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidInput
+from .errors import InvalidInput, ScannerDbError
 from .files import append_line, ensure_folder, file_errors, write_atomic
 
 PROGRESS_KEPT = 50
@@ -83,6 +84,17 @@ class Run:
             **more,
         }
         write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")
+
+    @contextlib.contextmanager
+    def failure_told(self) -> Iterator[None]:
+        """Say in the log, and as progress, why the block failed."""
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
+                self.log(f"failed: {error or type(error).__name__}")
+                self.progress("failed")
+            raise
 
 
 def last_runs(state_dir: str, database: str) -> list[dict[str, Any]]:

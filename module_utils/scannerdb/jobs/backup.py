@@ -88,13 +88,8 @@ def _logged(asked: Request, run: Run) -> Iterator[None]:
     """Give the run its log, and write there why the block failed."""
     ensure_folder(asked.wish.backup_dir)
     run.log_path = asked.log_path or str(asked.wish.backup_dir / log_name(utc_now()))
-    try:
+    with run.failure_told():
         yield
-    except BaseException as error:
-        with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
-            run.log(f"failed: {error or type(error).__name__}")
-            run.progress("failed")
-        raise
 
 
 def _make(place: Place, ready: Ready, wish: Wish, run: Run, drill: Drill | None, remarks: list[str]) -> BackupSet:

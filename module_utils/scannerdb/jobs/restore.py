@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
 from ..connection import Connection, Options, connect
 from ..contract.overlay import contract_with
-from ..errors import ScannerDbError
 from ..joblock import job_lock
 from ..restore.cutover import Switch
 from ..restore.heal import diagnose, find, heal
@@ -59,23 +58,13 @@ def restore(
             return _work(conn, Task(options, wish, run, contract, tuple(told), True), state, undo_run_id)
     with job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
         run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
-        with _logged(run):
+        with run.failure_told():
             told = heal(conn, options.db, options)
             for line in told:
                 run.log(line)
-            return _work(conn, Task(options, wish, run, contract, tuple(told)), state, undo_run_id)
-
-
-@contextlib.contextmanager
-def _logged(run: Run) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
-            run.log(f"failed: {error or type(error).__name__}")
-            run.progress("failed")
-        raise
-    run.progress("done")
+            result = _work(conn, Task(options, wish, run, contract, tuple(told)), state, undo_run_id)
+            run.progress("done")
+            return result
 
 
 def _work(conn: Connection, task: Task, state: str, undo_run_id: str) -> dict[str, Any]:

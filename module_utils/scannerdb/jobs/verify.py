@@ -52,18 +52,12 @@ def verify(
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
-    try:
-        with _chosen(wish, options, run) as item:
-            drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
-            if check_mode:
-                return _plan_only(options, wish, drill)
-            done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
-            result = _result(options, wish, run, item, done, outcome, swept)
-    except BaseException as error:
-        with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
-            run.log(f"failed: {error or type(error).__name__}")
-            run.progress("failed")
-        raise
+    with run.failure_told(), _chosen(wish, options, run) as item:
+        drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
+        if check_mode:
+            return _plan_only(options, wish, drill)
+        done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
+        result = _result(options, wish, run, item, done, outcome, swept)
     run.progress("done")
     return result
 
