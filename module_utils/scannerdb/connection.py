@@ -209,19 +209,23 @@ def _prepare_session(conn: Connection, statement_timeout_s: int, search_path: st
     }
     if search_path is not None:
         settings["search_path"] = search_path
-    names, values = list(settings), list(settings.values())
-    with contextlib.suppress(DriverError), conn.transaction():
-        # One round trip; a server that lacks one of them (client_connection_check_interval on Windows) gets the next.
-        conn.execute(_set_config(names), values)
-        return
-    for name, value in settings.items():
-        with contextlib.suppress(DriverError):
-            conn.execute("SELECT set_config(%s, %s, false)", [name, value])
+    # One round trip; where the server lacks one of them (client_connection_check_interval on Windows), one for each.
+    if not _set(conn, settings):
+        for name, value in settings.items():
+            _set(conn, {name: value})
 
 
-def _set_config(names: list[str]) -> Composable:
-    calls = [SQL("set_config({}, %s, false)").format(Literal(name)) for name in names]
-    return SQL("SELECT ") + SQL(", ").join(calls)
+def _set(conn: Connection, settings: Mapping[str, str]) -> bool:
+    """Whether the server took these settings; raises `ConnectionFailed` where it is gone."""
+    calls = [SQL("set_config({}, {}, false)").format(Literal(name), Literal(value)) for name, value in settings.items()]
+    with explained("Preparing the session"):
+        try:
+            execute(conn, SQL("SELECT ") + SQL(", ").join(calls))
+        except DriverError:
+            if conn.closed:
+                raise
+            return False
+    return True
 
 
 def _check_server(conn: Connection, options: Options, allow_standby: bool) -> None:
@@ -231,7 +235,11 @@ def _check_server(conn: Connection, options: Options, allow_standby: bool) -> No
             f"The server on {options.server} is PostgreSQL {version // 10000}; 14 is the oldest that is supported.",
             "Upgrade the server.",
         )
-    if not allow_standby and conn.execute("SELECT pg_is_in_recovery() AS standby").fetchone()["standby"]:
+    if allow_standby:
+        return
+    with explained(f"Asking the server on {options.server} whether it is a standby"):
+        standby = scalar(conn, "SELECT pg_is_in_recovery()")
+    if standby:
         raise ServerUnsupported(
             f"The server on {options.server} is a standby, which cannot be written.",
             "Point scannerdb_login_host at the primary.",
@@ -319,17 +327,15 @@ def _literal_text(value: Any) -> str:
 
 def server_of(conn: Connection) -> Server:
     """Ask the server who it is."""
-    row = fetch(
-        conn,
-        """
+    query = """
         SELECT current_setting('server_version_num')::int AS version_num, current_setting('server_version') AS version,
                pg_is_in_recovery() AS in_recovery, rolsuper AS superuser, current_user::text AS user,
                current_database()::text AS database, pg_encoding_to_char(d.encoding) AS encoding
           FROM pg_roles r, pg_database d
          WHERE r.rolname = current_user AND d.datname = current_database()
-        """,
-    )[0]
-    return Server(**row)
+    """
+    with explained("Asking the server for its version"):
+        return Server(**fetch(conn, query)[0])
 
 
 def passfile_line(password: str) -> str:

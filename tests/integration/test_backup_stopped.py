@@ -4,6 +4,7 @@ finds nothing in its way."""
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import scannerdb
 from scannerdb.backup import make, snapshot
@@ -132,6 +134,32 @@ def test_the_server_restarts_during_the_dump(database: Database, tmp_path: Path)
     assert "Traceback" not in str(caught.value)
     assert visible(tmp_path / "b") == {first, "latest.backup"}
     assert run(database, tmp_path)["swept"] == []
+
+
+def test_a_session_that_is_lost_at_any_statement_is_told_in_a_sentence(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql(ROWS)
+    honest, asked = psycopg.Connection.execute, itertools.count()
+    victim = -1
+
+    def execute(self: Any, *words: Any, **more: Any) -> Any:
+        if next(asked) == victim:
+            with psycopg.connect(**database.kwargs, autocommit=True) as other:
+                honest(other, "SELECT pg_terminate_backend(%s, 5000)", [self.info.backend_pid])
+        return honest(self, *words, **more)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", execute)
+    run(database, tmp_path)
+    total, failed = next(asked), 0
+    for place in range(total):
+        asked, victim = itertools.count(), place
+        try:
+            run(database, tmp_path)
+        except ScannerDbError as error:
+            assert "failed: " in error.message or "connect" in error.message, (place, error.message)
+            failed += 1
+    assert failed > total / 2, "most statements matter"
 
 
 def test_a_table_is_altered_during_the_dump(

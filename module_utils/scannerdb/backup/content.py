@@ -29,8 +29,9 @@ PINNED = {
 
 def pin_settings(conn: Connection) -> None:
     """Fix what the text of a value depends on, to the end of the transaction."""
-    for name, value in PINNED.items():
-        execute(conn, "SELECT set_config(%s, %s, true)", [name, value])
+    with explained("Fixing how values are written"):
+        for name, value in PINNED.items():
+            execute(conn, "SELECT set_config(%s, %s, true)", [name, value])
 
 
 def fingerprint_query(schema: str, name: str) -> Composable:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..connection import Connection, Options, connect
-from ..errors import BackupInvalid, LockTimeout, ScannerDbError
+from ..errors import BackupInvalid, ConnectionFailed, LockTimeout, ScannerDbError
 from ..files import ensure_folder, fsync_tree, remove_tree
 from ..runs import Run, utc_now
 from .crypt import encrypt_set
@@ -159,8 +159,9 @@ def _dump(wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
         try:
             return _attempt(conn, wish, ready, run, folder)
         except ScannerDbError as error:
-            conflicts += CONFLICT in error.message
-            if not isinstance(error, Passing) and CONFLICT not in error.message:
+            conflict = ready.server.in_recovery and _is_conflict(error)
+            conflicts += conflict
+            if not isinstance(error, Passing) and not conflict:
                 raise
             remove_tree(folder / wish.dump_path)
             run.log(f"{error.message} Trying again.")
@@ -169,6 +170,11 @@ def _dump(wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
             conn.close()
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 1.5, 5.0)
+
+
+def _is_conflict(error: ScannerDbError) -> bool:
+    """Whether a standby ended the dump. Between two statements it just closes the session, and its reason is lost."""
+    return CONFLICT in error.message or isinstance(error, ConnectionFailed)
 
 
 def _give_up(error: ScannerDbError, options: Options, wish: Wish, conflicts: int, deadline: float) -> None:
