@@ -230,6 +230,10 @@ def test_profiles(site: Site, one: Databases) -> None:
     wrong = site.run("maintain.yml", "-e", "scannerdb_profile=dayly")
     wrong.failed("value of scannerdb_profile must be one of: daily, weekly, monthly, got: dayly")
     assert "Not done check, backup, fix, vacuum" in wrong.prose
+    sets = site.files("db", "backups")
+    late = site.run("maintain.yml", "-e", "scannerdb_vacuum_method=wipe")
+    late.failed("value of scannerdb_vacuum_method must be one of:", "got: wipe")
+    assert "Not done check, backup, fix, vacuum" in late.prose and site.files("db", "backups") == sets
 
 
 def test_a_critical_finding_that_stays_fails_the_run_after_its_summary(site: Site, one: Databases) -> None:
