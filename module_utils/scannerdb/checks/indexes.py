@@ -55,7 +55,7 @@ SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS n
   JOIN pg_class t ON t.oid = i.indrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE i.indisvalid AND i.indisready AND NOT i.indisunique AND pg_stat_get_numscans(i.indexrelid) = 0
-   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+   AND NOT c.relispartition AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
    AND {ours}
 """
 STATISTICS_AGE = """
