@@ -191,6 +191,24 @@ class Databases:
 
 
 @contextlib.contextmanager
+def lone_server(bin_dir: Path, settings: dict[str, str], hba: str = "") -> Iterator[Database]:
+    """The database postgres on a server of its own; lines of `hba` come first in its pg_hba.conf."""
+    home = make_home("scannerdb-lone-")
+    server = Server(home, bin_dir, settings)
+    try:
+        server.start()
+        database = Database(server, "postgres")
+        if hba:
+            path = server.data / "pg_hba.conf"
+            path.write_text(hba + path.read_text())
+            database.sql("SELECT pg_reload_conf()")
+        yield database
+    finally:
+        server.remove()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def standby_of(database: Database, host: str = "", port: int = 0) -> Iterator[Database]:
     """A streaming standby of the database's server, with the same database.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -35,17 +34,10 @@ SEGMENT_BYTES = 32 * 8192
 @pytest.fixture
 def lone(server: Server) -> Iterator[Database]:
     """A server of one test, with a small database."""
-    home = servers.make_home("scannerdb-ruin-")
-    made = Server(home, server.bin_dir, SETTINGS)
-    try:
-        made.start()
-        database = Database(made, "postgres")
+    with servers.lone_server(server.bin_dir, SETTINGS) as database:
         with database.connect() as conn:
             field.missing_tables(conn)
         yield database
-    finally:
-        made.remove()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def run_tool(database: Database, name: str, *arguments: str) -> None:

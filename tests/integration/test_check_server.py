@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -31,17 +30,10 @@ BAD = {
 @pytest.fixture
 def bad_server(server: Server) -> Iterator[Database]:
     """A server whose owner did everything wrong, with a small database."""
-    home = servers.make_home("scannerdb-bad-")
-    made = Server(home, server.bin_dir, BAD)
-    try:
-        made.start()
-        database = Database(made, "postgres")
+    with servers.lone_server(server.bin_dir, BAD) as database:
         with database.connect() as conn:
             field.missing_tables(conn)
         yield database
-    finally:
-        made.remove()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_a_server_set_up_badly(bad_server: Database) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -61,18 +60,10 @@ PRIMARY = "127.0.0.2"  # so that a standby can have 127.0.0.1, which connections
 @pytest.fixture
 def primary(server: Server) -> Iterator[Database]:
     """A server that listens on an address of its own, with a database `here`."""
-    home = servers.make_home("scannerdb-primary-")
-    made = Server(home, server.bin_dir, {**FAST, "listen_addresses": PRIMARY})
-    try:
-        made.start()
-        hba = made.data / "pg_hba.conf"
-        hba.write_text("host replication all 127.0.0.1/32 trust\n" + hba.read_text())
-        Database(made, "postgres").sql("SELECT pg_reload_conf()")
-        Database(made, "postgres").sql("CREATE DATABASE here")
-        yield Database(made, "here")
-    finally:
-        made.remove()
-        shutil.rmtree(home, ignore_errors=True)
+    settings = {**FAST, "listen_addresses": PRIMARY}
+    with servers.lone_server(server.bin_dir, settings, "host replication all 127.0.0.1/32 trust\n") as database:
+        database.sql("CREATE DATABASE here")
+        yield Database(database.server, "here")
 
 
 def test_a_standby_that_streams_is_found_by_its_address(primary: Database) -> None:
