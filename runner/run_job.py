@@ -33,8 +33,8 @@ from scannerdb.errors import ScannerDbError  # noqa: E402
 from scannerdb.files import ensure_folder  # noqa: E402
 from scannerdb.jobs.status import status  # noqa: E402
 from scannerdb.process import die_with_parent  # noqa: E402
-from scannerdb.runs import new_run_id, utc_now  # noqa: E402
-from scannerdb.schedule.records import LOCK, OK, STAMP, Record, alive, process_began, write_record  # noqa: E402
+from scannerdb.runs import STAMP, new_run_id, utc_now  # noqa: E402
+from scannerdb.schedule.records import LOCK, OK, Record, alive, process_began, write_record  # noqa: E402
 
 TIME_UP, LOCKED, MISCONFIGURED, STOPPED = 124, 75, 78, 143
 POLL_S = 1.0

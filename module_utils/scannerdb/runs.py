@@ -104,9 +104,11 @@ def last_runs(state_dir: str, database: str) -> list[dict[str, Any]]:
     """
     folder = Path(state_dir, "progress")
     found: dict[str, dict[str, Any]] = {}
+    texts = []
     with file_errors("Reading", folder):
-        paths = sorted(folder.glob("*.json"), reverse=True) if folder.is_dir() else []
-        texts = [path.read_text(encoding="utf-8", errors="replace") for path in paths if RUN_ID.fullmatch(path.stem)]
+        for path in sorted(folder.glob("*.json"), reverse=True) if folder.is_dir() else []:
+            with contextlib.suppress(FileNotFoundError):  # each run forgets the oldest
+                texts += [path.read_text(encoding="utf-8", errors="replace")] if RUN_ID.fullmatch(path.stem) else []
     for text in texts:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             run: dict[str, Any] = json.loads(text)

@@ -199,6 +199,7 @@ def test_runs_that_no_schedule_started_are_shown(tmp_path: Path) -> None:
             run.progress(step, 3, 10)
     (folder / "20260520T030009Z-00000000.json").write_text("{torn")
     (folder / "20260520T030008Z-00000000.json").write_text('{"job": "fix", "database": "mine", "at": "soon"}')
+    (folder / "20260520T030007Z-00000000.json").symlink_to("forgotten by a newer run")
     found = status(lost, host="x", **folders)
     assert [(run["job"], run["run_id"][:16], run["step"]) for run in found["runs"]] == [
         ("restore", "20260520T030004Z", "failed"),

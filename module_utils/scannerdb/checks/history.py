@@ -10,11 +10,11 @@ from typing import Any
 
 from ..errors import FileProblem
 from ..files import append_line, ensure_folder, read_if_there, write_atomic
+from ..runs import STAMP
 
 NAME = "check_history.jsonl"
 KEPT = 400  # runs; the file is cut when it has twice as many
 WEEK = datetime.timedelta(days=7)
-STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def read_history(state_dir: str, database: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..checks import exports, html, report
 from ..checks.context import place
-from ..checks.history import STAMP, read_history, remember
+from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
 from ..checks.thresholds import parse_thresholds
 from ..connection import Options, Server, connect, server_of
@@ -22,7 +22,7 @@ from ..errors import InvalidInput
 from ..files import ensure_folder, write_atomic
 from ..finding import SEVERITIES, Finding, summary
 from ..restore.heal import marked_databases
-from ..runs import Run, utc_now
+from ..runs import STAMP, Run, utc_now
 from ..vacuum.measure import TableMeasure
 from ..vacuum.memory import TOTALS as VACUUM_TOTALS
 from ..vacuum.memory import read_memory

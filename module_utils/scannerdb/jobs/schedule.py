@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..runs import utc_now
+from ..runs import STAMP, utc_now
 from ..schedule.due import next_due, zone_of
 from ..schedule.model import Job, read_jobs
-from ..schedule.records import STAMP
 
 
 def schedule_info(*, schedule: Sequence[Mapping[str, Any]], offset: int = 0, timezone: str = "") -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import Any
 
 from ..backup.names import parse_time
 from ..backup.sets import list_sets, newest, newest_proven
-from ..checks.history import STAMP, read_history, when
+from ..checks.history import read_history, when
 from ..connection import Options, connect, explained, scalar
 from ..errors import ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
 from ..restore.heal import find, kept_databases
-from ..runs import last_runs, utc_now
+from ..runs import STAMP, last_runs, utc_now
 from ..schedule.due import zone_of
 from ..schedule.installed import has_entry, read_installed
 from ..schedule.judge import Standing, judge

@@ -22,13 +22,13 @@ from ..backup.workspace import debris
 from ..checks import history
 from ..errors import JobLocked
 from ..files import PARTIAL, file_errors, remove_tree
-from ..runs import is_our_log
+from ..runs import RUN_ID, is_our_log
 from ..schedule.installed import FILE
 from ..schedule.records import LOCK
 from ..vacuum import memory
 from .check import FILES
 
-RUN = r"\d{8}T\d{6}Z-[0-9a-f]{8}\.json"
+RUN = rf"{RUN_ID.pattern.strip('^$')}\.json"
 ID = "[0-9a-f]{16}"
 # By folder, its own files as patterns of their names; `/` stands between the names on the way.
 STATE = (

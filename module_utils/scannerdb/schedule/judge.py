@@ -6,9 +6,10 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..runs import STAMP
 from .due import last_due, next_due
 from .model import Job
-from .records import OK, RUNNING, STAMP, Record, last_of
+from .records import OK, RUNNING, Record, last_of
 
 EARLY = datetime.timedelta(minutes=1)  # clocks that were set back a little
 

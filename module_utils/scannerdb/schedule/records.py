@@ -12,12 +12,11 @@ from typing import Any
 
 from ..errors import FileProblem
 from ..files import ensure_folder, file_errors, write_atomic
-from ..runs import RUN_ID
+from ..runs import RUN_ID, STAMP
 
 FOLDER = "runs"
 LOCK = "schedule.lock"  # in the state folder; whoever holds it is at work
 KEPT = 400  # some months of three jobs
-STAMP = "%Y-%m-%dT%H:%M:%SZ"
 RUNNING = "running"
 KILLED = "killed"  # a record says `running`, but its process is gone
 OK = "ok"

@@ -16,9 +16,11 @@ EXTENSION = "pg_repack"
 
 def look_for_offer(conn: Connection, options: Options) -> Offer:
     """The first online rewrite that may be used here; else why there is none."""
-    why = _why_no_repack(conn) if conn.info.server_version >= REPACK_SINCE else ""
-    if not why and conn.info.server_version >= REPACK_SINCE:
-        return Offer(REPACK)
+    why = ""
+    if conn.info.server_version >= REPACK_SINCE:
+        why = _why_no_repack(conn)
+        if not why:
+            return Offer(REPACK)
     offer = _pg_repack(conn, options)
     return offer if offer.kind else Offer(why_not="; ".join(filter(None, (why, offer.why_not))))
 
