@@ -72,12 +72,11 @@ def _question(name: str, question: Mapping[str, Any], known: Mapping[str, Mappin
     }
     if choices:
         made["choices"] = choices
-        made["default"] = question.get("default", "")  # without one, AWX's page cannot edit the question
     else:
         made["min"] = question.get("min", 0)
         made["max"] = question.get("max", LONGEST if kind == "text" else LARGEST)
-    if "default" in question and not choices:
-        made["default"] = question["default"]
+    if choices or "default" in question:  # AWX's page cannot edit a choice without one
+        made["default"] = question.get("default", "")
     if not made["required"]:
         made["question_description"] += f" Unanswered: what the inventory says, or else {_shown(spec['default'])}."
     return made
