@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .connection import Connection, Options, connect, explained, fetch, scalar
+from .connection import Connection, DriverError, Options, connect, explained, fetch, scalar
 from .errors import JobLocked
 
 POLL_S = 1.0
@@ -38,7 +38,11 @@ def job_lock(
     conn = connect(options, dbname=options.maintenance_db, purpose=f"{job} {run_id}", allow_standby=allow_standby)
     try:
         _acquire(conn, options.db, wait_s)
-        yield conn
+        try:
+            yield conn
+        finally:
+            with contextlib.suppress(DriverError):  # or it would be held until the server notices that we are gone
+                scalar(conn, "SELECT pg_advisory_unlock(%s)", [lock_key(options.db)])
     finally:
         conn.close()
 
