@@ -63,7 +63,9 @@ options:
     default: report
     choices: [report, unverify]
   replace_foreign:
-    description: Replace INSTEAD OF triggers on C(servers), and its definition, that are somebody else's.
+    description:
+      - Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the rules of a
+        foreign key beside ON DELETE.
     type: bool
     default: false
   drop_indexes:

@@ -140,6 +140,11 @@ DAMAGES = [
         "schema.foreign_key.on_delete",
         "verified_endpoints(endpoint_id)",
     ),
+    (
+        "ALTER TABLE models ALTER CONSTRAINT models_endpoint_id_fkey DEFERRABLE",
+        "schema.foreign_key.rules",
+        "models(endpoint_id)",
+    ),
 ]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
+import pytest
 from scannerdb.fixes.policy import Policy
+from scannerdb.jobs.undo import undo
 
 from demo import field
-from tests.integration.support import findings, run_fix, schema_damage
+from tests.integration.support import findings, options, run_fix, schema_damage
 from tests.servers import Database
 
 
@@ -61,6 +64,102 @@ def test_an_undone_swap_that_was_interrupted_leaves_one_key(field_db: Database) 
     result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
     assert not result["failures"], result["failures"]
     assert foreign_keys(field_db) == [("benchmark_results_model_id_fkey", "c", True)]
+
+
+KEYS = Policy(only=("schema.foreign_key.*",))
+REPLACED = Policy(only=("schema.foreign_key.*",), consents=frozenset({"scannerdb_fix_replace_foreign"}))
+DEFERRED = "DEFERRABLE INITIALLY DEFERRED"
+
+
+def set_key(database: Database, rules: str) -> str:
+    """Give benchmark_results.model_id a key with such rules; returns it as PostgreSQL tells it."""
+    database.sql(
+        "ALTER TABLE benchmark_results DROP CONSTRAINT benchmark_results_model_id_fkey,"
+        f" ADD CONSTRAINT odd FOREIGN KEY (model_id) REFERENCES models (id) {rules}"
+    )
+    return told_key(database)
+
+
+def told_key(database: Database) -> str:
+    query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'odd'"
+    return str(database.value(query))
+
+
+@pytest.mark.parametrize(
+    ("rules", "right"),
+    [
+        (f"ON DELETE SET NULL {DEFERRED}", f"ON DELETE CASCADE {DEFERRED}"),
+        ("MATCH FULL ON UPDATE CASCADE ON DELETE SET NULL", "MATCH FULL ON UPDATE CASCADE ON DELETE CASCADE"),
+        ("ON DELETE RESTRICT DEFERRABLE NOT VALID", "ON DELETE CASCADE DEFERRABLE"),
+    ],
+)
+def test_a_wrong_on_delete_goes_alone_and_the_key_comes_back_whole(field_db: Database, rules: str, right: str) -> None:
+    before = set_key(field_db, rules)
+    result = run_fix(field_db, policy=KEYS)
+    assert not result["failures"], result["failures"]
+    assert [f["id"] for f in result["fixed"]] == ["schema.foreign_key.on_delete"]
+    assert told_key(field_db) == f"FOREIGN KEY (model_id) REFERENCES models(id) {right}"
+    back = undo(options(field_db), run_id=result["run_id"])
+    assert not back["conflicts"]
+    assert told_key(field_db) == before
+
+
+@pytest.mark.parametrize(
+    "rules", ["ON DELETE CASCADE DEFERRABLE", "ON UPDATE CASCADE ON DELETE CASCADE", f"ON DELETE SET NULL {DEFERRED}"]
+)
+def test_other_rules_go_with_consent_only_and_come_back(field_db: Database, rules: str) -> None:
+    before = set_key(field_db, rules)
+    run_fix(field_db, policy=KEYS)
+    (left,) = findings(field_db)["schema.foreign_key.rules"]
+    assert left["object"] == "benchmark_results(model_id)"
+    undo_all(field_db)
+    result = run_fix(field_db, policy=REPLACED)
+    assert not result["failures"], result["failures"]
+    assert told_key(field_db) == "FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE"
+    assert not [i for i in schema_damage(field_db) if i.startswith("schema.foreign_key")]
+    undo_all(field_db)
+    assert told_key(field_db) == before
+
+
+def undo_all(database: Database) -> None:
+    if database.value("SELECT to_regclass('scannerdb_maintenance.journal')"):
+        query = "SELECT DISTINCT run_id FROM scannerdb_maintenance.journal WHERE undone_at IS NULL"
+        for (run_id,) in database.sql(query):
+            assert not undo(options(database), run_id=run_id)["conflicts"]
+
+
+def test_a_key_that_is_not_enforced(field_db: Database) -> None:
+    """Only PostgreSQL 18 has such keys; an older server says so by refusing the statement."""
+    rules = "ON DELETE CASCADE NOT ENFORCED"
+    if int(field_db.value("SELECT current_setting('server_version_num')")) < 180000:
+        with pytest.raises(psycopg.Error):
+            set_key(field_db, rules)
+        return
+    before = set_key(field_db, rules)
+    assert [f["object"] for f in findings(field_db)["schema.foreign_key.not_enforced"]] == [
+        "benchmark_results(model_id)"
+    ]
+    result = run_fix(field_db, policy=KEYS)
+    assert not result["failures"], result["failures"]
+    assert told_key(field_db) == "FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE"
+    undo_all(field_db)
+    assert told_key(field_db) == before
+
+
+def test_a_unique_constraint_that_is_deferrable_is_replaced_by_the_offered_sql(field_db: Database) -> None:
+    """INSERT … ON CONFLICT, which the triggers of servers say, cannot use it, not even beside another one."""
+    run_fix(field_db, policy=Policy(only=("schema.*",)))
+    field_db.sql(
+        "ALTER TABLE endpoints DROP CONSTRAINT endpoints_ip_port_key,"
+        " ADD CONSTRAINT later UNIQUE (ip, port) DEFERRABLE INITIALLY DEFERRED"
+    )
+    with pytest.raises(psycopg.Error, match="ON CONFLICT"):
+        field_db.sql("INSERT INTO servers (ip) VALUES ('203.0.113.9')")
+    (found,) = findings(field_db)["schema.unique.deferrable"]
+    for statement in found["fix"]["sql"]:
+        field_db.sql(statement)
+    assert schema_damage(field_db) == []
+    field_db.sql("INSERT INTO servers (ip) VALUES ('203.0.113.9')")
 
 
 def foreign_keys(database: Database) -> list[Any]:

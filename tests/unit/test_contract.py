@@ -102,6 +102,37 @@ def test_a_unique_index_that_leads_serves_as_well() -> None:
     assert difference(BASELINE, without(perfect(BASELINE), "endpoints", indexes=reduced)) == []
 
 
+@pytest.mark.parametrize(
+    ("rules", "finding_id", "consent"),
+    [
+        ({"on_delete": "SET NULL"}, "on_delete", ""),
+        ({"on_delete": "RESTRICT", "deferral": "DEFERRABLE INITIALLY DEFERRED"}, "on_delete", ""),
+        ({"on_update": "CASCADE"}, "rules", "scannerdb_fix_replace_foreign"),
+        ({"deferral": "DEFERRABLE INITIALLY IMMEDIATE"}, "rules", "scannerdb_fix_replace_foreign"),
+        ({"enforced": False, "validated": False}, "not_enforced", ""),
+        ({"validated": False}, "not_valid", ""),
+        ({"match": "FULL"}, "", ""),  # over one column it means the same
+    ],
+)
+def test_a_foreign_keys_rules(rules: dict[str, Any], finding_id: str, consent: str) -> None:
+    catalog = perfect(BASELINE)
+    (key,) = catalog.tables["models"].foreign_keys
+    have = dataclasses.replace(key, name="k", **rules)
+    found = difference(BASELINE, without(catalog, "models", foreign_keys=(have,)))
+    assert [f.id for f in found] == ([f"schema.foreign_key.{finding_id}"] if finding_id else [])
+    for finding in found:
+        assert finding.fix is not None and finding.fix.consent == consent
+
+
+def test_a_sites_foreign_key_takes_the_place_of_the_baselines() -> None:
+    words = {"columns": ["endpoint_id"], "table": "endpoints", "on_delete": "cascade", "initially_deferred": True}
+    contract = contract_with({"tables": {"models": {"foreign_keys": [words]}}})
+    (key,) = contract.tables["models"].foreign_keys
+    assert (key.on_delete, key.on_update, key.deferral) == ("CASCADE", "NO ACTION", "DEFERRABLE INITIALLY DEFERRED")
+    assert difference(contract, perfect(contract)) == []
+    assert [f.id for f in difference(contract, perfect(BASELINE))] == ["schema.foreign_key.rules"]
+
+
 def test_the_order_of_a_unique_constraints_columns_does_not_matter() -> None:
     assert difference(BASELINE, without(perfect(BASELINE), "endpoints", uniques=(("port", "ip"),))) == []
 
@@ -201,6 +232,11 @@ def test_types_may_be_spelled_as_people_do(spelled: str, canonical: str) -> None
             {"tables": {"endpoints": {"foreign_keys": [{"columns": ["ip"], "table": "x", "on_delete": "MAYBE"}]}}},
             "on_delete",
         ),
+        (
+            {"tables": {"endpoints": {"foreign_keys": [{"columns": ["ip"], "table": "x", "match": "HALF"}]}}},
+            "match must be one of FULL, SIMPLE",
+        ),
+        ({"tables": {"endpoints": {"foreign_keys": [{"columns": ["ip"]}]}}}, "needs a table"),
         ({"grants": [{"role": "r", "relation": "models", "privileges": ["FLY"]}]}, "privileges"),
         ({"exceptions": ["x"]}, "must be a dictionary"),
         ({"read_only_roles": "me"}, "must be a list"),

@@ -69,6 +69,20 @@ ENTRIES: dict[str, Entry] = _entries(
         lock="ACCESS EXCLUSIVE",
     ),
     Entry(
+        "schema.foreign_key.not_enforced",
+        "critical",
+        "A foreign key is NOT ENFORCED (PostgreSQL 18), so orphans can appear.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+    ),
+    Entry(
+        "schema.foreign_key.rules",
+        "warning",
+        "A foreign key differs in ON UPDATE, MATCH or DEFERRABLE. Replaced only with consent.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+    ),
+    Entry(
         "schema.foreign_key.not_valid",
         "warning",
         "A foreign key was never checked against old rows.",
@@ -80,6 +94,13 @@ ENTRIES: dict[str, Entry] = _entries(
         "critical",
         "A unique constraint is missing, so duplicates can appear.",
         BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+    ),
+    Entry(
+        "schema.unique.deferrable",
+        "critical",
+        "A unique constraint is DEFERRABLE: INSERT … ON CONFLICT fails, and so does every write to servers.",
+        how="Put one that is not in its place: the SQL is in the report.",
         lock="ACCESS EXCLUSIVE",
     ),
     Entry(

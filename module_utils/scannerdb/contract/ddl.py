@@ -193,24 +193,32 @@ def add_key(schema: str, table: str, columns: Sequence[str], name: str, primary:
 
 
 def foreign_key(key: ForeignKey, name: str, schema: str, not_valid: bool = True) -> Composable:
-    """The ADD CONSTRAINT action of a foreign key."""
-    return SQL("ADD CONSTRAINT {} FOREIGN KEY {} REFERENCES {} {} ON DELETE {}{}").format(
+    """The ADD CONSTRAINT action of a foreign key; what is PostgreSQL's own default is not said."""
+    limited = SQL(" ") + columns_of(key.set_columns) if key.set_columns else SQL("")
+    return SQL("ADD CONSTRAINT {} FOREIGN KEY {} REFERENCES {} {}{} ON DELETE {}{}{}{}{}").format(
         Identifier(name),
         columns_of(key.columns),
         qualified(schema, key.table),
         columns_of(key.ref_columns),
+        SQL("" if key.match == "SIMPLE" else f" MATCH {key.match}"),  # type: ignore[arg-type,unused-ignore]
         SQL(key.on_delete),  # type: ignore[arg-type,unused-ignore]
-        SQL(" NOT VALID" if not_valid else ""),
+        limited,
+        SQL("" if key.on_update == "NO ACTION" else f" ON UPDATE {key.on_update}"),  # type: ignore[arg-type,unused-ignore]
+        SQL("" if key.deferral == "NOT DEFERRABLE" else f" {key.deferral}"),  # type: ignore[arg-type,unused-ignore]
+        SQL(" NOT ENFORCED" if not key.enforced else " NOT VALID" if not_valid else ""),
     )
 
 
 def add_foreign_key(schema: str, table: str, key: ForeignKey, name: str) -> list[Change]:
-    """A foreign key in two steps: NOT VALID locks for an instant, VALIDATE scans beside the writers."""
+    """A foreign key in two steps: NOT VALID locks for an instant, VALIDATE scans beside the writers.
+
+    A key that is to be NOT VALID or NOT ENFORCED, as it was before a fix, has the first step only.
+    """
     tables = [table, key.table]
-    return [
-        strong(schema, tables, alter(schema, table, foreign_key(key, name, schema)), lock=SHARE_ROW_EXCLUSIVE),
-        online(validate(schema, table, name), cleanup=drop_constraint(schema, tables, name)),
-    ]
+    add = strong(schema, tables, alter(schema, table, foreign_key(key, name, schema)), lock=SHARE_ROW_EXCLUSIVE)
+    if not (key.validated and key.enforced):
+        return [add]
+    return [add, online(validate(schema, table, name), cleanup=drop_constraint(schema, tables, name))]
 
 
 def validate(schema: str, table: str, name: str) -> Query:

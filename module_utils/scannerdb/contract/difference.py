@@ -9,9 +9,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 
+from ..connection import SQL, Identifier
 from ..finding import Change, Finding, matches
 from . import ddl
-from .model import UNSPECIFIED, Catalog, Column, Contract, ForeignKey, Grant, Index, Table
+from .foreign_keys import foreign_keys
+from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Index, Table
 from .programs import stamp_program
 from .repair import by_hand, fix_of, retyped
 from .view import view_findings
@@ -223,65 +225,24 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
             )
 
 
-def _foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
-    for key in table.foreign_keys:
-        same = [k for k in actual.foreign_keys if k.columns == key.columns and k.table == key.table]
-        place = f"{table.name}({', '.join(key.columns)})"
-        if not same:
-            if set(key.columns) <= set(actual.columns):
-                yield _missing_foreign_key(contract, table, actual, key, place)
-            continue
-        names = {k.name for k in same}
-        successors = {ddl.swap_name(name) for name in names}  # what an interrupted swap leaves behind
-        for wrong in [k for k in same if k.on_delete != key.on_delete]:
-            left_over = ddl.swap_name(wrong.name) in names
-            yield _wrong_foreign_key(contract, table, wrong, key, wrong.name in successors, left_over)
-        swapped = {ddl.swap_name(k.name) for k in same if k.on_delete != key.on_delete}
-        for loose in [k for k in same if not k.validated and k.on_delete == key.on_delete and k.name not in swapped]:
-            changes = [ddl.online(ddl.validate(contract.schema, table.name, loose.name))]
+def _deferrable_keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
+    """Unique constraints that are DEFERRABLE. Left to people: a transaction of theirs may count on it."""
+    for columns in table.uniques:
+        for have in actual.indexes:
+            if have.immediate or frozenset(have.columns) != frozenset(columns):
+                continue
+            name = ddl.free_name(catalog.names, table.name, *columns, "key")
+            drop = SQL("DROP CONSTRAINT {}").format(Identifier(have.name))
+            changes = ddl.add_key(contract.schema, table.name, columns, name, primary=False)
+            changes.append(ddl.strong(contract.schema, [table.name], ddl.alter(contract.schema, table.name, drop)))
             yield Finding(
-                "schema.foreign_key.not_valid",
-                "warning",
-                place,
-                f"{loose.name} on {table.name} is NOT VALID: rows from before it were never checked.",
-                {"constraint": loose.name},
-                fix_of("schema.foreign_key.not_valid", changes),
+                "schema.unique.deferrable",
+                "critical",
+                f"{table.name}({', '.join(columns)})",
+                f"{have.name} on {table.name} is DEFERRABLE, so INSERT … ON CONFLICT fails, which servers lives by.",
+                {"constraint": have.name},
+                by_hand("schema.unique.deferrable", changes, "No transaction may count on it any more: run the SQL."),
             )
-
-
-def _wrong_foreign_key(
-    contract: Contract, table: Table, wrong: ForeignKey, key: ForeignKey, is_left_over: bool, has_left_over: bool
-) -> Finding:
-    """A key with another rule: swapped for the right one, or dropped where an interrupted swap left it behind."""
-    right = dataclasses.replace(key, name=wrong.name)
-    if is_left_over:
-        changes = [ddl.drop_constraint(contract.schema, [table.name, key.table], wrong.name)]
-        undo = ddl.add_foreign_key(contract.schema, table.name, wrong, wrong.name)
-    else:
-        changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, key, has_left_over)
-        undo = ddl.swap_foreign_key(contract.schema, table.name, right, wrong)
-    return Finding(
-        "schema.foreign_key.on_delete",
-        "warning",
-        f"{table.name}({', '.join(key.columns)})",
-        f"{wrong.name} on {table.name} has ON DELETE {wrong.on_delete}; it should have {key.on_delete}.",
-        {"constraint": wrong.name, "expected": key.on_delete, "actual": wrong.on_delete},
-        fix_of("schema.foreign_key.on_delete", changes, undo=undo),
-    )
-
-
-def _missing_foreign_key(contract: Contract, table: Table, actual: Table, key: ForeignKey, place: str) -> Finding:
-    name = ddl.free_name({k.name for k in actual.foreign_keys}, table.name, *key.columns, "fkey")
-    changes = ddl.add_foreign_key(contract.schema, table.name, key, name)
-    undo = [ddl.drop_constraint(contract.schema, [table.name, key.table], name)]
-    return Finding(
-        "schema.foreign_key.missing",
-        "critical",
-        place,
-        f"{table.name}({', '.join(key.columns)}) does not reference {key.table}.",
-        {"expected": f"{key.table}({', '.join(key.ref_columns)}) ON DELETE {key.on_delete}"},
-        fix_of("schema.foreign_key.missing", changes, undo=undo),
-    )
 
 
 def index_serves(wanted: Index, have: Index) -> bool:
@@ -347,7 +308,7 @@ def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Cata
 
 
 TableRule = Callable[[Contract, Table, Table, Catalog], Iterator[Finding]]
-TABLE_RULES: tuple[TableRule, ...] = (_columns, _keys, _foreign_keys, _indexes, _row_triggers)
+TABLE_RULES: tuple[TableRule, ...] = (_columns, _keys, _deferrable_keys, foreign_keys, _indexes, _row_triggers)
 
 
 def _privileges(contract: Contract, catalog: Catalog) -> Iterator[Finding]:

@@ -15,7 +15,8 @@ from ..connection import Connection, Row, explained, fetch, scalar
 from .model import NOW, SEQUENCE, Catalog, Column, Contract, ForeignKey, Grant, Index, Table, Trigger, View
 
 KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
-DELETE_RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+MATCHES = {"s": "SIMPLE", "f": "FULL", "p": "PARTIAL"}
 CLOCKS = re.compile(
     r"^(now\(\)|current_timestamp|transaction_timestamp\(\)|statement_timestamp\(\)|clock_timestamp\(\)|localtimestamp)$"
 )
@@ -44,6 +45,14 @@ SELECT a.attrelid AS relation, a.attname::text AS name, format_type(a.atttypid, 
 CONSTRAINTS = """
 SELECT k.conrelid AS relation, k.conname::text AS name, k.contype::text AS type, k.convalidated AS validated,
        k.confdeltype::text AS on_delete, rn.nspname::text AS ref_schema, r.relname::text AS ref_table,
+       k.confupdtype::text AS on_update, k.confmatchtype::text AS match,
+       CASE WHEN k.condeferred THEN 'DEFERRABLE INITIALLY DEFERRED' WHEN k.condeferrable
+            THEN 'DEFERRABLE INITIALLY IMMEDIATE' ELSE 'NOT DEFERRABLE' END AS deferral,
+       -- the columns of later versions: PostgreSQL 18 and 15
+       coalesce((to_jsonb(k)->>'conenforced')::boolean, true) AS enforced,
+       ARRAY(SELECT a.attname::text
+               FROM jsonb_array_elements_text(nullif(to_jsonb(k)->'confdelsetcols', 'null'::jsonb)) u(num)
+               JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num::int2) AS set_columns,
        ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(num, pos)
                JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num ORDER BY u.pos) AS columns,
        ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(num, pos)
@@ -56,6 +65,7 @@ SELECT k.conrelid AS relation, k.conname::text AS name, k.contype::text AS type,
 
 INDEXES = """
 SELECT i.indrelid AS relation, c.relname::text AS name, i.indisunique AS unique, i.indisprimary AS primary,
+       i.indimmediate AS immediate,
        i.indisvalid AND i.indisready AS valid, m.amname = 'btree' AND i.indpred IS NULL AS simple,
        EXISTS (SELECT FROM pg_constraint k
                 WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AS constraint,
@@ -209,13 +219,19 @@ def _uncast(text: str) -> str:
 
 
 def _foreign_key(row: Row) -> ForeignKey:
+    limited = set(row["set_columns"]) < set(row["columns"])
     return ForeignKey(
         tuple(row["columns"]),
         row["ref_table"],
         tuple(row["ref_columns"]),
-        DELETE_RULES[row["on_delete"]],
+        RULES[row["on_delete"]],
         row["name"],
         row["validated"],
+        on_update=RULES[row["on_update"]],
+        match=MATCHES[row["match"]],
+        deferral=row["deferral"],
+        set_columns=tuple(row["set_columns"]) if limited else (),
+        enforced=row["enforced"],
     )
 
 
@@ -229,6 +245,7 @@ def _index(row: Row) -> Index:
         valid=row["valid"],
         plain=plain,
         constraint=row["constraint"],
+        immediate=row["immediate"],
     )
 
 

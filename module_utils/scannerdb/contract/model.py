@@ -26,7 +26,10 @@ class Column:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key; `on_delete` as SQL says it. `name` and `validated` come from a catalog."""
+    """A foreign key; its rules as SQL says them. `name`, `validated` and `enforced` come from a catalog.
+
+    `set_columns` are those that SET NULL or SET DEFAULT is limited to; empty means all of the key's.
+    """
 
     columns: tuple[str, ...]
     table: str
@@ -34,6 +37,11 @@ class ForeignKey:
     on_delete: str = "CASCADE"
     name: str = ""
     validated: bool = True
+    on_update: str = "NO ACTION"
+    match: str = "SIMPLE"
+    deferral: str = "NOT DEFERRABLE"
+    set_columns: tuple[str, ...] = ()
+    enforced: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Index:
     """An index by its meaning: key columns in order (an expression is its text).
 
     In a contract, `unless_unique_leads` says that a unique index whose first columns are these serves as well.
-    `plain` in a catalog: a btree with default order and operator classes over columns, without a predicate.
+    `plain` in a catalog: a btree with default order and operator classes over columns, without a predicate. Not
+    `immediate`: the index of a DEFERRABLE constraint, which INSERT … ON CONFLICT cannot use.
     """
 
     columns: tuple[str, ...]
@@ -51,6 +60,7 @@ class Index:
     valid: bool = True
     plain: bool = True
     constraint: bool = False
+    immediate: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ The overlay is a dictionary:
         columns: {api_type: {type: text, nullable: true, default: "ollama"}}
         indexes: [[last_check_date], {columns: [scan_date, verified]}]
         uniques: [[ip, port, api_type]]
-        foreign_keys: [{columns: [user_id], table: users, ref_columns: [id], on_delete: CASCADE}]
+        foreign_keys: [{columns: [user_id], table: users, ref_columns: [id], on_delete: CASCADE, on_update: NO ACTION,
+                        match: SIMPLE, deferrable: false, initially_deferred: false}]
       chat_history:
         columns: {id: {type: integer, nullable: false, default: sequence}, message: text}
         primary_key: [id]
@@ -29,7 +30,9 @@ from .model import Allowance, Column, Contract, ForeignKey, Grant, Index, Table
 
 TOP = {"application_role", "read_only_roles", "tables", "grants", "exceptions"}
 TABLE = {"columns", "indexes", "uniques", "foreign_keys", "primary_key"}
-ON_DELETE = {"CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"}
+FOREIGN_KEY = {"columns", "table", "ref_columns", "on_delete", "on_update", "match", "deferrable", "initially_deferred"}
+RULES = {"CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"}
+MATCHES = {"SIMPLE", "FULL"}
 PRIVILEGES = {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"}
 # Short spellings of types, as PostgreSQL's format_type() writes them.
 TYPE_NAMES = {
@@ -110,8 +113,7 @@ def _table(name: str, known: Table | None, additions: Any) -> Table:
         + tuple(_names(u, f"{where}.uniques") for u in _list(given.get("uniques") or [], f"{where}.uniques")),
         indexes=base.indexes
         + tuple(_index(i, f"{where}.indexes") for i in _list(given.get("indexes") or [], f"{where}.indexes")),
-        foreign_keys=base.foreign_keys
-        + tuple(_foreign_key(f, where) for f in _list(given.get("foreign_keys") or [], f"{where}.foreign_keys")),
+        foreign_keys=_foreign_keys(base.foreign_keys, given.get("foreign_keys") or [], f"{where}.foreign_keys"),
     )
     _check_columns(table, where)
     return table
@@ -161,20 +163,37 @@ def _index(says: Any, where: str) -> Index:
     return Index(_names(given.get("columns") or [], where), unique=bool(given.get("unique", False)))
 
 
+def _foreign_keys(known: tuple[ForeignKey, ...], says: Any, where: str) -> tuple[ForeignKey, ...]:
+    """The keys of the baseline and the site's; a site's over the same columns to the same table takes its place."""
+    given = tuple(_foreign_key(key, where) for key in _list(says, where))
+    replaced = {(key.columns, key.table) for key in given}
+    return tuple(key for key in known if (key.columns, key.table) not in replaced) + given
+
+
 def _foreign_key(says: Any, where: str) -> ForeignKey:
-    given = _mapping(says, f"{where}.foreign_keys", {"columns", "table", "ref_columns", "on_delete"})
-    rule = str(given.get("on_delete", "NO ACTION")).upper()
-    if rule not in ON_DELETE or not isinstance(given.get("table"), str):
-        raise InvalidInput(
-            f"scannerdb_contract_overlay: {where}.foreign_keys needs a table, and on_delete as one of "
-            f"{', '.join(sorted(ON_DELETE))}."
-        )
+    given = _mapping(says, where, FOREIGN_KEY)
+    if not isinstance(given.get("table"), str):
+        raise InvalidInput(f"scannerdb_contract_overlay: {where} needs a table.")
+    deferred = bool(given.get("initially_deferred", False))
+    timing = f"DEFERRABLE INITIALLY {'DEFERRED' if deferred else 'IMMEDIATE'}"
     return ForeignKey(
-        _names(given.get("columns") or [], f"{where}.foreign_keys.columns"),
+        _names(given.get("columns") or [], f"{where}.columns"),
         given["table"],
-        _names(given.get("ref_columns") or ["id"], f"{where}.foreign_keys.ref_columns"),
-        rule,
+        _names(given.get("ref_columns") or ["id"], f"{where}.ref_columns"),
+        _word(given.get("on_delete", "NO ACTION"), RULES, f"{where}.on_delete"),
+        on_update=_word(given.get("on_update", "NO ACTION"), RULES, f"{where}.on_update"),
+        match=_word(given.get("match", "SIMPLE"), MATCHES, f"{where}.match"),
+        deferral=timing if deferred or given.get("deferrable", False) else "NOT DEFERRABLE",
     )
+
+
+def _word(value: Any, allowed: Iterable[str], where: str) -> str:
+    word = str(value).upper()
+    if word not in allowed:
+        raise InvalidInput(
+            f"scannerdb_contract_overlay: {where} must be one of {', '.join(sorted(allowed))}, not {value!r}."
+        )
+    return word
 
 
 def _grant(says: Any) -> Grant:
