@@ -116,9 +116,18 @@ options:
       - What to do about roles that the backup names and the server does not have.
       - V(stop) lists them and changes nothing. V(create) creates them without login. V(ignore) leaves their grants out;
         what they owned belongs to O(login_user).
+      - Those that O(role_map) speaks of are not missing.
     type: str
     default: stop
     choices: [stop, create, ignore]
+  role_map:
+    description:
+      - Roles of the backup, and those that take their place, as C(old_app=ollama). What one owned is owned by the
+        other, and so are its grants, default privileges, policies, and the settings that it has in this database.
+      - Roles that exist can be replaced too, for instance in a clone. All are replaced at once, so that two may change
+        places. The other role must exist; without a superuser, O(login_user) must be a member of one that is to own.
+    type: dict
+    default: {}
   accept:
     description:
       - Ids of critical findings, or patterns of them, that may be in the restored database though they are not in the
@@ -344,6 +353,7 @@ def main() -> None:
         "jobs": {"type": "int", "default": 0},
         "grace_s": {"type": "int", "default": 5},
         "terminate": {"type": "bool", "default": False},
+        "role_map": {"type": "dict", "default": {}},
         "missing_roles": {"type": "str", "default": "stop", "choices": ["stop", "create", "ignore"]},
         "accept": {"type": "list", "elements": "str", "default": []},
         "keep_hours": {"type": "float", "default": 168},

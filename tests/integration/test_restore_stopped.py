@@ -106,8 +106,8 @@ def test_the_server_crashes_during_the_load(
     before, names = state(own_db), databases(own_db)
     honest = restore_build.load
 
-    def load(tools: Any, opts: Any, words: Any, dbname: str, ignored: Any, tick: Any, *more: Any) -> Any:
-        return honest(tools, opts, words, dbname, ignored, lambda: crash(own_server) if own_server.pid else None, *more)
+    def load(tools: Any, opts: Any, words: Any, dbname: str, tick: Any, *more: Any) -> Any:
+        return honest(tools, opts, words, dbname, lambda: crash(own_server) if own_server.pid else None, *more)
 
     monkeypatch.setattr(process, "TICK_S", 0.02)
     monkeypatch.setattr(restore_build, "load", load)

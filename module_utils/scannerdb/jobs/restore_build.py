@@ -19,9 +19,9 @@ from ..errors import RestoreRefused, ScannerDbError, ValidationFailed
 from ..finding import Finding
 from ..joblock import job_lock
 from ..restore.archive import SQL_FILE
-from ..restore.contents import list_file, wanted_lines
+from ..restore.contents import list_file, wanted_lines, without_roles
 from ..restore.heal import heal, set_comment
-from ..restore.load import command, load
+from ..restore.load import command, load, must_go_on
 from ..restore.names import SIDE, Mark
 from ..restore.plain import Terms, load_script
 from ..restore.target import Target, create_statement, property_statements
@@ -29,11 +29,13 @@ from ..restore.validate import check_counts, count_rows, new_losses, plain_table
 from ..runs import Run, now_text
 from .backup import make_backup
 from .backup_extras import copy_away
-from .restore_plan import Plan, goes_on
+from .restore_plan import Plan
 from .restore_proof import loader
+from .restore_roles import check_replaced, contract_under, give_to_roles, make_roles
 from .restore_wish import Wish
 
 RECONNECT_S = 10.0
+ROLELESS = ("--no-owner", "--no-privileges")  # flags of pg_restore where roles are replaced
 GIVING = "Giving the restored database the settings, privileges and limits of {!r}"
 
 
@@ -89,14 +91,14 @@ def create_empty(conn: Connection, options: Options, plan: Plan, target: Target,
 def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
     """Create the empty side database; returns the statements that will give it its properties, tried out."""
     run.progress("create")
-    target = with_roles(conn, wish, plan)
-    create_empty(conn, options, plan, target, run)
-    properties = property_statements(plan.side, target)
+    make_roles(conn, wish, plan)
+    create_empty(conn, options, plan, plan.target, run)
+    properties = property_statements(plan.side, plan.target)
     with explained(GIVING.format(options.db)):
         with conn.transaction(force_rollback=True):  # what is not permitted is said before the long work
             for statement in properties:
                 conn.execute(statement)
-        if target.grants is not None:
+        if plan.target.grants is not None:
             conn.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(plan.side)))
     return properties
 
@@ -122,19 +124,6 @@ def give_properties(conn: Connection, options: Options, properties: list[Composa
             conn.execute(statement)
 
 
-def with_roles(conn: Connection, wish: Wish, plan: Plan) -> Target:
-    """The target with its missing roles made, or without them."""
-    missing = set(plan.missing_roles)
-    if not missing:
-        return plan.target
-    if wish.missing_roles == "create":
-        with explained("Creating the missing roles"):
-            for role in plan.missing_roles:
-                conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
-        return plan.target
-    return plan.target.without(missing)
-
-
 def load_side(
     conn: Connection,
     options: Options,
@@ -149,7 +138,6 @@ def load_side(
     A plain SQL file is loaded as a whole.
     """
     run.progress("load", 0, plan.needed_bytes, unit="bytes")
-    ignored = list(plan.missing_roles) if wish.missing_roles == "ignore" else []
 
     def tell() -> None:
         with contextlib.suppress(DriverError):
@@ -157,15 +145,20 @@ def load_side(
             run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
 
     if plan.source.kind == SQL_FILE:
-        terms = Terms(plan.server.major, plan.server.superuser, frozenset(ignored))
+        terms = Terms(plan.server.major, plan.server.superuser, plan.rules)
         said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
     else:
-        said = _load_archive(options, wish, plan, lines, flags, ignored, tell)
+        said = _load_archive(options, wish, plan, lines, flags or ROLELESS if plan.rules else flags, tell)
     for line in said.splitlines():
         run.log(f"{loader(plan.source)}: {line.strip()}")
-    if not ignored or flags:
+    if flags or not plan.rules:
         return []
-    return [f"Roles {', '.join(ignored)} do not exist: their grants were left out, their objects have another owner."]
+    run.progress("roles")
+    with side_session(options, plan, run) as side:
+        run.log(f"{give_to_roles(side, plan)} statements about roles, as they were to be rewritten")
+        check_replaced(side, plan.rules)
+    names = ", ".join(sorted(plan.rules.ignored))
+    return [f"Roles {names} do not exist: what they had was left out, their objects have another owner."] * bool(names)
 
 
 def _load_archive(
@@ -174,11 +167,11 @@ def _load_archive(
     plan: Plan,
     lines: Sequence[str],
     flags: Sequence[str],
-    ignored: Sequence[str],
     tell: Callable[[], object],
 ) -> str:
     """Load lines of an archive with pg_restore; what it said."""
-    with list_file(lines) as (listing, descriptors):
+    wanted = without_roles(plan.contents, lines) if flags == ROLELESS else lines
+    with list_file(wanted) as (listing, descriptors):
         words = command(
             plan.tools,
             plan.source.dump,
@@ -186,15 +179,16 @@ def _load_archive(
             plan.side,
             listing,
             wish.jobs or cores(),
-            stop=not goes_on(plan, wish),
+            stop=not must_go_on(plan.tools, plan.server.major),
         )
         words[1:1] = flags
-        return load(plan.tools, options, words, plan.side, ignored, tell, descriptors).stderr
+        return load(plan.tools, options, words, plan.side, tell, descriptors).stderr
 
 
 def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:
     """Prove the side database: row counts, contract, write probe. Warnings come back; `ValidationFailed` stops."""
     run.progress("validate")
+    contract = contract_under(contract, plan.rules)
     with side_session(options, plan, run) as side:
         compare_content(side, plan, run)
         serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]

@@ -20,9 +20,9 @@ from .restore_build import (
     load_side,
     side_mark,
     side_session,
-    with_roles,
 )
-from .restore_plan import Plan, make_plan, plan_values
+from .restore_plan import Plan, make_plan, plan_values, role_lines
+from .restore_roles import make_roles
 from .restore_wish import Task, result_of, state_line
 
 
@@ -76,6 +76,7 @@ def _steps(plan: Plan, task: Task) -> list[str]:
     return [
         f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
         f"new database {plan.side!r}, closed to everybody who is no superuser and not in the maintenance role",
+        *role_lines(plan, wish),
         f"load {plan.contents.tables} tables, about {plan.needed_bytes} bytes"
         + (f", and compare the rows of {len(plan.rows)}" if plan.rows else ""),
         masked,
@@ -88,7 +89,8 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     """Load, compare, mask, analyze, give away; returns warnings."""
     options, wish, run = task.options, task.wish, task.run
     run.progress("create")
-    target = replace(with_roles(conn, wish, plan), comment="")
+    make_roles(conn, wish, plan)
+    target = replace(plan.target, comment="")
     # Its owner could connect: it gets one when all is done.
     create_empty(conn, options, plan, replace(target, owner=""), run)
     with explained(f"Closing {plan.side!r}"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
@@ -13,13 +13,13 @@ from ..backup.sets import BackupSet, list_sets
 from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..restore.archive import SQL_FILE
-from ..restore.contents import database_script, missing_roles
-from ..restore.load import must_go_on
+from ..restore.contents import database_script
 from ..restore.names import kept_name, side_name
 from ..restore.preflight import (
     Hangers,
     check_extensions,
     check_obstacles,
+    check_owners,
     check_rights,
     check_room,
     data_room,
@@ -27,6 +27,7 @@ from ..restore.preflight import (
     hangers_on,
     publications,
 )
+from ..restore.rolenames import Rules
 from ..restore.sessions import Session, connected, named, wait_for
 from ..restore.target import Target, describe, target_from_script
 from ..runs import Run
@@ -55,6 +56,7 @@ class Plan(Proven):
     estimate_s: float
     measured: bool
     missing_roles: tuple[str, ...]
+    rules: Rules
     hangers: Hangers
     warnings: tuple[str, ...]
 
@@ -83,13 +85,21 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     live, published = live_facts(options)
     target = choose_target(live, proven)
     existing = existing_roles(conn)
-    missing = sorted({*missing_roles(proven.contents, existing), *(target.roles - existing)})
+    named = proven.contents.roles | target.roles
+    missing = sorted(named - existing - set(wish.role_map))
+    check_map(wish.role_map, existing)
     check_roles(missing, wish.missing_roles)
+    rules = Rules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ()))
+    target = target.under(rules)
     needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, proven.contents.extensions)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
+    if live and rules:
+        check_rights(conn, server, live.owner, True)
+    if not wish.tables:
+        check_owners(conn, server, {rules.of(owner) for owner in proven.contents.owners} - set(missing))
     if not (wish.tables or wish.into_database):
         check_obstacles(conn, options.db)
     rate = drilled_rate(list_sets(wish.backup_dir, options.db).sets)
@@ -105,8 +115,9 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         estimate_s=needed / (rate or GUESSED_RATE),
         measured=rate > 0,
         missing_roles=tuple(missing),
+        rules=rules,
         hangers=replace(hangers_on(conn, options.db), publications=published),
-        warnings=tuple(_warnings(options, proven, server, free)),
+        warnings=(*_warnings(options, proven, server, free), *_strangers(wish.role_map, named)),
     )
 
 
@@ -138,9 +149,27 @@ def check_roles(missing: Sequence[str], policy: str) -> None:
     if missing and policy == "stop":
         raise RestoreRefused(
             f"The backup names roles that this server does not have: {', '.join(missing)}.",
-            "Create them, or set scannerdb_restore_missing_roles: create makes them without login, ignore leaves their "
-            "grants out and gives what they owned to the maintenance role.",
+            "Create them; or name the roles that take their place in scannerdb_restore_role_map; or set "
+            "scannerdb_restore_missing_roles: create makes them without login, ignore leaves their grants out and "
+            "gives what they owned to the maintenance role.",
         )
+
+
+def check_map(role_map: Mapping[str, str], existing: Container[str]) -> None:
+    """Raise `RestoreRefused` where a role that shall take another's place does not exist."""
+    absent = sorted({instead for instead in role_map.values() if instead not in existing})
+    if absent:
+        raise RestoreRefused(
+            f"scannerdb_restore_role_map gives things to roles that this server does not have: {', '.join(absent)}.",
+            "Create them, or name others.",
+        )
+
+
+def _strangers(role_map: Mapping[str, str], named: Container[str]) -> list[str]:
+    """A mapping may serve several backups; but a name may be mistyped too."""
+    unknown = sorted(role for role in role_map if role not in named)
+    told = f"scannerdb_restore_role_map speaks of {', '.join(unknown)}, which this backup does not name."
+    return [told] if unknown else []
 
 
 def _warnings(options: Options, proven: Proven, server: Server, free: Optional[int]) -> list[str]:
@@ -197,6 +226,7 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
         f"{first}"
         + (f" of {plan.live.size_bytes} bytes into {wish.backup_dir}" if plan.live and wish.prebackup else ""),
         f"new database {plan.side!r}: {'; '.join(describe(plan.target))}",
+        *role_lines(plan, wish),
         f"load {plan.contents.tables} tables with {loader(plan.source)} {plan.tools.version}: "
         f"about {plan.needed_bytes} bytes, {free}; about {plan.estimate_s:.0f} s, "
         + ("as fast as the last drill" if plan.measured else "a guess: no drill has measured it"),
@@ -209,9 +239,12 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
     ]
 
 
-def goes_on(plan: Plan, wish: Wish) -> bool:
-    """True where pg_restore must go on after the harmless errors that are certain to come."""
-    return must_go_on(plan.tools, plan.server.major, plan.missing_roles if wish.missing_roles == "ignore" else ())
+def role_lines(plan: Plan, wish: Wish) -> list[str]:
+    """What becomes of roles, as lines of a plan."""
+    mapped = [f"{role!r} becomes {instead!r}" for role, instead in sorted(wish.role_map.items())]
+    does = {"create": "are created, without login", "ignore": "are ignored"}.get(wish.missing_roles, "")
+    missing = [f"{', '.join(plan.missing_roles)} {does}"] if plan.missing_roles and does else []
+    return [f"roles: {'; '.join([*mapped, *missing])}"] if mapped or missing else []
 
 
 def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:
@@ -225,6 +258,7 @@ def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:
         "estimate_s": round(plan.estimate_s, 1),
         "estimate_measured": plan.measured,
         "missing_roles": list(plan.missing_roles),
+        "role_map": dict(plan.rules.mapped),
         "tables": plan.contents.tables,
         "pg_restore": plan.tools.version,
     }

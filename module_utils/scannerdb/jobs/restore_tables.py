@@ -34,7 +34,7 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
     names = [table_name(text) for text in task.wish.tables]
     _check_schema(options, schema)
     # Owners and grants are left behind, so roles that are missing do not matter.
-    wish = replace(task.wish, missing_roles="ignore")
+    wish = replace(task.wish, missing_roles="ignore", role_map={})
     plan = make_plan(conn, options, wish, run, record=not task.check_mode)
     _check_tables(plan, names)
     result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -29,6 +29,7 @@ class Wish:
     grace_s: float = 5.0
     terminate: bool = False
     missing_roles: str = "stop"
+    role_map: Mapping[str, str] = field(default_factory=dict)  # the backup's roles, and those that take their place
     accept: tuple[str, ...] = ()
     state_dir: str = ""
     recipients: tuple[str, ...] = ()
@@ -102,6 +103,12 @@ def check_wish(options: Options, wish: Wish) -> None:
         raise InvalidInput("Tables go into a schema of the live database, never into another database.")
     if wish.masking_sql and not wish.into_database:
         raise InvalidInput("Only a clone is masked.", "Set scannerdb_restore_into_database to its name.")
+    for role, instead in wish.role_map.items():
+        if not (role and isinstance(instead, str) and instead):
+            raise InvalidInput(
+                f"scannerdb_restore_role_map names no role in the place of {role!r}.",
+                'Write it like {"old_app": "ollama"}: the role in the backup, and the one that is here.',
+            )
     if wish.into_database == options.db:
         raise InvalidInput("A clone needs another name than the database that it is a clone of.")
 

@@ -33,7 +33,7 @@ from ..contract.model import Contract
 from ..errors import RestoreRefused, ScannerDbError, ToolFailed
 from ..joblock import job_lock
 from ..process import Tools, find_tools
-from ..restore.contents import Contents, list_file, missing_roles, read_contents, wanted_lines
+from ..restore.contents import Contents, list_file, read_contents, wanted_lines
 from ..restore.load import command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
@@ -105,7 +105,7 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     if drill.own_server:
         target = replace(target, tablespace="")
     existing = existing_roles(conn)
-    missing = tuple(sorted({*missing_roles(listed, existing), *({target.owner} - existing - {""})}))
+    missing = tuple(sorted({*listed.roles, target.owner} - existing - {""}))
     if missing and not drill.own_server:
         raise RestoreRefused(
             f"The backup names roles that this server does not have: {', '.join(missing)}.",
@@ -216,7 +216,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
                 size = scalar(conn, "SELECT pg_database_size(%s)", [name])
                 run.progress("load", int(size or 0), ready.needed_bytes, unit="bytes")
 
-        load(ready.tools, options, words, name, (), tell, descriptors)
+        load(ready.tools, options, words, name, tell, descriptors)
     run.progress("analyze")
     session = contextlib.closing(connect(options, dbname=name, purpose=f"drill {run.run_id}"))
     with session as side, explained(f"Analyzing {name!r}"):
@@ -225,7 +225,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
 
 def _words(ready: Prepared, drill: Drill, server: Server, listing: str, name: str) -> list[str]:
     manifest = drill.item.manifest
-    stop = not must_go_on(ready.tools, server.major, ())
+    stop = not must_go_on(ready.tools, server.major)
     words = command(
         ready.tools,
         drill.item.path / manifest.dump_path,

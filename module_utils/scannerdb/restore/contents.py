@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -12,12 +12,11 @@ from typing import Optional
 from ..connection import Options
 from ..errors import BackupInvalid
 from ..process import Tools, memory_file, run_tool, tool_error
+from .rolenames import about_roles, roles_in
 
 _ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
 IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
-_GRANTEES = re.compile(rf" (?:TO|FROM) ({IDENTIFIER}(?:, ?{IDENTIFIER})*)(?: WITH GRANT OPTION)?;$")
-_FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({IDENTIFIER})")
-_PUBLIC = {"PUBLIC", "CURRENT_USER", "SESSION_USER", "CURRENT_ROLE"}
+_ROWS = ("TABLE DATA", "BLOBS", "SEQUENCE SET", "MATERIALIZED VIEW DATA", "STATISTICS DATA")
 NOTHING = ";"  # a line of a list file that names no entry
 BUILT_IN = "plpgsql"  # every database has it, from template0
 
@@ -31,6 +30,10 @@ class Entry:
     schema: str
     rest: str
 
+    def is_a(self, *kinds: str) -> bool:
+        """True where it is of one of these kinds; a schema in capitals looks like a part of them."""
+        return any(f"{self.kind} ".startswith(f"{kind} ") for kind in kinds)
+
     @property
     def label(self) -> str:
         """Schema, name and owner, each followed by a blank; schema and name may hold blanks of their own."""
@@ -39,20 +42,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """An archive's table of contents, the roles that its grants name, and its owners as far as they are known.
+    """An archive's table of contents, the roles that own something in it, and the others that it names.
 
-    A plain SQL file has none, but can be spoken of in the same words.
+    `about_roles` are the statements that name them. A plain SQL file has neither contents nor these, but can be spoken
+    of in the same words.
     """
 
     entries: tuple[Entry, ...]
-    grantees: frozenset[str] = frozenset()
     owners: frozenset[str] = frozenset()
+    grantees: frozenset[str] = frozenset()
+    about_roles: tuple[str, ...] = ()
     text_bytes: int = 0  # of a plain SQL file, unpacked
     encoding: str = ""  # of a plain SQL file's text
 
     def of(self, kind: str) -> list[Entry]:
         """The entries of a kind."""
         return [entry for entry in self.entries if entry.kind == kind]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role it names."""
+        return self.owners | self.grantees
 
     @property
     def tables(self) -> int:
@@ -75,46 +85,9 @@ def parse_list(text: str) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def parse_grantees(script: str) -> frozenset[str]:
-    """The roles named by the GRANT, REVOKE and ALTER DEFAULT PRIVILEGES lines of a script. Pure."""
-    roles: set[str] = set()
-    for line in script.splitlines():
-        if line.startswith(("GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES ")):
-            match = _GRANTEES.search(line)
-            names = re.findall(IDENTIFIER, match.group(1)) if match else []
-            role = _FOR_ROLE.match(line)
-            roles.update(unquoted(name) for name in [*names, *([role.group(1)] if role else [])] if name not in _PUBLIC)
-    return frozenset(roles)
-
-
 def unquoted(name: str) -> str:
     """A name as the catalog has it. Pure."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
-
-
-def parse_owners(script: str) -> frozenset[str]:
-    """The owners that the comments of a script name. Pure."""
-    return frozenset(
-        re.findall(r"^-- (?:Data for )?Name: .*; Owner: (.+?)(?:; Tablespace: .*)?$", script, re.MULTILINE)
-    )
-
-
-def missing_roles(contents: Contents, existing: Iterable[str]) -> list[str]:
-    """Roles that own or are granted something in the archive and that the server does not have. Pure.
-
-    The list does not mark where an object's name ends and its owner begins, so an owner counts as known where the line
-    ends in the name of any existing role; else the longest owner that the script names, or the last word, is missing.
-    """
-    known = set(existing)
-    endings = tuple(f" {role}" for role in known)
-    missing = set(contents.grantees - known)
-    for entry in contents.entries:
-        text = f" {entry.rest}"
-        if text.endswith(endings) or text.endswith(" "):
-            continue
-        named = [owner for owner in contents.owners if text.endswith(f" {owner}")]
-        missing.add(max(named, key=len, default=entry.rest.rpartition(" ")[2]))
-    return sorted(missing)
 
 
 def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
@@ -130,6 +103,27 @@ def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
         if not (built_in or hard or entry.kind.startswith("SUBSCRIPTION")):
             lines.append(entry.line)
     return lines
+
+
+def structure_lines(contents: Contents) -> list[str]:
+    """Those of `wanted_lines` that bring no rows. Pure."""
+    rows = {entry.line for entry in contents.entries if entry.is_a(*_ROWS)}
+    return [line for line in wanted_lines(contents, superuser=True) if line not in rows]
+
+
+def without_roles(contents: Contents, lines: Sequence[str]) -> list[str]:
+    """Lines without those entries that are nothing without their roles. Pure.
+
+    `rolenames.about_roles` has them, and whatever else pg_restore leaves out with --no-owner. What may be a remark on a
+    policy is left out too: in the list nothing tells it from one on a table with that word in its name.
+    """
+    hard = {
+        entry.line
+        for entry in contents.entries
+        if entry.is_a("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING")
+        or (entry.is_a("COMMENT") and " POLICY " in f" {entry.label}")
+    }
+    return [line for line in lines if line not in hard]
 
 
 # What a table's own entries are; plain indexes and triggers do not say whose they are, foreign keys lead elsewhere.
@@ -165,13 +159,13 @@ def table_lines(contents: Contents, names: Sequence[tuple[str, str]]) -> list[st
 
 
 def read_contents(tools: Tools, dump: Path) -> Contents:
-    """Ask pg_restore for the table of contents and the grants; raises `BackupInvalid` where it cannot be read."""
-    entries = parse_list(_print(tools, dump, ["--list"]))
-    owners = parse_owners(_print(tools, dump, ["--schema-only", "--file=-"]))
-    acls = [e.line for e in entries if e.kind in ("ACL", "DEFAULT ACL")]
-    if not acls:
-        return Contents(entries, owners=owners)
-    return Contents(entries, parse_grantees(_print(tools, dump, ["--file=-"], acls)), owners)
+    """Ask pg_restore for the table of contents and the roles; raises `BackupInvalid` where it cannot be read."""
+    bare = Contents(parse_list(_print(tools, dump, ["--list"])))
+    script: list[bytes] = []
+    _print(tools, dump, ["--file=-"], structure_lines(bare) or [NOTHING], script.append)
+    told = about_roles(b"".join(script).decode("utf-8", "surrogateescape"))
+    owners, others = roles_in("\n".join(told))
+    return Contents(bare.entries, frozenset(owners), frozenset(others), told)
 
 
 def read_data(tools: Tools, dump: Path, take: Callable[[bytes], object]) -> None:

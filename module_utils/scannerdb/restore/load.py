@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -32,25 +32,15 @@ def command(tools: Tools, dump: Path, kind: str, dbname: str, listing: str, jobs
     return [*words, str(dump)]
 
 
-def real_errors(stderr: str, ignored_roles: Iterable[str] = ()) -> list[str]:
+def real_errors(stderr: str) -> list[str]:
     """The errors of a pg_restore that went on after them, without the harmless ones. Pure.
 
-    Harmless: a setting that an older server does not know, and ownership or grants of roles that the caller chose to
-    ignore. Commands are matched where they can be: messages come in the server's language.
+    Harmless is a setting that an older server does not know; the command tells, for messages come in the server's
+    language.
     """
     # Whatever stands between two of pg_restore's own lines belongs to the first.
     blocks = re.split(r"^(?=pg_restore: )", stderr, flags=re.MULTILINE)
-    harmless = [NEWER_SETTINGS]
-    for role in ignored_roles:
-        quoted = re.escape('"' + role.replace('"', '""') + '"')
-        name = rf"(?:{quoted}|{re.escape(role)})"
-        harmless.append(rf"Command was: (?:ALTER|GRANT|REVOKE)\b[^\n]* (?:OWNER TO|TO|FROM|FOR ROLE) {name}(?![\w$])")
-        harmless.append(rf'role "{re.escape(role)}" does not exist')
-    found = []
-    for block in blocks:
-        if _FAILED.match(block) and not any(re.search(pattern, block) for pattern in harmless):
-            found.append(" ".join(block.split()))
-    return found
+    return [" ".join(b.split()) for b in blocks if _FAILED.match(b) and not re.search(NEWER_SETTINGS, b)]
 
 
 def load(
@@ -58,7 +48,6 @@ def load(
     options: Options,
     words: Sequence[str],
     dbname: str,
-    ignored_roles: Iterable[str] = (),
     on_tick: Optional[Callable[[], object]] = None,
     descriptors: tuple[int, ...] = (),
 ) -> Finished:
@@ -68,7 +57,7 @@ def load(
         return finished
     if "--exit-on-error" in words or finished.returncode < 0:
         raise tool_error(words[0], finished)
-    errors = real_errors(finished.stderr, ignored_roles)
+    errors = real_errors(finished.stderr)
     went_on = "errors ignored on restore" in finished.stderr  # its number counts some twice, with several workers
     if errors:
         more = f" ({len(errors)} errors in all.)" if len(errors) > 1 else ""
@@ -78,6 +67,6 @@ def load(
     return finished
 
 
-def must_go_on(tools: Tools, server_major: int, ignored_roles: Iterable[str]) -> bool:
+def must_go_on(tools: Tools, server_major: int) -> bool:
     """True where harmless errors are certain, so that pg_restore must not stop at the first. Pure."""
-    return bool(list(ignored_roles)) or (tools.major >= 17 > server_major)
+    return tools.major >= 17 > server_major

@@ -9,7 +9,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Optional, cast
 
@@ -18,6 +18,7 @@ from ..errors import BackupInvalid, ToolFailed
 from ..files import file_errors
 from ..process import TICK_S, Tools, run_tool, tool_error
 from .archive import NOT_COMPLETE, is_gzip
+from .rolenames import Rules
 from .script import Script, left_out, psql_guards
 
 MARK = b"\xef\xbb\xbf"  # what some editors put before UTF-8
@@ -26,11 +27,11 @@ PIECE = 1 << 18  # bytes given to psql at a time
 
 @dataclass(frozen=True)
 class Terms:
-    """What of a script a server is to be spared: see `script.left_out`."""
+    """What of a script a server is to be spared (see `script.left_out`), and what becomes of the roles it names."""
 
     server_major: int
     superuser: bool
-    ignored_roles: frozenset[str] = frozenset()
+    roles: Rules = field(default_factory=Rules)
 
 
 def scan(path: Path, on_tick: Optional[Callable[[int], object]] = None) -> Script:
@@ -84,19 +85,30 @@ def load_script(
 def _pieces(path: Path, terms: Terms, tick: Callable[[int], object]) -> Iterator[bytes]:
     """The script as psql gets it: lines that are left out are empty, so that its line numbers stay true."""
     script, piece, size = Script(path.name), [], 0
+    whole: list[bytes] = []  # the lines of a statement
     for line in _lines(path):
+        rows = script.in_data
         statement = script.take(line)
-        if statement and left_out(statement, terms.server_major, terms.superuser, terms.ignored_roles):
-            piece.append(b"\n")
-        else:
-            piece.append(line)
+        whole.append(line)
         size += len(line)
-        if size >= PIECE:
+        if script.idle:
+            piece += whole if rows else [_fit(b"".join(whole), statement, terms)]
+            whole = []
+        if size >= PIECE and not whole:
             yield b"".join(piece)
             piece, size = [], 0
             tick(script.bytes)
     script.finish()
     yield b"".join(piece)
+
+
+def _fit(text: bytes, statement: str, terms: Terms) -> bytes:
+    """Whole lines as the server is to get them; `statement` is what they say, where it is one."""
+    if statement and left_out(statement, terms.server_major, terms.superuser):
+        return b"\n" * text.count(b"\n")
+    if not terms.roles:
+        return text
+    return terms.roles.rewritten(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _lines(path: Path) -> Iterator[bytes]:

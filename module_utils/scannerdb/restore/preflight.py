@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ..connection import Connection, DriverError, Options, Server, explained, fetch, scalar
+from ..connection import Connection, DriverError, Identifier, Options, Server, explained, fetch, scalar, text_of
 from ..errors import FileProblem, PrivilegeMissing, RestoreRefused
 from ..files import free_bytes
 
@@ -42,6 +42,28 @@ def check_rights(conn: Connection, server: Server, owner: str, live_exists: bool
                     f"{' and so alone may rename it' if live_exists else ''}.",
                     f"Run as a superuser: GRANT {owner} TO {server.user};",
                 )
+
+
+def check_owners(conn: Connection, server: Server, owners: Iterable[str]) -> None:
+    """Raise `PrivilegeMissing` where this role could not give objects to their owners."""
+    if server.superuser:
+        return
+    how = "SET" if server.major >= 16 else "MEMBER"  # what ALTER … OWNER TO asks for
+    with explained("Looking at the role's rights"):
+        rows = fetch(
+            conn,
+            "SELECT rolname::text AS name FROM pg_roles"
+            " WHERE rolname = ANY(%s) AND NOT pg_has_role(oid, %s) ORDER BY 1",
+            [list(owners), how],
+        )
+    foreign = _names(rows)
+    if foreign:
+        words = ", ".join(text_of(Identifier(name)) for name in foreign)
+        raise PrivilegeMissing(
+            f"Role {server.user!r} is no member of {', '.join(foreign)}, who own things in the backup.",
+            f"Run as a superuser: GRANT {words} TO {text_of(Identifier(server.user))}; or name roles that take their "
+            "place in scannerdb_restore_role_map.",
+        )
 
 
 def check_extensions(conn: Connection, server: Server, wanted: Sequence[str]) -> None:

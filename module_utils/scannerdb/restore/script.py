@@ -7,17 +7,17 @@ Only what a dump of one database needs may go on: no command of psql, nothing ab
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..errors import BackupInvalid, RestoreRefused
 from .archive import NOT_COMPLETE, Header
-from .contents import IDENTIFIER, Contents, Entry, parse_grantees, unquoted
+from .contents import IDENTIFIER, Contents, Entry, unquoted
 from .lexer import MOST_WORDS, Lexer, Statement
+from .rolenames import roles_in
 
 HEAD, TAIL = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
 _GUARD = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")  # what pg_dump writes since August 2025
 _CONNECT = re.compile(rb"\\c(?:onnect)?(?:\s|$)")
-_OWNER = re.compile(rf"ALTER .* OWNER TO ({IDENTIFIER});")
 _EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})")
 _ENCODING = re.compile(r"SET client_encoding = '([\w-]+)';")
 _SCHEMA_OF_ROWS = re.compile(r"CREATE (?:UNLOGGED |FOREIGN )?TABLE\b")
@@ -62,7 +62,8 @@ class Script:
         self.number = 0  # of the line that was taken last
         self.rows = self.bytes = self.tables = 0
         self.encoding = ""
-        self.roles: set[str] = set()
+        self.owners: set[str] = set()
+        self.grantees: set[str] = set()
         self.extensions: list[str] = []
         self.versions: dict[str, str] = {}
         self.in_data = False
@@ -70,9 +71,16 @@ class Script:
         self._copies: list[tuple[bytes, int]] = []  # the COPY statements, and how many rows there were before
         self._by_copy = True  # whether nothing else changes rows
         self._lexer = Lexer()
+        self._open: list[bytes] = []  # lines of statements that go on
+        self._ended = 0  # how many have ended on these lines
+
+    @property
+    def idle(self) -> bool:
+        """True where no statement, string or comment is open; rows of a table are none."""
+        return self._lexer.idle
 
     def take(self, line: bytes) -> str:
-        """Take the next line; the statement that stands on it alone, or nothing.
+        """Take the next line; the statement that ends with it, and has its lines for itself, or nothing.
 
         Raises `RestoreRefused` where the line must not go to a server, `BackupInvalid` where it is no text.
         """
@@ -104,7 +112,13 @@ class Script:
         """What it creates, in the words of an archive's table of contents."""
         tables = [Entry("", "TABLE", "", "")] * self.tables
         extensions = [Entry("", "EXTENSION", "-", f"{name} ") for name in self.extensions]
-        return Contents((*tables, *extensions), frozenset(self.roles), text_bytes=self.bytes, encoding=self.encoding)
+        return Contents(
+            (*tables, *extensions),
+            frozenset(self.owners),
+            frozenset(self.grantees - self.owners),
+            text_bytes=self.bytes,
+            encoding=self.encoding,
+        )
 
     def blocks(self) -> list[tuple[bytes, int]]:
         """Its COPY statements, each with its rows, where these are all that becomes of them; else none.
@@ -135,14 +149,19 @@ class Script:
             raise self._refused(str(error)) from None
         for index, ended in enumerate(finished):
             self._judge(ended, last=index == len(finished) - 1 and self._lexer.idle and line.rstrip()[-1:] == b";")
-        alone = fresh and len(finished) == 1 and self._lexer.idle
+        self._open.append(line)
+        self._ended += len(finished)
+        return self._finished() if self._lexer.idle else ""
+
+    def _finished(self) -> str:
+        """Look at the lines that have become whole statements; what they say where it is one."""
+        text, alone = b"".join(self._open).strip(), self._ended == 1
+        self._open, self._ended = [], 0
         if self.in_data:
-            self._copies.append((text if alone else b"", self.rows))
-        if not alone:
-            return ""
-        statement = text.decode("utf-8", "replace")
+            self._copies.append((text if alone and b"\n" not in text else b"", self.rows))
+        statement = text.decode("utf-8", "surrogateescape")
         self._note(statement)
-        return statement
+        return statement if alone else ""
 
     def _remark(self, text: bytes) -> None:
         self._whole += (text == HEAD) - (text == TAIL)
@@ -178,8 +197,10 @@ class Script:
         self.tables += bool(_SCHEMA_OF_ROWS.match(head))
 
     def _note(self, statement: str) -> None:
-        """Collect what a statement of one line names."""
-        self.roles |= roles_of(statement)
+        """Collect what a statement names."""
+        owners, grantees = roles_in(statement)
+        self.owners |= owners
+        self.grantees |= grantees
         extension, encoding = _EXTENSION.match(statement), _ENCODING.fullmatch(statement)
         if extension:
             self.extensions.append(unquoted(extension.group(1)))
@@ -193,26 +214,18 @@ class Script:
         )
 
 
-def roles_of(statement: str) -> set[str]:
-    """The roles that a statement of one line gives something to, or takes it from."""
-    owner = _OWNER.fullmatch(statement)
-    return {unquoted(owner.group(1))} if owner else set(parse_grantees(statement))
+def left_out(statement: str, server_major: int, superuser: bool) -> bool:
+    """True for a statement that this server cannot take.
 
-
-def left_out(statement: str, server_major: int, superuser: bool, ignored_roles: Iterable[str]) -> bool:
-    """True for a statement of one line that this server cannot take, or was told not to.
-
-    These are the guards of newer versions of psql (we set our own), timeouts that an older server does not know,
-    remarks on extensions where only a superuser may make them, and what roles get that are ignored.
+    These are the guards of newer versions of psql (we set our own), timeouts that an older server does not know, and
+    remarks on extensions where only a superuser may make them.
     """
     if statement.startswith(("\\restrict ", "\\unrestrict ")):
         return True
     if statement.startswith("COMMENT ON EXTENSION "):
         return not superuser
     setting = re.match(r"SET (\w+) = ", statement)
-    if setting:
-        return _NEWER_SETTINGS.get(setting.group(1), 0) > server_major
-    return not roles_of(statement).isdisjoint(ignored_roles)
+    return setting is not None and _NEWER_SETTINGS.get(setting.group(1), 0) > server_major
 
 
 def psql_guards(version: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..connection import SQL, Composable, Identifier, Literal
+from .rolenames import Rules
 
 # Settings that hold a list of names; their value in the catalog is already quoted, element by element.
 LISTS = {
@@ -51,13 +52,22 @@ class Target:
         names |= {grantee for grantee, _, _ in self.grants or ()}
         return names - {""}
 
-    def without(self, missing: set[str]) -> Target:
-        """The same, but for the roles that do not exist."""
+    def under(self, rules: Rules) -> Target:
+        """The same, with roles replaced or ignored. What a role has itself goes before what it takes over."""
+        grants: dict[tuple[str, str], bool] = {}
+        for role, privilege, grantable in self.grants or ():
+            if role not in rules.ignored:
+                key = (rules.of(role), privilege)
+                grants[key] = grantable or grants.get(key, False)
+        settings: dict[tuple[str, str], str] = {}
+        for role, name, value in sorted(self.settings, key=lambda setting: setting[0] in rules.mapped):
+            if role not in rules.ignored:
+                settings.setdefault((rules.of(role), name), value)
         return replace(
             self,
-            owner="" if self.owner in missing else self.owner,
-            grants=None if self.grants is None else tuple(g for g in self.grants if g[0] not in missing),
-            settings=tuple(s for s in self.settings if s[0] not in missing),
+            owner="" if self.owner in rules.ignored else rules.of(self.owner),
+            grants=None if self.grants is None else tuple((*key, option) for key, option in grants.items()),
+            settings=tuple((*key, value) for key, value in settings.items()),
         )
 
 

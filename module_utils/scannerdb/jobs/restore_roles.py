@@ -1,0 +1,72 @@
+"""The roles of a restore: those that are made, and those that take the place of others.
+
+pg_restore cannot rename roles. So where any are replaced or ignored, it is told to leave owners, grants and policies
+alone; the statements that it would have run for them are rewritten, and run in the side database afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..connection import SQL, Connection, Identifier, explained, fetch
+from ..contract.model import Contract
+from ..errors import ValidationFailed
+from ..restore.rolenames import Rules
+from .restore_plan import Plan
+from .restore_wish import Wish
+
+
+def make_roles(conn: Connection, wish: Wish, plan: Plan) -> None:
+    """Create the roles that are missing, where that is wanted."""
+    if wish.missing_roles == "create":
+        with explained("Creating the missing roles"):
+            for role in plan.missing_roles:
+                conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
+
+
+def give_to_roles(side: Connection, plan: Plan) -> int:
+    """Run the archive's own statements about owners, grants and policies, rewritten; how many there were.
+
+    They are one transaction. Raises one of our errors with the statement that failed.
+    """
+    done = 0
+    with side.transaction():
+        side.execute("SET LOCAL search_path = ''")  # policies are written for it
+        for written in plan.contents.about_roles:
+            statement = plan.rules.rewritten(written).strip()
+            if statement:
+                with explained(f"Giving the restored objects to their roles ({' '.join(statement.split())[:200]})"):
+                    side.execute(statement.encode("utf-8", "surrogateescape"))
+                done += 1
+    return done
+
+
+def check_replaced(side: Connection, rules: Rules) -> None:
+    """Raise `ValidationFailed` where a role whose place another takes still has something in the side database.
+
+    The restoring role is left out: what nobody else gets is its own.
+    """
+    gone = sorted(set(rules.mapped) - set(rules.mapped.values()))
+    with explained("Looking at what the roles have"):
+        rows = fetch(
+            side,
+            "SELECT DISTINCT r.rolname::text AS name FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid"
+            " WHERE d.refclassid = 'pg_authid'::regclass AND r.rolname = ANY(%s) AND r.rolname <> current_user"
+            " AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1",
+            [gone],
+        )
+    if rows:
+        raise ValidationFailed(
+            f"After the restore {', '.join(row['name'] for row in rows)} still owned something, or had rights or "
+            "policies, though scannerdb_restore_role_map has others take that place.",
+            "The live database was not touched. The backup gives it in a way that pg_dump does not write.",
+        )
+
+
+def contract_under(contract: Contract, rules: Rules) -> Contract:
+    """What the contract demands where other roles take the place of those it names. Pure."""
+    return replace(
+        contract,
+        application_role=rules.of(contract.application_role),
+        grants=tuple(replace(grant, role=rules.of(grant.role)) for grant in contract.grants),
+    )
