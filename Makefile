@@ -67,7 +67,7 @@ lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
-	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/containers
+	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/extras.py tests/containers
 	@$(PY) -m yamllint --strict .
 	@$(PY) -m ansiblelint
 
@@ -75,6 +75,7 @@ unit: $(DEV_STAMP) ## tests without a server
 	@$(PY) -m pytest $(WORKERS) tests/unit
 
 integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
+	@$(PY) -m tests.extras
 	@$(PY) -m pytest $(WORKERS) tests/integration
 
 molecule: $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none

@@ -62,16 +62,20 @@ def install_missing() -> None:
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if not missing:
         return
-    command = f"apt-get install --no-install-recommends {' '.join(PACKAGES)}"
-    said = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
+    apt_install(PACKAGES, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed")
+
+
+def apt_install(packages: Sequence[str], said: str) -> None:
+    """Install packages with apt, where that is allowed; else raises `Unavailable`, which says what is missing first."""
+    command = f"apt-get install --no-install-recommends {' '.join(packages)}"
     if not shutil.which("apt-get"):
-        raise Unavailable(f"{said}, and this is no Debian or Ubuntu.", "Install podman and mmdebstrap.")
+        raise Unavailable(f"{said}, and this is no Debian or Ubuntu.", f"Install {' and '.join(packages[:2])}.")
     if os.geteuid() != 0:
         raise Unavailable(f"{said}, and only root may install.", f"sudo {command}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     patient = ("-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30")
-    print(f"Installing {' '.join(PACKAGES)} …", flush=True)
-    install = ("apt-get", *patient, "install", "--yes", "--no-install-recommends", *PACKAGES)
+    print(f"Installing {' '.join(packages)} …", flush=True)
+    install = ("apt-get", *patient, "install", "--yes", "--no-install-recommends", *packages)
     for arguments in (("apt-get", *patient, "update"), install):
         done = run(arguments, INSTALL_S, quiet)
         if done.returncode != 0:

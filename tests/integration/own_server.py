@@ -61,13 +61,13 @@ def crash(server: Server) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A filesystem of so many bytes on that folder, which the server's user may write to; needs root."""
+def small_disk(folder: Path, size: int, inodes: int = 0) -> Iterator[Path]:
+    """A filesystem of so many bytes (and inodes) on that folder, which the server's user may write to; needs root."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small filesystem")
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={inodes}", "tmpfs", str(folder)],
         capture_output=True,
         text=True,
         check=False,

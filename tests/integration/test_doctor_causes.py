@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,16 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scannerdb.errors import ServerUnsupported
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
+from scannerdb.jobs.schema import schema
 from scannerdb.jobs.verify import verify
 
 from demo.server import Server
+from tests.extras import OLD_BIN_DIR, faketime_library
 from tests.integration.own_server import own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.playbooks import ROOT
 from tests.integration.support import options
 from tests.integration.test_doctor import places, wrongs
-from tests.servers import Database, find_bin_dir
+from tests.servers import Database, find_bin_dir, lone_server
 
 __all__ = ["own_databases", "own_db", "own_server", "places"]
 
@@ -101,6 +105,59 @@ def test_a_disk_that_is_full(own_db: Database, places: Places) -> None:
         Path(places.backup_dir).chmod(0o700)
         found = wrongs(doctor(options(own_db), places))
     assert "100 MiB are needed" in found["folder: backups"] and "df -h" in found["folder: backups"]
+
+
+def test_a_disk_without_an_inode(own_db: Database, places: Places) -> None:
+    with small_disk(Path(places.log_dir), 256 << 20, inodes=3) as folder:
+        folder.chmod(0o700)
+        assert "folder: logs" not in wrongs(doctor(options(own_db), places))
+        with pytest.raises(OSError, match="No space left"):
+            for name in "abc":  # the folder has one already
+                (folder / name).touch()
+        found = wrongs(doctor(options(own_db), places))["folder: logs"]
+    assert "has no inode left" in found and "df -i" in found
+
+
+LATE = """
+import dataclasses, json, sys
+from scannerdb.connection import Options
+from scannerdb.jobs.doctor import Places, doctor
+values, places = json.loads(sys.argv[1])
+print(json.dumps(doctor(Options(**values), Places(*places))["diagnoses"]))
+"""
+
+
+@pytest.mark.skipif(faketime_library() is None, reason="libfaketime is not here (apt install faketime): NOT tested")
+@pytest.mark.parametrize("seconds", [0, 120, -90])
+def test_a_clock_that_is_wrong(own_db: Database, places: Places, seconds: int) -> None:
+    """The doctor on a machine whose clock goes so much ahead; the server's goes right."""
+    values = json.dumps([dataclasses.asdict(options(own_db)), dataclasses.astuple(places)])
+    lie = {"LD_PRELOAD": str(faketime_library()), "FAKETIME": f"{seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    where = {**os.environ, **lie, "PYTHONPATH": str(ROOT / "module_utils")}
+    told = subprocess.run(
+        [sys.executable, "-c", LATE, values], capture_output=True, text=True, check=True, env=where
+    ).stdout
+    clock = next(one for one in json.loads(told) if one["cause"] == "clock")
+    if not seconds:
+        assert clock["state"] == "fine"
+        return
+    assert clock["state"] == "wrong" and "chrony" in clock["cure"]
+    said = int(re.search(r"differ by ([+-]\d+) s", clock["message"])[1])  # type: ignore[index]
+    assert abs(said + seconds) <= 60, "the machine is busy, but not that busy"
+
+
+@pytest.mark.skipif(not OLD_BIN_DIR.is_dir(), reason="PostgreSQL 13 is not here (make integration): NOT tested")
+def test_a_server_that_is_too_old(places: Places) -> None:
+    """A real one. Every job says so, not the doctor alone, and has written nothing."""
+    with lone_server(OLD_BIN_DIR, {}) as old:
+        found = wrongs(doctor(options(old), places))
+        assert "is PostgreSQL 13; 14 is the oldest that is supported. Upgrade the server." in found["server"]
+        with pytest.raises(ServerUnsupported, match="is PostgreSQL 13"):
+            backup(options(old), backup_dir=places.backup_dir, state_dir=places.state_dir)
+        with pytest.raises(ServerUnsupported, match="is PostgreSQL 13"):
+            schema(options(old))
+        assert old.sql("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'scannerdb%'") == []
+    assert list(Path(places.backup_dir).glob("*.backup")) == []
 
 
 def test_a_backup_that_is_damaged(own_db: Database, places: Places) -> None:
