@@ -137,6 +137,23 @@ ENTRIES: dict[str, Entry] = _entries(
     ),
     Entry("schema.relation.unexpected", "info", "A view the contract does not know. Normal."),
     Entry(
+        "schema.index.unexpected",
+        "info",
+        "An index that the contract does not ask for, on a table of its own. Normal.",
+    ),
+    Entry(
+        "schema.constraint.unexpected",
+        "info",
+        "A constraint that the contract does not know, on a table of its own: it may refuse the application's rows.",
+        how="Read it; if it is this site's own, suppress the finding with that reason.",
+    ),
+    Entry(
+        "schema.object.unexpected",
+        "info",
+        "A function, sequence, type, or a rule or policy on a table of the contract, that the contract does not know.",
+        how="Read it; if it is this site's own, suppress the finding with that reason.",
+    ),
+    Entry(
         "schema.trigger.missing",
         "info",
         "A row trigger that stamps a date on endpoints is missing.",

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from ..connection import SQL, Identifier
 from ..finding import Change, Finding, matches
 from . import ddl
+from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
-from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Index, Table
+from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Table
 from .programs import stamp_program
 from .repair import by_hand, fix_of, retyped
 from .view import view_findings
@@ -31,7 +32,7 @@ def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
             found += rule(contract, table, actual, catalog)
     found += view_findings(contract, catalog)
     found += _privileges(contract, catalog)
-    found += _unexpected(contract, catalog)
+    found += unexpected(contract, catalog)
     if any(f.id == "schema.view.not_a_view" for f in found):
         found = [_left_to_migration(f) for f in found]
     allowed = contract.exceptions
@@ -104,16 +105,6 @@ def _columns(contract: Contract, table: Table, actual: Table, catalog: Catalog) 
             )
         yield from _nullable(contract, table, column, have)
         yield from _default(contract, table, column, have)
-    for name in actual.columns:
-        if name not in table.columns:
-            yield Finding(
-                "schema.column.unexpected",
-                "info",
-                f"{table.name}.{name}",
-                f"{table.name} has an extra column {name} ({actual.columns[name].type}).",
-                {"type": actual.columns[name].type},
-                why_no_fix="Extra columns are normal; declare it in the overlay to have it checked.",
-            )
 
 
 def _missing_column(contract: Contract, table: Table, column: Column) -> Finding:
@@ -245,16 +236,6 @@ def _deferrable_keys(contract: Contract, table: Table, actual: Table, catalog: C
             )
 
 
-def index_serves(wanted: Index, have: Index) -> bool:
-    """True where an index is what the contract wants, valid or not."""
-    if not have.plain:
-        return False
-    if have.columns == wanted.columns and (have.unique or not wanted.unique):
-        return True
-    leads = have.columns[: len(wanted.columns)] == wanted.columns
-    return wanted.unless_unique_leads and have.unique and leads
-
-
 def _indexes(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
     for wanted in table.indexes:
         serving = [have for have in actual.indexes if index_serves(wanted, have)]
@@ -337,21 +318,3 @@ def _missing_grant(contract: Contract, grant: Grant) -> Finding:
         {"role": grant.role, "privileges": sorted(grant.privileges)},
         fix_of("schema.privilege.missing", changes, undo=undo),
     )
-
-
-def _unexpected(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
-    for name, table in catalog.tables.items():
-        if name not in contract.tables and name != contract.view.name:
-            yield Finding(
-                "schema.table.unexpected",
-                "info",
-                name,
-                f"{name} is an extra {table.kind} of about {max(table.rows, 0)} rows.",
-                {"kind": table.kind, "rows": table.rows},
-                why_no_fix="Extra tables are normal; declare it in the overlay to have it checked.",
-            )
-    for name, view in catalog.views.items():
-        if name != contract.view.name and name not in contract.tables:
-            why = "Extra views are normal."
-            message = f"{name} is an extra {view.kind}."
-            yield Finding("schema.relation.unexpected", "info", name, message, {"kind": view.kind}, why_no_fix=why)

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..connection import Connection, Row, explained, fetch, scalar
-from .model import NOW, SEQUENCE, Catalog, Column, Contract, ForeignKey, Grant, Index, Table, Trigger, View
+from .model import NOW, SEQUENCE, Catalog, Column, Contract, Extra, ForeignKey, Grant, Index, Table, Trigger, View
+from .programs import PREFIX
 
 KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
 RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 MATCHES = {"s": "SIMPLE", "f": "FULL", "p": "PARTIAL"}
+CONDITIONS = {"c": "CHECK constraint", "x": "exclusion constraint"}
 CLOCKS = re.compile(
     r"^(now\(\)|current_timestamp|transaction_timestamp\(\)|statement_timestamp\(\)|clock_timestamp\(\)|localtimestamp)$"
 )
@@ -26,6 +28,8 @@ SELECT c.oid, c.relname::text AS name, c.relkind::text AS kind, pg_get_userbyid(
        c.reltuples::bigint AS rows
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+   AND c.oid NOT IN (SELECT objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+                        AND classid = 'pg_class'::regclass)
 """
 NAMES = """
 SELECT array_agg(c.relname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s
@@ -60,7 +64,7 @@ SELECT k.conrelid AS relation, k.conname::text AS name, k.contype::text AS type,
   FROM pg_constraint k
   LEFT JOIN pg_class r ON r.oid = k.confrelid
   LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
- WHERE k.conrelid = ANY (%s::oid[]) AND k.contype IN ('p', 'u', 'f')
+ WHERE k.conrelid = ANY (%s::oid[]) AND k.contype IN ('p', 'u', 'f', 'c', 'x')
 """
 
 INDEXES = """
@@ -112,6 +116,40 @@ SELECT w.ev_class AS relation, r.relname::text AS ref, a.attname::text AS column
  WHERE v.oid = ANY (%s::oid[]) AND v.relkind IN ('v', 'm')
 """
 
+# What the schema has besides tables and views. A sequence that a column owns or takes from belongs to its table, a
+# function of a trigger on `relations` to that trigger, and a type's constructors (dependency 'i') to the type.
+EXTRAS = """
+WITH home AS (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
+SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END AS kind,
+       p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS name
+  FROM pg_proc p
+ WHERE p.pronamespace = (SELECT oid FROM home)
+   AND NOT (p.prorettype = 'trigger'::regtype AND starts_with(p.proname::text, %(ours)s))
+   AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid AND t.tgrelid = ANY (%(relations)s::oid[]))
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                      AND d.deptype IN ('i', 'e'))
+UNION ALL
+SELECT 'sequence', s.relname
+  FROM pg_class s
+ WHERE s.relnamespace = (SELECT oid FROM home) AND s.relkind = 'S'
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid
+                      AND d.deptype IN ('a', 'i', 'e'))
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
+                      AND d.classid = 'pg_attrdef'::regclass)
+UNION ALL
+SELECT CASE y.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, y.typname
+  FROM pg_type y LEFT JOIN pg_class c ON c.oid = y.typrelid
+ WHERE y.typnamespace = (SELECT oid FROM home) AND (y.typtype IN ('d', 'e', 'r') OR c.relkind = 'c')
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = y.oid
+                      AND d.deptype = 'e')
+UNION ALL
+SELECT 'rule', c.relname || '.' || w.rulename FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class
+ WHERE w.ev_class = ANY (%(relations)s::oid[]) AND w.rulename <> '_RETURN'
+UNION ALL
+SELECT 'policy', c.relname || '.' || y.polname FROM pg_policy y JOIN pg_class c ON c.oid = y.polrelid
+ WHERE y.polrelid = ANY (%(relations)s::oid[])
+"""
+
 
 def read_catalog(conn: Connection, contract: Contract) -> Catalog:
     """Read the contract's schema, and which of the contract's grants are missing. Takes no lock on any table.
@@ -133,6 +171,7 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
             "reads": VIEW_READS,
         }
         parts = {part: _grouped(fetch(conn, query, [oids])) for part, query in queries.items()}
+        extras = fetch(conn, EXTRAS, {"schema": schema, "ours": PREFIX, "relations": oids})
         roles = frozenset(row["rolname"] for row in fetch(conn, "SELECT rolname::text FROM pg_roles"))
         missing = _missing_grants(conn, contract, roles, {row["name"] for row in relations})
         people = fetch(
@@ -152,6 +191,7 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         user=people["user"],
         superuser=people["superuser"],
         names=names,
+        extras=tuple(Extra(**row) for row in extras),
     )
 
 
@@ -181,6 +221,7 @@ def _table(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> Table
         indexes=tuple(indexes),
         triggers=tuple(_trigger(row) for row in triggers if not row["internal"]),
         disabled_triggers=tuple(sorted(row["name"] for row in triggers if row["enabled"] in ("D", "R"))),
+        conditions=tuple(Extra(CONDITIONS[k["type"]], k["name"]) for k in constraints if k["type"] in CONDITIONS),
         kind=KINDS[relation["kind"]],
         owner=relation["owner"],
         rows=relation["rows"],

@@ -87,8 +87,16 @@ class Trigger:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """Something in the schema that is neither a table nor a view; `kind` as people call it, e.g. `function`."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table, as demanded or as found."""
+    """A table, as demanded or as found; `conditions` are its CHECK and exclusion constraints."""
 
     name: str
     columns: Mapping[str, Column]
@@ -99,6 +107,7 @@ class Table:
     row_triggers: tuple[RowTrigger, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     disabled_triggers: tuple[str, ...] = ()
+    conditions: tuple[Extra, ...] = ()
     kind: str = "table"
     owner: str = ""
     rows: int = -1  # the planner's estimate; -1 where unknown
@@ -157,7 +166,8 @@ class Catalog:
 
     `owner` owns most of the demanded tables (else the database); `user` is who looks, as a `superuser` or not. `names`
     are all the relations' names of the schema, which a new object must not take. Of tables and views that the contract
-    does not name, only kind, owner and number of rows are known.
+    does not name, only kind, owner and number of rows are known. What belongs to an extension is not in it; of
+    functions, sequences and the like (`extras`) only those that nothing of the contract needs.
     """
 
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -169,6 +179,7 @@ class Catalog:
     user: str = ""
     superuser: bool = False
     names: frozenset[str] = frozenset()
+    extras: tuple[Extra, ...] = ()
 
     @property
     def heir(self) -> str:

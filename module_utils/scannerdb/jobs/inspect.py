@@ -61,8 +61,14 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
     for one in measures:
         findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
     fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
-    found = ordered(_with_data_fixes(findings, fixes, contract.schema))
+    found = ordered(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
     return Inspection(catalog, found, fixes, measures, context.seen)
+
+
+def _without_repeats(findings: Sequence[Finding]) -> list[Finding]:
+    """An extra index is not worth a line where something is wrong with it, which says so already."""
+    judged = {f.object for f in findings if f.id.startswith("index.")}
+    return [f for f in findings if f.id != "schema.index.unexpected" or f.object not in judged]
 
 
 def _catalog(conn: Connection, contract: Contract, may_fail: bool) -> tuple[Catalog, list[Finding]]:
