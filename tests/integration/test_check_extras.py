@@ -69,7 +69,7 @@ def test_each_extra_object_is_listed_once(baseline: Database) -> None:
         baseline.sql(statement)
         said |= expected
         assert extras(baseline) == said, statement
-    assert IDS == {i for i in findings(baseline) if i.endswith(".unexpected")}
+    assert {i for i in findings(baseline) if i.endswith(".unexpected")} == IDS
 
 
 def test_the_functions_of_the_contracts_triggers_are_not_extra(field_db: Database) -> None:
