@@ -32,10 +32,11 @@ class Place:
         self.compression = ""
         self.bytes: dict[str, int] = {}
 
-    def task(self, verify_level: str = "read") -> Played:
+    def task(self, verify_level: str = "read", metered: bool = False) -> Played:
         """The whole backup.yml; checksums, counts and fsync always are part of it."""
         self.site.drop_backups()
-        played = self.site.play("playbooks/backup.yml", "-e", f"scannerdb_backup_verify_level={verify_level}")
+        level = f"scannerdb_backup_verify_level={verify_level}"
+        played = self.site.play("playbooks/backup.yml", "-e", level, metered=metered)
         (made,) = (path for path in self.site.folder.glob("db/backups/*.backup") if not path.is_symlink())
         self.compression = json.loads((made / "manifest.json").read_text(encoding="utf-8"))["compression"]
         self.bytes["ours"] = size(made)
@@ -118,7 +119,7 @@ def times(lab: Lab, repetitions: int) -> Iterator[Figure]:
     """Seconds, size and memory."""
     with lab.copy() as name:
         place = Place(lab, name)
-        peaks = [place.task().peak_mb]  # it also tells the compression that the floor takes
+        peaks = [place.task(metered=True).peak_mb]  # it also tells the compression that the floor takes
         seen = interleave(repetitions, place.ways())
     yield from figures(place, seen)
     yield Figure("peak memory of a backup's processes", "MB", peaks)

@@ -16,10 +16,12 @@ from scannerdb.connection import Options
 from bench.lab import ROOT
 from bench.measure import Ran, clean_env, measured
 
+METER = ROOT / "bench" / "measured-python"
+
 
 @dataclass(frozen=True)
 class Played:
-    """A run: the whole, each task, and each process of a module, in order."""
+    """A run: the whole, each task, and, where it was metered, each process of a module, in order."""
 
     ran: Ran
     tasks: list[dict[str, Any]]
@@ -44,7 +46,7 @@ class Site:
         hosts = {name: _variables(options) for name, options in databases.items()}
         common = {
             "ansible_connection": "local",
-            "ansible_python_interpreter": str(ROOT / "bench" / "measured-python"),
+            "ansible_python_interpreter": sys.executable,
             "scannerdb_become": False,
             "scannerdb_backup_storage": "persistent",  # a container will do
             "scannerdb_backup_dir": f"{folder}/{{{{ inventory_hostname }}}}/backups",
@@ -55,10 +57,14 @@ class Site:
         inventory = {"scannerdb": {"hosts": hosts, "vars": common}}
         (folder / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
 
-    def play(self, playbook: str, *arguments: str) -> Played:
-        """Run a playbook of the bundle. Raises RuntimeError when it fails."""
+    def play(self, playbook: str, *arguments: str, metered: bool = False) -> Played:
+        """Run a playbook of the bundle. Raises RuntimeError when it fails.
+
+        Metered, each process of a module is noted, which costs it the start of another Python.
+        """
         inventory = ["-i", str(self.folder / "hosts.json")]
-        ran, tasks, modules = self._run(["playbook", *inventory, str(ROOT / playbook), *arguments])
+        meter = ["-e", f"ansible_python_interpreter={METER}"] if metered else []
+        ran, tasks, modules = self._run(["playbook", *inventory, *meter, str(ROOT / playbook), *arguments])
         return Played(ran, tasks, modules)
 
     def module(self, name: str, arguments: Mapping[str, Any], programs: str = "") -> Ran:
