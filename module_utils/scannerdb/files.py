@@ -65,6 +65,17 @@ def fsync_file(path: Path) -> None:
             os.close(handle)
 
 
+def forget_cached(path: Path) -> None:
+    """Let a flushed file go out of memory where the system can: who reads it next reads the disk."""
+    if hasattr(os, "posix_fadvise"):
+        with file_errors("Opening", path):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(handle)
+
+
 def fsync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder`, and itself."""
     with file_errors("Flushing", folder):

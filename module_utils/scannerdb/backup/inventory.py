@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import FileProblem
-from ..files import file_errors, fsync_file, sha256
+from ..files import file_errors, forget_cached, fsync_file, sha256
 from .manifest import MANIFEST, VERIFICATIONS, FileRecord, Manifest
 
 HASHING_THREADS = 4
@@ -18,7 +18,7 @@ def hash_files(folder: Path, threads: int = 2, *, flush: bool = False) -> tuple[
     """Size and SHA-256 of every file of a set, sorted by path, without the manifest and the verification record.
 
     Files are hashed side by side: hashlib lets go of the interpreter's lock. With `flush` each is flushed to disk, too,
-    while others are hashed.
+    while others are hashed, and forgotten by the system's cache: what verifies the set then reads what the disk holds.
     """
     paths = _files_below(folder)
     with ThreadPoolExecutor(max(1, min(threads, HASHING_THREADS))) as pool:
@@ -27,9 +27,11 @@ def hash_files(folder: Path, threads: int = 2, *, flush: bool = False) -> tuple[
 
 def _record(folder: Path, relative: str, flush: bool) -> FileRecord:
     path = folder / relative
+    record = FileRecord(relative, path.stat().st_size, sha256(path))
     if flush:
         fsync_file(path)
-    return FileRecord(relative, path.stat().st_size, sha256(path))
+        forget_cached(path)
+    return record
 
 
 def _files_below(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..connection import Connection, Options, connect
 from ..errors import BackupInvalid, ConnectionFailed, LockTimeout, ScannerDbError
-from ..files import ensure_folder, fsync_tree, remove_tree
+from ..files import ensure_folder, fsync_file, fsync_tree, remove_tree
 from ..runs import Run, utc_now
 from .crypt import encrypt_set
 from .dump import dump_command, run_dump, run_globals
@@ -213,7 +213,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
             found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why))
 
         def tick() -> None:
-            run.progress("dump", _written(target), ready.estimate_bytes, unit="bytes")
+            run.progress("dump", _flush(target), ready.estimate_bytes, unit="bytes")
             ensure_moving(conn, application, wish.lock_timeout_ms)
 
         run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
@@ -250,8 +250,12 @@ def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run, fi
     return count_rows(snapshot, keep_on, fingerprints)
 
 
-def _written(target: Path) -> int:
-    with contextlib.suppress(OSError):
-        files = target.iterdir() if target.is_dir() else [target]
-        return sum(path.stat().st_size for path in files)
-    return 0
+def _flush(target: Path) -> int:
+    """Flush what has been written of the dump and return its bytes, so that not all of it is flushed at the end.
+
+    A disk's error has to be raised here: the kernel tells it once.
+    """
+    files = [path for path in [target, *target.glob("*")] if path.is_file()]
+    for path in files:
+        fsync_file(path)
+    return sum(path.stat().st_size for path in files)

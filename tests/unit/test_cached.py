@@ -1,0 +1,37 @@
+"""What a set's files leave in memory: who verifies them has to read the disk."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from scannerdb.backup.inventory import hash_files
+
+PAGES = 64
+PAGE = 4096
+
+
+def cached(path: Path) -> int:
+    """Pages of a file in the system's cache."""
+    if not shutil.which("fincore"):
+        pytest.skip("fincore (util-linux) is not installed, which tells what of a file is in memory")
+    command = ["fincore", "--noheadings", "--output", "PAGES", str(path)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def write(path: Path) -> Path:
+    path.write_bytes(b"x" * PAGES * PAGE)
+    if subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
+        pytest.skip("the tests' folder is in memory itself")
+    return path
+
+
+def test_hashed_files_are_read_from_the_disk_afterwards(tmp_path: Path) -> None:
+    path = write(tmp_path / "data")
+    (plain,) = hash_files(tmp_path)
+    assert cached(path) == PAGES
+    (flushed,) = hash_files(tmp_path, flush=True)
+    assert flushed == plain
+    assert cached(path) == 0
