@@ -17,7 +17,7 @@ from scannerdb.jobs.restore_tables import table_name
 
 from tests import servers
 from tests.integration.restore_support import damage, databases, furnish, maintenance, oid, old_dump, options, state
-from tests.servers import Database
+from tests.servers import Database, Databases
 
 MISSING = "SELECT * FROM {schema}.{table} EXCEPT SELECT * FROM public.{table}"
 
@@ -35,12 +35,13 @@ def without_schema(found: dict[str, Any], schema: str) -> dict[str, Any]:
 # --- tables
 
 
-@pytest.mark.parametrize("kind", ["set", "file"])
+@pytest.mark.parametrize("kind", ["set", "file", "sql", "inserts"])
 def test_rows_come_back_by_hand(field_db: Database, tmp_path: Path, kind: str) -> None:
     """As docs/restore.md says: bring the table, look at what is missing, insert it."""
     whole = state(field_db)
     backup(options(field_db), backup_dir=str(tmp_path))
-    source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
+    forms = {"file": ["c"], "sql": ["p"], "inserts": ["p", "--column-inserts"]}
+    source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x", *forms[kind]))
     field_db.sql("DELETE FROM benchmark_results WHERE id % 3 = 0")
     before, names = state(field_db), databases(field_db)
     with field_db.connect(application_name="the bot") as client:
@@ -84,6 +85,47 @@ def test_what_inherits_or_is_parted_is_not_brought_alone(database: Database, tmp
     assert (state(database), databases(database)) == (before, names)
 
 
+def test_a_table_out_of_plain_sql_comes_bare(make_database: Databases, tmp_path: Path) -> None:
+    """As out of an archive: nothing that leads to the live tables, and no role that is missing or owns something."""
+    db = make_database()
+    for statement in (
+        "CREATE ROLE gone",
+        'CREATE SCHEMA "s; x"',
+        "CREATE TABLE parent (id int PRIMARY KEY)",
+        "INSERT INTO parent VALUES (1)",
+        'CREATE TABLE "s; x"."a b" (id serial PRIMARY KEY, of int REFERENCES parent, t text UNIQUE, x int DEFAULT 7)',
+        """INSERT INTO "s; x"."a b" (of, t) VALUES (1, 'one'), (1, 'two')""",
+        'ALTER TABLE "s; x"."a b" OWNER TO gone',
+        'GRANT SELECT ON "s; x"."a b" TO gone',
+        'CREATE INDEX odd ON "s; x"."a b" (lower(t))',
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        'CREATE TRIGGER tr BEFORE INSERT ON "s; x"."a b" FOR EACH ROW EXECUTE FUNCTION f()',
+        'CREATE RULE ru AS ON DELETE TO "s; x"."a b" DO ALSO NOTHING',
+        'CREATE POLICY po ON "s; x"."a b" TO gone USING (true)',
+        'ALTER TABLE "s; x"."a b" ENABLE ROW LEVEL SECURITY',
+        'ALTER TABLE "s; x"."a b" FORCE ROW LEVEL SECURITY',
+        'CREATE VIEW v AS SELECT t FROM "s; x"."a b"',
+    ):
+        db.sql(statement)
+    dump = old_dump(db, tmp_path / "x.sql", "p")
+    db.sql('DROP SCHEMA "s; x" CASCADE')
+    db.sql("DROP ROLE gone")
+    before, names = state(db), databases(db)
+    told = run(db, tmp_path, source=str(dump), tables=['"s; x"."a b"'], into_schema="old", check_mode=True)
+    assert any("load all of it" in step for step in told["plan"]["steps"])
+    run(db, tmp_path, source=str(dump), tables=['"s; x"."a b"'], into_schema="old")
+    assert without_schema(state(db), "old") == before and databases(db) == names
+    assert db.sql('SELECT id, of, t, x FROM old."a b" ORDER BY 1') == [(1, 1, "one", 7), (2, 1, "two", 7)]
+    kinds = db.value("""SELECT string_agg(contype::text, '' ORDER BY contype) FROM pg_constraint
+        WHERE conrelid = 'old."a b"'::regclass AND contype <> 'n'""")
+    assert kinds == "pu", "its keys, and no foreign key"
+    assert db.sql("""SELECT (SELECT count(*) FROM pg_index WHERE indrelid = c.oid), relhastriggers, relhasrules,
+        relrowsecurity, relforcerowsecurity, relowner::regrole::text, relacl
+        FROM pg_class c WHERE relname = 'a b'""") == [(2, False, False, False, False, "postgres", None)]
+    db.sql("""INSERT INTO old."a b" (t) VALUES ('three')""")
+    assert db.value('SELECT max(id) FROM old."a b"') == 3, "its sequence came along"
+
+
 def test_an_undo_is_confirmed_by_the_live_databases_name(database: Database, tmp_path: Path) -> None:
     """Whatever else is set: the undo swaps that database."""
     with pytest.raises(RestoreRefused, match=f"database '{database.name}', and has to be confirmed by that name"):
@@ -122,7 +164,8 @@ def test_table_names() -> None:
 def test_tables_that_are_refused(
     field_db: Database, tmp_path: Path, more: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
-    dump = old_dump(field_db, tmp_path / "x")
+    form = "p" if "nothing" in more["tables"] else "c"
+    dump = old_dump(field_db, tmp_path / "x", form)
     before, names = state(field_db), databases(field_db)
     for check in (True, False):
         with pytest.raises(kind, match=words):

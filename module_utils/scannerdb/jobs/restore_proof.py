@@ -11,7 +11,7 @@ from ..backup.manifest import Manifest, TableCount
 from ..backup.sets import list_sets, load_set
 from ..backup.verify import require, verify_set
 from ..connection import Options, Server
-from ..errors import BackupInvalid, RestoreRefused
+from ..errors import BackupInvalid
 from ..process import Tools, find_tools
 from ..restore.archive import SQL_FILE
 from ..restore.contents import Contents, read_contents, read_data
@@ -57,7 +57,7 @@ def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: boo
     run.log(f"source {source.path} ({source.kind}), read with {program} {tools.version}")
     run.progress("verify")
     if source.kind == SQL_FILE:
-        return _read_script(source, tools, wish, run)
+        return _read_script(source, tools, run)
     if manifest:
         outcome = verify_set(
             source.path, wish.verify_level, tools, state_dir=wish.state_dir, jobs=wish.jobs or 2, record=record
@@ -68,13 +68,8 @@ def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: boo
     return Proven(source, manifest, tools, contents, rows)
 
 
-def _read_script(source: Source, tools: Tools, wish: Wish, run: Run) -> Proven:
+def _read_script(source: Source, tools: Tools, run: Run) -> Proven:
     """An SQL file says only as it is read of which versions it is."""
-    if wish.tables:
-        raise RestoreRefused(
-            f"{source.name} is a plain SQL file, out of which single tables cannot be taken.",
-            "Restore it as a clone (scannerdb_restore_into_database), and copy from there.",
-        )
     script = scan(source.dump, lambda done: run.progress("verify", done, 0, unit="bytes"))
     run.log(f"{source.name}: {script.number} lines, {script.tables} tables, {script.rows} rows")
     source = replace(source, header=script.header())

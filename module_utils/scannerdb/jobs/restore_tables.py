@@ -11,8 +11,10 @@ from ..backup.workspace import borrowed, sweep
 from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch, scalar, text_of
 from ..errors import BackupInvalid, InvalidInput, RestoreRefused
 from ..process import run_tool
+from ..restore.archive import SQL_FILE
 from ..restore.contents import table_lines
 from ..restore.plain import Terms, load_script
+from ..restore.rolenames import Rules
 from .restore_build import clear_up, compare_content, create_empty, load_side, side_session
 from .restore_plan import Plan, make_plan, plan_values
 from .restore_wish import Task, backup_folder, result_of, state_line
@@ -26,8 +28,8 @@ _NAME = re.compile(rf"(?:(?:{_QUOTED.format('schema')})\.)?(?:{_QUOTED.format('n
 def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
     """Put tables of the backup into a new schema of the live database; the module's result.
 
-    They are loaded into a side database first, and come over as one transaction: the schema is there whole or not at
-    all, and the live tables are not touched.
+    They are loaded into a side database first (of plain SQL everything is), and come over as one transaction: the
+    schema is there whole or not at all, and the live tables are not touched.
     """
     options, run = task.options, task.run
     schema = task.wish.into_schema or f"restored_{run.run_id[-8:]}"
@@ -36,6 +38,7 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
     # Owners and grants are left behind, so roles that are missing do not matter.
     wish = replace(task.wish, missing_roles="ignore", role_map={})
     plan = make_plan(conn, options, wish, run, record=not task.check_mode)
+    plan = replace(plan, rules=Rules(ignored=plan.contents.roles))
     _check_tables(plan, names)
     result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])
     result["restore"].update(schema=schema, tables=[f"{s}.{n}" for s, n in names])
@@ -84,19 +87,25 @@ def _check_schema(options: Options, schema: str) -> None:
 
 
 def _check_tables(plan: Plan, names: list[Name]) -> None:
-    known = [entry.label for entry in plan.contents.of("TABLE")]
-    for schema, name in names:
-        if not any(label.startswith(f"{schema} {name} ") for label in known):
-            raise BackupInvalid(f"The backup {plan.source.name} has no table {schema}.{name}.", "Check its name.")
+    tables = plan.contents.of("TABLE")
+    for schema, name in names if all(entry.schema for entry in tables) else ():  # else it shows when it is loaded
+        if not any(entry.label.startswith(f"{schema} {name} ") for entry in tables):
+            raise _no_table(plan, schema, name)
     twice = {name for _, name in names if sum(name == other for _, other in names) > 1}
     if twice:
         raise InvalidInput(f"Two tables named {', '.join(sorted(twice))} do not fit into one schema.")
 
 
+def _no_table(plan: Plan, schema: str, name: str) -> BackupInvalid:
+    return BackupInvalid(f"The backup {plan.source.name} has no table {schema}.{name}.", "Check its name.")
+
+
 def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
+    tables = ", ".join(f"{s}.{n}" for s, n in names)
+    what = f"all of it, about {plan.needed_bytes} bytes, for {tables}" if plan.source.kind == SQL_FILE else tables
     return [
         f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
-        f"load {', '.join(f'{s}.{n}' for s, n in names)} into the side database {plan.side!r}",
+        f"load {what} into the side database {plan.side!r}",
         f"copy them into the new schema {schema!r} of the live database, as one transaction",
         "drop the side database",
     ]
@@ -105,21 +114,52 @@ def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
 def _regroup(task: Task, plan: Plan, names: list[Name], schema: str) -> None:
     """In the side database: hold the tables against what the source says, and put them into their new schema."""
     with side_session(task.options, plan, task.run) as side:
-        _refuse_relatives(side, names)
+        _refuse_relatives(side, plan, names)
         compare_content(side, plan, task.run, names)
+        if plan.source.kind == SQL_FILE:
+            bare(side, names)
         with explained("Moving the tables"), side.transaction():
             side.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
             for old, name in names:
                 side.execute(SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(*map(Identifier, (old, name, schema))))
 
 
-def _refuse_relatives(side: Connection, names: list[Name]) -> None:
+def bare(side: Connection, names: list[Name]) -> None:
+    """Take from the tables what is not loaded from an archive: it would lead to live tables, or is not wanted."""
+    attached = """
+        SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname) AS statement
+          FROM pg_constraint WHERE conrelid = %(table)s::regclass AND contype = 'f'
+        UNION ALL SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)
+          FROM pg_trigger WHERE tgrelid = %(table)s::regclass AND NOT tgisinternal
+        UNION ALL SELECT format('DROP RULE %%I ON %%s', rulename, ev_class::regclass)
+          FROM pg_rewrite WHERE ev_class = %(table)s::regclass
+        UNION ALL SELECT format('DROP POLICY %%I ON %%s', polname, polrelid::regclass)
+          FROM pg_policy WHERE polrelid = %(table)s::regclass
+        UNION ALL SELECT format(
+               'ALTER TABLE %%s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', oid::regclass)
+          FROM pg_class WHERE oid = %(table)s::regclass AND (relrowsecurity OR relforcerowsecurity)
+        UNION ALL SELECT format('DROP INDEX %%s', indexrelid::regclass)
+          FROM pg_index WHERE indrelid = %(table)s::regclass
+           AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+    """
+    with explained("Taking off what belongs to other tables"), side.transaction():
+        for schema, name in names:
+            for row in fetch(side, attached, {"table": text_of(Identifier(schema, name))}):
+                side.execute(row["statement"])
+
+
+def _refuse_relatives(side: Connection, plan: Plan, names: list[Name]) -> None:
     """What has partitions, or inherits, would come without its rows, or as a part of the live table."""
-    query = "SELECT EXISTS (SELECT FROM pg_inherits WHERE %s::regclass IN (inhrelid, inhparent))"
+    query = """
+        SELECT to_regclass(%(table)s) IS NOT NULL AS there,
+               EXISTS (SELECT FROM pg_inherits WHERE to_regclass(%(table)s) IN (inhrelid, inhparent)) AS related
+    """
     for schema, name in names:
         with explained("Looking at the tables"):
-            related = scalar(side, query, [text_of(Identifier(schema, name))])
-        if related:
+            (row,) = fetch(side, query, {"table": text_of(Identifier(schema, name))})
+        if not row["there"]:
+            raise _no_table(plan, schema, name)
+        if row["related"]:
             raise RestoreRefused(
                 f"Table {schema}.{name} is a partition, has partitions, or inherits.",
                 "Restore a clone (scannerdb_restore_into_database), and copy from there.",

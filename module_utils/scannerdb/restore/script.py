@@ -20,6 +20,8 @@ _GUARD = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")  # what pg_dump write
 _CONNECT = re.compile(rb"\\c(?:onnect)?(?:\s|$)")
 _EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})")
 _ENCODING = re.compile(r"SET client_encoding = '([\w-]+)';")
+_NAME = r'"(?:[^"]|"")+"|[^\s".,;()]+'
+_TABLE = re.compile(rf"CREATE (?:UNLOGGED |FOREIGN )?TABLE (?:IF NOT EXISTS )?({_NAME})\.({_NAME})\s")
 _SCHEMA_OF_ROWS = re.compile(r"CREATE (?:UNLOGGED |FOREIGN )?TABLE\b")
 _VERSIONS = {b"-- Dumped from database version ": "server", b"-- Dumped by pg_dump version ": "dump"}
 # Encodings in which a byte of a longer character may look like a backslash or a quote.
@@ -65,6 +67,7 @@ class Script:
         self.owners: set[str] = set()
         self.grantees: set[str] = set()
         self.extensions: list[str] = []
+        self.names: list[tuple[str, str]] = []  # schema and name of the tables, as far as they stand there
         self.versions: dict[str, str] = {}
         self.in_data = False
         self._whole = 0  # heads without a tail
@@ -109,8 +112,9 @@ class Script:
             raise BackupInvalid(f"{self.name} breaks off after line {self.number}, {where or 'empty'}.", NOT_COMPLETE)
 
     def contents(self) -> Contents:
-        """What it creates, in the words of an archive's table of contents."""
-        tables = [Entry("", "TABLE", "", "")] * self.tables
+        """What it creates, in the words of an archive's table of contents; of a table that may lack the name."""
+        tables = [Entry("", "TABLE", schema, f"{name} ") for schema, name in self.names]
+        tables += [Entry("", "TABLE", "", "")] * (self.tables - len(tables))
         extensions = [Entry("", "EXTENSION", "-", f"{name} ") for name in self.extensions]
         return Contents(
             (*tables, *extensions),
@@ -201,6 +205,9 @@ class Script:
         owners, grantees = roles_in(statement)
         self.owners |= owners
         self.grantees |= grantees
+        table = _TABLE.match(statement)
+        if table:
+            self.names.append((unquoted(table.group(1)), unquoted(table.group(2))))
         extension, encoding = _EXTENSION.match(statement), _ENCODING.fullmatch(statement)
         if extension:
             self.extensions.append(unquoted(extension.group(1)))
