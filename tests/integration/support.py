@@ -74,6 +74,12 @@ def run_fix(database: Database, **more: Any) -> dict[str, Any]:
     return fix(options(database), **{"safety": NO_BACKUP, **more})
 
 
+def run_offered(database: Database, finding: dict[str, Any]) -> None:
+    """Run the SQL that a report offers, pasted as a whole, as people do."""
+    with database.connect() as conn:
+        conn.execute(";\n".join(finding["fix"]["sql"]).encode())
+
+
 def content(database: Database) -> dict[str, str]:
     """An order-independent fingerprint of every table of the schema public."""
     tables = database.sql("SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")

@@ -10,7 +10,7 @@ from scannerdb.checks.run import UNITS, Unit, run_checks
 from scannerdb.connection import connect
 
 from demo import field
-from tests.integration.support import findings, options
+from tests.integration.support import findings, options, run_offered
 from tests.servers import Database
 
 
@@ -276,8 +276,10 @@ def test_results_get_their_own_endpoints_model_by_the_offered_sql(field_db: Data
     field_db.sql("UPDATE benchmark_results SET endpoint_id = %s WHERE id = %s", other, result)
     (found,) = findings(field_db, cross_table=True)["data.benchmark_results.foreign_model"]
     field_db.sql("INSERT INTO models (endpoint_id, name) SELECT %s, name FROM models WHERE id = %s", other, model)
-    for statement in found["fix"]["sql"]:
-        field_db.sql(statement)
+    run_offered(field_db, found)
+    assert field_db.sql(
+        "SELECT m.endpoint_id FROM benchmark_results b JOIN models m ON m.id = b.model_id WHERE b.id = %s", result
+    ) == [(other,)]
     assert "data.benchmark_results.foreign_model" not in findings(field_db, cross_table=True)
 
 

@@ -7,12 +7,13 @@ NULL counts as 0 or false: conditions say IS TRUE, IS DISTINCT FROM.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..connection import SQL, Composable, Identifier, fetch, scalar, text_of
-from ..finding import Finding
+from ..finding import Finding, Fix
 from .context import Context, Reference
-from .registry import finding
+from .offers import deactivation, present_dates, transaction
+from .registry import by_hand, finding
 
 NUMBERS = ("smallint", "integer", "bigint", "numeric")
 DATES = ("timestamp", "date")
@@ -44,6 +45,7 @@ class Rule:
     place: str
     links: bool = False
     list_rows: bool = False  # the evidence says how to list the rows: nobody but a person can mend them
+    reason: str = ""  # why such an endpoint is made inactive by the offered SQL; the inactive are left alone
 
 
 RULES = (
@@ -106,6 +108,7 @@ RULES = (
         "{rows} endpoints have a port outside 1 to 65535.",
         "endpoints.port",
         list_rows=True,
+        reason="nothing can listen on this port",
     ),
 )
 
@@ -113,7 +116,7 @@ RULES = (
 def all_rules(context: Context) -> list[Rule]:
     """The rules, with those that depend on the server's version, the columns and the thresholds."""
     columns = context.tables.get("endpoints", {})
-    dates = [name for name in DATE_COLUMNS if columns.get(name, "").startswith(DATES)]
+    dates = _dates(columns)
     latest = f"greatest({', '.join(f'e.{name}' for name in dates)})"
     return [
         *RULES,
@@ -124,6 +127,7 @@ def all_rules(context: Context) -> list[Rule]:
             "{rows} endpoints have an ip that is no address.",
             "endpoints.ip",
             list_rows=True,
+            reason="the ip is no address",
         ),
         Rule(
             "data.endpoints.date_future",
@@ -134,6 +138,10 @@ def all_rules(context: Context) -> list[Rule]:
             list_rows=True,
         ),
     ]
+
+
+def _dates(columns: Mapping[str, str]) -> list[str]:
+    return [name for name in DATE_COLUMNS if columns.get(name, "").startswith(DATES)]
 
 
 def _fits(column: str, columns: Mapping[str, str]) -> bool:
@@ -147,10 +155,18 @@ def applicable(context: Context) -> list[Rule]:
     columns = context.tables.get("endpoints", {})
     has_links = "endpoint_id" in context.tables.get("verified_endpoints", {})
     return [
-        rule
+        _of_the_active(rule, _fits("is_active", columns))
         for rule in all_rules(context)
         if all(_fits(column, columns) for column in rule.needs | {"id"}) and (has_links or not rule.links)
     ]
+
+
+def _of_the_active(rule: Rule, known: bool) -> Rule:
+    """A rule that is kept by making endpoints inactive, without those that are."""
+    if not rule.reason:
+        return rule
+    active = f"({rule.condition}) AND e.is_active IS NOT FALSE"
+    return replace(rule, condition=active) if known else replace(rule, reason="")
 
 
 def _aggregates(rules: list[Rule]) -> Composable:
@@ -190,7 +206,21 @@ def endpoints(context: Context) -> Iterator[Finding]:
             evidence = {"rows": rows, "example_id": row[f"id{number}"]}
             if rule.list_rows:
                 evidence["query"] = _listing(table, rule)
-            yield finding(rule.id, rule.place, rule.message.format(rows=rows), evidence)
+            offered = offer(context, rule, rows) if rule.list_rows else None
+            yield finding(rule.id, rule.place, rule.message.format(rows=rows), evidence, offered)
+
+
+def offer(context: Context, rule: Rule, rows: int) -> Fix | None:
+    """The exact SQL for people, for a rule that nothing else mends."""
+    columns, condition = context.tables["endpoints"], SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
+    if rule.id == "data.endpoints.date_future":
+        statements = present_dates(context.schema, _dates(columns), condition)
+    elif rule.reason:
+        links = "endpoint_id" in context.tables.get("verified_endpoints", {})
+        statements = deactivation(context.schema, columns, condition, rule.reason, links)
+    else:
+        return None
+    return by_hand(rule.id, *transaction(*statements), rows=rows)
 
 
 def _listing(table: Composable, rule: Rule) -> str:

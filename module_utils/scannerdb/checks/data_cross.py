@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from ..connection import SQL, Composable, Identifier, Literal, fetch, scalar, text_of
+from ..connection import SQL, Identifier, Literal, Query, fetch, scalar, text_of
 from ..finding import Finding, Fix
 from .context import Context
 from .data import DATES
+from .offers import neighbours_dates, own_models, table_of, transaction
 from .registry import by_hand, finding
 
 COUNTERS = ("server_count", "verified_server_count", "model_count")
 
 
-def _table(context: Context, name: str) -> Composable:
-    return SQL("{}.{}").format(Identifier(context.schema), Identifier(name))
-
-
-def duplicates(context: Context) -> Iterator[Finding]:
-    """Rows that are the same where the contract demands a key and no unique index watches."""
-    for table, columns in context.unguarded:
-        if not columns or not set(columns) <= set(context.tables.get(table, {})):
-            continue
-        names = SQL(", ").join(Identifier(column) for column in columns)
-        known = SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier(column)) for column in columns)
-        groups = SQL("SELECT {}, count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1").format(
-            names, _table(context, table), known, names
-        )
-        query = SQL("SELECT count(*) AS groups, coalesce(sum(n - 1), 0)::bigint AS extra FROM ({}) d").format(groups)
-        row = fetch(context.conn, query)[0]
-        if row["groups"]:
-            yield finding(
-                "data.duplicate",
-                f"{table}({', '.join(columns)})",
-                f"{row['extra']} rows of {table} repeat another row's {', '.join(columns)}.",
-                {"rows": row["extra"], "groups": row["groups"], "query": text_of(groups)},
-            )
-
-
 def result_dates(context: Context) -> Iterator[Finding]:
     """Benchmark results dated in the future; the index on test_date makes this cheap."""
-    if not context.tables.get("benchmark_results", {}).get("test_date", "").startswith(DATES):
+    columns = context.tables.get("benchmark_results", {})
+    if not columns.get("test_date", "").startswith(DATES):
         return
-    condition = f"test_date > now() + interval '{context.limits.future_minutes:g} minutes'"
-    query = SQL("SELECT count(*) FROM {} WHERE {}").format(
-        _table(context, "benchmark_results"),
-        SQL(condition),  # type: ignore[arg-type,unused-ignore]
-    )
+    words = f"b.test_date > now() + interval '{context.limits.future_minutes:g} minutes'"
+    condition = SQL(words)  # type: ignore[arg-type,unused-ignore]
+    query = SQL("SELECT count(*) FROM {} b WHERE {}").format(table_of(context.schema, "benchmark_results"), condition)
     rows = scalar(context.conn, query)
     if rows:
+        offer = neighbours_dates(context.schema, condition) if "id" in columns else []
         yield finding(
             "data.benchmark_results.date_future",
             "benchmark_results.test_date",
             f"{rows} benchmark results are dated in the future.",
             {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
+            _offer("data.benchmark_results.date_future", offer),
         )
+
+
+def _offer(finding_id: str, statements: Sequence[Query]) -> Fix | None:
+    return by_hand(finding_id, *transaction(*statements)) if statements else None
 
 
 def foreign_models(context: Context) -> Iterator[Finding]:
@@ -64,7 +45,7 @@ def foreign_models(context: Context) -> Iterator[Finding]:
         return
     query = SQL(
         "SELECT count(*) FROM {} b JOIN {} m ON m.id = b.model_id WHERE m.endpoint_id IS DISTINCT FROM b.endpoint_id"
-    ).format(_table(context, "benchmark_results"), _table(context, "models"))
+    ).format(table_of(context.schema, "benchmark_results"), table_of(context.schema, "models"))
     rows = scalar(context.conn, query)
     if rows:
         yield finding(
@@ -72,17 +53,8 @@ def foreign_models(context: Context) -> Iterator[Finding]:
             "benchmark_results.model_id",
             f"{rows} benchmark results name a model that belongs to another endpoint.",
             {"rows": rows, "query": text_of(query).replace("count(*)", "b.*", 1)},
-            _own_model(context) if "name" in models else None,
+            _offer("data.benchmark_results.foreign_model", own_models(context.schema)) if "name" in models else None,
         )
-
-
-def _own_model(context: Context) -> Fix:
-    """Give each result its endpoint's own model of the same name; what has none keeps the foreign one."""
-    statement = SQL(
-        "UPDATE {} b SET model_id = o.id FROM {models} m, {models} o WHERE m.id = b.model_id"
-        " AND m.endpoint_id IS DISTINCT FROM b.endpoint_id AND o.endpoint_id = b.endpoint_id AND o.name = m.name"
-    ).format(_table(context, "benchmark_results"), models=_table(context, "models"))
-    return by_hand("data.benchmark_results.foreign_model", text_of(statement))
 
 
 def metadata(context: Context) -> Iterator[Finding]:
@@ -91,7 +63,8 @@ def metadata(context: Context) -> Iterator[Finding]:
         return
     query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY(%s)")
     stored = {
-        r["key"]: r["value"] for r in fetch(context.conn, query.format(_table(context, "metadata")), [[*COUNTERS]])
+        r["key"]: r["value"]
+        for r in fetch(context.conn, query.format(table_of(context.schema, "metadata")), [[*COUNTERS]])
     }
     if not stored:
         return
@@ -99,7 +72,7 @@ def metadata(context: Context) -> Iterator[Finding]:
     if wrong:
         said = ", ".join(f"{key} says {says!r}, there are {is_}" for key, (says, is_) in wrong.items())
         update = SQL("UPDATE {} SET value = {}, updated_at = now() WHERE key = {}")
-        table = _table(context, "metadata")
+        table = table_of(context.schema, "metadata")
         statements = [text_of(update.format(table, Literal(str(n)), Literal(key))) for key, (_, n) in wrong.items()]
         yield finding(
             "data.metadata.counter",
@@ -114,7 +87,9 @@ def _true_counts(context: Context, wanted: Mapping[str, str]) -> dict[str, int]:
     """What the counters should say: from the pass over endpoints where it was made, and from one over models."""
     counts = dict(context.counts)
     if "model_count" in wanted and "models" in context.tables:
-        counts["model_count"] = scalar(context.conn, SQL("SELECT count(*) FROM {}").format(_table(context, "models")))
+        counts["model_count"] = scalar(
+            context.conn, SQL("SELECT count(*) FROM {}").format(table_of(context.schema, "models"))
+        )
     return counts
 
 
@@ -136,7 +111,7 @@ def contradictions(
 def sequences_behind(context: Context) -> Iterator[Finding]:
     """Sequences of the contract's tables that would hand out ids which exist already."""
     for row in fetch(context.conn, OWNED, [context.schema, sorted(context.contract_tables)]):
-        sequence, table = Identifier(row["sequence_schema"], row["sequence"]), _table(context, row["table"])
+        sequence, table = Identifier(row["sequence_schema"], row["sequence"]), table_of(context.schema, row["table"])
         column = Identifier(row["column"])
         # The sequence is read after the snapshot was taken, so a busy table can't look behind.
         query = SQL("SELECT (SELECT max({}) FROM {})::bigint AS used, last_value::bigint AS last, is_called FROM {}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..connection import DriverError
 from ..errors import PrivilegeMissing, ScannerDbError
 from ..finding import Finding
-from . import capacity, data, data_cross, foreign_keys, holders, indexes, programs, security, server
+from . import capacity, data, data_cross, duplicates, foreign_keys, holders, indexes, programs, security, server
 from .context import Check, Context
 from .registry import finding
 
@@ -33,7 +33,7 @@ UNITS = (
     Unit("data rules of endpoints", data.endpoints, deep=False),
     Unit("orphans", data.orphans, deep=False),
     Unit("indexes", indexes.check, deep=False),
-    Unit("duplicates", data_cross.duplicates),
+    Unit("duplicates", duplicates.check),
     Unit("dates of benchmark results", data_cross.result_dates),
     Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
     Unit("counters in metadata", data_cross.metadata),
