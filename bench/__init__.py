@@ -24,7 +24,8 @@ raises `NotHere("pgBackRest is not installed: apt install pgbackrest")` is repor
   plus=1.5)`, `Goal(least_times=0.95)` for what should be large; several limits must all hold. The frame makes the
   words, the ratio (of medians), its spread (of the pairs of one repetition), the verdict. `note=` says what limits it.
 - `load(lab, name)` (`bench.load`): writers and readers beside the block; afterwards it knows throughput, p50, p99,
-  worst latency (ms) and errors of each. `yield seen.line("fix", "ours", "writers")` puts them into their own table.
+  worst latency (ms) and errors of each. `beside(lab, name, work)` is that around one call, and
+  `yield from worst_lines("a fix", {"ours": runs, "the old script": others})` puts what they saw into their own table.
 - `measured(command)` (`bench.measure`): a program's seconds and peak memory.
 - `Curve` (`bench.figure`): something that grows; its exponent is fitted and it is drawn.
 

@@ -14,7 +14,7 @@ from scannerdb.jobs.backup import backup
 
 from bench.figure import Beside, Figure, Goal
 from bench.lab import TABLES, Lab
-from bench.load import READ_SERVER, UPDATE_ENDPOINT, Seen, load
+from bench.load import beside, worst_lines
 from bench.measure import Ran, clean_env, interleave, measured, timed
 from bench.playbook import Played, Site
 
@@ -148,16 +148,8 @@ def clients(lab: Lab, repetitions: int) -> Iterator[Beside]:
     with lab.copy() as name:
         place = Place(lab, name)
         ways: dict[str, Callable[[], object]] = {"ours": lambda: place.job("read"), OLD: place.old}
-        seen = interleave(repetitions, {by: partial(_beside, lab, name, work) for by, work in ways.items()})
-    for by, runs in seen.items():
-        for who in ("writers", "readers"):
-            yield max(runs, key=lambda one: one.worst(who)).line("a backup", by, who)
-
-
-def _beside(lab: Lab, name: str, work: Callable[[], object]) -> Seen:
-    with load(lab, name, [UPDATE_ENDPOINT], [READ_SERVER]) as seen:
-        work()
-    return seen
+        seen = interleave(repetitions, {by: partial(beside, lab, name, work) for by, work in ways.items()})
+    yield from worst_lines("a backup", seen)
 
 
 MEASUREMENTS = (times, clients)

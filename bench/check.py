@@ -11,9 +11,9 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from scannerdb.jobs.check import check
 
-from bench.figure import Figure, Goal
+from bench.figure import Beside, Figure, Goal
 from bench.lab import TABLES, Lab
-from bench.load import load
+from bench.load import Seen, beside, worst_lines
 from bench.measure import clean_env, interleave, timed
 
 COUNT = "count(*) of the four tables"
@@ -99,25 +99,18 @@ def _ask(lab: Lab, name: str, queries: Sequence[str]) -> None:
         subprocess.run(command, input=query, text=True, check=True, stdout=subprocess.DEVNULL, env=env)
 
 
-def clients(lab: Lab, repetitions: int) -> Iterator[Figure]:
-    """What a writer waits beside a check, and beside a bare count."""
+def clients(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
+    """What clients see beside a check, and beside a bare count."""
     with lab.copy() as name:
         options = lab.options(name)
-        seen = interleave(
-            repetitions,
-            {
-                "lone": lambda: _worst(lab, name, lambda: _count(lab, name)),
-                "beside": lambda: _worst(lab, name, lambda: check(options)),
-            },
-        )
-    goal = Goal(times=3, plus=20)
-    yield Figure("a writer's worst latency beside a check", "ms", seen["beside"], seen["lone"], COUNT, goal)
-
-
-def _worst(lab: Lab, name: str, work: Callable[[], object]) -> float:
-    with load(lab, name) as seen:
-        work()
-    return seen.worst()
+        ways: dict[str, Callable[[], Seen]] = {
+            "ours": lambda: beside(lab, name, lambda: check(options)),
+            COUNT: lambda: beside(lab, name, lambda: _count(lab, name)),
+        }
+        seen = interleave(repetitions, ways)
+    ours, lone = ([one.worst() for one in seen[by]] for by in ways)
+    yield Figure("a writer's worst latency beside a check", "ms", ours, lone, COUNT, Goal(times=3, plus=20))
+    yield from worst_lines("a check", seen)
 
 
 def _make_wide(lab: Lab) -> str:

@@ -11,7 +11,7 @@ from scannerdb.jobs.fix import Safety, Working, fix
 
 from bench.figure import Beside, Figure, Goal
 from bench.lab import Lab
-from bench.load import INSERT_RESULT, READ_SERVER, UPDATE_ENDPOINT, Seen, load
+from bench.load import INSERT_RESULT, UPDATE_ENDPOINT, Seen, beside, worst_lines
 from bench.measure import interleave, timed
 
 Ways = Mapping[str, Callable[[str], float]]
@@ -28,6 +28,7 @@ OLD_KEY = (
 DATES = ("data.endpoints.*",)
 DATA = ("data.*",)
 KEY = ("schema.foreign_key.on_delete",)
+ALONE_S = 10.0
 
 
 def _ours(lab: Lab, name: str, only: tuple[str, ...], journal: bool = True) -> float:
@@ -60,9 +61,8 @@ def _on_copy(lab: Lab, work: Callable[[str], float]) -> float:
 
 def _beside(lab: Lab, write: str, work: Callable[[str], float]) -> Seen:
     """What clients see while `work` runs on a fresh copy."""
-    with lab.copy() as name, load(lab, name, [write], [READ_SERVER]) as seen:
-        work(name)
-    return seen
+    with lab.copy() as name:
+        return beside(lab, name, lambda: work(name), write)
 
 
 def dates(lab: Lab, repetitions: int) -> Iterator[Figure]:
@@ -84,9 +84,7 @@ def _compare(lab: Lab, repetitions: int, job: str, write: str, ways: Ways, goal:
     seen = interleave(repetitions, {by: partial(_beside, lab, write, work) for by, work in ways.items()})
     worst = [[one.worst() for one in seen[by]] for by in ways]
     yield Figure(f"a writer's worst latency during {job}", "ms", worst[0], worst[1], OLD, goal)
-    for by, all_of_it in seen.items():
-        for who in ("writers", "readers"):
-            yield max(all_of_it, key=lambda one: one.worst(who)).line(job, by, who)
+    yield from worst_lines(job, seen)
 
 
 def data_fixes(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
@@ -101,4 +99,11 @@ def key_swap(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
     yield from _compare(lab, repetitions, "the foreign key swap", INSERT_RESULT, ways, Goal(most=50))
 
 
-MEASUREMENTS = (dates, data_fixes, key_swap)
+def alone(lab: Lab, repetitions: int) -> Iterator[Beside]:
+    """The same clients with nothing beside them: what the machine itself makes them wait."""
+    with lab.copy() as name:
+        seen = [beside(lab, name, lambda: time.sleep(ALONE_S)) for _ in range(repetitions)]
+    yield from worst_lines("nothing", {"nobody": seen})
+
+
+MEASUREMENTS = (dates, data_fixes, key_swap, alone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +29,19 @@ class Seen:
         """The worst latency in ms."""
         return float(self.by[who]["worst_ms"])
 
-    def line(self, job: str, by: str, who: str) -> Beside:
-        """These clients' line in the table of clients: beside which job, done by whom."""
-        return Beside(job, by, who, **self.by[who])
+
+def beside(lab: Lab, name: str, work: Callable[[], object], write: str = UPDATE_ENDPOINT) -> Seen:
+    """What a writer and a reader see while `work` runs on a database."""
+    with load(lab, name, [write], [READ_SERVER]) as seen:
+        work()
+    return seen
+
+
+def worst_lines(job: str, seen: Mapping[str, Sequence[Seen]]) -> Iterator[Beside]:
+    """The clients' lines in their table, beside which job and by whom: of each kind the run with the worst latency."""
+    for by, runs in seen.items():
+        for who in runs[0].by:
+            yield Beside(job, by, who, **max(runs, key=lambda one: one.worst(who)).by[who])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from bench.figure import number
-from bench.report import CLIENTS, CURVES, FIGURES, client_cells, curve_cells, figure_cells
+from bench.report import CLIENTS, CURVES, FIGURES, SMALLER, client_cells, curve_cells, figure_cells
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5c6775; --line: #d9dee5; --paper: #fff; --ours: #2f6fde;
@@ -39,7 +39,7 @@ def page(document: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Benchmark</title>'
         f"<style>{STYLE}</style></head><body><h1>Benchmark</h1>"
         '<p class="dim">Medians of interleaved repetitions; a bar is ours above the peer\'s, the shorter the better '
-        f"unless the goal says otherwise.</p>{sections}</body></html>\n"
+        f"unless the goal says otherwise. {SMALLER}</p>{sections}</body></html>\n"
     )
 
 

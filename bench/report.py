@@ -11,6 +11,8 @@ from bench.figure import number
 
 FIGURES = ("what", "ours", "peer", "ratio", "spread of the ratio", "goal", "")
 CURVES = ("what grows", "from", "to", "exponent", "goal", "")
+FULL_SCALE = 20
+SMALLER = f"The goals are for --scale {FULL_SCALE}; below that, what a run costs whatever the size weighs more."
 CLIENTS = ("beside", "done by", "who", "requests/s", "p50 ms", "p99 ms", "worst ms", "errors")
 
 
@@ -38,6 +40,7 @@ def tables(document: Mapping[str, Any]) -> str:
     ]
     lost = [f"- {item['measurement']}: {item['message']}" for area in areas for item in area["lost"]]
     parts.append("Not measured:\n\n" + "\n".join(lost) if lost else "")
+    parts.append(SMALLER if any(area["scale"] < FULL_SCALE for area in areas) else "")
     return "\n\n".join(part for part in parts if part)
 
 

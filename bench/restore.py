@@ -24,8 +24,9 @@ from scannerdb.jobs.restore_wish import Task, Wish
 from scannerdb.restore.contents import wanted_lines
 from scannerdb.runs import Run
 
-from bench.figure import Figure, Goal
+from bench.figure import Beside, Figure, Goal
 from bench.lab import ROOT, Lab
+from bench.load import beside, worst_lines
 from bench.measure import clean_env, interleave, measured, timed
 from bench.playbook import Site
 
@@ -157,7 +158,7 @@ def loads(lab: Lab, repetitions: int) -> Iterator[Figure]:
 
 def _ours(lab: Lab, name: str, folder: Path) -> float:
     """Pre-restore backup, verification, load, validation, cutover."""
-    work: dict[str, Any] = {"source": "latest", "confirm": name, "grace_s": 0, "jobs": JOBS}
+    work: dict[str, Any] = {"source": "latest", "confirm": name, "grace_s": 0, "terminate": True, "jobs": JOBS}
     seconds = timed(lambda: restore(lab.options(name), backup_dir=str(folder), **work))
     _drop_kept(lab, name)
     for path in folder.glob("*.backup"):
@@ -205,4 +206,18 @@ def whole(lab: Lab, repetitions: int) -> Iterator[Figure]:
     yield Figure("the whole restore", "s", seen["ours"], seen["community"], COMMUNITY)
 
 
-MEASUREMENTS = (cutovers, loads, whole)
+def clients(lab: Lab, repetitions: int) -> Iterator[Beside]:
+    """What clients see while the whole database is restored, from a backup that is there already."""
+    with lab.copy() as name:
+        folder, dump = lab.folder(), lab.folder() / "x.pgc"
+        backup(lab.options(name), backup_dir=str(folder), jobs=JOBS)
+        _pg(lab, name, "pg_dump", "-Fc", f"--file={dump}")
+        ways = {
+            "ours": lambda: beside(lab, name, lambda: _ours(lab, name, folder)),
+            OLD: lambda: beside(lab, name, lambda: _old(lab, name, dump)),
+        }
+        seen = interleave(repetitions, ways)
+    yield from worst_lines("a restore", seen)
+
+
+MEASUREMENTS = (cutovers, loads, whole, clients)

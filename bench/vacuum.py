@@ -10,7 +10,7 @@ from scannerdb.jobs.vacuum import vacuum
 
 from bench.figure import Beside, Figure, Goal, NotHere
 from bench.lab import Lab
-from bench.load import READ_SERVER, UPDATE_ENDPOINT, Seen, load
+from bench.load import READ_SERVER, UPDATE_ENDPOINT, Seen, load, worst_lines
 from bench.measure import interleave, timed
 
 OLD = "the old script's VACUUM FULL of everything"
@@ -62,9 +62,7 @@ def compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
     yield Figure(name, "MB", back[0], back[1], f"{FULL} of the same table", Goal(least_times=0.95))
     yield Figure("compaction", "s", [one.seconds for one in ours], [one.seconds for one in full], FULL)
     yield Figure("a vacuum with nothing to do", "s", nothing, bare, "VACUUM of every table", Goal(most=1))
-    for by, all_of_it in (("ours", ours), (OLD, old)):
-        for who in ("writers", "readers"):
-            yield max((one.seen for one in all_of_it), key=lambda seen: seen.worst(who)).line("compaction", by, who)
+    yield from worst_lines("compaction", {"ours": [one.seen for one in ours], OLD: [one.seen for one in old]})
 
 
 def _ours(lab: Lab, name: str) -> None:

@@ -18,7 +18,7 @@ from bench.figure import Beside, Curve, Figure, Goal, NotHere, fit_exponent, num
 from bench.lab import Lab
 from bench.measure import interleave
 from bench.page import page
-from bench.report import keep, tables
+from bench.report import SMALLER, keep, tables
 
 some = st.floats(0.001, 1e6)
 
@@ -133,6 +133,8 @@ def test_a_measurement_that_fails_loses_nothing_else(monkeypatch: pytest.MonkeyP
     assert "| a check | 1 s at 10 endpoints | 100 s at 1,000 endpoints | 1 | exponent at most 0.5 | missed |" in text
     assert "| a fix | ours | writers | 500 | 1 | 2 | 3 | 0 |" in text
     assert "- trial.breaks: RuntimeError: no room" in text
+    assert SMALLER in text
+    assert SMALLER not in tables({"areas": {"trial": {**found, "scale": 20.0}}})
 
 
 def test_an_area_replaces_only_its_own_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
