@@ -304,6 +304,22 @@ def test_a_reader_is_asked_for_what_it_reads_only(field_db: Database) -> None:
     assert "schema.privilege.missing" not in findings(field_db, overlay=overlay)
 
 
+def test_a_reader_that_may_write(field_db: Database) -> None:
+    field_db.sql("CREATE ROLE team_reader; CREATE ROLE team_writers")
+    overlay = {"read_only_roles": ["team_reader"]}
+    field_db.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO team_reader")
+    assert "security.role.not_read_only" not in findings(field_db, overlay=overlay)
+    field_db.sql("GRANT UPDATE ON models TO team_writers; GRANT team_writers TO team_reader")
+    field_db.sql("GRANT INSERT, DELETE ON metadata TO team_reader; GRANT TRUNCATE ON servers TO PUBLIC")
+    (found,) = findings(field_db, overlay=overlay)["security.role.not_read_only"]
+    assert found["object"] == "team_reader"
+    assert found["evidence"]["granted_to"] == ["PUBLIC", "team_reader", "team_writers"]
+    for statement in found["fix"]["sql"]:
+        field_db.sql(statement)
+    assert "security.role.not_read_only" not in findings(field_db, overlay=overlay)
+    assert "security.role.not_read_only" not in findings(field_db)
+
+
 def test_collations_that_changed(field_db: Database) -> None:
     """The version that was recorded is altered in the catalog: two versions of a library cannot be had here."""
     icu = int(field_db.value("SELECT current_setting('server_version_num')")) < 170000

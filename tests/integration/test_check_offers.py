@@ -25,6 +25,7 @@ WRONGS = [
     ("UPDATE endpoints SET port = 0 WHERE id IN (5, 6)", "data.endpoints.port_range"),
     ("UPDATE endpoints SET ip = '10.0.0.256' WHERE id = 5", "data.endpoints.ip_unparsable"),
     ("UPDATE endpoints SET ip = 'it''s; \\' WHERE id = 5", "data.endpoints.ip_unparsable"),
+    ("UPDATE endpoints SET verified = -7 WHERE id < 60", "data.endpoints.verified_range"),
     ("UPDATE endpoints SET last_check_date = now() + interval '2 days' WHERE id = 5", "data.endpoints.date_future"),
     ("UPDATE endpoints SET verification_date = 'infinity' WHERE id = 5", "data.endpoints.date_future"),
     (

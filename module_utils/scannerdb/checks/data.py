@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..connection import SQL, Composable, Identifier, fetch, scalar, text_of
 from ..finding import Finding, Fix
 from .context import Context, Reference
-from .offers import deactivation, present_dates, transaction
+from .offers import deactivation, present_dates, settled, transaction
 from .registry import by_hand, finding
 
 NUMBERS = ("smallint", "integer", "bigint", "numeric")
@@ -20,6 +20,7 @@ DATES = ("timestamp", "date")
 TEXTS = ("text", "character", "citext")
 # What a column must be for a rule to make sense; another type is a finding of the contract's already.
 FAMILIES = {"verified": NUMBERS, "port": NUMBERS, "is_honeypot": ("boolean",), "is_active": ("boolean",), "ip": TEXTS}
+FLAGS = ("is_honeypot", "is_active", "verification_date")
 DATE_COLUMNS = ("scan_date", "verification_date", "last_check_date")
 OCTET = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 NO_ADDRESS = f"e.ip !~ '^({OCTET}[.]){{3}}{OCTET}$' AND e.ip !~ '^[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*$'"
@@ -213,10 +214,12 @@ def endpoints(context: Context) -> Iterator[Finding]:
 def offer(context: Context, rule: Rule, rows: int) -> Fix | None:
     """The exact SQL for people, for a rule that nothing else mends."""
     columns, condition = context.tables["endpoints"], SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
+    links = "endpoint_id" in context.tables.get("verified_endpoints", {})
     if rule.id == "data.endpoints.date_future":
         statements = present_dates(context.schema, _dates(columns), condition)
+    elif rule.id == "data.endpoints.verified_range" and links and {*FLAGS} <= set(columns):
+        statements = settled(context.schema, condition)
     elif rule.reason:
-        links = "endpoint_id" in context.tables.get("verified_endpoints", {})
         statements = deactivation(context.schema, columns, condition, rule.reason, links)
     else:
         return None

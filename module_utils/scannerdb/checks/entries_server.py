@@ -85,6 +85,13 @@ SERVER = (
         lock="none",
     ),
     Entry(
+        "security.role.not_read_only",
+        "warning",
+        "A role of read_only_roles may write, by a grant of its own or through a role it belongs to.",
+        how="REVOKE; where the grant is another role's, that role's other members lose it too.",
+        lock="none",
+    ),
+    Entry(
         "security.password.weak",
         "warning",
         "A password is stored as MD5, which is quickly guessed from a copy of the hash.",

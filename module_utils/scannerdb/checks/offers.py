@@ -37,6 +37,22 @@ def deactivation(
     ]
 
 
+def settled(schema: str, condition: Composable) -> list[Query]:
+    """Endpoints `e` with a `verified` that means nothing: the link tells, but for a honeypot or an inactive one."""
+    endpoints, links = table_of(schema, "endpoints"), table_of(schema, "verified_endpoints")
+    flagged = SQL("(e.is_honeypot IS TRUE OR e.is_active IS FALSE)")
+    return [
+        SQL("SELECT * FROM {} e WHERE {}").format(endpoints, condition),
+        SQL("DELETE FROM {} v USING {} e WHERE e.id = v.endpoint_id AND {} AND {}").format(
+            links, endpoints, flagged, condition
+        ),
+        SQL(
+            "UPDATE {} e SET verification_date = coalesce(e.verification_date, now()), verified ="
+            " CASE WHEN EXISTS (SELECT FROM {} v WHERE v.endpoint_id = e.id) THEN 1 ELSE 0 END WHERE {}"
+        ).format(endpoints, links, condition),
+    ]
+
+
 def present_dates(schema: str, dates: Sequence[str], condition: Composable) -> list[Query]:
     """Dates of endpoints that lie in the future become now: what they tell of has happened, so not after that."""
     endpoints, shown = table_of(schema, "endpoints"), SQL(", ").join(map(Identifier, ("id", *dates)))

@@ -192,6 +192,8 @@ ENTRIES: dict[str, Entry] = _entries(
         "data.endpoints.verified_range",
         "warning",
         "verified is neither 0, 1 nor 2. Reported only: nobody but the application knows what was meant.",
+        how="The SQL goes by the link: 1 with one, else 0; a honeypot or inactive endpoint loses it.",
+        lock="ROW EXCLUSIVE",
     ),
     Entry(
         "data.verified.link_missing",

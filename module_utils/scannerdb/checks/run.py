@@ -61,6 +61,7 @@ UNITS = (
     Unit("WAL archive", server.archiver),
     Unit("schemas open to everybody", security.public_schemas),
     Unit("the application's role", security.application_role),
+    Unit("read-only roles", security.readers),
     Unit("password hashes", security.passwords, restricted=True),
     Unit("pg_hba.conf", security.hba, restricted=True),
     Unit("TLS", security.tls),

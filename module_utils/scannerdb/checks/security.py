@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..connection import SQL, Identifier, fetch, text_of
+from ..connection import SQL, Identifier, Row, fetch, text_of
 from ..finding import Finding
 from .context import Context
 from .registry import by_hand, finding
@@ -21,6 +21,22 @@ SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypassrls,
               WHERE (s.rolsuper OR s.rolname IN ('pg_write_server_files', 'pg_execute_server_program'))
                 AND s.oid <> r.oid AND pg_has_role(r.oid, s.oid, 'MEMBER') ORDER BY 1) AS member_of
   FROM pg_roles r WHERE r.rolname = %s
+"""
+# A grant counts for whoever has it, by itself or through a role it inherits from. What a superuser or an owner may do
+# is no grant.
+WRITES = """
+SELECT r.rolname::text AS reader, c.relname::text AS relation, g.rolname::text AS grantee,
+       array_agg(x.privilege_type ORDER BY x.privilege_type) AS privileges
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %s
+ CROSS JOIN LATERAL aclexplode(c.relacl) x
+  LEFT JOIN pg_roles g ON g.oid = x.grantee
+  JOIN pg_roles r ON r.rolname = ANY (%s) AND NOT r.rolsuper
+       AND (x.grantee = 0 OR pg_has_role(r.oid, x.grantee, 'USAGE'))
+ WHERE c.relkind IN ('r', 'p', 'v') AND x.grantee <> c.relowner
+   AND x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+ GROUP BY 1, 2, 3
+ ORDER BY 1, 2, 3
 """
 PASSWORDS = """
 SELECT rolname::text AS name, left(rolpassword, 3) AS kind FROM pg_authid
@@ -83,6 +99,30 @@ def application_role(context: Context) -> Iterator[Finding]:
                 {},
                 by_hand("security.role.bypassrls", text_of(statement)),
             )
+
+
+def readers(context: Context) -> Iterator[Finding]:
+    """Roles that are declared to read only, and may write: one finding for each."""
+    found: dict[str, list[Row]] = {}
+    for row in fetch(context.conn, WRITES, [context.schema, list(context.readers)]) if context.readers else ():
+        found.setdefault(row["reader"], []).append(row)
+    for reader, rows in found.items():
+        revoke = SQL("REVOKE {} ON {} FROM {}")
+        statements = [
+            revoke.format(
+                SQL(", ".join(row["privileges"])),
+                Identifier(context.schema, row["relation"]),
+                Identifier(row["grantee"]) if row["grantee"] else SQL("PUBLIC"),
+            )
+            for row in rows
+        ]
+        yield finding(
+            "security.role.not_read_only",
+            reader,
+            f"Role {reader} should only read, but may write to {', '.join(sorted({row['relation'] for row in rows}))}.",
+            {"granted_to": sorted({row["grantee"] or "PUBLIC" for row in rows})},
+            by_hand("security.role.not_read_only", *map(text_of, statements)),
+        )
 
 
 def passwords(context: Context) -> Iterator[Finding]:

@@ -150,12 +150,13 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Contract:
-    """What the database should be."""
+    """What the database should be. `readers` are roles that may read everything and change nothing."""
 
     tables: Mapping[str, Table]
     view: View
     grants: tuple[Grant, ...] = ()
     exceptions: tuple[Allowance, ...] = ()
+    readers: tuple[str, ...] = ()
     application_role: str = "ollama"
     schema: str = "public"
 

@@ -58,13 +58,15 @@ def contract_with(overlay: Mapping[str, Any] | None) -> Contract:
     extra = [name for name in tables if name not in contract.tables]
     relations = [*tables, contract.view.name]
     grants = list(contract.grants) + list(application_grants(role, extra))
-    for reader in _names(overlay.get("read_only_roles") or [], "read_only_roles"):
+    readers = _names(overlay.get("read_only_roles") or [], "read_only_roles")
+    for reader in readers:
         grants += [Grant(reader, relation, frozenset({"SELECT"})) for relation in relations]
     grants += [_grant(item) for item in _list(overlay.get("grants") or [], "grants")]
     return dataclasses.replace(
         contract,
         tables=tables,
         grants=tuple(grants),
+        readers=readers,
         exceptions=tuple(_exception(item) for item in _list(overlay.get("exceptions") or [], "exceptions")),
     )
 
