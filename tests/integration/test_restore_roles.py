@@ -205,6 +205,29 @@ def test_without_a_superuser(database: Database, tmp_path: Path, form: str) -> N
     assert set(own) == {row for row in wanted if row[0] != "database"}
 
 
+@pytest.mark.parametrize("form", ["c", "p"])
+def test_missing_roles_are_made_without_a_superuser(database: Database, tmp_path: Path, form: str) -> None:
+    db = database
+    furnish(db)
+    wanted = {row for row in picture(db) if row[0] != "database"}
+    dump = old_dump(db, tmp_path / "x", form)
+    db.sql("CREATE ROLE maint LOGIN CREATEDB")
+    with db.connect() as conn:
+        conn.execute(SQL("ALTER DATABASE {} OWNER TO maint").format(Identifier(db.name)))
+        for role in map(Identifier, (OLD, OLD_READER)):
+            conn.execute(SQL("DROP OWNED BY {} CASCADE").format(role))
+            conn.execute(SQL("DROP ROLE {}").format(role))
+    before, names = state(db), databases(db)
+    more = {"login": {"user": "maint"}, "role_map": {}, "missing_roles": "create"}
+    for check in (True, False):
+        with pytest.raises(PrivilegeMissing, match=r"'maint' may not create the roles that are missing: Ro .*lecteur"):
+            run(db, tmp_path, dump, **more, check_mode=check)
+    assert (state(db), databases(db)) == (before, names)
+    db.sql("ALTER ROLE maint CREATEROLE")
+    run(db, tmp_path, dump, **more)
+    assert {row for row in picture(db) if row[0] != "database"} == wanted
+
+
 def test_a_clone_whose_roles_are_others(make_database: Databases, tmp_path: Path) -> None:
     """Roles that exist are replaced too, the live database's own in the clone included; the live one keeps them."""
     db = make_database()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
@@ -17,6 +17,7 @@ from ..restore.contents import database_script
 from ..restore.names import kept_name, side_name
 from ..restore.preflight import (
     Hangers,
+    check_creator,
     check_extensions,
     check_obstacles,
     check_owners,
@@ -84,23 +85,18 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     proven = prove(options, wish, server, run, record=record)
     live, published = live_facts(options)
     target = choose_target(live, proven)
-    existing = existing_roles(conn)
     named = proven.contents.roles | target.roles
-    missing = sorted(named - existing - set(wish.role_map))
-    check_map(wish.role_map, existing)
-    check_roles(missing, wish.missing_roles)
-    rules = Rules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ()))
+    rules, missing = _roles(conn, server, wish, named)
     target = target.under(rules)
     needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, proven.contents.extensions)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
-    if live and rules:
-        check_rights(conn, server, live.owner, True)
     if not wish.tables:
         check_owners(conn, server, {rules.of(owner) for owner in proven.contents.owners} - set(missing))
     if not (wish.tables or wish.into_database):
+        check_rights(conn, server, live.owner if live else "", live is not None)
         check_obstacles(conn, options.db)
     rate = drilled_rate(list_sets(wish.backup_dir, options.db).sets)
     return Plan(
@@ -114,11 +110,22 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         free_bytes=free,
         estimate_s=needed / (rate or GUESSED_RATE),
         measured=rate > 0,
-        missing_roles=tuple(missing),
+        missing_roles=missing,
         rules=rules,
         hangers=replace(hangers_on(conn, options.db), publications=published),
         warnings=(*_warnings(options, proven, server, free), *_strangers(wish.role_map, named)),
     )
+
+
+def _roles(conn: Connection, server: Server, wish: Wish, named: Set[str]) -> tuple[Rules, tuple[str, ...]]:
+    """What becomes of the roles that are named, and which of them are missing; raises where they may not be."""
+    existing = existing_roles(conn)
+    missing = tuple(sorted(named - existing - set(wish.role_map)))
+    check_map(wish.role_map, existing)
+    check_roles(missing, wish.missing_roles)
+    if missing and wish.missing_roles == "create":
+        check_creator(conn, server, missing)
+    return Rules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ())), missing
 
 
 def drilled_rate(sets: Sequence[BackupSet]) -> float:

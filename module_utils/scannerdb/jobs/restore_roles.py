@@ -17,11 +17,17 @@ from .restore_wish import Wish
 
 
 def make_roles(conn: Connection, wish: Wish, plan: Plan) -> None:
-    """Create the roles that are missing, where that is wanted."""
-    if wish.missing_roles == "create":
-        with explained("Creating the missing roles"):
-            for role in plan.missing_roles:
-                conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
+    """Create the roles that are missing, where that is wanted.
+
+    Whoever is no superuser becomes a member of them, or could not give them anything.
+    """
+    if wish.missing_roles != "create" or not plan.missing_roles:
+        return
+    with explained("Creating the missing roles"), conn.transaction():
+        for role in map(Identifier, plan.missing_roles):
+            conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(role))
+            if not plan.server.superuser:
+                conn.execute(SQL("GRANT {} TO CURRENT_USER").format(role))
 
 
 def give_to_roles(side: Connection, plan: Plan) -> int:

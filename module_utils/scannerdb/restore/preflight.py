@@ -44,6 +44,19 @@ def check_rights(conn: Connection, server: Server, owner: str, live_exists: bool
                 )
 
 
+def check_creator(conn: Connection, server: Server, missing: Sequence[str]) -> None:
+    """Raise `PrivilegeMissing` where this role may not make those that are missing."""
+    if server.superuser:
+        return
+    with explained("Looking at the role's rights"):
+        may = scalar(conn, "SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user")
+    if not may:
+        raise PrivilegeMissing(
+            f"Role {server.user!r} may not create the roles that are missing: {', '.join(missing)}.",
+            "Create them as a superuser, or name roles that take their place in scannerdb_restore_role_map.",
+        )
+
+
 def check_owners(conn: Connection, server: Server, owners: Iterable[str]) -> None:
     """Raise `PrivilegeMissing` where this role could not give objects to their owners."""
     if server.superuser:
