@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -223,6 +225,48 @@ def test_databases_of_one_machine_are_those_behind_one_address_and_port(schedule
     said = site.run(str(site.folder / "machines.yml")).ok().output
     told = dict(re.findall(r"msg: '(\w): (.*);'", said))
     assert told == {"a": "a+b", "b": "a+b", "c": "c", "d": "d+e", "e": "d+e", "f": "f", "g": "g"}
+
+
+INSTALL = """
+- hosts: scannerdb
+  gather_facts: false
+  roles: [scannerdb_bundle]
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs the bundle: its upgrade is NOT tested")
+def test_an_upgrade_of_the_bundle_is_a_rerun(scheduled: Site, tmp_path: Path) -> None:
+    """The new release becomes the current one in one step, two older ones stay, and a rerun changes nothing.
+
+    The libraries stand there already; that they are installed is for the containers.
+    """
+    site, checkout, home = scheduled, tmp_path / "checkout", tmp_path / "opt"
+    site.hosts = {"one": {}}
+    (site.folder / "install.yml").write_text(INSTALL)
+    checkout.mkdir()
+    for name in ("LICENSE", "requirements.txt"):  # a small bundle is enough for it
+        shutil.copy(ROOT / name, checkout / name)
+    libraries = hashlib.sha256((checkout / "requirements.txt").read_bytes()).hexdigest()[:16]
+    (home / "venvs" / libraries).mkdir(parents=True)
+    (home / "venvs" / libraries / ".complete").touch()
+    extra = {
+        "scannerdb_bundle_install": True,
+        "scannerdb_bundle_dir": str(home),
+        "__scannerdb_bundle_checkout": str(checkout),
+    }
+    for old in ("older", "oldest"):
+        (home / "releases" / old).mkdir(parents=True)
+        os.utime(home / "releases" / old, (1, 1 + (old == "older")))
+    releases = []
+    for version in ("one", "two"):
+        (checkout / "LICENSE").write_text(version)
+        assert site.run(str(site.folder / "install.yml"), **extra).ok().changed["one"] > 0
+        current = (home / "current").resolve()
+        assert (current / "LICENSE").read_text() == version
+        assert (current / ".venv").resolve() == home / "venvs" / libraries
+        releases.append(current.name)
+    assert {path.name for path in (home / "releases").iterdir()} == {*releases, "older"}
+    assert site.run(str(site.folder / "install.yml"), **extra).ok().changed["one"] == 0
 
 
 UNITS = """
