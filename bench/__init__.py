@@ -26,7 +26,7 @@ raises `NotHere("pgBackRest is not installed: apt install pgbackrest")` is repor
 - `load(lab, name)` (`bench.load`): writers and readers beside the block; afterwards it knows throughput, p50, p99,
   worst latency (ms) and errors of each. `beside(lab, name, work)` is that around one call, and
   `yield from worst_lines("a fix", {"ours": runs, "the old script": others})` puts what they saw into their own table.
-- `measured(command)` (`bench.measure`): a program's seconds and peak memory.
+- `measured(command)` (`bench.measure`): a program's seconds and what it said.
 - `Curve` (`bench.figure`): something that grows; its exponent is fitted and it is drawn.
 
 Keep an area within ten minutes at `--scale 20 --repeat 3`. The frame writes `.bench/results.json` (an area that is run

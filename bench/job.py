@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from scannerdb.connection import Options
@@ -23,7 +24,7 @@ def arguments(job: str, folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it and print its seconds, the start of Python not included."""
+    """Run it and print its seconds, the start of Python not included, and the peak of its memory in MB."""
     asked = json.loads(sys.argv[1])
     work = getattr(importlib.import_module(f"scannerdb.jobs.{asked['job']}"), asked["job"])
     keywords = arguments(asked["job"], asked["folder"])
@@ -31,7 +32,14 @@ def main() -> None:
     result = work(Options(**asked["options"]), **keywords)
     if result.get("failures"):
         raise RuntimeError(result["msg"])
-    print(json.dumps({"seconds": time.perf_counter() - started, "msg": result["msg"]}))
+    seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "msg": result["msg"]}))
+
+
+def peak_mb() -> float:
+    """The peak of this program's own memory; what wait4 tells holds that of whoever started it, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
 
 
 if __name__ == "__main__":

@@ -36,6 +36,21 @@ DAMAGES = [
         "benchmark_results.test_date",
     ),
     (
+        "UPDATE verified_endpoints SET verification_date = 'infinity'",
+        "data.date_future",
+        "verified_endpoints.verification_date",
+    ),
+    (
+        "UPDATE metadata SET updated_at = 'infinity'",
+        "data.date_future",
+        "metadata.updated_at",
+    ),
+    (
+        "UPDATE schema_version SET applied_at = 'infinity'",
+        "data.date_future",
+        "schema_version.applied_at",
+    ),
+    (
         "UPDATE benchmark_results SET endpoint_id = 1 + (SELECT endpoint_id FROM models m WHERE m.id = model_id)"
         " WHERE id = 3",
         "data.benchmark_results.foreign_model",

@@ -33,6 +33,11 @@ WRONGS = [
         "data.benchmark_results.date_future",
     ),
     (
+        "UPDATE verified_endpoints SET verification_date = now() + interval '2 days' WHERE id IN (1, 2)"
+        " ;; UPDATE metadata SET updated_at = 'infinity' ;; UPDATE schema_version SET applied_at = 'infinity'",
+        "data.date_future",
+    ),
+    (
         "UPDATE benchmark_results SET endpoint_id = 1 + (SELECT endpoint_id FROM models m WHERE m.id = model_id)"
         " WHERE id IN (3, 4)",
         "data.benchmark_results.foreign_model",

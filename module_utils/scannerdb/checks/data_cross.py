@@ -8,9 +8,15 @@ from ..connection import SQL, Identifier, Literal, Query, fetch, scalar, text_of
 from ..finding import Finding, Fix
 from .context import Context
 from .data import DATES
-from .offers import neighbours_dates, own_models, table_of, transaction
+from .offers import dates_now, neighbours_dates, own_models, table_of, transaction
 from .registry import by_hand, finding
 
+# Dates besides those of endpoints and results, which have passes of their own.
+OTHER_DATES = (
+    ("verified_endpoints", "verification_date"),
+    ("metadata", "updated_at"),
+    ("schema_version", "applied_at"),
+)
 COUNTERS = ("server_count", "verified_server_count", "model_count")
 
 
@@ -32,6 +38,26 @@ def result_dates(context: Context) -> Iterator[Finding]:
             {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
             _offer("data.benchmark_results.date_future", offer),
         )
+
+
+def other_dates(context: Context) -> Iterator[Finding]:
+    """Dates in the future in the smaller tables."""
+    ahead = f"interval '{context.limits.future_minutes:g} minutes'"
+    for name, column in OTHER_DATES:
+        if not context.tables.get(name, {}).get(column, "").startswith(DATES):
+            continue
+        words = SQL("{} > now() + " + ahead)  # type: ignore[arg-type,unused-ignore]
+        condition, table = words.format(Identifier(column)), table_of(context.schema, name)
+        query = SQL("SELECT count(*) FROM {} WHERE {}").format(table, condition)
+        rows = scalar(context.conn, query)
+        if rows:
+            yield finding(
+                "data.date_future",
+                f"{name}.{column}",
+                f"{rows} rows of {name} have a {column} in the future.",
+                {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
+                _offer("data.date_future", dates_now(table, column, condition)),
+            )
 
 
 def _offer(finding_id: str, statements: Sequence[Query]) -> Fix | None:

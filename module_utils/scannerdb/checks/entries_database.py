@@ -34,6 +34,14 @@ DATABASE = (
         lock="ROW EXCLUSIVE",
     ),
     Entry(
+        "data.date_future",
+        "warning",
+        "A date in verified_endpoints, metadata or schema_version lies in the future: a clock was wrong, or a"
+        " time zone was lost.",
+        how="Find the machine whose clock is wrong; the SQL makes such dates now, the latest that they can be.",
+        lock="ROW EXCLUSIVE",
+    ),
+    Entry(
         "data.benchmark_results.foreign_model",
         "warning",
         "A benchmark result names a model of another endpoint. Looked at where scannerdb_check_cross_table is true.",

@@ -64,6 +64,14 @@ def present_dates(schema: str, dates: Sequence[str], condition: Composable) -> l
     ]
 
 
+def dates_now(table: Composable, column: str, condition: Composable) -> list[Query]:
+    """Dates in one column that lie in the future become now."""
+    return [
+        SQL("SELECT * FROM {} WHERE {}").format(table, condition),
+        SQL("UPDATE {} SET {} = now() WHERE {}").format(table, Identifier(column), condition),
+    ]
+
+
 def neighbours_dates(schema: str, condition: Composable) -> list[Query]:
     """Results `b` dated in the future get the date of the last one before them: ids are handed out in order."""
     results = table_of(schema, "benchmark_results")

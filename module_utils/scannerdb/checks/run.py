@@ -35,6 +35,7 @@ UNITS = (
     Unit("indexes", indexes.check, deep=False),
     Unit("duplicates", duplicates.check),
     Unit("dates of benchmark results", data_cross.result_dates),
+    Unit("dates of the smaller tables", data_cross.other_dates),
     Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
     Unit("counters in metadata", data_cross.metadata),
     Unit("sequences behind their tables", data_cross.sequences_behind),
