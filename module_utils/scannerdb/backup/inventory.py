@@ -14,22 +14,23 @@ from .manifest import MANIFEST, VERIFICATIONS, FileRecord, Manifest
 HASHING_THREADS = 4
 
 
-def hash_files(folder: Path, threads: int = 2, *, flush: bool = False) -> tuple[FileRecord, ...]:
+def hash_files(folder: Path, threads: int = 2, *, flush: bool = False, forget: bool = False) -> tuple[FileRecord, ...]:
     """Size and SHA-256 of every file of a set, sorted by path, without the manifest and the verification record.
 
     Files are hashed side by side: hashlib lets go of the interpreter's lock. With `flush` each is flushed to disk, too,
-    while others are hashed, and forgotten by the system's cache: what verifies the set then reads what the disk holds.
+    while others are hashed; with `forget` the system's cache lets go of it, so that who reads it next reads the disk.
     """
     paths = _files_below(folder)
     with ThreadPoolExecutor(max(1, min(threads, HASHING_THREADS))) as pool:
-        return tuple(pool.map(lambda relative: _record(folder, relative, flush), paths))
+        return tuple(pool.map(lambda relative: _record(folder, relative, flush, forget), paths))
 
 
-def _record(folder: Path, relative: str, flush: bool) -> FileRecord:
+def _record(folder: Path, relative: str, flush: bool, forget: bool) -> FileRecord:
     path = folder / relative
     record = FileRecord(relative, path.stat().st_size, sha256(path))
     if flush:
         fsync_file(path)
+    if forget:
         forget_cached(path)
     return record
 

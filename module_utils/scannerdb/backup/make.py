@@ -82,7 +82,9 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
 def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float) -> Manifest:
     """The manifest of a set whose files are all there."""
     run.progress("hash")
-    files = hash_files(folder, ready.jobs, flush=not wish.recipients)  # plain files of an encrypted set do not stay
+    stay = not wish.recipients  # plain files of an encrypted set do not
+    reread = stay and wish.verify_level in ("read", "restore")  # then from the disk; comparing checksums is to be quick
+    files = hash_files(folder, ready.jobs, flush=stay, forget=reread)
     return Manifest(
         name=name,
         purpose=wish.purpose,
