@@ -40,24 +40,23 @@ def result_dates(context: Context) -> Iterator[Finding]:
         )
 
 
-def other_dates(context: Context) -> Iterator[Finding]:
-    """Dates in the future in the smaller tables."""
-    ahead = f"interval '{context.limits.future_minutes:g} minutes'"
-    for name, column in OTHER_DATES:
-        if not context.tables.get(name, {}).get(column, "").startswith(DATES):
-            continue
-        words = SQL("{} > now() + " + ahead)  # type: ignore[arg-type,unused-ignore]
-        condition, table = words.format(Identifier(column)), table_of(context.schema, name)
-        query = SQL("SELECT count(*) FROM {} WHERE {}").format(table, condition)
-        rows = scalar(context.conn, query)
-        if rows:
-            yield finding(
-                "data.date_future",
-                f"{name}.{column}",
-                f"{rows} rows of {name} have a {column} in the future.",
-                {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
-                _offer("data.date_future", dates_now(table, column, condition)),
-            )
+def dates(name: str, column: str, context: Context) -> Iterator[Finding]:
+    """Dates in the future in one of the smaller tables."""
+    if not context.tables.get(name, {}).get(column, "").startswith(DATES):
+        return
+    words = f"{{}} > now() + interval '{context.limits.future_minutes:g} minutes'"
+    condition = SQL(words).format(Identifier(column))  # type: ignore[arg-type,unused-ignore]
+    table = table_of(context.schema, name)
+    query = SQL("SELECT count(*) FROM {} WHERE {}").format(table, condition)
+    rows = scalar(context.conn, query)
+    if rows:
+        yield finding(
+            "data.date_future",
+            f"{name}.{column}",
+            f"{rows} rows of {name} have a {column} in the future.",
+            {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
+            _offer("data.date_future", dates_now(table, column, condition)),
+        )
 
 
 def _offer(finding_id: str, statements: Sequence[Query]) -> Fix | None:

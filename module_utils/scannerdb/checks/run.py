@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from ..connection import DriverError
 from ..errors import PrivilegeMissing, ScannerDbError
@@ -35,7 +36,7 @@ UNITS = (
     Unit("indexes", indexes.check, deep=False),
     Unit("duplicates", duplicates.check),
     Unit("dates of benchmark results", data_cross.result_dates),
-    Unit("dates of the smaller tables", data_cross.other_dates),
+    *(Unit(f"dates of {place[0]}", partial(data_cross.dates, *place)) for place in data_cross.OTHER_DATES),
     Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
     Unit("counters in metadata", data_cross.metadata),
     Unit("sequences behind their tables", data_cross.sequences_behind),
