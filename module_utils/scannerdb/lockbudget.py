@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .connection import SQL, Connection, DriverError, Identifier, Literal, Query, fetch, is_lock_timeout
+from .connection import SQL, Composable, Connection, DriverError, Identifier, Literal, Query, fetch, is_lock_timeout
 from .errors import LockTimeout
 
 SOFT_TIMEOUT_MS = 5000
@@ -55,7 +55,7 @@ class LockRecord:
         self.max_wait_ms = max(self.max_wait_ms, round(seconds * 1000, 1))
 
 
-def relation(schema: str, name: str) -> Query:
+def relation(schema: str, name: str) -> Composable:
     """A composed, qualified name."""
     return SQL("{}.{}").format(Identifier(schema), Identifier(name))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..connection import SQL, Composable, Identifier, fetch, scalar, text_of
 from ..finding import Finding, Fix
+from ..lockbudget import relation
 from .context import Context, Reference
 from .offers import deactivation, present_dates, settled, transaction
 from .registry import by_hand, finding
@@ -47,6 +48,11 @@ class Rule:
     links: bool = False
     list_rows: bool = False  # the evidence says how to list the rows: nobody but a person can mend them
     reason: str = ""  # why such an endpoint is made inactive by the offered SQL; the inactive are left alone
+
+    @property
+    def composed(self) -> Composable:
+        """The condition, to be put into a query: it is this module's own text."""
+        return SQL(self.condition)  # type: ignore[arg-type,unused-ignore]
 
 
 RULES = (
@@ -176,11 +182,10 @@ def _aggregates(rules: list[Rule]) -> Composable:
     if any("verified" in rule.needs for rule in rules):
         parts.append(SQL("count(*) FILTER (WHERE e.verified = 1) AS verified"))
     for number, rule in enumerate(rules):
-        condition = SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
         for function, suffix in (("count(*)", "n"), ("min(e.id)", "id")):
             name = Identifier(f"{suffix}{number}")
             aggregate = SQL(function)  # type: ignore[arg-type,unused-ignore]
-            parts.append(SQL("{} FILTER (WHERE {}) AS {}").format(aggregate, condition, name))
+            parts.append(SQL("{} FILTER (WHERE {}) AS {}").format(aggregate, rule.composed, name))
     return SQL(",\n       ").join(parts)
 
 
@@ -189,10 +194,10 @@ def endpoints(context: Context) -> Iterator[Finding]:
     rules = applicable(context)
     if not rules:
         return
-    table = SQL("{}.{}").format(Identifier(context.schema), Identifier("endpoints"))
+    table = relation(context.schema, "endpoints")
     source: Composable = SQL("SELECT e.* FROM {} e").format(table)
     if any(rule.links for rule in rules):
-        links: Composable = SQL("{}.{}").format(Identifier(context.schema), Identifier("verified_endpoints"))
+        links: Composable = relation(context.schema, "verified_endpoints")
         if UNIQUE_LINK in context.unguarded:
             links = SQL(DISTINCT_LINKS).format(links=links)
         source = SQL(LINKED).format(endpoints=table, links=links)
@@ -213,10 +218,10 @@ def endpoints(context: Context) -> Iterator[Finding]:
 
 def offer(context: Context, rule: Rule, rows: int) -> Fix | None:
     """The exact SQL for people, for a rule that nothing else mends."""
-    columns, condition = context.tables["endpoints"], SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
+    columns, condition = context.tables["endpoints"], rule.composed
     links = "endpoint_id" in context.tables.get("verified_endpoints", {})
     if rule.id == "data.endpoints.date_future":
-        statements = present_dates(context.schema, _dates(columns), condition)
+        statements = present_dates(context.schema, "endpoints", _dates(columns), condition)
     elif rule.id == "data.endpoints.verified_range" and links and {*FLAGS} <= set(columns):
         statements = settled(context.schema, condition)
     elif rule.reason:
@@ -228,8 +233,7 @@ def offer(context: Context, rule: Rule, rows: int) -> Fix | None:
 
 def _listing(table: Composable, rule: Rule) -> str:
     """The query that shows a rule's rows."""
-    condition = SQL(rule.condition)  # type: ignore[arg-type,unused-ignore]
-    return text_of(SQL("SELECT * FROM {} e WHERE {}").format(table, condition))
+    return text_of(SQL("SELECT * FROM {} e WHERE {}").format(table, rule.composed))
 
 
 def orphans(context: Context) -> Iterator[Finding]:
@@ -255,8 +259,8 @@ def orphan_count(schema: str, reference: Reference) -> Composable:
         "SELECT count(*) FROM {child} c WHERE c.{column} IS NOT NULL"
         " AND NOT EXISTS (SELECT FROM {parent} p WHERE p.{parent_column} = c.{column})"
     ).format(
-        child=SQL("{}.{}").format(Identifier(schema), Identifier(reference.table)),
-        parent=SQL("{}.{}").format(Identifier(schema), Identifier(reference.parent)),
+        child=relation(schema, reference.table),
+        parent=relation(schema, reference.parent),
         column=Identifier(reference.column),
         parent_column=Identifier(reference.parent_column),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..connection import SQL, Identifier, Literal, Query, fetch, scalar, text_of
+from ..connection import SQL, Composable, Identifier, Literal, Query, fetch, scalar, text_of
 from ..finding import Finding, Fix
+from ..lockbudget import relation
 from .context import Context
 from .data import DATES
-from .offers import dates_now, neighbours_dates, own_models, table_of, transaction
+from .offers import neighbours_dates, own_models, present_dates, transaction
 from .registry import by_hand, finding
 
 # Dates besides those of endpoints and results, which have passes of their own.
@@ -22,41 +23,43 @@ COUNTERS = ("server_count", "verified_server_count", "model_count")
 
 def result_dates(context: Context) -> Iterator[Finding]:
     """Benchmark results dated in the future; the index on test_date makes this cheap."""
-    columns = context.tables.get("benchmark_results", {})
-    if not columns.get("test_date", "").startswith(DATES):
-        return
-    words = f"b.test_date > now() + interval '{context.limits.future_minutes:g} minutes'"
-    condition = SQL(words)  # type: ignore[arg-type,unused-ignore]
-    query = SQL("SELECT count(*) FROM {} b WHERE {}").format(table_of(context.schema, "benchmark_results"), condition)
-    rows = scalar(context.conn, query)
-    if rows:
-        offer = neighbours_dates(context.schema, condition) if "id" in columns else []
+    found = _future(context, "benchmark_results", "test_date")
+    if found:
+        rows, query, condition = found
+        has_id = "id" in context.tables["benchmark_results"]
         yield finding(
             "data.benchmark_results.date_future",
             "benchmark_results.test_date",
             f"{rows} benchmark results are dated in the future.",
-            {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
-            _offer("data.benchmark_results.date_future", offer),
+            {"rows": rows, "query": query},
+            _offer("data.benchmark_results.date_future", neighbours_dates(context.schema, condition) if has_id else []),
         )
 
 
 def dates(name: str, column: str, context: Context) -> Iterator[Finding]:
     """Dates in the future in one of the smaller tables."""
-    if not context.tables.get(name, {}).get(column, "").startswith(DATES):
-        return
-    words = f"{{}} > now() + interval '{context.limits.future_minutes:g} minutes'"
-    condition = SQL(words).format(Identifier(column))  # type: ignore[arg-type,unused-ignore]
-    table = table_of(context.schema, name)
-    query = SQL("SELECT count(*) FROM {} WHERE {}").format(table, condition)
-    rows = scalar(context.conn, query)
-    if rows:
+    found = _future(context, name, column)
+    if found:
+        rows, query, condition = found
         yield finding(
             "data.date_future",
             f"{name}.{column}",
             f"{rows} rows of {name} have a {column} in the future.",
-            {"rows": rows, "query": text_of(query).replace("count(*)", "*", 1)},
-            _offer("data.date_future", dates_now(table, column, condition)),
+            {"rows": rows, "query": query},
+            _offer("data.date_future", present_dates(context.schema, name, [column], condition)),
         )
+
+
+def _future(context: Context, name: str, column: str) -> tuple[int, str, Composable] | None:
+    """How many rows `e` of a table have a date in the future, if any; the query that lists them, and its condition."""
+    if not context.tables.get(name, {}).get(column, "").startswith(DATES):
+        return None
+    condition = SQL("e.{} > now() + {} * interval '1 minute'").format(
+        Identifier(column), Literal(context.limits.future_minutes)
+    )
+    query = SQL("SELECT count(*) FROM {} e WHERE {}").format(relation(context.schema, name), condition)
+    rows = scalar(context.conn, query)
+    return (rows, text_of(query).replace("count(*)", "*", 1), condition) if rows else None
 
 
 def _offer(finding_id: str, statements: Sequence[Query]) -> Fix | None:
@@ -70,7 +73,7 @@ def foreign_models(context: Context) -> Iterator[Finding]:
         return
     query = SQL(
         "SELECT count(*) FROM {} b JOIN {} m ON m.id = b.model_id WHERE m.endpoint_id IS DISTINCT FROM b.endpoint_id"
-    ).format(table_of(context.schema, "benchmark_results"), table_of(context.schema, "models"))
+    ).format(relation(context.schema, "benchmark_results"), relation(context.schema, "models"))
     rows = scalar(context.conn, query)
     if rows:
         yield finding(
@@ -89,7 +92,7 @@ def metadata(context: Context) -> Iterator[Finding]:
     query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY(%s)")
     stored = {
         r["key"]: r["value"]
-        for r in fetch(context.conn, query.format(table_of(context.schema, "metadata")), [[*COUNTERS]])
+        for r in fetch(context.conn, query.format(relation(context.schema, "metadata")), [[*COUNTERS]])
     }
     if not stored:
         return
@@ -97,7 +100,7 @@ def metadata(context: Context) -> Iterator[Finding]:
     if wrong:
         said = ", ".join(f"{key} says {says!r}, there are {is_}" for key, (says, is_) in wrong.items())
         update = SQL("UPDATE {} SET value = {}, updated_at = now() WHERE key = {}")
-        table = table_of(context.schema, "metadata")
+        table = relation(context.schema, "metadata")
         statements = [text_of(update.format(table, Literal(str(n)), Literal(key))) for key, (_, n) in wrong.items()]
         yield finding(
             "data.metadata.counter",
@@ -113,7 +116,7 @@ def _true_counts(context: Context, wanted: Mapping[str, str]) -> dict[str, int]:
     counts = dict(context.counts)
     if "model_count" in wanted and "models" in context.tables:
         counts["model_count"] = scalar(
-            context.conn, SQL("SELECT count(*) FROM {}").format(table_of(context.schema, "models"))
+            context.conn, SQL("SELECT count(*) FROM {}").format(relation(context.schema, "models"))
         )
     return counts
 
@@ -136,7 +139,7 @@ def contradictions(
 def sequences_behind(context: Context) -> Iterator[Finding]:
     """Sequences of the contract's tables that would hand out ids which exist already."""
     for row in fetch(context.conn, OWNED, [context.schema, sorted(context.contract_tables)]):
-        sequence, table = Identifier(row["sequence_schema"], row["sequence"]), table_of(context.schema, row["table"])
+        sequence, table = Identifier(row["sequence_schema"], row["sequence"]), relation(context.schema, row["table"])
         column = Identifier(row["column"])
         # The sequence is read after the snapshot was taken, so a busy table can't look behind.
         query = SQL("SELECT (SELECT max({}) FROM {})::bigint AS used, last_value::bigint AS last, is_called FROM {}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from ..connection import SQL, Composable, Identifier, Query, fetch, text_of
 from ..finding import Finding
+from ..lockbudget import relation
 from .context import Context
-from .offers import table_of, transaction
+from .offers import transaction
 from .registry import by_hand, finding
 
 # Every column, in any schema, that points at an id of this schema, with the unique keys that it is part of.
@@ -53,7 +54,7 @@ def check(context: Context) -> Iterator[Finding]:
         names = SQL(", ").join(Identifier(column) for column in columns)
         known = SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier(column)) for column in columns)
         groups = SQL("SELECT {}, count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1").format(
-            names, table_of(context.schema, table), known, names
+            names, relation(context.schema, table), known, names
         )
         query = SQL("SELECT count(*) AS groups, coalesce(sum(n - 1), 0)::bigint AS extra FROM ({}) d").format(groups)
         row = fetch(context.conn, query)[0]
@@ -70,9 +71,9 @@ def check(context: Context) -> Iterator[Finding]:
 def _one_of_each(context: Context, table: str, columns: Sequence[str]) -> list[Query]:
     has = context.tables[table]
     if columns == ("id",):
-        return renumbered(table_of(context.schema, table))
+        return renumbered(relation(context.schema, table))
     if "id" not in has:
-        return newest(table_of(context.schema, table), columns, "updated_at" in has)
+        return newest(relation(context.schema, table), columns, "updated_at" in has)
     # A verified endpoint stays before another one, so that its link is right.
     rank = SQL("(t.verified = 1) IS NOT TRUE, t.id" if table == "endpoints" and "verified" in has else "t.id")
     key = [SQL("t.{}").format(Identifier(column)) for column in columns]
@@ -113,7 +114,7 @@ class Merger:
         rank: Composable,
     ) -> list[Query]:
         """Merge the rows `t` of a table that are the same in `key`; of each group the first by `rank` stays."""
-        gone, name = Identifier(f"gone_{next(self.numbers)}"), table_of(schema, table)
+        gone, name = Identifier(f"gone_{next(self.numbers)}"), relation(schema, table)
         known = SQL(" AND ").join([where, *(SQL("{} IS NOT NULL").format(part) for part in key)])
         made: list[Query] = [
             SQL(
@@ -139,7 +140,7 @@ class Merger:
             joined = SQL(" LEFT JOIN {} g ON g.gone = t.{}").format(gone, column)
             where = SQL("{} IN (SELECT keep FROM {})").format(moved, gone)
             made += self.merged(child.schema, child.table, parts, joined, where, SQL("g.gone IS NOT NULL, t.id"))
-        table = table_of(child.schema, child.table)
+        table = relation(child.schema, child.table)
         return [
             *made,
             SQL("UPDATE {} t SET {} = g.keep FROM {} g WHERE g.gone = t.{}").format(table, column, gone, column),

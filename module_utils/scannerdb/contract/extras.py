@@ -8,6 +8,7 @@ from ..finding import Finding
 from .model import Catalog, Contract, Index, Table
 
 NORMAL = "Extra {} are normal."
+OWN = "Read it; if it is this site's own, suppress the finding with that reason."
 DECLARE = NORMAL + " Declare it in the overlay to have it checked."
 
 
@@ -26,11 +27,7 @@ def unexpected(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
             yield _extra("schema.relation.unexpected", name, message, {"kind": view.kind}, NORMAL.format("views"))
     for extra in catalog.extras:
         message = f"{extra.name} is an extra {extra.kind}."
-        evidence, why = (
-            {"kind": extra.kind},
-            "Read it; if it is this site's own, suppress the finding with that reason.",
-        )
-        yield _extra("schema.object.unexpected", extra.name, message, evidence, why)
+        yield _extra("schema.object.unexpected", extra.name, message, {"kind": extra.kind}, OWN)
 
 
 def _extra(finding_id: str, place: str, message: str, evidence: Mapping[str, object], why: str) -> Finding:
