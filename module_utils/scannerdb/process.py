@@ -25,7 +25,7 @@ from .errors import ToolFailed, ToolMissing
 PR_SET_PDEATHSIG = 1
 TICK_S = 0.5
 GRACE_S = 10.0  # for a child that was asked to end
-PIECE = 1 << 20
+PIECE = 1 << 16  # as much as a pipe holds
 LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 

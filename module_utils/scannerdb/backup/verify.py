@@ -12,7 +12,7 @@ from ..errors import BackupInvalid, InvalidInput, ToolMissing
 from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
 from ..runs import utc_now
 from .copycount import CopyCounter, differences
-from .gzdump import data_files, read_files
+from .datafiles import data_files, read_files
 from .hashes import recorded_hash
 from .inventory import check_files
 from .manifest import Manifest, read_manifest
