@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from scannerdb import process
+from scannerdb.backup import make
+from scannerdb.backup.growing import Growing
+from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set
 from scannerdb.errors import InvalidInput
@@ -49,6 +55,37 @@ def test_one_file_is_as_good_as_a_folder(field_db: Database, tmp_path: Path) -> 
     assert content(field_db) == before
     with pytest.raises(InvalidInput, match="dump_format"):
         run(field_db, tmp_path, dump_format="tar")
+
+
+@pytest.mark.parametrize("dump_format", ["directory", "custom"])
+def test_files_are_hashed_while_they_grow_unless_they_are_written_twice(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dump_format: str
+) -> None:
+    database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 200000) i")
+    database.sql("SELECT lo_from_bytea(0, decode(repeat('00ff', 5000), 'hex'))")
+    read: list[tuple[str, int]] = []
+    before = Growing.read_on
+
+    def read_on(self: Growing, path: Path) -> Any:
+        read.append((path.name, path.stat().st_size))
+        return before(self, path)
+
+    monkeypatch.setattr(process, "TICK_S", 0.02)
+    monkeypatch.setattr(Growing, "read_on", read_on)
+    monkeypatch.setattr(make, "hash_files", lambda *a, **more: read.append(("", 0)) or hash_files(*a, **more))
+    programs = wrapper(database, tmp_path / "bin", '"$REAL" "$@"; code=$?; sleep 0.3; exit $code')
+    options = options_of(database, pg_bin_dir=programs)
+    made = backup(options, backup_dir=str(tmp_path / "b"), dump_format=dump_format)["backup"]
+    early = dict(read[: read.index(("", 0))])
+    files = {Path(file.path).name: file for file in read_manifest(Path(made["path"]))[0].files}
+    assert made["verified"] == "read"
+    assert early == {
+        name: file.size for name, file in files.items() if name.endswith((".gz", ".zst", ".lz4")) or "blobs" in name
+    }
+    assert bool(early) is (dump_format == "directory")
+    for path in Path(made["path"]).rglob("*"):
+        if path.name in files:
+            assert files[path.name].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_harm_to_the_one_file_is_found(database: Database, tmp_path: Path) -> None:

@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Optional, TypeVar
 
 from ..errors import FileProblem
 from ..files import file_errors, forget_cached, fsync_file, sha256
+from .growing import Growing
 from .manifest import MANIFEST, VERIFICATIONS, FileRecord, Manifest
 
 HASHING_THREADS = 4
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def hash_files(folder: Path, threads: int = 2, *, flush: bool = False, forget: bool = False) -> tuple[FileRecord, ...]:
+def hash_files(
+    folder: Path, threads: int = 2, seen: Optional[Growing] = None, *, flush: bool = False, forget: bool = False
+) -> tuple[FileRecord, ...]:
     """Size and SHA-256 of every file of a set, sorted by path, without the manifest and the verification record.
 
-    Files are hashed side by side: hashlib lets go of the interpreter's lock. With `flush` each is flushed to disk, too,
-    while others are hashed; with `forget` the system's cache lets go of it, so that who reads it next reads the disk.
+    Files are hashed side by side: hashlib lets go of the interpreter's lock. What was `seen` as they grew is not read
+    again. With `flush` each is flushed to disk, too, while others are hashed; with `forget` the system's cache lets go
+    of it, so that who reads it next reads the disk.
     """
-    paths = _files_below(folder)
+    seen = seen or Growing()
+
+    def record(relative: str) -> FileRecord:
+        path = folder / relative
+        made = FileRecord(relative, path.stat().st_size, seen.sha256(path))
+        if flush:
+            fsync_file(path)
+        if forget:
+            forget_cached(path)
+        return made
+
+    with file_errors("Looking at the files of", folder):
+        sizes = {relative: (folder / relative).lstat().st_size for relative in _files_below(folder)}
+    made = _side_by_side(record, sizes, sizes.__getitem__, threads)
+    return tuple(sorted(made, key=lambda one: one.path))
+
+
+def _side_by_side(
+    work: Callable[[Item], Result], items: Iterable[Item], size: Callable[[Item], int], threads: int
+) -> list[Result]:
+    """Do something to every item, the largest first, so that no thread is left with that one at the end."""
     with ThreadPoolExecutor(max(1, min(threads, HASHING_THREADS))) as pool:
-        return tuple(pool.map(lambda relative: _record(folder, relative, flush, forget), paths))
-
-
-def _record(folder: Path, relative: str, flush: bool, forget: bool) -> FileRecord:
-    path = folder / relative
-    record = FileRecord(relative, path.stat().st_size, sha256(path))
-    if flush:
-        fsync_file(path)
-    if forget:
-        forget_cached(path)
-    return record
+        return list(pool.map(work, sorted(items, key=size, reverse=True)))
 
 
 def _files_below(folder: Path) -> list[str]:
@@ -57,10 +74,9 @@ def check_files(folder: Path, manifest: Manifest, threads: int = 2) -> list[str]
     present = set(_files_below(folder))
     problems = [f"{path} is missing." for path in sorted(set(expected) - present)]
     problems += [f"{path} was added after the backup." for path in sorted(present - set(expected))]
-    checks: Sequence[FileRecord] = [expected[path] for path in sorted(present & set(expected))]
-    compare: Callable[[FileRecord], str] = lambda record: _difference(folder, record)  # noqa: E731
-    with ThreadPoolExecutor(max(1, min(threads, HASHING_THREADS))) as pool:
-        problems += [problem for problem in pool.map(compare, checks) if problem]
+    found = (expected[path] for path in present & set(expected))
+    told = _side_by_side(lambda record: _difference(folder, record), found, lambda record: record.size, threads)
+    problems += sorted(filter(None, told))
     return problems
 
 

@@ -17,6 +17,7 @@ from ..runs import Run, utc_now
 from .crypt import encrypt_set
 from .dump import dump_command, run_dump, run_globals
 from .facts import read_facts
+from .growing import Growing
 from .hashes import record_hash
 from .inventory import hash_files
 from .manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
@@ -30,6 +31,7 @@ from .verify import verify_set
 from .workspace import claimed, publish
 
 Drill = Callable[[BackupSet], Verification]
+TOC = "toc.dat"  # written again and again, as is the one file of the custom format; the others are appended to
 CONFLICT = "conflict with recovery"
 MOST_CONFLICTS = 2  # a dump that met one will as a rule meet the next: vacuum comes by on the primary again and again
 
@@ -43,6 +45,7 @@ class _Dumped:
     taken: str
     structure: tuple[ObjectPrint, ...]
     why_no_globals: str
+    seen: Growing
 
 
 def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> BackupSet:
@@ -84,7 +87,7 @@ def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumpe
     run.progress("hash")
     stay = not wish.recipients  # plain files of an encrypted set do not
     reread = stay and wish.verify_level in ("read", "restore")  # then from the disk; comparing checksums is to be quick
-    files = hash_files(folder, ready.jobs, flush=stay, forget=reread)
+    files = hash_files(folder, ready.jobs, dumped.seen, flush=stay, forget=reread)
     return Manifest(
         name=name,
         purpose=wish.purpose,
@@ -202,7 +205,7 @@ def _holders(options: Options) -> str:
 
 def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
     """One dump; what else has to be known of its snapshot is found out while it runs."""
-    target = folder / wish.dump_path
+    target, seen = folder / wish.dump_path, Growing()
     application = f"scannerdb pg_dump {run.run_id}"
     with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot:
         taken = format_time(utc_now())
@@ -212,10 +215,10 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
             tables = tuple(_count(snapshot, exit_code, run, wish.fingerprints))
             facts, structure = read_facts(conn), read_structure(conn)
             why = run_globals(ready.tools, ready.options, folder / GLOBALS)
-            found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why))
+            found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why, seen))
 
         def tick() -> None:
-            run.progress("dump", _flush(target), ready.estimate_bytes, unit="bytes")
+            run.progress("dump", _follow(target, seen), ready.estimate_bytes, unit="bytes")
             ensure_moving(conn, application, wish.lock_timeout_ms)
 
         run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
@@ -252,12 +255,14 @@ def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run, fi
     return count_rows(snapshot, keep_on, fingerprints)
 
 
-def _flush(target: Path) -> int:
-    """Flush what has been written of the dump and return its bytes, so that not all of it is flushed at the end.
+def _follow(target: Path, seen: Growing) -> int:
+    """Flush and hash what has been written of the dump, so that not all of it is left to its end; return its bytes.
 
     A disk's error has to be raised here: the kernel tells it once.
     """
     files = [path for path in [target, *target.glob("*")] if path.is_file()]
     for path in files:
         fsync_file(path)
+        if path.parent == target and path.name != TOC:
+            seen.read_on(path)
     return sum(path.stat().st_size for path in files)
