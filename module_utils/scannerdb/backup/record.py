@@ -13,6 +13,8 @@ from ..files import append_line, ensure_folder, file_errors
 from .manifest import VERIFICATIONS
 
 LEVELS = ("none", "checksum", "read", "restore")
+PLACES = ("server", "cluster")  # where a drill restores to
+CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
 
 
 def rank(level: str) -> int:

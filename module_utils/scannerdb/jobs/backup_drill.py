@@ -14,7 +14,6 @@ from ..connection import Connection, Options
 from ..errors import InvalidInput, ScannerDbError
 from ..runs import Run, utc_now
 from .backup_options import Request
-from .verify_drill import Drill, drill_on_cluster, drill_on_server
 
 
 def check_drill(asked: Request, place: Place, ready: Ready) -> None:
@@ -35,6 +34,8 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
     """
     if asked.wish.verify_level != "restore":
         return None
+    # Half as much again of the package, whose import the other levels need not wait for.
+    from .verify_drill import Drill, drill_on_cluster, drill_on_server  # noqa: PLC0415
 
     def prove(item: BackupSet) -> Verification:
         started = time.monotonic()

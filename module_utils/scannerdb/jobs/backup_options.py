@@ -20,7 +20,7 @@ from ..backup.hooks import Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.offsite import CHECKS, Offsite
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Wish
-from ..backup.record import LEVELS
+from ..backup.record import CLUSTER_DIR, LEVELS, PLACES
 from ..backup.retention import Policy
 from ..backup.standby import ORIGINS, Origin
 from ..backup.storage import STORAGES, Storage
@@ -28,7 +28,6 @@ from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput
 from ..runs import checked_run_id, new_run_id
-from .verify_drill import CLUSTER_DIR, PLACES
 
 
 def backup_arguments() -> dict[str, dict[str, Any]]:

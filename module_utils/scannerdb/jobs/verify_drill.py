@@ -41,8 +41,6 @@ from ..restore.validate import count_rows
 from ..runs import Run, now_text
 from .restore_target import target_of
 
-PLACES = ("server", "cluster")
-CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
 RECONNECT_S = 10.0
 # The server, not the set, was the reason: such a drill proves nothing, and is no mark against the set.
 _CIRCUMSTANCES = (

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..backup.record import CLUSTER_DIR, PLACES
 from ..errors import InvalidInput
 from .backup_options import checked_folder, checked_workers
 from .sources import Access, access_from
-from .verify_drill import CLUSTER_DIR, PLACES
 
 LEVELS = ("checksum", "read", "restore")
 
