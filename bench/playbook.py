@@ -85,7 +85,7 @@ class Site:
         env = clean_env(
             ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
             ANSIBLE_HOME=str(self.folder / "ansible"),
-            ANSIBLE_CALLBACK_PLUGINS=str(ROOT / "bench" / "callbacks"),
+            ANSIBLE_CALLBACK_PLUGINS=f"{ROOT / 'callback_plugins'}:{ROOT / 'bench' / 'callbacks'}",
             ANSIBLE_CALLBACKS_ENABLED="bench_times",
             BENCH_PYTHON=sys.executable,
             **more,
