@@ -195,10 +195,9 @@ from ansible.module_utils.scannerdb.argspec import (
     overlay_arguments,
     run_arguments,
 )
-from ansible.module_utils.scannerdb.backup.record import PLACES
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.verify import verify
-from ansible.module_utils.scannerdb.jobs.verify_wish import LEVELS
+from ansible.module_utils.scannerdb.jobs.verify_wish import LEVELS, PLACES
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from .errors import ToolFailed, ToolMissing
 
 PR_SET_PDEATHSIG = 1
 TICK_S = 0.5
+NICEST = 19  # leaves the processor to everybody else who wants it
 GRACE_S = 10.0  # for a child that was asked to end
 PIECE = 1 << 16  # as much as a pipe holds
 LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
@@ -134,6 +137,14 @@ def die_with_parent() -> None:
     """
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def give_way(nice: int = NICEST) -> None:
+    """Be that much nicer for the rest of this thread (on Linux, where threads have a niceness; elsewhere nothing)."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # it is no more than a courtesy
+            os.setpriority(os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + nice))
 
 
 @contextlib.contextmanager

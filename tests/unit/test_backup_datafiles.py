@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import os
+import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -170,3 +173,19 @@ def test_data_that_do_not_end_as_copy_does(tmp_path: Path, text: bytes, ending: 
 @given(st.binary())
 def test_line_feeds_are_counted(data: bytes) -> None:
     assert line_feeds(data) == data.count(b"\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness on Linux only")
+def test_who_reads_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def spy(piece: bytes) -> int:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return line_feeds(piece)
+
+    monkeypatch.setattr(datafiles, "line_feeds", spy)
+    (tmp_path / "1.dat.gz").write_bytes(pack(lines(1), ".gz"))
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    assert read_files(tmp_path, {"1.dat.gz": TableCount("s", "t", 1)}, 2, nice=3) == []
+    assert set(seen) == {min(19, mine + 3)}
+    assert os.getpriority(os.PRIO_PROCESS, 0) == mine

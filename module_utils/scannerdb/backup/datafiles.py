@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import BinaryIO, Optional
 
+from ..process import give_way
 from .copycount import line_feeds
 from .manifest import Manifest, TableCount
 
@@ -59,7 +60,11 @@ def _ending(compression: str) -> str:
 
 
 def read_files(
-    dump: Path, files: Mapping[str, TableCount], threads: int, on_bytes: Optional[Callable[[int], object]] = None
+    dump: Path,
+    files: Mapping[str, TableCount],
+    threads: int,
+    on_bytes: Optional[Callable[[int], object]] = None,
+    nice: int = 0,
 ) -> list[str]:
     """Decompress every file of a dump and compare the rows of its tables, as sentences; empty where all agree."""
     sizes = {path.name: path.stat().st_size for path in dump.iterdir() if path.suffix in _PIECES}
@@ -70,7 +75,7 @@ def read_files(
         return _problem(dump / name, files.get(name), done)
 
     names = sorted(sizes, key=lambda name: sizes[name], reverse=True)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with ThreadPoolExecutor(max(1, threads), initializer=give_way, initargs=(nice,)) as pool:
         running = [pool.submit(read, name) for name in names]
         while wait(running, timeout=TICK_S).not_done:
             if on_bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..connection import Connection, Options, connect
 from ..errors import BackupInvalid, ConnectionFailed, LockTimeout, ScannerDbError
-from ..files import ensure_folder, fsync_file, fsync_tree, remove_tree
+from ..files import ensure_folder, fsync_tree, remove_tree
 from ..runs import Run, utc_now
 from .crypt import encrypt_set
 from .dump import dump_command, run_dump, run_globals
@@ -31,7 +31,6 @@ from .verify import verify_set
 from .workspace import claimed, publish
 
 Drill = Callable[[BackupSet], Verification]
-TOC = "toc.dat"  # written again and again, as is the one file of the custom format; the others are appended to
 CONFLICT = "conflict with recovery"
 MOST_CONFLICTS = 2  # a dump that met one will as a rule meet the next: vacuum comes by on the primary again and again
 
@@ -207,7 +206,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
     """One dump; what else has to be known of its snapshot is found out while it runs."""
     target, seen = folder / wish.dump_path, Growing()
     application = f"scannerdb pg_dump {run.run_id}"
-    with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot:
+    with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot, seen.following(target) as look:
         taken = format_time(utc_now())
         found: list[_Dumped] = []
 
@@ -218,7 +217,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
             found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why, seen))
 
         def tick() -> None:
-            run.progress("dump", _follow(target, seen), ready.estimate_bytes, unit="bytes")
+            run.progress("dump", look(), ready.estimate_bytes, unit="bytes")
             ensure_moving(conn, application, wish.lock_timeout_ms)
 
         run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
@@ -253,16 +252,3 @@ def _count(snapshot: Snapshot, exit_code: Callable[[], int | None], run: Run, fi
         return not exit_code()
 
     return count_rows(snapshot, keep_on, fingerprints)
-
-
-def _follow(target: Path, seen: Growing) -> int:
-    """Flush and hash what has been written of the dump, so that not all of it is left to its end; return its bytes.
-
-    A disk's error has to be raised here: the kernel tells it once.
-    """
-    files = [path for path in [target, *target.glob("*")] if path.is_file()]
-    for path in files:
-        fsync_file(path)
-        if path.parent == target and path.name != TOC:
-            seen.read_on(path)
-    return sum(path.stat().st_size for path in files)

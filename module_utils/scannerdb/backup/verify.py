@@ -109,9 +109,9 @@ def read_dump(
     failed = [tool_error("pg_restore", told).message for told in (listing, schema) if told.returncode]
     if failed:
         return failed
-    files = None if nice else data_files(manifest, listing.stdout)  # our own threads are not made nice
+    files = data_files(manifest, listing.stdout)
     if files is not None:
-        return read_files(dump, files, jobs, on_bytes)
+        return read_files(dump, files, jobs, on_bytes, nice)
     return _read_by_pg_restore(dump, manifest, tools, nice, on_bytes)
 
 
