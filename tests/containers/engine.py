@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGES = ("podman", "runc", "mmdebstrap", "netavark", "aardvark-dns", "iptables")
 PROGRAMS = ("podman", "mmdebstrap")
+HELPERS = "/usr/lib/podman:/usr/libexec/podman:/usr/local/lib/podman:/usr/local/libexec/podman"
 SYMLINKS = ("bin", "sbin", "lib", "lib64")
 INSTALL_S = 600
 PROBE_S = 60
@@ -110,6 +111,9 @@ def usable_environment() -> dict[str, str]:
     if not reason:
         return {}
     ours = {"CONTAINERS_CONF": str(HERE / "containers.conf")}
+    if not shutil.which("netavark", path=HELPERS):  # a podman that was there before may have come without it
+        with suppress(Unavailable):
+            apt_install(PACKAGES, "netavark is not installed")
     if shutil.which("runc") and not why_not(ours):
         return ours
     raise Unavailable(f"podman cannot start a container here: {reason}", "podman run --rm debian:12 true must work.")

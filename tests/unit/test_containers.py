@@ -63,3 +63,13 @@ def test_a_podman_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(engine, "PROBE_S", 0.2)
     with pytest.raises(engine.Unavailable, match=r"'podman run --rm …' did not end within"):
         engine.usable_environment()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
+def test_a_podman_without_its_network_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "podman", f'test -e {tmp_path}/netavark -a -n "$CONTAINERS_CONF"')
+    program(tmp_path, "runc", "exit 1")
+    program(tmp_path, "apt-get", f'case "$*" in *netavark*) : > {tmp_path}/netavark;; esac')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(engine, "HELPERS", str(tmp_path / "none"))
+    assert engine.usable_environment() == {"CONTAINERS_CONF": str(engine.HERE / "containers.conf")}
