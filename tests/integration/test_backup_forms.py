@@ -10,12 +10,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-from scannerdb import process
-from scannerdb.backup import make
+from scannerdb import connection, process
+from scannerdb.backup import make, snapshot
 from scannerdb.backup.growing import Growing
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set
+from scannerdb.connection import Connection, Query, text_of
 from scannerdb.errors import InvalidInput
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
@@ -140,6 +141,24 @@ def test_a_set_of_an_older_version_can_still_be_drilled(make_database: Databases
     assert result["verification"]["compared"] == {"tables": 2, "fingerprints": 0, "objects": 0}
     run(database, tmp_path)
     assert [d["name"] for d in run(database, tmp_path, check_mode=True)["retention"]] != []
+
+
+@pytest.mark.parametrize("fingerprints", [False, True])
+def test_counting_takes_no_more_than_one_processor(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fingerprints: bool
+) -> None:
+    """Fingerprints are as much work as the dump, so they may."""
+    database.sql(ROWS)
+    workers: list[str] = []
+
+    def scalar(conn: Connection, query: Query, *more: Any) -> Any:
+        if "count(*) FROM ONLY" in text_of(query):
+            workers.append(connection.scalar(conn, "SHOW max_parallel_workers_per_gather"))
+        return connection.scalar(conn, query, *more)
+
+    monkeypatch.setattr(snapshot, "scalar", scalar)
+    run(database, tmp_path, fingerprints=fingerprints)
+    assert workers == ["2" if fingerprints else "0"]
 
 
 def test_the_programs_are_nice(database: Database, tmp_path: Path) -> None:
