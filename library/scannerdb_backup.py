@@ -79,6 +79,13 @@ options:
     description: Niceness of the client programs, 0 to 19.
     type: int
     default: 0
+  bandwidth:
+    description:
+      - How much C(pg_dump) reads from the server a second at most, all its workers together, such as V(20M) for 20 MiB;
+        at least V(32K). V(0) is no limit.
+      - It is the data as the server sends it, uncompressed. A slower dump holds its snapshot for longer.
+    type: bytes
+    default: 0
   contract_fingerprint:
     description: Fingerprint of the schema for the manifest; computed from the structure where it is empty.
     type: str

@@ -74,7 +74,8 @@ class Options:
     """How to reach the database: the values of the `login_*` options.
 
     `host` may list several servers, of which the primary is taken: `db1,db2:5433`. `password` is never part of the
-    `repr`. An empty `host` and `unix_socket` mean libpq's default socket.
+    `repr`. An empty `host` and `unix_socket` mean libpq's default socket. `hostaddr` is the address of
+    `host`, where that name is not to be looked up.
     """
 
     host: str = ""
@@ -87,6 +88,7 @@ class Options:
     ca_cert: str = ""
     maintenance_db: str = "postgres"
     pg_bin_dir: str = ""
+    hostaddr: str = ""
 
     @property
     def server(self) -> str:
@@ -107,6 +109,7 @@ class Options:
         servers = self.servers
         words = {
             "host": ",".join(server.host or server.unix_socket for server in servers),
+            "hostaddr": self.hostaddr,
             "port": ",".join(str(server.port) for server in servers),
             "target_session_attrs": "primary" if len(servers) > 1 else "",
             "user": self.user,
@@ -353,6 +356,7 @@ def tool_environment(options: Options, dbname: str, passfile: str | None) -> dic
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PG") or k in kept}
     names = {
         "host": "PGHOST",
+        "hostaddr": "PGHOSTADDR",
         "port": "PGPORT",
         "user": "PGUSER",
         "dbname": "PGDATABASE",

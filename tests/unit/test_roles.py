@@ -18,7 +18,15 @@ MODULES = {path.stem for path in (ROOT / "library").glob("*.py")}
 AWX_FILTERS = Path("roles/scannerdb_awx/filter_plugins/scannerdb_awx.py")
 SECRET = re.compile(r"password|_token$|identity_key$")
 PUBLISHED = "_artifacts"  # by set_stats, for later jobs of a workflow
-REAL = {"int": "7", "float": "0.5", "bool": "false", "list": "a,b", "dict": '{"tables": {}}', "raw": "[]"}
+REAL = {
+    "int": "7",
+    "float": "0.5",
+    "bool": "false",
+    "list": "a,b",
+    "dict": '{"tables": {}}',
+    "raw": "[]",
+    "bytes": "20M",
+}
 
 
 def load(role: str, part: str) -> Any:

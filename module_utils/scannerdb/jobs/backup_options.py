@@ -16,6 +16,7 @@ from ..argspec import (
     run_arguments,
 )
 from ..backup.adopted import checked_patterns
+from ..backup.bandwidth import FEWEST
 from ..backup.hooks import Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.offsite import CHECKS, Offsite
@@ -47,6 +48,7 @@ def backup_arguments() -> dict[str, dict[str, Any]]:
         "purpose": {"type": "str", "default": "regular", "choices": list(PURPOSES)},
         "jobs": {"type": "int", "default": 0},
         "nice": {"type": "int", "default": 0},
+        "bandwidth": {"type": "bytes", "default": 0},
         "contract_fingerprint": {"type": "str", "default": ""},
         "dump_format": {"type": "str", "default": "directory", "choices": list(DUMP_FORMATS)},
         "fingerprints": {"type": "bool", "default": False},
@@ -130,6 +132,7 @@ def _wish(values: Mapping[str, Any]) -> Wish:
         verify_level=values["verify_level"],
         jobs=jobs,
         nice=nice,
+        bandwidth=checked_bandwidth(values["bandwidth"]),
         # Waiting for ACCESS SHARE stops no writer, so more than the writers' budget is fair; too little, and a dump
         # of many tables would never begin.
         lock_timeout_ms=max(FEWEST_DUMP_LOCK_MS, 10 * values["lock_timeout_ms"]),
@@ -147,6 +150,15 @@ def checked_workers(jobs: int, nice: int) -> None:
         raise InvalidInput(
             f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
         )
+
+
+def checked_bandwidth(bytes_per_s: int) -> int:
+    """The limit itself, unless it is too low to be meant."""
+    if bytes_per_s and bytes_per_s < FEWEST:
+        raise InvalidInput(
+            f"bandwidth is {bytes_per_s} bytes a second.", "Give at least 32K, such as 20M, or 0 for no limit."
+        )
+    return bytes_per_s
 
 
 def checked_folder(folder: str) -> Path:

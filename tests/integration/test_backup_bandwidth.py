@@ -1,0 +1,152 @@
+"""Dumps with a limit of bandwidth: what pg_dump reads goes through the relay, whatever the way to the server."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from scannerdb.backup import bandwidth
+from scannerdb.backup.bandwidth import LOOPBACK, Pace, limited
+from scannerdb.connection import Options, connect
+from scannerdb.errors import ConnectionFailed, InvalidInput, ScannerDbError
+from scannerdb.jobs.backup import backup
+
+from demo import user
+from tests.integration.own_server import own_databases, own_server  # noqa: F401 - fixtures
+from tests.integration.support import wait_until
+from tests.integration.test_backup_run import ROWS, options_of, sessions
+from tests.servers import Database, Databases, Server
+
+FAST = 1 << 40
+MANY_ROWS = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 300000) i"
+
+
+@pytest.fixture
+def paces(monkeypatch: pytest.MonkeyPatch) -> list[Pace]:
+    """The paces that were kept."""
+    made: list[Pace] = []
+
+    class Noted(Pace):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(bandwidth, "Pace", Noted)
+    return made
+
+
+def back_up(options: Options, folder: Path, **more: Any) -> dict[str, Any]:
+    made: dict[str, Any] = backup(options, backup_dir=str(folder / "b"), state_dir=str(folder / "s"), **more)["backup"]
+    return made
+
+
+@pytest.mark.parametrize("dump_format", ["directory", "custom"])
+def test_all_rows_come_through_the_relay(
+    database: Database, tmp_path: Path, paces: list[Pace], dump_format: str
+) -> None:
+    database.sql(MANY_ROWS)
+    before = set(Path("/tmp").iterdir())
+    made = back_up(options_of(database), tmp_path, bandwidth=FAST, dump_format=dump_format, jobs=3)
+    assert (made["verified"], made["rows"]) == ("read", 300000)
+    copied = len(database.value("SELECT string_agg(i || E'\\t' || m || E'\\n', '') FROM t"))
+    assert [pace.passed > copied for pace in paces] == [True]
+    assert [path for path in set(Path("/tmp").iterdir()) - before if path.name.startswith("scannerdb-")] == []
+    back_up(options_of(database), tmp_path)
+    assert len(paces) == 1
+
+
+def test_a_slow_dump_is_slow_and_can_be_ended(database: Database, tmp_path: Path) -> None:
+    """Its pg_dump waits for the relay while the server waits for it; a lost session of the snapshot ends both."""
+    database.sql(MANY_ROWS)
+    failed: list[ScannerDbError] = []
+
+    def slow() -> None:
+        try:
+            back_up(options_of(database), tmp_path, bandwidth=bandwidth.FEWEST, jobs=1)
+        except ScannerDbError as error:
+            failed.append(error)
+
+    copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND wait_event = 'ClientWrite'"
+    thread = threading.Thread(target=slow)
+    thread.start()
+    try:
+        wait_until(lambda: database.value(copying))
+    finally:
+        database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'backup|pg_dump'")
+        thread.join(60)
+    assert not thread.is_alive()
+    assert isinstance(failed[0], ConnectionFailed)
+    assert [path.name for path in (tmp_path / "b").iterdir() if path.suffix != ".log"] == []
+    wait_until(lambda: not sessions(database))
+
+
+@pytest.fixture
+def encrypted(own_server: Server, own_databases: Databases, tmp_path: Path) -> Iterator[Database]:  # noqa: F811
+    """A database of a server that wants TLS and a password over TCP; its certificate is beside `tmp_path`'s files."""
+    key, certificate = own_server.data / "server.key", own_server.data / "server.crt"
+    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", "req", *words], check=True, capture_output=True)
+    for path in (key, certificate):
+        user.give_away(path)
+    (tmp_path / "ca.crt").write_bytes(certificate.read_bytes())
+    rules = own_server.data / "pg_hba.conf"
+    before = rules.read_text(encoding="utf-8")
+    rules.write_text("local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n", encoding="utf-8")
+    database = own_databases()
+    database.sql("ALTER SYSTEM SET ssl = on")
+    database.sql("SELECT pg_reload_conf()")
+    wait_until(lambda: database.value("SHOW ssl") == "on")
+    yield database
+    rules.write_text(before, encoding="utf-8")
+    database.sql("ALTER SYSTEM RESET ssl")
+    database.sql("SELECT pg_reload_conf()")
+
+
+def over_tcp(database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """Options whose password is in a password file, under the server's own port."""
+    lines = folder / "pgpass"
+    lines.write_text(f"localhost:{database.server.port}:*:postgres:{database.server.password}\n", encoding="ascii")
+    lines.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(lines))
+    return options_of(
+        database, unix_socket="", host="localhost", ssl_mode="verify-full", ca_cert=str(folder / "ca.crt")
+    )
+
+
+def test_tls_and_passwords_go_on_between_pg_dump_and_the_server(
+    encrypted: Database, tmp_path: Path, paces: list[Pace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encrypted.sql(MANY_ROWS)
+    made = back_up(over_tcp(encrypted, tmp_path, monkeypatch), tmp_path, bandwidth=FAST)
+    assert (made["verified"], made["rows"]) == ("read", 300000)
+    assert paces[0].passed > 300000 * 33
+
+
+def test_nobody_else_goes_through_the_relay(
+    encrypted: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that asks `ident` would take another user of this machine for the one who runs the backup."""
+    options = over_tcp(encrypted, tmp_path, monkeypatch)
+    with contextlib.closing(connect(options)) as conn, limited(conn, options, FAST) as led:
+        assert (led.host, led.hostaddr) == ("localhost", LOOPBACK)
+        words = {**led.libpq(), "password": led.password, "connect_timeout": "5"}
+        psycopg.connect(**words).close()
+        monkeypatch.setattr(bandwidth.os, "geteuid", lambda: 12345)
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(**words)
+    monkeypatch.setattr(bandwidth, "_TCP", tmp_path / "nothing")
+    with pytest.raises(InvalidInput, match="Linux"):
+        back_up(options, tmp_path, bandwidth=FAST)
+
+
+def test_a_plan_refuses_a_limit_that_is_none(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    with pytest.raises(InvalidInput, match="32K"):
+        back_up(options_of(database), tmp_path, bandwidth=10)
