@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import socketserver
-import tempfile
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,27 +65,28 @@ def limited(conn: Connection, options: Options, bytes_per_s: int) -> Iterator[Op
     if not bytes_per_s:
         yield options
         return
-    with contextlib.ExitStack() as stack:
-        relay, known = _relay(conn, options, Pace(bytes_per_s), stack)
-        stack.enter_context(relay)
+    relay, known = _relay(conn, options, Pace(bytes_per_s))
+    with relay:
         thread = threading.Thread(target=relay.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        stack.callback(thread.join)
-        stack.callback(relay.shutdown)
-        yield known
+        try:
+            yield known
+        finally:
+            relay.shutdown()
+            thread.join()
 
 
-def _relay(conn: Connection, options: Options, pace: Pace, stack: contextlib.ExitStack) -> tuple[_Relay, Options]:
+def _relay(conn: Connection, options: Options, pace: Pace) -> tuple[_Relay, Options]:
     """A relay of the same kind as the connection, and how to reach it."""
+    if sys.platform != "linux":
+        raise InvalidInput("The bandwidth of a dump can be limited on Linux only.")
     # The password as it was found: a line of ~/.pgpass names the server's port, not the relay's.
     known = replace(options, password=options.password or conn.info.password)
     upstream = _address(conn)
-    if isinstance(upstream, str):  # over a socket the server may ask who we are: only we can enter that folder
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scannerdb-", dir="/tmp"))  # its path is short
-        path = f"{folder}/.s.PGSQL.{options.port}"
+    if isinstance(upstream, str):
+        folder = f"@scannerdb-{secrets.token_hex(8)}"  # of no file system, so nothing of it stays
+        path = f"\0{folder[1:]}/.s.PGSQL.{options.port}"
         return _SocketRelay(path, upstream, pace), replace(known, host="", unix_socket=folder)
-    if not _TCP.exists():
-        raise InvalidInput("The bandwidth of a server that is reached over TCP can be limited on Linux only.")
     relay = _TcpRelay((LOOPBACK, 0), upstream, pace)
     return relay, replace(known, host=conn.info.host, hostaddr=LOOPBACK, port=relay.server_address[1])
 
@@ -111,6 +114,8 @@ class _Passing(socketserver.BaseRequestHandler):
 
 
 class _Relay(socketserver.ThreadingMixIn, socketserver.BaseServer):
+    """Lets in nobody else on this machine: a server that trusts `peer` or `ident` would take them for us."""
+
     daemon_threads = True
     block_on_close = False  # they end by themselves when the program has
 
@@ -123,6 +128,10 @@ class _SocketRelay(_Relay, socketserver.UnixStreamServer):
         self.upstream, self.pace = upstream, pace
         super().__init__(path, _Passing)
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        _, user, _ = struct.unpack("3i", request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return bool(user == os.geteuid())
+
 
 class _TcpRelay(_Relay, socketserver.TCPServer):
     def __init__(self, address: tuple[str, int], upstream: _Address, pace: Pace) -> None:
@@ -130,7 +139,6 @@ class _TcpRelay(_Relay, socketserver.TCPServer):
         super().__init__(address, _Passing)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Let in nobody else on this machine: a server that trusts `ident` would take them for us."""
         return is_own(_TCP.read_text(encoding="ascii"), client_address[1], self.server_address[1], os.geteuid())
 
 
