@@ -139,9 +139,9 @@ def figures(place: Place, seen: dict[str, list[float]]) -> Iterator[Figure]:
     not_read = "backup.yml, verified by checksums only"
     yield Figure(not_read, "s", seen["unread"], seen["old"], OLD, goal)
     yield Figure(not_read, "s", seen["unread"], seen["floor"], floor, goal_beside_floor)
-    yield Figure(
-        "backup.yml, checksums recorded only", "s", seen["unverified"], seen["floor"], floor, goal_beside_floor
-    )
+    recorded = "backup.yml, checksums recorded only"
+    yield Figure(recorded, "s", seen["unverified"], seen["old"], OLD, goal)
+    yield Figure(recorded, "s", seen["unverified"], seen["floor"], floor, goal_beside_floor)
     yield Figure("the backup job alone", "s", seen["job"], seen["floor"], floor)
     yield Figure("the backup job alone", "s", seen["job"], seen["limit"], f"COPY to nowhere, {JOBS} sessions")
     sizes = [[place.bytes[way] / 1024**2] for way in ("ours", "old")]
