@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scannerdb
 from scannerdb.backup import bandwidth
 from scannerdb.backup.bandwidth import Pace, limited
 from scannerdb.connection import Options, connect
@@ -20,11 +22,20 @@ from scannerdb.process import run_tool
 from demo import user
 from tests.integration.own_server import own_databases, own_server  # noqa: F401 - fixtures
 from tests.integration.support import wait_until
-from tests.integration.test_backup_run import ROWS, options_of, sessions
+from tests.integration.test_backup_run import KILLED, ROWS, children, options_of, sessions
 from tests.servers import Database, Databases, Server
 
 FAST = 1 << 40
 MANY_ROWS = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 300000) i"
+# pg_dump's sessions that wait for it to take what they have.
+COPYING = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND query LIKE 'COPY%' AND wait_event = 'ClientWrite'
+"""
+END = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name ~ 'backup|pg_dump'
+"""
 
 
 @pytest.fixture
@@ -70,18 +81,30 @@ def test_a_slow_dump_is_slow_and_can_be_ended(database: Database, tmp_path: Path
         except ScannerDbError as error:
             failed.append(error)
 
-    copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND wait_event = 'ClientWrite'"
     thread = threading.Thread(target=slow)
     thread.start()
     try:
-        wait_until(lambda: database.value(copying))
+        wait_until(lambda: database.value(COPYING))
     finally:
-        database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'backup|pg_dump'")
+        database.sql(END)
         thread.join(60)
     assert not thread.is_alive()
     assert isinstance(failed[0], ConnectionFailed)
     assert [path.name for path in (tmp_path / "b").iterdir() if path.suffix != ".log"] == []
     wait_until(lambda: not sessions(database))
+
+
+def test_a_killed_slow_dump_leaves_nobody_waiting(database: Database, tmp_path: Path) -> None:
+    database.sql(MANY_ROWS)
+    words = {"unix_socket": str(database.server.socket_dir), "port": database.server.port, "user": "postgres"}
+    words.update(db=database.name, pg_bin_dir=str(database.server.bin_dir))
+    slowly = KILLED.replace("backup_dir=sys.argv[3]", f"backup_dir=sys.argv[3], bandwidth={bandwidth.FEWEST}")
+    package = str(Path(scannerdb.__file__).parents[1])
+    with subprocess.Popen([sys.executable, "-c", slowly, package, repr(words), str(tmp_path / "b")]) as child:
+        wait_until(lambda: database.value(COPYING))
+        child.kill()
+    wait_until(lambda: not sessions(database) and not children("pg_dump", tmp_path / "b"))
+    assert back_up(options_of(database), tmp_path, bandwidth=FAST)["rows"] == 300000
 
 
 @pytest.fixture
