@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import subprocess
 import sys
 import threading
@@ -12,6 +13,10 @@ from typing import Any
 
 import pytest
 import scannerdb
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from scannerdb.backup import bandwidth
 from scannerdb.backup.bandwidth import Pace, limited
 from scannerdb.connection import Options, connect
@@ -107,13 +112,28 @@ def test_a_killed_slow_dump_leaves_nobody_waiting(database: Database, tmp_path: 
     assert back_up(options_of(database), tmp_path, bandwidth=FAST)["rows"] == 300000
 
 
+def write_certificate(key_file: Path, certificate_file: Path) -> None:
+    """A new key, and a certificate that it signs itself, for localhost."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
 @pytest.fixture
 def encrypted(own_server: Server, own_databases: Databases, tmp_path: Path) -> Iterator[Database]:  # noqa: F811
     """A database of a server that wants TLS and a password over TCP; its certificate is beside `tmp_path`'s files."""
     key, certificate = own_server.data / "server.key", own_server.data / "server.crt"
-    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(["openssl", "req", *words], check=True, capture_output=True)
+    write_certificate(key, certificate)
     for path in (key, certificate):
         user.give_away(path)
     (tmp_path / "ca.crt").write_bytes(certificate.read_bytes())
