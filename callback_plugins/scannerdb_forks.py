@@ -21,9 +21,8 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
-OBJECTS = (
-    100_000  # so many new ones before a look at them, some ten megabytes; packing a module makes several times that
-)
+# So many new ones before a look at them, some ten megabytes; packing a module makes several times that.
+OBJECTS = 100_000
 
 
 class CallbackModule(CallbackBase):
