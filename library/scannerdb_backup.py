@@ -83,7 +83,7 @@ options:
     description:
       - How much C(pg_dump) reads from the server a second at most, all its workers together, such as V(20M) for 20 MiB;
         at least V(32K). V(0) is no limit.
-      - It is the data as the server sends it, uncompressed. A slower dump holds its snapshot for longer.
+      - It is the data as the server sends it, uncompressed. A slower dump holds its snapshot for longer. On Linux only.
     type: bytes
     default: 0
   contract_fingerprint:

@@ -245,7 +245,7 @@ def _start(
             stderr=stderr,
             pass_fds=descriptors,
             umask=0o077,  # what a tool writes is as private as what we write
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread of ours runs, and prctl is async-signal-safe
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock of a thread of ours (a relay), and prctl is async-signal-safe
         )
     except OSError as error:
         raise ToolMissing(f"{command[0]} cannot be run: {error.strerror}.", "Set scannerdb_pg_bin_dir.") from error

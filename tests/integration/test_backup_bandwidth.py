@@ -25,10 +25,12 @@ from scannerdb.jobs.backup import backup
 from scannerdb.process import run_tool
 
 from demo import user
-from tests.integration.own_server import own_databases, own_server  # noqa: F401 - fixtures
+from tests.integration.own_server import own_databases, own_server
 from tests.integration.support import wait_until
 from tests.integration.test_backup_run import KILLED, ROWS, children, options_of, sessions
 from tests.servers import Database, Databases, Server
+
+__all__ = ["own_databases", "own_server"]  # fixtures
 
 FAST = 1 << 40
 MANY_ROWS = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 300000) i"
@@ -71,6 +73,8 @@ def test_all_rows_come_through_the_relay(
     assert (made["verified"], made["rows"]) == ("read", 300000)
     copied = len(database.value("SELECT string_agg(i || E'\\t' || m || E'\\n', '') FROM t"))
     assert [pace.passed > copied for pace in paces] == [True]
+    log = next((tmp_path / "b").glob("*.log")).read_text(encoding="utf-8")
+    assert f"{paces[0].passed} bytes came from the server, at most {FAST} a second" in log
     back_up(options_of(database), tmp_path)
     assert len(paces) == 1
 
@@ -130,7 +134,7 @@ def write_certificate(key_file: Path, certificate_file: Path) -> None:
 
 
 @pytest.fixture
-def encrypted(own_server: Server, own_databases: Databases, tmp_path: Path) -> Iterator[Database]:  # noqa: F811
+def encrypted(own_server: Server, own_databases: Databases, tmp_path: Path) -> Iterator[Database]:
     """A database of a server that wants TLS and a password over TCP; its certificate is beside `tmp_path`'s files."""
     key, certificate = own_server.data / "server.key", own_server.data / "server.crt"
     write_certificate(key, certificate)
@@ -177,7 +181,7 @@ def reaches(options: Options) -> bool:
 
 def ensure_only_ours(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that asks `peer` or `ident` would take another user for the one who runs the backup."""
-    with contextlib.closing(connect(options)) as conn, limited(conn, options, FAST) as led:
+    with contextlib.closing(connect(options)) as conn, limited(conn, options, FAST, print) as led:
         assert reaches(led)
         monkeypatch.setattr(bandwidth.os, "geteuid", lambda: 12345)
         assert not reaches(led)
@@ -199,8 +203,10 @@ def test_elsewhere_than_on_linux_it_is_refused(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bandwidth.sys, "platform", "darwin")
-    with pytest.raises(InvalidInput, match="Linux"):
-        back_up(options_of(database), tmp_path, bandwidth=FAST)
+    for check_mode in (True, False):
+        with pytest.raises(InvalidInput, match="Linux"):
+            back_up(options_of(database), tmp_path, bandwidth=FAST, check_mode=check_mode)
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_plan_refuses_a_limit_that_is_none(database: Database, tmp_path: Path) -> None:

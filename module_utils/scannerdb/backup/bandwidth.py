@@ -56,16 +56,25 @@ class Pace:
         self._sleep(pause)
 
 
+def ensure_limitable(bytes_per_s: int) -> None:
+    """Raise where a limit is wanted, and this system cannot tell whose the programs are that connect to the relay."""
+    if bytes_per_s and sys.platform != "linux":
+        raise InvalidInput(
+            "The bandwidth of a dump can be limited on Linux only.", "Set scannerdb_backup_bandwidth to 0."
+        )
+
+
 @contextlib.contextmanager
-def limited(conn: Connection, options: Options, bytes_per_s: int) -> Iterator[Options]:
+def limited(conn: Connection, options: Options, bytes_per_s: int, tell: Callable[[str], object]) -> Iterator[Options]:
     """Options that lead a client program to the server of `conn` at no more than `bytes_per_s`; 0 is no limit.
 
-    The program has to be of the user that runs this, and to end within the block.
+    The program has to be of the user that runs this, and to end within the block. `tell` hears then how much it got.
     """
     if not bytes_per_s:
         yield options
         return
-    relay, known = _relay(conn, options, Pace(bytes_per_s))
+    pace = Pace(bytes_per_s)
+    relay, known = _relay(conn, options, pace)
     with relay:
         thread = threading.Thread(target=relay.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
@@ -74,12 +83,11 @@ def limited(conn: Connection, options: Options, bytes_per_s: int) -> Iterator[Op
         finally:
             relay.shutdown()
             thread.join()
+            tell(f"{pace.passed} bytes came from the server, at most {bytes_per_s} a second")
 
 
 def _relay(conn: Connection, options: Options, pace: Pace) -> tuple[_Relay, Options]:
     """A relay of the same kind as the connection, and how to reach it."""
-    if sys.platform != "linux":
-        raise InvalidInput("The bandwidth of a dump can be limited on Linux only.")
     # The password as it was found: a line of ~/.pgpass names the server's port, not the relay's.
     known = replace(options, password=options.password or conn.info.password)
     upstream = _address(conn)
@@ -107,6 +115,9 @@ class _Passing(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         with contextlib.suppress(OSError), _connected(self.server.upstream) as upstream:
+            for end in (self.request, upstream):
+                if end.family != socket.AF_UNIX:
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             questions = threading.Thread(target=_pass_on, args=(self.request, upstream), daemon=True)
             questions.start()
             _pass_on(upstream, self.request, self.server.pace)
@@ -119,25 +130,18 @@ class _Relay(socketserver.ThreadingMixIn, socketserver.BaseServer):
     daemon_threads = True
     block_on_close = False  # they end by themselves when the program has
 
-    upstream: _Address
-    pace: Pace
+    def __init__(self, address: Any, upstream: _Address, pace: Pace) -> None:
+        self.upstream, self.pace = upstream, pace
+        super().__init__(address, _Passing)
 
 
 class _SocketRelay(_Relay, socketserver.UnixStreamServer):
-    def __init__(self, path: str, upstream: _Address, pace: Pace) -> None:
-        self.upstream, self.pace = upstream, pace
-        super().__init__(path, _Passing)
-
     def verify_request(self, request: Any, client_address: Any) -> bool:
         _, user, _ = struct.unpack("3i", request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return bool(user == os.geteuid())
 
 
 class _TcpRelay(_Relay, socketserver.TCPServer):
-    def __init__(self, address: tuple[str, int], upstream: _Address, pace: Pace) -> None:
-        self.upstream, self.pace = upstream, pace
-        super().__init__(address, _Passing)
-
     def verify_request(self, request: Any, client_address: Any) -> bool:
         return is_own(_TCP.read_text(encoding="ascii"), client_address[1], self.server_address[1], os.geteuid())
 
@@ -161,9 +165,6 @@ def _connected(upstream: _Address) -> socket.socket:
 
 def _pass_on(source: socket.socket, sink: socket.socket, pace: Optional[Pace] = None) -> None:
     """Pass on what comes until one side ends; then both do."""
-    for end in (source, sink):
-        if end.family != socket.AF_UNIX:
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.suppress(OSError):
         for piece in iter(lambda: source.recv(pace.piece if pace else PIECE), b""):
             if pace:

@@ -209,7 +209,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
     application = f"scannerdb pg_dump {run.run_id}"
     with (
         open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot,
-        limited(conn, ready.options, wish.bandwidth) as options,
+        limited(conn, ready.options, wish.bandwidth, run.log) as options,
         seen.following(target) as look,
     ):
         taken = format_time(utc_now())
