@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.playbooks import ROOT, Site, run, site
+from tests.integration.playbooks import ROOT, Site, site
 from tests.servers import Database, Databases, Pool
 
 __all__ = ["site"]
@@ -26,30 +25,6 @@ def plugin() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-FROZEN = """
-import gc
-class FilterModule:
-    def filters(self):
-        return {"frozen": lambda value: f"{gc.get_freeze_count()} {gc.get_threshold()[0]}"}
-"""
-PLAY = """
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - ansible.builtin.debug:
-        msg: "frozen {{ 0 | frozen }}"
-"""
-
-
-def test_what_ansible_loaded_is_frozen_in_its_workers(tmp_path: Path) -> None:
-    (tmp_path / "filter_plugins").mkdir()
-    (tmp_path / "filter_plugins" / "frozen.py").write_text(FROZEN)
-    (tmp_path / "play.yml").write_text(PLAY)
-    done = run([sys.executable, "-m", "ansible", "playbook", str(tmp_path / "play.yml")], tmp_path, ROOT, {}).ok()
-    told = re.search(r"frozen (\d+) (\d+)", done.output)
-    assert told is not None and int(told[1]) > 10_000 and int(told[2]) > 10_000
 
 
 @pytest.fixture

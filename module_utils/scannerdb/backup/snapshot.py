@@ -163,18 +163,29 @@ def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool], fingerpr
     """
     counts: list[TableCount] = []
     pin_settings(snapshot.conn)
-    if not fingerprints:  # counting is far faster than any dump: parallel workers would only take the dump's processors
-        with explained("Counting the rows"):
-            execute(snapshot.conn, "SET LOCAL max_parallel_workers_per_gather = 0")
+    with explained("Counting the rows"):
+        execute(snapshot.conn, "SET LOCAL cursor_tuple_fraction = 1")  # all rows are wanted, not the first ones soon
     for schema, name in snapshot.tables:
         if not keep_on(len(counts), len(snapshot.tables)):
             break
         with passing(f"Counting the rows of {schema}.{name}"):
-            query = SQL("SELECT count(*) FROM ONLY {}").format(relation(schema, name))
-            rows = int(scalar(snapshot.conn, query))
+            rows = _rows(snapshot.conn, schema, name)
             content = fingerprint(snapshot.conn, schema, name) if fingerprints else ""
             counts.append(TableCount(schema, name, rows, content))
     return counts
+
+
+def _rows(conn: Connection, schema: str, name: str) -> int:
+    """The rows of a table without its children, passed over by a cursor.
+
+    That has no aggregate to feed (a tenth less work than count), nor parallel workers, which would take the dump's
+    processors: counting is far faster than any dump.
+    """
+    cursor = SQL("DECLARE scannerdb_rows NO SCROLL CURSOR FOR SELECT FROM ONLY {}")
+    execute(conn, cursor.format(relation(schema, name)))
+    rows = execute(conn, "MOVE ALL scannerdb_rows")
+    execute(conn, "CLOSE scannerdb_rows")
+    return rows
 
 
 def ensure_moving(conn: Connection, application: str, lock_timeout_ms: int) -> None:
