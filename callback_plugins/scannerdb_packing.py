@@ -16,6 +16,7 @@ description:
   - Only for modules that are sure to run, so that no processor is kept busy for nothing.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -72,4 +73,5 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """The playbook is loaded; nothing runs beside Ansible yet, so that a fork is safe. It ends with Ansible."""
-        get_context("fork").Process(target=pack, args=(playbook,), daemon=True).start()
+        with contextlib.suppress(OSError):
+            get_context("fork").Process(target=pack, args=(playbook,), daemon=True).start()
