@@ -46,6 +46,7 @@ def modules(playbook: Any) -> Iterator[str]:
 
 def pack(playbook: Any) -> None:
     """Runs in a process of its own, without a word: whatever is wrong here, the task itself will meet, and say."""
+    ansible = os.getppid()
     for known in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(known, signal.SIG_DFL)
     signal.alarm(LONGEST_S)
@@ -54,6 +55,8 @@ def pack(playbook: Any) -> None:
         os.dup2(nowhere, stream)
     templar = Templar(loader=DataLoader())
     for name in dict.fromkeys(modules(playbook)):
+        if os.getppid() != ansible:
+            return
         modify_module(
             module_name=name,
             module_path=module_loader.find_plugin(name),
@@ -72,6 +75,6 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "scannerdb_packing"
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """The playbook is loaded; nothing runs beside Ansible yet, so that a fork is safe. It ends with Ansible."""
+        """The playbook is loaded; nothing runs beside Ansible yet, so that a fork is safe."""
         with contextlib.suppress(OSError):
             get_context("fork").Process(target=pack, args=(playbook,), daemon=True).start()

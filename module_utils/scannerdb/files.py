@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .errors import FileProblem
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 PARTIAL = ".partial"  # the mark of everything that is being made; sweeping may remove it
+SURELY_DEAD_S = 600.0  # nobody takes that long to write a small file
 
 
 @contextlib.contextmanager
@@ -104,6 +106,15 @@ def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) 
         fsync_folder(target.parent)
 
 
+def sweep_partials(folder: Path) -> None:
+    """Remove what killed runs left of `write_atomic` in a folder, once nobody can be at it any more."""
+    with file_errors("Sweeping", folder):
+        for path in folder.glob(f".*{PARTIAL}"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.lstat().st_mtime > SURELY_DEAD_S and not path.is_dir():
+                    path.unlink()
+
+
 def read_if_there(path: Path | str) -> str:
     """A file's text, empty where there is none; raises `FileProblem` where it, or its folder, may not be read."""
     with file_errors("Reading", path):
@@ -113,12 +124,21 @@ def read_if_there(path: Path | str) -> str:
             return ""
 
 
-def append_line(path: Path | str, line: str) -> None:
-    """Add one line to a private file, never through a link; with a single write, so that concurrent ones do not mix."""
+def append_line(path: Path | str, line: str, flush: bool = False) -> None:
+    """Add one line to a private file, never through a link; with a single write, so that concurrent ones do not mix.
+
+    What a full disk or a power cut left of a line before stays a line of its own. With `flush` it is on the disk then.
+    """
     with file_errors("Writing", path):
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
         try:
-            os.write(handle, (line.rstrip("\n") + "\n").encode("utf-8"))
+            size = os.fstat(handle).st_size
+            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            data = ("\n" * torn + line.rstrip("\n") + "\n").encode("utf-8")
+            if os.write(handle, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if flush:
+                os.fsync(handle)
         finally:
             os.close(handle)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, ScannerDbError
-from .files import append_line, ensure_folder, file_errors, write_atomic
+from .files import append_line, ensure_folder, file_errors, sweep_partials, write_atomic
 
 PROGRESS_KEPT = 50
 STAMP = "%Y-%m-%dT%H:%M:%SZ"  # of moments in UTC
@@ -130,6 +130,7 @@ def is_our_log(path: Path) -> bool:
 
 
 def forget_old(folder: Path, keep: int = PROGRESS_KEPT) -> None:
-    """Remove all but the newest progress files; their names sort by time."""
+    """Remove all but the newest progress files, whose names sort by time, and what killed runs left of theirs."""
+    sweep_partials(folder)
     for path in sorted(folder.glob("*.json"))[:-keep]:
         path.unlink(missing_ok=True)

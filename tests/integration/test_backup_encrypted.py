@@ -17,12 +17,13 @@ from scannerdb.backup.manifest import read_manifest, write_manifest
 from scannerdb.backup.sets import find_set, list_sets, load_set
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
 from scannerdb.jobs import verify_drill
+from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 
 from tests.integration.playbooks import Site, site
 from tests.integration.support import content
-from tests.integration.test_backup_run import ROWS, options_of, run, visible
+from tests.integration.test_backup_run import ROWS, options_of, run, visible, wrapper
 from tests.servers import Database
 from tests.unit.test_backup_schema import SCHEMA
 
@@ -218,6 +219,17 @@ def test_what_stops_encryption_is_said_before_the_backup(
     with pytest.raises(ToolMissing, match="Install age"):
         run(database, tmp_path, age_recipients=[keys[0][0]])
     assert not (tmp_path / "b").exists()
+
+
+def test_a_set_that_fails_its_proof_is_not_left_plain(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]]
+) -> None:
+    database.sql(ROWS)
+    script = '"$REAL" "$@" && for word in "$@"; do case $word in --file=*) rm "${word#--file=}"/*.dat*;; esac; done'
+    broken = options_of(database, pg_bin_dir=wrapper(database, tmp_path / "bin", script))
+    with pytest.raises(BackupInvalid, match=r"failed its verification.*was removed: it was plain"):
+        backup(broken, backup_dir=str(tmp_path / "b"), age_recipients=[keys[0][0]])
+    assert visible(tmp_path / "b") == set()
 
 
 def test_a_failure_while_encrypting_leaves_nothing(

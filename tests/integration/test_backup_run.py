@@ -334,6 +334,31 @@ def test_a_full_disk(database: Database, tmp_path: Path, small_disk: Path, monke
     assert visible(small_disk) == {"latest.backup", first, "ballast"}
 
 
+def test_room_that_a_sweep_frees_is_room(database: Database, small_disk: Path) -> None:
+    """What a killed run left fills the disk; the same run that removes it must not say that there is no room."""
+    database.sql(ROWS)
+    left = small_disk / ".scanner_20250101_000000.backup.partial".replace("scanner", database.name)
+    left.mkdir()
+    (left / "x").write_bytes(b"x" * shutil.disk_usage(small_disk).free)
+    made = backup(options_of(database), backup_dir=str(small_disk))
+    assert made["swept"] == [left.name] and made["backup"]["verified"] == "read"
+
+
+def test_rows_are_counted_without_trust_in_an_index(database: Database, tmp_path: Path) -> None:
+    """An index that lacks rows, as CREATE INDEX CONCURRENTLY of PostgreSQL 14.0 to 14.3 could make it."""
+    database.sql("CREATE TABLE t AS SELECT i, repeat('x', 500) AS x FROM generate_series(1, 20000) i")
+    database.sql("CREATE INDEX t_i ON t (i)")
+    database.sql("UPDATE pg_index SET indisready = false, indislive = false WHERE indexrelid = 't_i'::regclass")
+    database.sql("INSERT INTO t SELECT -i FROM generate_series(1, 100) i")
+    database.sql("UPDATE pg_index SET indisready = true, indislive = true WHERE indexrelid = 't_i'::regclass")
+    database.sql("VACUUM ANALYZE t")
+    assert "Index Only" in str(database.sql("EXPLAIN SELECT FROM t"))
+    assert database.value("SELECT count(*) FROM t") == 20000
+    made = run(database, tmp_path)
+    assert made["backup"]["verified"] == "read"
+    assert read_manifest(Path(made["backup"]["path"]))[0].rows == 20100
+
+
 KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])

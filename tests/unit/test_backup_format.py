@@ -9,13 +9,16 @@ import os
 import pwd
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scannerdb import files
 from scannerdb.backup import names
 from scannerdb.backup.hashes import forget_hash, record_hash, recorded_hash
 from scannerdb.backup.inventory import check_files, hash_files
@@ -32,10 +35,11 @@ from scannerdb.backup.manifest import (
     to_json,
     write_manifest,
 )
-from scannerdb.backup.record import Verification, append_record, read_records, standing
+from scannerdb.backup.record import UNREADABLE, Verification, append_record, read_records, standing
 from scannerdb.backup.sets import find_set, latest_target, list_sets, load_set, newest, newest_at, newest_verified
 from scannerdb.backup.workspace import claimed, debris, hidden, publish, sweep
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
+from scannerdb.runs import Run
 
 UTC = datetime.timezone.utc
 NOON = datetime.datetime(2025, 4, 18, 12, tzinfo=UTC)
@@ -285,13 +289,59 @@ def test_what_verifications_add_up_to(records: list[Verification], level: str, d
     assert (now.level, bool(now.problems)) == (level, damaged)
 
 
-def test_records_survive_a_torn_line(tmp_path: Path) -> None:
-    append_record(tmp_path, seen("read", True))
+def test_a_torn_line_proves_nothing_and_swallows_nothing(tmp_path: Path) -> None:
+    append_record(tmp_path, seen("restore", True))
     with (tmp_path / "verification.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write('{"level": "restore", "ok"\n[1]\n')
+        stream.write('{"level": "restore", "ok"')
+    assert standing(read_records(tmp_path), "d").problems
     append_record(tmp_path, seen("checksum", False))
-    assert read_records(tmp_path) == [seen("read", True), seen("checksum", False)]
+    assert read_records(tmp_path) == [seen("restore", True), UNREADABLE, seen("checksum", False)]
+    append_record(tmp_path, seen("read", True))
+    assert standing(read_records(tmp_path), "d").level == "read"
     assert (tmp_path / "verification.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_flipped_bit_of_a_record_lifts_a_failure(tmp_path: Path) -> None:
+    append_record(tmp_path, seen("restore", True))
+    append_record(tmp_path, dataclasses.replace(seen("read", False), problems=("a line\u2028of two", "ä")))
+    path = tmp_path / "verification.jsonl"
+    whole = path.read_bytes()
+    assert read_records(tmp_path)[1].problems == ("a line\u2028of two", "ä")
+    for position in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << bit]) + whole[position + 1 :])
+            now = standing(read_records(tmp_path), "d")
+            assert (now.level, bool(now.problems)) == ("none", True), (position, bit)
+
+
+def test_a_record_without_a_checksum_still_counts(tmp_path: Path) -> None:
+    line = json.dumps({"level": "read", "ok": True, "at": "2025-04-18T12:00:00Z", "manifest_sha256": "d"})
+    (tmp_path / "verification.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    assert standing(read_records(tmp_path), "d").level == "read"
+
+
+def test_half_a_line_on_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            files, "os", SimpleNamespace(**{**vars(os), "write": lambda handle, data: os.write(handle, data[:9])})
+        )
+        with pytest.raises(FileProblem, match="disk is full"):
+            append_record(tmp_path, seen("read", False))
+    append_record(tmp_path, seen("read", False))
+    assert read_records(tmp_path) == [UNREADABLE, seen("read", False)]
+
+
+def test_what_killed_runs_left_in_the_state_goes_once_it_is_surely_dead(tmp_path: Path) -> None:
+    for folder in ("progress", "manifests"):
+        (tmp_path / folder).mkdir()
+        for name, age in ((".young.x.partial", 0), (".old.x.partial", 3600)):
+            path = tmp_path / folder / name
+            path.write_text("x")
+            os.utime(path, (time.time() - age,) * 2)
+    Run("backup", "db", state_dir=str(tmp_path)).progress("dump")
+    record_hash(str(tmp_path), "x.backup", "abc")
+    for folder in ("progress", "manifests"):
+        assert [path.name for path in (tmp_path / folder).glob(".*")] == [".young.x.partial"]
 
 
 def test_hashes_kept_in_the_state_directory(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ def test_what_latest_leads_to_stays() -> None:
     assert removed(sets, Policy(1, 0), sets[2].name) == {sets[1].name}
 
 
+def test_the_newest_that_a_restore_has_proven_stays() -> None:
+    sets = [*days(*range(45)), old(24 * 60, "restore"), old(24 * 70, "restore")]
+    gone = removed(sets, Policy())
+    assert sets[-2].name not in gone and sets[-1].name in gone
+
+
 def test_without_any_verified_set_age_and_minimum_decide() -> None:
     sets = [old(1000, "none"), old(2000, "none"), old(3000, "none")]
     assert removed(sets, Policy(1, 1)) == {sets[1].name, sets[2].name}
@@ -96,6 +102,9 @@ def test_the_promises(sets: list[BackupSet], policy: Policy) -> None:
     verified = [s for s in sets if s.verified != "none" and not s.damaged]
     if verified:
         assert max(verified, key=lambda s: s.created).name not in gone
+    restored = [s for s in verified if s.verified == "restore"]
+    if restored:
+        assert max(restored, key=lambda s: s.created).name not in gone
     regular = [s for s in verified if s.manifest.purpose == "regular"]
     if regular:
         newest = max(s.created for s in regular)

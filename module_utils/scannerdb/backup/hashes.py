@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..files import ensure_folder, file_errors, remove_tree, write_atomic
+from ..files import ensure_folder, file_errors, remove_tree, sweep_partials, write_atomic
 
 
 def _path(state_dir: str, name: str) -> Path:
@@ -18,7 +18,7 @@ def record_hash(state_dir: str, name: str, digest: str, plain: str = "") -> None
     `plain` is the hash of the manifest inside of an encrypted set.
     """
     if state_dir:
-        ensure_folder(_path(state_dir, name).parent)
+        sweep_partials(ensure_folder(_path(state_dir, name).parent))
         values = {"manifest_sha256": digest, "set": name, **({"plain_manifest_sha256": plain} if plain else {})}
         write_atomic(_path(state_dir, name), json.dumps(values, sort_keys=True) + "\n")
 

@@ -52,7 +52,8 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
     """Make one set and return it; the caller holds the job lock. Level `restore` is proven by `drill`.
 
     `latest.backup` follows when the purpose is `regular`. On any failure it stays as it was, and nothing of the new set
-    is left, except one that failed its verification: that stays hidden, as evidence, until the next run's sweep.
+    is left, except one that failed its verification: that stays hidden, as evidence, until the next run's sweep. One
+    that was to be encrypted does not: it is plain.
     """
     started = time.monotonic()
     ensure_folder(wish.backup_dir)
@@ -69,9 +70,9 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
             fsync_tree(folder)
             record_hash(wish.state_dir, name, digest, plain)
             final = publish(wish.backup_dir, name)
-        except BackupInvalid:
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, BackupInvalid) and not wish.recipients:
+                raise
             with contextlib.suppress(ScannerDbError):
                 remove_tree(folder)
             raise
@@ -116,7 +117,7 @@ def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumpe
 
 
 def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: Drill | None) -> Verification | None:
-    """Verify the new set before it has its name; raises `BackupInvalid` and leaves it hidden, as evidence."""
+    """Verify the new set before it has its name, and before it is encrypted; raises `BackupInvalid`."""
     if wish.verify_level == "none":
         return None
 
@@ -136,10 +137,10 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: D
             outcome = verify("read")
     run.log(f"verification {outcome.level}: {'passed' if outcome.ok else ' '.join(outcome.problems)}")
     if not outcome.ok:
+        kept = f"is in {folder} until the next run removes it" if not wish.recipients else "was removed: it was plain"
         raise BackupInvalid(
             f"The new backup {name} failed its verification ({outcome.level}): {' '.join(outcome.problems[:3])}",
-            f"latest.backup was left as it was; what was written is in {folder} until the next run removes it. "
-            "Look at the disk and at the client tools.",
+            f"latest.backup was left as it was; what was written {kept}. Look at the disk and at the client tools.",
         )
     return outcome
 

@@ -61,7 +61,6 @@ class Ready:
     compression: str
     jobs: int
     estimate_bytes: int
-    free_bytes: int
 
 
 def cores() -> int:
@@ -94,8 +93,6 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
     restore_version = version_of(tools.path("pg_restore"))
     if not restore_version:
         raise ToolMissing(f"There is no pg_restore beside {tools.path('pg_dump')}.", "Reinstall the client tools.")
-    with file_errors("Looking at", wish.backup_dir):
-        room = next(p for p in [wish.backup_dir, *wish.backup_dir.parents] if p.is_dir())
     return Ready(
         options=options,
         server=server,
@@ -105,15 +102,17 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
         compression=choose_compression(tools),
         jobs=(wish.jobs or cores()) if wish.dump_format == "directory" else 1,
         estimate_bytes=estimate(facts.size_bytes, previous),
-        free_bytes=free_bytes(room),
     )
 
 
-def ensure_room(ready: Ready, backup_dir: Path) -> None:
-    """Raise `FileProblem` where the disk cannot take the set."""
-    if ready.free_bytes < ready.estimate_bytes:
+def ensure_room(ready: Ready, backup_dir: Path) -> int:
+    """The bytes free where the set will be, at this moment; raises `FileProblem` where they cannot take it."""
+    with file_errors("Looking at", backup_dir):
+        folder = next(p for p in [backup_dir, *backup_dir.parents] if p.is_dir())
+    free = free_bytes(folder)
+    if free < ready.estimate_bytes:
         raise FileProblem(
-            f"{backup_dir} has {ready.free_bytes >> 20} MiB free; the backup needs about "
-            f"{ready.estimate_bytes >> 20} MiB.",
+            f"{backup_dir} has {free >> 20} MiB free; the backup needs about {ready.estimate_bytes >> 20} MiB.",
             "Free some space, shorten scannerdb_retention_days, or set scannerdb_backup_dir to another disk.",
         )
+    return free

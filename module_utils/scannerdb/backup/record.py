@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,20 @@ class Standing:
     restore_s: float = 0.0
 
 
+# It may have been a failure.
+UNREADABLE = Verification("none", False, "", "", problems=("a record of an earlier verification cannot be read",))
+
+
 def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
     """Sum up a set's verifications, oldest first.
 
-    A failure cancels all that was proven before it; only a pass at the failed level or a higher one lifts it. Records
-    of another manifest do not count. Pure.
+    A failure cancels all that was proven before it; only a pass at the failed level or a higher one lifts it. So does
+    a record that cannot be read, and any pass lifts that. Records of another manifest do not count. Pure.
     """
     now = Standing()
     failed = 0
     for record in records:
-        if record.manifest_sha256 != manifest_sha256:
+        if record is not UNREADABLE and record.manifest_sha256 != manifest_sha256:
             continue
         if not record.ok:
             failed = max(failed, rank(record.level))
@@ -76,7 +81,7 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
 
 def append_record(folder: Path, record: Verification) -> None:
     """Add a verification to a set's record."""
-    append_line(folder / VERIFICATIONS, json.dumps(dataclasses.asdict(record), sort_keys=True, ensure_ascii=False))
+    append_line(folder / VERIFICATIONS, _line(dataclasses.asdict(record)), flush=True)
 
 
 def append_history(state_dir: str, set_name: str, record: Verification) -> None:
@@ -84,22 +89,32 @@ def append_history(state_dir: str, set_name: str, record: Verification) -> None:
     if state_dir:
         values = {"set": set_name, **dataclasses.asdict(record)}
         ensure_folder(state_dir)
-        append_line(Path(state_dir, VERIFICATIONS), json.dumps(values, sort_keys=True, ensure_ascii=False))
+        append_line(Path(state_dir, VERIFICATIONS), _line(values), flush=True)
 
 
 def read_records(folder: Path) -> list[Verification]:
-    """A set's verifications, oldest first; a line that cannot be read (a run was killed in it) is passed over."""
+    """A set's verifications, oldest first; `UNREADABLE` for a line that was changed, or that a full disk cut off."""
     path = folder / VERIFICATIONS
     if not path.exists():
         return []
     with file_errors("Reading", path):
         text = path.read_text(encoding="utf-8", errors="replace")
-    return [record for record in map(_record, text.splitlines()) if record]
+    return [_record(line) for line in text.split("\n") if line.strip()]
 
 
-def _record(line: str) -> Verification | None:
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps({**values, "crc32": _crc32(values)}, sort_keys=True, ensure_ascii=False)
+
+
+def _crc32(values: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode('ascii')):08x}"
+
+
+def _record(line: str) -> Verification:
     try:
         values: dict[str, Any] = json.loads(line)
+        if values.pop("crc32", "") not in ("", _crc32(values)):  # older versions wrote none
+            return UNREADABLE
         return Verification(
             level=str(values["level"]),
             ok=values["ok"] is True,
@@ -112,4 +127,4 @@ def _record(line: str) -> Verification | None:
             place=str(values.get("place", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return UNREADABLE

@@ -77,14 +77,16 @@ def plan_retention(
 ) -> list[Decision[_Set]]:
     """Decide for each set of one database, newest first. Pure.
 
-    Never removed: the set that `latest` names, the newest verified one, and whatever is younger than the newest
-    verified regular one. Pre-restore and damaged sets have the same age limit but do not count toward the minimum.
+    Never removed: the set that `latest` names, the newest verified one, the newest that a restore has proven, and
+    whatever is younger than the newest verified regular one. Pre-restore and damaged sets have the same age limit but
+    do not count toward the minimum.
     """
     ordered = sorted(sets, key=_order, reverse=True)
     sound = [s for s in ordered if s.purpose == "regular" and not s.damaged]
     counted = {s.name for s in sound[: max(0, policy.minimum)]}
     generations = generations_of(sound, policy)
     proven = next((s for s in ordered if _verified(s)), None)
+    restored = next((s for s in ordered if _verified(s) and s.verified == "restore"), None)
     regular = next((s for s in sound if _verified(s)), None)
     decisions: list[Decision[_Set]] = []
     for item in ordered:
@@ -93,6 +95,8 @@ def plan_retention(
             decisions.append(Decision(item, KEEP, "latest.backup leads to it"))
         elif item in (proven, regular):
             decisions.append(Decision(item, KEEP, f"the newest verified one ({item.verified})"))
+        elif item == restored:
+            decisions.append(Decision(item, KEEP, "the newest that a restore has proven"))
         elif regular and _order(item) > _order(regular):
             decisions.append(Decision(item, KEEP, "younger than the newest verified one"))
         elif age < datetime.timedelta(days=policy.days):

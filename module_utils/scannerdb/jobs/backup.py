@@ -117,10 +117,10 @@ def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
 
 
 def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) -> BackupSet:
-    ensure_room(ready, wish.backup_dir)
+    free = ensure_room(ready, wish.backup_dir)
     run.log(
         f"backing up database {ready.facts.name!r} of PostgreSQL {ready.server.version} on {ready.options.server}: "
-        f"{ready.facts.size_bytes} bytes, about {ready.estimate_bytes} expected, {ready.free_bytes} free"
+        f"{ready.facts.size_bytes} bytes, about {ready.estimate_bytes} expected, {free} free"
     )
     made = make_set(wish, ready, run, drill)
     run.log(
@@ -169,7 +169,7 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     wish = asked.wish
     sets = list_sets(wish.backup_dir, options.db).sets
     place, ready = _ready(options, asked, sets)
-    ensure_room(ready, wish.backup_dir)
+    free = ensure_room(ready, wish.backup_dir)
     now = utc_now()
     name = free_name(wish.backup_dir, options.db, now)
     dumps, warnings = adopted_dumps(asked, options.db)
@@ -177,6 +177,6 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     latest = name if wish.purpose == "regular" else latest_target(wish.backup_dir)
     everything: list[Kept] = [*coming, *sets, *dumps]
     decisions = [d for d in plan_retention(everything, asked.policy, now, latest) if d.set.name != name]
-    result = planned_result(wish, run, ready, sets, name, decisions)
+    result = planned_result(wish, run, ready, free, sets, name, decisions)
     swept = [path.name for path in debris(wish.backup_dir, options.db)]
     return {**result, "swept": swept, "warnings": [*place.remarks, *warnings]}

@@ -62,7 +62,7 @@ def public_decisions(decisions: Sequence[Decision[Any]]) -> list[dict[str, str]]
     return [{"name": d.set.name, "action": d.action, "why": d.why} for d in decisions]
 
 
-def public_plan(ready: Ready) -> dict[str, Any]:
+def public_plan(ready: Ready, free_bytes: int) -> dict[str, Any]:
     """What was found out before a backup."""
     return {
         "server": ready.options.server,
@@ -74,7 +74,7 @@ def public_plan(ready: Ready) -> dict[str, Any]:
         "jobs": ready.jobs,
         "database_bytes": ready.facts.size_bytes,
         "estimate_bytes": ready.estimate_bytes,
-        "free_bytes": ready.free_bytes,
+        "free_bytes": free_bytes,
     }
 
 
@@ -103,7 +103,13 @@ def made_result(database: str, wish: Wish, run: Run, before: Sequence[BackupSet]
 
 
 def planned_result(
-    wish: Wish, run: Run, ready: Ready, sets: Sequence[BackupSet], name: str, decisions: Sequence[Decision[Any]]
+    wish: Wish,
+    run: Run,
+    ready: Ready,
+    free_bytes: int,
+    sets: Sequence[BackupSet],
+    name: str,
+    decisions: Sequence[Decision[Any]],
 ) -> dict[str, Any]:
     """What a run would do, as its result: a set of that name, and those decisions about the others."""
     going = [d.set.name for d in removable(decisions)]
@@ -122,7 +128,7 @@ def planned_result(
             "verified": "none",
             "purpose": wish.purpose,
         },
-        "plan": public_plan(ready),
+        "plan": public_plan(ready, free_bytes),
         "latest": latest_target(wish.backup_dir),
         "proven": public_proof(newest_proven(sets)),
         "removed": going,
