@@ -81,15 +81,14 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
 
 def append_record(folder: Path, record: Verification) -> None:
     """Add a verification to a set's record."""
-    append_line(folder / VERIFICATIONS, _line(dataclasses.asdict(record)), flush=True)
+    append_line(folder / VERIFICATIONS, _line(record), flush=True)
 
 
 def append_history(state_dir: str, set_name: str, record: Verification) -> None:
     """Add a verification to the state's own history, which outlives the set; nothing happens without a state folder."""
     if state_dir:
-        values = {"set": set_name, **dataclasses.asdict(record)}
         ensure_folder(state_dir)
-        append_line(Path(state_dir, VERIFICATIONS), _line(values), flush=True)
+        append_line(Path(state_dir, VERIFICATIONS), _line(record, set=set_name), flush=True)
 
 
 def read_records(folder: Path) -> list[Verification]:
@@ -102,8 +101,9 @@ def read_records(folder: Path) -> list[Verification]:
     return [_record(line) for line in text.split("\n") if line.strip()]
 
 
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps({**values, "crc32": _crc32(values)}, sort_keys=True, ensure_ascii=False)
+def _line(record: Verification, **more: str) -> str:
+    values = dataclasses.asdict(record)
+    return json.dumps({**more, **values, "crc32": _crc32(values)}, sort_keys=True, ensure_ascii=False)
 
 
 def _crc32(values: Mapping[str, Any]) -> str:
