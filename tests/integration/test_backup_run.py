@@ -6,13 +6,11 @@ import contextlib
 import datetime
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,8 @@ from scannerdb.backup.sets import find_set, list_sets
 from scannerdb.connection import Options
 from scannerdb.errors import (
     BackupInvalid,
-    FileProblem,
     ScannerDbError,
 )
-from scannerdb.jobs import backup as job
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
@@ -301,49 +297,6 @@ def test_lower_levels(database: Database, tmp_path: Path, level: str) -> None:
     assert run(database, tmp_path, verify_level=level)["backup"]["verified"] == level
 
 
-# What is left when one is stopped
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = os.geteuid() == 0 and shutil.which("mount")
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if not mounted or subprocess.run(command, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk(database: Database, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = options_of(database)
-    first = backup(options, backup_dir=str(small_disk))["backup"]["name"]
-    database.sql("CREATE TABLE big AS SELECT md5(i::text) || md5((-i)::text) AS m FROM generate_series(1, 150000) i")
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "ensure_room", lambda *_: None)  # the estimate cannot know how badly this compresses
-        with pytest.raises(ScannerDbError, match=r"(?s)No space left on device.*disk is full"):
-            backup(options, backup_dir=str(small_disk))
-    assert visible(small_disk) == {"latest.backup", first}
-    assert find_set(small_disk, "latest").name == first
-    assert "failed" in next(iter(sorted(small_disk.glob("*.log"), reverse=True))).read_text(encoding="utf-8")
-    (small_disk / "ballast").write_bytes(b"x" * (1 << 20))
-    with pytest.raises(FileProblem, match=r"MiB free; the backup needs about"):
-        backup(options, backup_dir=str(small_disk))
-    assert visible(small_disk) == {"latest.backup", first, "ballast"}
-
-
-def test_room_that_a_sweep_frees_is_room(database: Database, small_disk: Path) -> None:
-    """What a killed run left fills the disk; the same run that removes it must not say that there is no room."""
-    database.sql(ROWS)
-    left = small_disk / ".scanner_20250101_000000.backup.partial".replace("scanner", database.name)
-    left.mkdir()
-    (left / "x").write_bytes(b"x" * shutil.disk_usage(small_disk).free)
-    made = backup(options_of(database), backup_dir=str(small_disk))
-    assert made["swept"] == [left.name] and made["backup"]["verified"] == "read"
-
-
 def test_rows_are_counted_without_trust_in_an_index(database: Database, tmp_path: Path) -> None:
     """An index that lacks rows, as CREATE INDEX CONCURRENTLY of PostgreSQL 14.0 to 14.3 could make it."""
     database.sql("CREATE TABLE t AS SELECT i, repeat('x', 500) AS x FROM generate_series(1, 20000) i")
@@ -357,6 +310,9 @@ def test_rows_are_counted_without_trust_in_an_index(database: Database, tmp_path
     made = run(database, tmp_path)
     assert made["backup"]["verified"] == "read"
     assert read_manifest(Path(made["backup"]["path"]))[0].rows == 20100
+
+
+# What is left when one is stopped
 
 
 KILLED = """

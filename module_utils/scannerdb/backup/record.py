@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import BackupInvalid, FileProblem
 from ..files import append_line, ensure_folder, file_errors
 from .manifest import VERIFICATIONS
 
@@ -80,8 +83,23 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
 
 
 def append_record(folder: Path, record: Verification) -> None:
-    """Add a verification to a set's record."""
-    append_line(folder / VERIFICATIONS, _line(record), flush=True)
+    """Add a verification to a set's record.
+
+    Raises `FileProblem` where it cannot be written, or `BackupInvalid` where it is a failure: that must not be lost.
+    """
+    path = folder / VERIFICATIONS
+    try:
+        append_line(path, _line(record), flush=True)
+    except FileProblem as error:
+        if record.ok:
+            raise
+        with contextlib.suppress(OSError):  # what was proven before must not outlive a failure; this needs no room
+            os.truncate(path, 0)
+        raise BackupInvalid(
+            f"Backup {folder.name} failed its verification ({record.level}): {' '.join(record.problems[:3])} "
+            f"This could not be recorded either: {error.message}",
+            error.cure,
+        ) from error
 
 
 def append_history(state_dir: str, set_name: str, record: Verification) -> None:
