@@ -13,7 +13,7 @@ description:
   - Ansible packs a module with all that it imports when its task begins, a quarter of a second for the larger ones.
   - Another process does that from the playbook's start, beside what comes before them. It is given to the tasks by
     Ansible's own cache of the run, where they find it as if another host's task had packed it.
-  - Only for modules that are sure to run, so that no processor is kept busy for nothing.
+  - Only for tasks without a condition, so that no processor is kept busy for nothing.
 """
 
 import contextlib

@@ -171,6 +171,12 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path)
 
 
+def tree_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    with file_errors("Looking at", path):
+        return sum(one.lstat().st_size for one in (path, *path.rglob("*")) if one.is_file() and not one.is_symlink())
+
+
 def free_bytes(path: Path | str) -> int:
     """Bytes that an ordinary user may still write on the file system of `path`."""
     with file_errors("Looking at the disk of", path):

@@ -48,6 +48,8 @@ def test_room_that_a_sweep_frees_is_room(database: Database, disk: Path) -> None
     left = disk / ".scanner_20250101_000000.backup.partial".replace("scanner", database.name)
     left.mkdir()
     (left / "x").write_bytes(b"x" * shutil.disk_usage(disk).free)
+    planned = backup(options_of(database), backup_dir=str(disk), check_mode=True)
+    assert planned["swept"] == [left.name] and left.exists()
     made = backup(options_of(database), backup_dir=str(disk))
     assert made["swept"] == [left.name] and made["backup"]["verified"] == "read"
 

@@ -105,11 +105,14 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
     )
 
 
-def ensure_room(ready: Ready, backup_dir: Path) -> int:
-    """The bytes free where the set will be, at this moment; raises `FileProblem` where they cannot take it."""
+def ensure_room(ready: Ready, backup_dir: Path, coming: int = 0) -> int:
+    """The bytes free where the set will be, at this moment; raises `FileProblem` where they cannot take it.
+
+    `coming` are those that a sweep would free before.
+    """
     with file_errors("Looking at", backup_dir):
         folder = next(p for p in [backup_dir, *backup_dir.parents] if p.is_dir())
-    free = free_bytes(folder)
+    free = free_bytes(folder) + coming
     if free < ready.estimate_bytes:
         raise FileProblem(
             f"{backup_dir} has {free >> 20} MiB free; the backup needs about {ready.estimate_bytes >> 20} MiB.",

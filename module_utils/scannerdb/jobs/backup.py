@@ -21,7 +21,7 @@ from ..backup.standby import Place, find_place
 from ..backup.workspace import debris, free_name, sweep
 from ..connection import Options
 from ..errors import ScannerDbError
-from ..files import ensure_folder, remove_tree
+from ..files import ensure_folder, remove_tree, tree_bytes
 from ..joblock import job_lock
 from ..runs import Run, utc_now
 from .backup_drill import check_drill, drill_of
@@ -169,7 +169,8 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     wish = asked.wish
     sets = list_sets(wish.backup_dir, options.db).sets
     place, ready = _ready(options, asked, sets)
-    free = ensure_room(ready, wish.backup_dir)
+    left = debris(wish.backup_dir, options.db)
+    free = ensure_room(ready, wish.backup_dir, sum(map(tree_bytes, left)))
     now = utc_now()
     name = free_name(wish.backup_dir, options.db, now)
     dumps, warnings = adopted_dumps(asked, options.db)
@@ -178,5 +179,4 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     everything: list[Kept] = [*coming, *sets, *dumps]
     decisions = [d for d in plan_retention(everything, asked.policy, now, latest) if d.set.name != name]
     result = planned_result(wish, run, ready, free, sets, name, decisions)
-    swept = [path.name for path in debris(wish.backup_dir, options.db)]
-    return {**result, "swept": swept, "warnings": [*place.remarks, *warnings]}
+    return {**result, "swept": [path.name for path in left], "warnings": [*place.remarks, *warnings]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import BackupInvalid, InvalidInput
-from ..files import file_errors
+from ..files import file_errors, tree_bytes
 from .archive import Header, detect, read_header
 
 LATEST = "latest.backup"
@@ -129,16 +129,9 @@ def open_source(path: Path, set_dump: str = "") -> Source:
     """
     dump = path / set_dump if set_dump else path
     kind = detect(dump)
-    return Source(path, dump, kind, read_header(dump, kind), _size(path), bool(set_dump))
+    return Source(path, dump, kind, read_header(dump, kind), tree_bytes(path.resolve()), bool(set_dump))
 
 
 def is_set(path: Path) -> bool:
     """True for a folder that has a manifest."""
     return path.is_dir() and (path / MANIFEST).is_file()
-
-
-def _size(path: Path) -> int:
-    with file_errors("Measuring", path):
-        if path.is_dir():
-            return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-        return path.stat().st_size
