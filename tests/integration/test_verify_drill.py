@@ -20,6 +20,7 @@ from scannerdb.errors import (
     JobLocked,
     PrivilegeMissing,
     RestoreRefused,
+    ToolFailed,
 )
 from scannerdb.joblock import job_lock
 from scannerdb.jobs import verify_drill
@@ -235,21 +236,55 @@ def test_damaged_files_are_not_restored(database: Database, tmp_path: Path) -> N
     assert "Nothing was restored" in result["warnings"][0]
 
 
-def test_an_archive_that_does_not_load_is_a_problem_of_the_set(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "child",
+    [
+        "b",
+        "signal_log",
+        "out of memory",
+        "disk full",
+        "could not connect",
+        "No space left on device",
+        "terminating connection",
+        "server closed the connection unexpectedly",
+        "ERROR:  out of memory",
+        "pg_restore: error: connection to server",
+        "x\npg_restore: error: out of memory",
+    ],
+)
+def test_an_archive_that_does_not_load_is_a_problem_of_the_set(database: Database, tmp_path: Path, child: str) -> None:
     """A foreign key that the data break: pg_dump saves it without a word, and no restore can make it."""
     database.sql("CREATE TABLE a (id int PRIMARY KEY)")
-    database.sql("CREATE TABLE b (id int REFERENCES a)")
     with database.connect() as conn:
+        conn.execute(SQL("CREATE TABLE {} (id int CONSTRAINT broken_fkey REFERENCES a)").format(Identifier(child)))
         conn.execute("SET session_replication_role = replica")
-        conn.execute("INSERT INTO b VALUES (1)")
+        conn.execute(SQL("INSERT INTO {} VALUES (1)").format(Identifier(child)))
     path = make(database, tmp_path)
     assert load_set(path).verified == "read"
     before = databases(database)
     result = drill(database, tmp_path)
     assert result["failed"]
     assert "It cannot be restored" in result["verification"]["problems"][0]
-    assert "b_id_fkey" in result["verification"]["problems"][0]
+    assert "broken_fkey" in result["verification"]["problems"][0]
+    assert load_set(path).damaged
     assert databases(database) == before
+
+
+def test_a_server_that_ends_the_load_is_no_problem_of_the_set(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it loads, every session of the scratch database is ended."""
+    database.sql("CREATE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS 'SELECT true'")
+    database.sql("CREATE TABLE slow AS SELECT generate_series(1, 300) AS a")
+    database.sql("ALTER TABLE slow ADD CHECK (public.sleepy(a))")
+    asleep = "'SELECT pg_sleep(0.1) IS NOT NULL'"
+    database.sql(f"CREATE OR REPLACE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS {asleep}")
+    path = make(database, tmp_path)
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'scannerdb_drill_%'"
+    monkeypatch.setattr(verify_drill, "scalar", lambda *_: database.sql(f"{ended} AND query LIKE 'COPY%'") and 0)
+    with pytest.raises(ToolFailed, match="terminating connection due to administrator command"):
+        drill(database, tmp_path)
+    assert not load_set(path).damaged
 
 
 def test_circumstances_are_no_mark_against_the_set(

@@ -12,7 +12,7 @@ from scannerdb.connection import Options, text_of
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ValidationFailed
 from scannerdb.jobs.restore_plan import check_roles, drilled_rate
 from scannerdb.jobs.restore_wish import Wish, check_wish
-from scannerdb.process import Tools
+from scannerdb.process import Finished, Tools
 from scannerdb.restore.archive import Header, detect, parse_header
 from scannerdb.restore.contents import (
     Contents,
@@ -23,7 +23,7 @@ from scannerdb.restore.contents import (
 )
 from scannerdb.restore.cutover import Switch, block
 from scannerdb.restore.heal import Found, diagnose, kept_databases
-from scannerdb.restore.load import command, conninfo, must_go_on, real_errors
+from scannerdb.restore.load import command, conninfo, interrupted, must_go_on, real_errors
 from scannerdb.restore.names import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
 from scannerdb.restore.prober import gap_ms
 from scannerdb.restore.rolenames import Rules
@@ -294,6 +294,43 @@ def test_harmless_errors() -> None:
         'pg_restore: error: could not execute query: ERROR: role "gone" does not exist '
         "Command was: ALTER TABLE public.x OWNER TO gone;"
     ]
+
+
+QUERY, COPY = "could not execute query: ", 'COPY failed for table "a": '
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        QUERY + 'ERROR:  could not extend file "base/5/1": No space left on device\nHINT:  Check free disk space.',
+        QUERY + 'ERROR:  could not write block 7 of temporary file "base/t": No space left on device\nCommand was: x',
+        COPY + "ERROR:  out of memory\nDETAIL:  Failed on request of size 8.",
+        QUERY + "FATAL:  terminating connection due to administrator command\nserver closed the connection",
+        QUERY + "server closed the connection unexpectedly\n\tThis probably means",
+        "error returned by PQputCopyData: server closed the connection unexpectedly",
+        'connection to server on socket "/x/.s" failed: FATAL:  the database system is in recovery mode',
+        "a worker process died unexpectedly",
+        "out of memory",
+    ],
+)
+def test_what_the_server_is_to_blame_for(words: str) -> None:
+    harmless = "".join(ERRORS.splitlines(keepends=True)[:2])
+    assert interrupted(Finished("", f"pg_restore: warning: x\npg_restore: error: {words}\n", 1))
+    assert interrupted(Finished("", f"{harmless}pg_restore: error: {words}\n", 1))
+
+
+@pytest.mark.parametrize(
+    "name", ["signal", "out of memory", "ERROR:  out of memory", "a file: No space left on device"]
+)
+def test_names_do_not_blame_the_server(name: str) -> None:
+    for words in (
+        f'{QUERY}ERROR:  insert or update on table "{name}" violates foreign key constraint "{name}"',
+        f'{QUERY}ERROR:  could not create unique index "{name}"\nDETAIL:  Key (a)=(out of memory) is duplicated.',
+        f'COPY failed for table "{name}": ERROR:  invalid input syntax\nCONTEXT:  COPY {name}, line 1: "{name}"',
+    ):
+        after = "pg_restore: error: a worker process died unexpectedly\n"
+        assert not interrupted(Finished("", f"pg_restore: error: {words}\n{after}", 1))
+    assert interrupted(Finished("", "", -9))
 
 
 def test_the_command_line() -> None:

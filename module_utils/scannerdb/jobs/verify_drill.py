@@ -34,7 +34,7 @@ from ..errors import RestoreRefused, ScannerDbError, ToolFailed
 from ..joblock import job_lock
 from ..process import Tools, find_tools
 from ..restore.contents import Contents, list_file, read_contents, wanted_lines
-from ..restore.load import command, load, must_go_on
+from ..restore.load import LoadInterrupted, command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
 from ..restore.validate import count_rows
@@ -42,19 +42,6 @@ from ..runs import Run, now_text
 from .restore_target import target_of
 
 RECONNECT_S = 10.0
-# The server, not the set, was the reason: such a drill proves nothing, and is no mark against the set.
-_CIRCUMSTANCES = (
-    "No space left on device",
-    "terminating connection",
-    "server closed the connection",
-    "could not connect",
-    "connection to server",
-    "out of memory",
-    "out of shared memory",
-    "disk full",
-    "could not extend file",
-    "signal",
-)
 
 
 @dataclass(frozen=True)
@@ -158,9 +145,9 @@ def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) 
         started = time.monotonic()
         try:
             _build(conn, server, options, drill, ready, name)
+        except LoadInterrupted:  # such a drill proves nothing, and is no mark against the set
+            raise
         except ToolFailed as error:
-            if any(words in error.message for words in _CIRCUMSTANCES):
-                raise
             outcome.problems.append(f"It cannot be restored: {error.message}")
             return outcome
         outcome.restore_s = round(time.monotonic() - started, 3)

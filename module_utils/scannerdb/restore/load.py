@@ -14,6 +14,23 @@ from ..process import Finished, Tools, run_tool, tool_error
 # Settings that a newer pg_restore emits and an older server does not know; each is a timeout set to its default.
 NEWER_SETTINGS = r"Command was: SET (?:transaction_timeout|idle_session_timeout|default_table_access_method) = "
 _FAILED = re.compile(r"^pg_restore: error: ", re.MULTILINE)
+# How an error begins that the server or its machine is to blame for. Anchored, and never within quotes, for objects may
+# have any name. What comes from the server has its severity before it.
+_NOT_THE_ARCHIVE = re.compile(
+    r"pg_restore: error: (?:"
+    r"(?:connection to (?:server|database) |could not connect to |reconnection failed|a worker process died)|"
+    r'(?:could not execute query: |error returned by PQputCopy\w+: |COPY failed for table "(?:.|\n)*?": )?'
+    r"(?:server closed the connection unexpectedly|no connection to the server|lost synchronization with server|"
+    r"could not (?:send data to|receive data from) server|SSL SYSCALL error|SSL error|out of memory|"
+    r"(?:ERROR|FATAL|PANIC):  (?:terminating connection|canceling statement due to|out of memory|out of shared memory|"
+    r"the database system is |could not extend file |"
+    r'could not [^"\n]*(?:file|segment|directory|block)[^\n]*: (?:No space left on device|Disk quota exceeded)$)))',
+    re.MULTILINE,
+)
+
+
+class LoadInterrupted(ToolFailed):
+    """A load that the server or the machine ended: it says nothing about the archive."""
 
 
 def conninfo(dbname: str) -> str:
@@ -32,15 +49,24 @@ def command(tools: Tools, dump: Path, kind: str, dbname: str, listing: str, jobs
     return [*words, str(dump)]
 
 
+def _blocks(stderr: str) -> list[str]:
+    """The errors without the harmless ones; whatever stands between two of pg_restore's lines belongs to the first."""
+    blocks = re.split(r"^(?=pg_restore: )", stderr, flags=re.MULTILINE)
+    return [b for b in blocks if _FAILED.match(b) and not re.search(NEWER_SETTINGS, b)]
+
+
 def real_errors(stderr: str) -> list[str]:
     """The errors of a pg_restore that went on after them, without the harmless ones. Pure.
 
     Harmless is a setting that an older server does not know; the command tells, for messages come in the server's
     language.
     """
-    # Whatever stands between two of pg_restore's own lines belongs to the first.
-    blocks = re.split(r"^(?=pg_restore: )", stderr, flags=re.MULTILINE)
-    return [" ".join(b.split()) for b in blocks if _FAILED.match(b) and not re.search(NEWER_SETTINGS, b)]
+    return [" ".join(b.split()) for b in _blocks(stderr)]
+
+
+def interrupted(finished: Finished) -> bool:
+    """True where the server or the machine was the reason. The first error decides: others may follow from it. Pure."""
+    return finished.returncode < 0 or any(_NOT_THE_ARCHIVE.match(block) for block in _blocks(finished.stderr)[:1])
 
 
 def load(
@@ -51,10 +77,23 @@ def load(
     on_tick: Optional[Callable[[], object]] = None,
     descriptors: tuple[int, ...] = (),
 ) -> Finished:
-    """Run pg_restore (`words` from `command`, `descriptors` of its list file); raises `ToolFailed` with real errors."""
+    """Run pg_restore (`words` from `command`, `descriptors` of its list file).
+
+    Raises `ToolFailed` with real errors, `LoadInterrupted` where these are not the archive's.
+    """
     finished = run_tool(words, options, dbname=dbname, check=False, on_tick=on_tick, descriptors=descriptors)
     if finished.returncode == 0:
         return finished
+    try:
+        return _judged(words, finished)
+    except ToolFailed as error:
+        if interrupted(finished):
+            raise LoadInterrupted(error.message, error.cure) from None
+        raise
+
+
+def _judged(words: Sequence[str], finished: Finished) -> Finished:
+    """What ended with harmless errors only; raises for the others."""
     if "--exit-on-error" in words or finished.returncode < 0:
         raise tool_error(words[0], finished)
     errors = real_errors(finished.stderr)
