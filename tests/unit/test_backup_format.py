@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
+import fcntl
 import json
 import os
 import pwd
@@ -37,7 +39,7 @@ from scannerdb.backup.manifest import (
 )
 from scannerdb.backup.record import UNREADABLE, Verification, append_record, read_records, standing
 from scannerdb.backup.sets import find_set, latest_target, list_sets, load_set, newest, newest_at, newest_verified
-from scannerdb.backup.workspace import claimed, debris, hidden, publish, sweep
+from scannerdb.backup.workspace import claimed, debris, held, hidden, publish, sweep
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.runs import Run
 
@@ -440,6 +442,24 @@ def test_only_our_own_dead_debris_is_swept(tmp_path: Path) -> None:
         assert alive.exists()
     assert all(path.exists() for path in others)
     assert sweep(tmp_path, "x") == [alive.name]
+
+
+def test_where_locks_cannot_be_had_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system without locks: what another host makes there looks like debris, and is no debris."""
+    dead = hidden(tmp_path, "x_20250418_110000.backup")
+    dead.mkdir()
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with claimed(tmp_path, "x", NOON) as (_, alive):
+        assert sweep(tmp_path, "x") == []
+        assert alive.exists()
+    assert not held(dead), "it is not known to be in use: retention goes on"
+    assert not held(tmp_path / "absent")
+    monkeypatch.undo()
+    assert sweep(tmp_path, "x") == [dead.name, alive.name]
 
 
 @pytest.fixture

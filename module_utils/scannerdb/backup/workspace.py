@@ -84,7 +84,10 @@ def publish(backup_dir: Path, name: str) -> Path:
 
 
 def debris(backup_dir: Path, dbname: str) -> list[Path]:
-    """Half-made and half-removed sets of this database, and half-swapped links, that no living run holds."""
+    """Half-made and half-removed sets of this database, and half-swapped links, that no living run holds.
+
+    Where the file system has no locks no run can be told from its debris, and only links are found.
+    """
     found: list[Path] = []
     with file_errors("Listing", backup_dir):
         for path in sorted(backup_dir.iterdir()) if backup_dir.is_dir() else []:
@@ -93,23 +96,34 @@ def debris(backup_dir: Path, dbname: str) -> list[Path]:
             inner = path.name[1 : -len(PARTIAL)]
             parsed = parse_set_name(inner)
             swapped = inner.startswith(f"{LATEST}.") and path.is_symlink()
-            if swapped or (parsed and parsed[0] == dbname and not held(path)):
+            if swapped or (parsed and parsed[0] == dbname and _locked(path) is False):
                 found.append(path)
     return found
 
 
 def held(folder: Path) -> bool:
-    """True where a living run makes this set, or reads it."""
+    """True where a living run is known to make this set, or to read it."""
+    return bool(_locked(folder))
+
+
+def _locked(folder: Path) -> bool | None:
+    """Whether a living run holds a lock on the folder; None where that cannot be found out."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    with contextlib.suppress(OSError):
+    try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
     return False
 
 
