@@ -126,6 +126,24 @@ def test_pg_dump_does_not_wait_for_ever_at_an_altered_sequence(database: Databas
     assert visible(tmp_path / "b") == set()
 
 
+def test_locked_roles_are_waited_for_until_the_deadline(database: Database, tmp_path: Path) -> None:
+    """pg_dumpall has no limit of its own, and would hold the snapshot meanwhile."""
+    database.sql(ROWS)
+    with database.connect(autocommit=False, application_name="the vacuumer") as holder:
+        holder.execute("LOCK TABLE pg_auth_members IN ACCESS EXCLUSIVE MODE")
+        safety = threading.Timer(20.0, holder.rollback)
+        safety.start()
+        with pytest.raises(LockTimeout, match=r"could not get its locks within 1 s.*pg_dumpall failed.*lock timeout"):
+            run(database, tmp_path, lock_deadline_s=1)
+        safety.cancel()
+        assert not children("pg_dump", tmp_path)
+        assert visible(tmp_path / "b") == set()
+        threading.Timer(4.0, holder.rollback).start()
+        result = run(database, tmp_path, lock_deadline_s=30)
+    assert result["backup"]["globals"]
+    assert "Trying again" in Path(result["log"]).read_text(encoding="utf-8")
+
+
 def test_a_table_dropped_between_list_and_lock_only_costs_an_attempt(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

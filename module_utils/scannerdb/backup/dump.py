@@ -102,12 +102,14 @@ def run_dump(
     raise error
 
 
-def run_globals(tools: Tools, options: Options, target: Path) -> str:
+def run_globals(tools: Tools, options: Options, target: Path, lock_timeout_ms: int) -> str:
     """Write role definitions without passwords to `target`; where that is not permitted, return why not.
 
-    With tablespaces and parameter grants where the role may read them, else the roles alone.
+    With tablespaces and parameter grants where the role may read them, else the roles alone. Raises `Passing` where
+    somebody holds a strong lock on them: without a limit pg_dumpall would wait for ever, and the snapshot with it.
     """
     why = ""
+    limit = {"PGOPTIONS": f"-c lock_timeout={lock_timeout_ms}"}
     for what in ("--globals-only", "--roles-only"):
         command = [
             tools.path("pg_dumpall"),
@@ -118,13 +120,22 @@ def run_globals(tools: Tools, options: Options, target: Path) -> str:
             f"--database={_quoted(options.maintenance_db)}",
         ]
         try:
-            finished = run_tool(command, options, dbname=options.maintenance_db, check=False, stdout_path=target)
+            finished = run_tool(
+                command,
+                options,
+                dbname=options.maintenance_db,
+                check=False,
+                stdout_path=target,
+                extra_environment=limit,
+            )
         except ToolMissing as error:
             why = error.message
             break
         if finished.returncode == 0:
             return ""
         why = tool_error(command[0], finished).message
+        if "canceling statement due to lock timeout" in finished.stderr:
+            raise Passing(why)
     remove_tree(target)
     return why
 

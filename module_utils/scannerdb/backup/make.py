@@ -219,7 +219,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
         def meanwhile(exit_code: Callable[[], int | None]) -> None:
             tables = tuple(_count(snapshot, exit_code, run, wish.fingerprints))
             facts, structure = read_facts(conn), read_structure(conn)
-            why = run_globals(ready.tools, ready.options, folder / GLOBALS)
+            why = run_globals(ready.tools, ready.options, folder / GLOBALS, wish.lock_timeout_ms)
             found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why, seen))
 
         def tick() -> None:
