@@ -21,7 +21,7 @@ from scannerdb.backup.cluster import PREFIX
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.scratch import Mark, scratch_name
 from scannerdb.backup.sets import load_set
-from scannerdb.errors import DatabaseMissing, ScannerDbError
+from scannerdb.errors import DatabaseMissing, ScannerDbError, ToolFailed
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 
@@ -189,6 +189,51 @@ def test_a_problem_is_found_there_too(database: Database, tmp_path: Path, cluste
     result = drill(database, tmp_path, place="cluster", cluster_dir=str(cluster_dir))
     assert "public.t has 1000 rows; the snapshot had 1001." in result["verification"]["problems"]
     assert list(cluster_dir.iterdir()) == []
+
+
+def planting(database: Database, folder: Path, script: str) -> str:
+    """Programs of a server whose initdb does more in the end; `$DATA` is the data folder."""
+    folder.mkdir(mode=0o755)
+    for program in ("postgres", "pg_restore", "pg_dump"):
+        (folder / program).symlink_to(database.server.bin_dir / program)
+    find = 'for word; do case "$word" in --pgdata=*) DATA="${word#*=}";; esac; done'
+    text = f'#!/bin/sh\n{database.server.bin_dir}/initdb "$@" || exit 1\n{find}\n{script}\n'
+    (folder / "initdb").write_text(text, encoding="ascii")
+    (folder / "initdb").chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["pg_hba.conf", "pg_ident.conf", "postgresql.conf"])
+def test_a_link_that_the_servers_user_plants_is_not_written_through(
+    database: Database, tmp_path: Path, cluster_dir: Path, name: str
+) -> None:
+    """The data folder is lent to another user where root drills: what we write must not lie there."""
+    database.sql(ROWS)
+    make(database, tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("precious", encoding="ascii")
+    victim.chmod(0o600)
+    programs = planting(database, cluster_dir / "bin", f'ln -sf {victim} "$DATA/{name}"')
+    options = options_of(database, pg_bin_dir=programs)
+    result = drill(database, tmp_path, options=options, place="cluster", cluster_dir=str(cluster_dir))
+    assert result["verification"]["passed"]
+    assert victim.read_text(encoding="ascii") == "precious"
+    assert [path.name for path in cluster_dir.iterdir()] == ["bin"]
+
+
+def test_a_link_in_the_servers_log_is_not_read(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
+    database.sql(ROWS)
+    make(database, tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("FATAL: a secret\n", encoding="ascii")
+    victim.chmod(0o600)
+    script = f'mkdir -p "$DATA/log"; for to in "$DATA/log" "$DATA/../log"; do ln -s {victim} "$to/a.log"; done\n'
+    script += 'echo nonsense = 1 >> "$DATA/postgresql.auto.conf"; exit 0'
+    options = options_of(database, pg_bin_dir=planting(database, cluster_dir / "bin", script))
+    with pytest.raises(ToolFailed, match="postgres failed") as caught:
+        drill(database, tmp_path, options=options, place="cluster", cluster_dir=str(cluster_dir))
+    assert "secret" not in str(caught.value)
+    assert "contains errors" in str(caught.value)
 
 
 def servers_below(folder: Path) -> list[int]:

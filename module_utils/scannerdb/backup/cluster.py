@@ -42,7 +42,6 @@ SETTINGS = {
     "maintenance_work_mem": "128MB",
     "max_connections": "30",
     "logging_collector": "on",  # else its messages would fill a pipe that nobody reads
-    "log_directory": "'log'",
     "log_min_messages": "warning",
     "lc_messages": "'C'",
 }
@@ -65,6 +64,16 @@ class Cluster:
     def socket(self) -> Path:
         """The folder of the socket."""
         return self.home / "run"
+
+    @property
+    def log(self) -> Path:
+        """The folder of its log."""
+        return self.home / "log"
+
+    @property
+    def settings(self) -> Path:
+        """The file of its settings."""
+        return self.home / "postgresql.conf"
 
     @property
     def options(self) -> Options:
@@ -181,7 +190,7 @@ def prepared(parent: Path, programs: Tools) -> Iterator[Cluster]:
 
 def _make(cluster: Cluster) -> None:
     with file_errors("Making folders in", cluster.home):
-        for folder in (cluster.data, cluster.socket):
+        for folder in (cluster.data, cluster.socket, cluster.log):
             folder.mkdir(mode=0o700)
             if cluster.user:
                 shutil.chown(folder, cluster.user)
@@ -203,14 +212,25 @@ def _make(cluster: Cluster) -> None:
             error.message,
             error.cure or f"User {cluster.user or 'that runs this'} must be able to run {cluster.programs.folder}.",
         )
+    _configure(cluster)
+
+
+def _configure(cluster: Cluster) -> None:
+    """Write the server's files beside its data folder: in there its user could plant links for us to write through."""
     who = pwd.getpwuid(os.geteuid()).pw_name
-    with file_errors("Configuring the server in", cluster.data):
-        (cluster.data / "pg_hba.conf").write_text("local all all peer map=drill\n", encoding="ascii")
-        (cluster.data / "pg_ident.conf").write_text(f'drill "{who}" {SUPERUSER}\n', encoding="utf-8")
-        settings = {**SETTINGS, "unix_socket_directories": f"'{cluster.socket}'"}
-        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as stream:
-            stream.write(lines)
+    hba, ident = cluster.home / "pg_hba.conf", cluster.home / "pg_ident.conf"
+    places = {"hba_file": hba, "ident_file": ident, "unix_socket_directories": cluster.socket}
+    places["log_directory"] = cluster.log
+    settings = {**SETTINGS, **{name: f"'{path}'" for name, path in places.items()}}
+    texts = {
+        hba: "local all all peer map=drill\n",
+        ident: f'drill "{who}" {SUPERUSER}\n',
+        cluster.settings: "".join(f"{name} = {value}\n" for name, value in settings.items()),
+    }
+    with file_errors("Configuring the server in", cluster.home):
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o644)  # its user has to read them; they hold no secret
 
 
 def _as_user(cluster: Cluster, command: Sequence[str]) -> list[str]:
@@ -235,7 +255,7 @@ def run_with(cluster: Cluster, work: Callable[[Options], None]) -> None:
         finally:
             _end(cluster.data)
 
-    command = [cluster.programs.path("postgres"), "-D", str(cluster.data)]
+    command = [cluster.programs.path("postgres"), "-D", str(cluster.data), "-c", f"config_file={cluster.settings}"]
     finished = run_tool(_as_user(cluster, command), Options(), check=False, meanwhile=meanwhile)
     if not ready:
         told = Finished(finished.stdout, finished.stderr + _log(cluster), finished.returncode)
@@ -243,9 +263,12 @@ def run_with(cluster: Cluster, work: Callable[[Options], None]) -> None:
 
 
 def _log(cluster: Cluster) -> str:
-    """What the server wrote to its log."""
-    files = sorted((cluster.data / "log").glob("*.log"))
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
+    """What the server wrote to its log; a link among its files leads to somebody else's."""
+    texts = []
+    for path in sorted(cluster.log.glob("*.log")):
+        with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
+            texts.append(stream.read().decode("utf-8", "replace"))
+    return "\n".join(texts)
 
 
 def _wait_ready(cluster: Cluster, exit_code: Callable[[], int | None]) -> bool:
