@@ -101,7 +101,9 @@ schedule:
   returned: success
   type: dict
 backups:
-  description: Their number, the newest one with age and size, damaged ones, and what was proven restorable when.
+  description: >-
+    Their number, the newest one with age and size, one whose date is in the future (ahead), damaged ones, and what was
+    proven restorable when.
   returned: success
   type: dict
 findings:

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from scannerdb.connection import Options
 from scannerdb.jobs.status import status
-from scannerdb.runs import Run
+from scannerdb.runs import Run, utc_now
 from scannerdb.schedule.judge import Standing, judge
 from scannerdb.schedule.model import Job, read_job
 from scannerdb.schedule.records import Record, process_began, read_records, write_record
 from scannerdb.status.metrics import metrics
 from scannerdb.status.row import cells, size, span
 from scannerdb.status.verdict import Limits, state_of, verdict
+
+from tests.unit.test_backup_format import make_set
 
 ROOT = Path(__file__).resolve().parents[2]
 UTC = datetime.timezone.utc
@@ -125,6 +127,7 @@ def facts(**more: Any) -> dict[str, Any]:
             "count": 3,
             "damaged": [],
             "newest": "n.backup",
+            "ahead": "",
             "newest_s": 5.0,
             "age_h": 9.0,
             "size_bytes": 2048,
@@ -159,6 +162,8 @@ def test_all_is_well() -> None:
         ({"backups": {"count": 0}}, "critical", "There is no backup in /b."),
         ({"backups": {"why": "No."}}, "critical", "No."),
         ({"backups": {"age_h": 27.0}}, "critical", "n.backup, is 27 hours old"),
+        ({"backups": {"ahead": "f.backup"}}, "warning", "newest backup, f.backup, is in the future"),
+        ({"backups": {"ahead": "n.backup", "age_h": -7200.0}}, "critical", "All backups in /b are from the future"),
         ({"backups": {"damaged": ["x", "y"]}}, "critical", "Damaged backups: x, y."),
         ({"backups": {"proven": ""}}, "warning", "No backup has been proven"),
         ({"backups": {"proven_age_d": 36.0}}, "warning", "36 days old"),
@@ -275,6 +280,29 @@ def test_a_status_of_nothing_at_all_is_red_and_writes_its_metrics_whole(tmp_path
     assert "cannot be reached" in found["problems"][0]["message"] and not found["changed"]
     assert 'scannerdb_up{host="x",database="none"} 0\n' in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o644 and [p.name for p in path.parent.iterdir()] == ["x.prom"]
+
+
+def backups_of(folder: Path, *ages_h: float) -> list[tuple[str, str]]:
+    """What a status says of backups of these ages."""
+    for age in ages_h:
+        make_set(folder, utc_now() - age * HOUR, "x")
+    folders = {name: str(folder) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
+    found = status(Options(unix_socket=str(folder), db="x"), host="x", **folders, ask_server=False)
+    problems = [(p["severity"], p["message"]) for p in found["problems"]]
+    return [p for p in problems if "backup" in p[1] and "proven" not in p[1]]
+
+
+def test_a_backup_from_the_future_is_not_a_fresh_one(tmp_path: Path) -> None:
+    """A clock was ahead; the real backups stopped 20 days ago."""
+    (old, future) = backups_of(tmp_path, 480, -7200)
+    assert old[0] == "critical" and "is 480 hours old" in old[1]
+    assert future[0] == "warning" and "in the future: look at the clock" in future[1]
+    only = backups_of(tmp_path / "only", -7200)
+    assert [p[0] for p in only] == ["critical", "warning"]
+
+
+def test_clocks_that_differ_a_little_are_no_problem(tmp_path: Path) -> None:
+    assert backups_of(tmp_path, -0.1) == []
 
 
 def test_a_damaged_schedule_is_red(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from scannerdb.backup.manifest import ObjectPrint
 from scannerdb.backup.record import Standing, Verification, append_history, append_record, read_records, standing
 from scannerdb.backup.retention import remove_set
 from scannerdb.backup.scratch import Mark, is_left_over, scratch_name
-from scannerdb.backup.sets import list_sets, load_set, newest_proven
+from scannerdb.backup.sets import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
 from scannerdb.backup.structure import structure_differences, structure_fingerprint
 from scannerdb.backup.workspace import in_use
 from scannerdb.connection import text_of
 from scannerdb.errors import FileProblem
 
 from tests.unit.test_backup_format import NOON, make_set
+from tests.unit.test_backup_retention import HOUR, NOW, old
 
 names = st.text(min_size=1, max_size=63)
 
@@ -82,6 +83,19 @@ def test_the_newest_proven_set(tmp_path: Path) -> None:
     assert best
     assert best.created.day == 2
     assert newest_proven([]) is None
+
+
+@given(st.lists(st.integers(-9000, 9000)), st.integers(0, 9000))
+def test_a_set_that_is_fresh_enough_is_neither_too_old_nor_from_the_future(ages: list[int], most: int) -> None:
+    found = newest_verified([old(age) for age in ages], "read", most * HOUR, NOW)
+    good = [age for age in ages if 0 <= age <= most]
+    assert (found.created if found else None) == (NOW - min(good) * HOUR if good else None)
+
+
+def test_clocks_may_differ_a_little() -> None:
+    made = [old(0)]
+    assert newest_verified(made, "read", HOUR, NOW - CLOCKS_DIFFER)
+    assert not newest_verified(made, "read", HOUR, NOW - CLOCKS_DIFFER - HOUR / 3600)
 
 
 def test_the_history_outlives_the_set(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from .manifest import Manifest, read_manifest
 from .names import LATEST, parse_set_name, parse_time
 from .record import Standing, rank, read_records, standing
 
+CLOCKS_DIFFER = datetime.timedelta(minutes=10)  # two hosts' clocks may; a set that is more ahead has a wrong date
+
 
 @dataclass(frozen=True)
 class BackupSet:
@@ -154,11 +156,20 @@ def newest_at(sets: Sequence[BackupSet], moment: datetime.datetime, purpose: str
     return newest([s for s in sets if s.created <= moment], purpose)
 
 
+def ahead(item: BackupSet, now: datetime.datetime) -> bool:
+    """True where a set's date is in the future: a clock was wrong, and its age says nothing. Pure."""
+    return item.created - now > CLOCKS_DIFFER
+
+
 def newest_verified(
     sets: Sequence[BackupSet], level: str, max_age: datetime.timedelta, now: datetime.datetime
 ) -> BackupSet | None:
-    """The newest set that passed `level` or more and is not older than `max_age`, whatever its purpose. Pure."""
-    good = [s for s in sets if rank(s.verified) >= rank(level) and not s.damaged and now - s.created <= max_age]
+    """The newest set that passed `level` or more and is not older than `max_age`, whatever its purpose. Pure.
+
+    One from the future does not count.
+    """
+    fresh = [s for s in sets if now - s.created <= max_age and not ahead(s, now)]
+    good = [s for s in fresh if rank(s.verified) >= rank(level) and not s.damaged]
     return max(good, key=lambda s: (s.created, s.name), default=None)
 
 

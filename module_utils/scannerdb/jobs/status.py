@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.names import parse_time
-from ..backup.sets import list_sets, newest, newest_proven
+from ..backup.sets import ahead, list_sets, newest, newest_proven
 from ..checks.history import read_history, when
 from ..connection import Options, connect, explained, scalar
 from ..errors import ScannerDbError
@@ -155,9 +155,12 @@ def _record(record: Record, now: datetime.datetime) -> dict[str, Any]:
 
 def _backups(backup_dir: str, database: str, now: datetime.datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {"dir": backup_dir, "why": "", "count": 0, "damaged": [], "proven": "", "age_h": None}
+    facts["ahead"] = ""
     try:
         sets = list_sets(backup_dir, database).sets if Path(backup_dir).is_dir() else ()
-        last, best = newest(sets), newest_proven(sets)
+        future = newest([item for item in sets if ahead(item, now)])
+        last, best = newest([item for item in sets if not ahead(item, now)]) or future, newest_proven(sets)
+        facts["ahead"] = future.name if future else ""
         facts["damaged"] = [item.name for item in sets if item.damaged]
         if last:
             facts.update(

@@ -60,7 +60,12 @@ def _backups(backups: Mapping[str, Any], limits: Limits) -> list[Problem]:
     if not backups["count"]:
         return [Problem(CRITICAL, f"There is no backup in {backups['dir']}.")]
     problems = []
-    if backups["age_h"] > limits.backup_max_age_h:
+    if backups["ahead"]:
+        words = f"The date of the newest backup, {backups['ahead']}, is in the future: look at the clock."
+        problems.append(Problem(WARNING, words))
+    if backups["ahead"] == backups["newest"]:
+        problems.append(Problem(CRITICAL, f"All backups in {backups['dir']} are from the future; none is a fresh one."))
+    elif backups["age_h"] > limits.backup_max_age_h:
         problems.append(
             Problem(CRITICAL, f"The newest backup, {backups['newest']}, is {backups['age_h']:.0f} hours old.")
         )
