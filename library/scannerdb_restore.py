@@ -190,6 +190,7 @@ attributes:
     description:
       - Verifies the source, looks at everything that could stop the restore, tells the whole plan with sizes, and
         writes nothing that stays. A copy is fetched and a set decrypted for that, into a hidden folder that is removed.
+        What killed runs left is not swept.
     support: full
   diff_mode:
     description: In check mode the steps of the plan; else the database before and after.

@@ -83,8 +83,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Looks at the set, the tools, the server's roles and rights and the room, tells the steps. A copy is
-      fetched and a set decrypted for that, into a hidden folder that is removed; nothing else is written.
+    description: Looks at the set, the tools, the server's roles and rights and the room, tells the steps, and writes
+      nothing. A copy elsewhere is not fetched and an encrypted set not decrypted, so the roles and extensions that such
+      a one asks for are not looked at.
     support: full
   diff_mode:
     description: Shows what is known of the set before and after.
@@ -172,7 +173,9 @@ proven:
   returned: success
   type: dict
 swept:
-  description: Scratch databases and servers of killed drills that were removed (in check mode, would be).
+  description:
+    - What killed runs left and was removed (in check mode, would be), by name.
+    - Scratch databases and servers of drills; half-made sets in O(backup_dir) where something is fetched or decrypted.
   returned: success
   type: list
   elements: str

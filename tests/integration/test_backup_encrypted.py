@@ -88,6 +88,58 @@ def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: 
     assert visible(tmp_path / "b") == {path.name, "latest.backup"}
 
 
+def times(folder: Path) -> dict[Path, int]:
+    return {p: p.lstat().st_mtime_ns for p in [folder, *folder.rglob("*")]}
+
+
+def test_check_mode_writes_and_removes_nothing(
+    database: Database, tmp_path: Path, keys: list[tuple[str, Path]]
+) -> None:
+    """Not even for a moment: the folder's own time stays. What would be swept is told, and swept by the real run."""
+    database.sql(ROWS)
+    path = Path(run(database, tmp_path, age_recipients=[keys[0][0]])["backup"]["path"])
+    left = tmp_path / "b" / f".{database.name}_20250418_120000.backup.partial"
+    (left / "dump").mkdir(parents=True)
+    before = times(tmp_path)
+    for words in ({"level": "read"}, {"level": "restore"}, {"place": "cluster", "cluster_dir": str(tmp_path)}):
+        plan = check(database, tmp_path, identity=str(keys[0][1]), check_mode=True, **words)
+        assert (plan["plan"]["set"], plan["swept"]) == (path.name, [left.name])
+        assert "decrypt" in plan["diff"]["after"]
+    assert check(database, tmp_path, level="checksum", check_mode=True)["swept"] == []
+    assert times(tmp_path) == before
+    # A restore reads the set for its plan, and removes nothing of others.
+    words = {"backup_dir": str(tmp_path / "b"), "source": "latest", "confirm": database.name}
+    restore(options_of(database), **words, identity=str(keys[0][1]), check_mode=True)
+    assert times(left) == {p: t for p, t in before.items() if p == left or left in p.parents}
+    assert check(database, tmp_path, identity=str(keys[0][1]))["swept"] == [left.name]
+    assert not left.exists()
+
+
+def test_check_mode_fetches_no_copy(database: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
+    if not shutil.which("rclone"):
+        pytest.skip("rclone is not installed: off-site copies NOT tested")
+    database.sql(ROWS)
+    away = {"offsite_remote": str(tmp_path / "away")}
+    for recipients in ([], [keys[0][0]]):
+        name = run(database, tmp_path, age_recipients=recipients, **away)["backup"]["name"]
+        words = {**away, "identity": str(keys[0][1]), "source": "offsite:latest"}
+        left = tmp_path / "b" / f".{database.name}_20250418_120000.backup.partial"
+        left.mkdir()
+        before = times(tmp_path)
+        for level in ("checksum", "read", "restore"):
+            plan = check(database, tmp_path, level=level, check_mode=True, **words)
+            assert (plan["plan"]["set"], plan["swept"]) == (name, [left.name])
+            assert f"fetch {tmp_path}/away/{name}" in plan["diff"]["after"]
+        assert times(tmp_path) == before
+        with pytest.raises(BackupInvalid, match="has no such copy"):
+            check(database, tmp_path, check_mode=True, **{**words, "source": "offsite:2001-01-01"})
+        assert check(database, tmp_path, level="read", **words)["swept"] == [left.name]
+    shutil.rmtree(tmp_path / "b")
+    check(database, tmp_path, check_mode=True, **words)
+    restore(options_of(database), backup_dir=str(tmp_path / "b"), confirm=database.name, check_mode=True, **words)
+    assert not (tmp_path / "b").exists()
+
+
 def test_an_encrypted_set_is_restored(field_db: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
     """With the key's file or its text; the backup before it is encrypted too, and nothing plain is left."""
     before = content(field_db)

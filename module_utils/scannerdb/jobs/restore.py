@@ -71,7 +71,7 @@ def _work(conn: Connection, task: Task, state: str, undo_run_id: str) -> dict[st
     """The kind of restore that is wanted."""
     if state == "undone":
         return undo(conn, task, undo_run_id)
-    with at_hand(task.options, task.wish, task.run) as ready:
+    with at_hand(task.options, task.wish, task.run, task.check_mode) as ready:
         here = Task(task.options, ready, task.run, task.contract, task.told, task.check_mode)
         if ready.tables:
             return bring_tables(conn, here)

@@ -5,46 +5,65 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from ..backup.crypt import require_key, unlocked
 from ..backup.sets import BackupSet, load_set
 from ..backup.verify import require, verify_set
-from ..backup.workspace import in_use, sweep
+from ..backup.workspace import in_use
 from ..connection import Options
 from ..restore.source import is_set
 from ..runs import Run
 from .restore_proof import located
 from .restore_wish import Wish
-from .sources import OFFSITE, fetched
+from .sources import OFFSITE, fetched, find_copy, tidied
 
 
 @contextlib.contextmanager
-def at_hand(options: Options, wish: Wish, run: Run) -> Iterator[Wish]:
+def at_hand(options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterator[Wish]:
     """The wish with a source that lies here in the clear, for the block.
 
     A copy from elsewhere and what is decrypted lie in hidden folders of the backup folder, which are gone afterwards;
-    in check mode too, since only they tell what a restore would meet.
+    in check mode too, since only they tell what a restore would meet. What killed runs left stays in check mode.
     """
     with contextlib.ExitStack() as stack:
+        if check_mode:
+            stack.enter_context(_as_it_was(wish.backup_dir))
         if wish.source.startswith(OFFSITE):
-            path = stack.enter_context(fetched(wish.source, wish.access, wish.backup_dir, options.db, run))
+            copy = find_copy(wish.source, wish.access.offsite, options.db)
+            if not check_mode:
+                tidied(wish.backup_dir, options.db, run)
+            path = stack.enter_context(fetched(copy, wish.access, wish.backup_dir, options.db, run))
             wish = replace(wish, source=str(path), told=wish.access.offsite.at(path.name))
         path = located(options, wish)
         if is_set(path):
             stack.enter_context(in_use(path))
             item = load_set(path)
             if item.manifest.encryption:
-                plain = stack.enter_context(_opened(item, options, wish, run))
+                plain = stack.enter_context(_opened(item, options, wish, run, check_mode))
                 wish = replace(wish, source=str(plain.path), told=wish.told or str(path))
         yield wish
 
 
 @contextlib.contextmanager
-def _opened(item: BackupSet, options: Options, wish: Wish, run: Run) -> Iterator[BackupSet]:
+def _as_it_was(folder: Path) -> Iterator[None]:
+    """Remove a folder and its parents after the block, where they were not there before and nothing is in them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _opened(item: BackupSet, options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterator[BackupSet]:
     """The plain set behind an encrypted one, whose files are compared before they are decrypted."""
     require_key(item, wish.access.key)
     require(verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False), item.name)
     run.progress("decrypt")
-    sweep(wish.backup_dir, options.db)
+    if not check_mode:
+        tidied(wish.backup_dir, options.db, run)
     with unlocked(item, wish.access.key, wish.backup_dir, options.db) as plain:
         yield plain

@@ -59,12 +59,18 @@ def find_copy(wanted: str, offsite: Offsite, database: str) -> BackupSet:
     return found
 
 
+def tidied(backup_dir: Path, database: str, run: Run) -> list[str]:
+    """Remove what killed runs left in the backup folder, and say so in the log; returns the names of what went."""
+    swept = sweep(backup_dir, database)
+    if swept:
+        run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
+    return swept
+
+
 @contextlib.contextmanager
-def fetched(wanted: str, access: Access, backup_dir: Path, database: str, run: Run) -> Iterator[Path]:
+def fetched(copy: BackupSet, access: Access, backup_dir: Path, database: str, run: Run) -> Iterator[Path]:
     """Bring a copy into a hidden folder of `backup_dir`, which is gone after the block; yields its path."""
-    copy = find_copy(wanted, access.offsite, database)
-    sweep(ensure_folder(backup_dir), database)
-    with borrowed(backup_dir, database) as folder:
+    with borrowed(ensure_folder(backup_dir), database) as folder:
         run.progress("fetch", 0, copy.manifest.size_bytes, unit="bytes")
         run.log(f"fetching {access.offsite.at(copy.name)}: {copy.manifest.size_bytes} bytes")
         yield fetch_set(access.offsite, copy, folder)

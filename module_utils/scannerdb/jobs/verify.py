@@ -18,14 +18,14 @@ from ..backup.record import Verification, append_history, append_record
 from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
 from ..backup.verify import read_dump, reading_tools, verify_set
-from ..backup.workspace import in_use, sweep
+from ..backup.workspace import debris, in_use
 from ..connection import Options, connect, server_of
 from ..contract.overlay import contract_with
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup_result import public_proof
-from .sources import OFFSITE, fetched
+from .sources import OFFSITE, fetched, find_copy, tidied
 from .verify_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare
 from .verify_wish import Wish, wish_from
 
@@ -52,27 +52,35 @@ def verify(
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
-    with run.failure_told(), _chosen(wish, options, run) as item:
+    with run.failure_told(), _chosen(wish, options, run, check_mode) as (item, tidy):
         drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
         if check_mode:
             return _plan_only(options, wish, drill)
         done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
-        result = _result(options, wish, run, item, done, outcome, swept)
+        result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
     run.progress("done")
     return result
 
 
 @contextlib.contextmanager
-def _chosen(wish: Wish, options: Options, run: Run) -> Iterator[BackupSet]:
-    """The set that is meant (`latest`, a name, an absolute path, or a copy elsewhere), kept for the block."""
+def _chosen(wish: Wish, options: Options, run: Run, check_mode: bool) -> Iterator[tuple[BackupSet, list[str]]]:
+    """The set that is meant (`latest`, a name, an absolute path, or a copy elsewhere), kept for the block.
+
+    With the names of the debris that was swept before a copy was brought here. In check mode it stays where it is.
+    """
     with contextlib.ExitStack() as stack:
-        source = wish.source
+        source, swept = wish.source, []
         if source.startswith(OFFSITE):
-            source = str(stack.enter_context(fetched(source, wish.access, wish.backup_dir, options.db, run)))
+            copy = find_copy(source, wish.access.offsite, options.db)
+            if check_mode:
+                yield copy, []
+                return
+            swept = tidied(wish.backup_dir, options.db, run)
+            source = str(stack.enter_context(fetched(copy, wish.access, wish.backup_dir, options.db, run)))
         item = load_set(Path(source)) if Path(source).is_absolute() else find_set(wish.backup_dir, source)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
-        yield item
+        yield item, swept
 
 
 def _ensure_of(item: BackupSet, options: Options) -> None:
@@ -92,14 +100,7 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
     outcome = Outcome(list(first.problems))
     swept: list[str] = []
     if first.ok and wish.level != "checksum":  # reading or restoring what is known to be damaged proves nothing
-        try:
-            with _readable(wish, item) as plain:
-                if wish.level == "read":
-                    outcome = _read(options, wish, plain, run)
-                else:
-                    outcome, swept = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
-        except BackupInvalid as error:
-            outcome.problems.append(str(error))
+        outcome, swept = _look_inside(options, wish, drill, lock_wait_s)
     elif wish.level == "restore":
         outcome.remarks.append("Nothing was restored: the files are not as recorded.")
     done = Verification(
@@ -124,14 +125,28 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
     return done, outcome, swept
 
 
+def _look_inside(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
+    """Read or restore what is in the set, and the names of what was swept for that."""
+    item, run, swept = drill.item, drill.run, []
+    if item.manifest.encryption:
+        require_key(item, wish.access.key)
+        swept = tidied(wish.backup_dir, options.db, run)
+    try:
+        with _readable(wish, item) as plain:
+            if wish.level == "read":
+                return _read(options, wish, plain, run), swept
+            outcome, dropped = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
+            return outcome, [*swept, *dropped]
+    except BackupInvalid as error:
+        return Outcome([str(error)]), swept
+
+
 @contextlib.contextmanager
 def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
     """The set, decrypted for the block where it is encrypted."""
     if item.manifest.encryption is None:
         yield item
         return
-    require_key(item, wish.access.key)
-    sweep(wish.backup_dir, item.manifest.database.name)
     with unlocked(item, wish.access.key, wish.backup_dir, item.manifest.database.name) as plain:
         yield plain
 
@@ -215,20 +230,16 @@ def _diff(item: BackupSet, done: Verification) -> dict[str, str]:
 
 
 def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
-    """What would be done, from the real set and, for a drill on it, the real server."""
+    """What would be done, from the set where it is in the clear here, and, for a drill on it, the real server."""
     item = drill.item
-    steps = [f"compare {len(item.manifest.files)} files of {item.path} with the manifest"]
-    swept: list[str] = []
-    if wish.level != "checksum" and item.manifest.encryption:
-        steps.append("decrypt them into a private folder, which is removed afterwards")
+    steps, sealed = _opening_steps(wish, item)
+    swept = [path.name for path in debris(wish.backup_dir, options.db)] if sealed else []
     if wish.level == "read":
-        require_key(item, wish.access.key)
         tools = reading_tools(item.manifest, options.pg_bin_dir)
         steps.append(f"read {item.manifest.size_bytes} bytes with pg_restore {tools.version}, and count the rows")
     if wish.level == "restore":
-        with _readable(wish, item) as plain:
-            told, swept = _PLANS[wish.place](options, wish, replace(drill, item=plain))
-        steps += told
+        told, dropped = _PLANS[wish.place](options, wish, replace(drill, sealed=sealed))
+        steps, swept = [*steps, *told], [*swept, *dropped]
     return {
         "changed": wish.level == "restore",
         "failed": False,
@@ -242,16 +253,37 @@ def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
     }
 
 
+def _opening_steps(wish: Wish, item: BackupSet) -> tuple[list[str], bool]:
+    """The steps up to a set that can be read, and whether there is something to fetch or to decrypt for that."""
+    steps, away = [], wish.source.startswith(OFFSITE)
+    if away:
+        place = wish.access.offsite.at(item.name)
+        steps.append(
+            f"fetch {place}, {item.manifest.size_bytes} bytes, into a private folder, which is removed afterwards"
+        )
+    steps.append(f"compare {len(item.manifest.files)} files of {item.name if away else item.path} with the manifest")
+    locked = wish.level != "checksum" and item.manifest.encryption is not None
+    if locked:
+        require_key(item, wish.access.key)
+        steps.append("decrypt them into a private folder, which is removed afterwards")
+    return steps, away or locked
+
+
 def _plan_server(options: Options, wish: Wish, drill: Drill) -> tuple[list[str], list[str]]:
     with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
         server = server_of(conn)
         ready = prepare(conn, server, options, drill)
         swept = [path.name for path in cluster.debris(wish.cluster_dir)] + left_over(conn, options.db)
     free = f"{ready.free_bytes >> 20} MiB free" if ready.free_bytes is not None else "free space unknown"
+    look = (
+        ["look at the roles and extensions that the set asks for, which only its inside tells"] if drill.sealed else []
+    )
+    tables = len(drill.item.manifest.tables)
     return [
-        f"restore {ready.contents.tables} tables into a scratch database on {options.server} with pg_restore "
-        f"{ready.tools.version}: about {ready.needed_bytes} bytes, {free}",
-        f"compare {len(drill.item.manifest.tables)} tables and {len(drill.item.manifest.structure)} objects, drop it",
+        *look,
+        f"restore {tables if drill.sealed else ready.contents.tables} tables into a scratch database on "
+        f"{options.server} with pg_restore {ready.tools.version}: about {ready.needed_bytes} bytes, {free}",
+        f"compare {tables} tables and {len(drill.item.manifest.structure)} objects, drop it",
     ], swept
 
 

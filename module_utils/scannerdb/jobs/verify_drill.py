@@ -46,7 +46,7 @@ RECONNECT_S = 10.0
 
 @dataclass(frozen=True)
 class Drill:
-    """What a drill is to do. `roles_missing` is `create` on a server of our own, else `stop`."""
+    """What a drill is to do. What is `sealed`, elsewhere or encrypted, is planned without a look inside."""
 
     item: BackupSet
     contract: Contract
@@ -55,6 +55,7 @@ class Drill:
     nice: int = 0
     amcheck: bool = False
     own_server: bool = False
+    sealed: bool = False
 
 
 @dataclass
@@ -85,7 +86,7 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     """Look at everything that could stop the drill, without writing; `conn` leads to the maintenance database."""
     manifest = drill.item.manifest
     tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", manifest.dump_major)
-    listed = read_contents(tools, drill.item.path / manifest.dump_path)
+    listed = Contents(()) if drill.sealed else read_contents(tools, drill.item.path / manifest.dump_path)
     target = target_of(manifest.database, "the backup's manifest")
     if drill.own_server:
         target = replace(target, tablespace="")
