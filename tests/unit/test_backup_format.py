@@ -322,15 +322,17 @@ def test_a_record_without_a_checksum_still_counts(tmp_path: Path) -> None:
     assert standing(read_records(tmp_path), "d").level == "read"
 
 
-def test_half_a_line_on_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("ok", "error", "left"), [(True, FileProblem, [UNREADABLE]), (False, BackupInvalid, [])])
+def test_half_a_line_on_a_full_disk_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ok: bool, error: type[ScannerDbError], left: list[Verification]
+) -> None:
+    half = {**vars(os), "write": lambda handle, data: os.write(handle, data[:9])}
     with monkeypatch.context() as patch:
-        patch.setattr(
-            files, "os", SimpleNamespace(**{**vars(os), "write": lambda handle, data: os.write(handle, data[:9])})
-        )
-        with pytest.raises(FileProblem, match="disk is full"):
-            append_record(tmp_path, seen("read", False))
+        patch.setattr(files, "os", SimpleNamespace(**half))
+        with pytest.raises(error, match=r"disk is full"):
+            append_record(tmp_path, seen("read", ok))
     append_record(tmp_path, seen("read", False))
-    assert read_records(tmp_path) == [UNREADABLE, seen("read", False)]
+    assert read_records(tmp_path) == [*left, seen("read", False)]
 
 
 def test_what_killed_runs_left_in_the_state_goes_once_it_is_surely_dead(tmp_path: Path) -> None:
