@@ -19,6 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import pytest
 from scannerdb import process
 from scannerdb.backup import offsite
 from scannerdb.backup.manifest import read_manifest
-from scannerdb.backup.sets import find_set
+from scannerdb.backup.sets import find_set, list_sets
 from scannerdb.errors import BackupInvalid, DatabaseMissing, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
@@ -34,7 +35,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 
-from tests.integration.support import content
+from tests.integration.support import content, wait_until
 from tests.integration.test_backup_run import ROWS, options_of, run, visible
 from tests.servers import Database
 from tests.unit.test_backup_format import make_set
@@ -191,6 +192,44 @@ def test_what_earlier_runs_could_not_copy_is_copied_by_the_next(
     make_set(tmp_path / "b", utc_now() - datetime.timedelta(days=20), database.name)
     result = run(database, tmp_path, offsite_days=10, offsite_min=2, **store.words)
     assert (result["offsite"]["caught_up"], result["offsite"]["missing"]) == ([], [])
+
+
+def gated(tmp_path: Path) -> Path:
+    """An rclone that makes a folder `held` and holds back the first manifest until there is a file `go`."""
+    path = tmp_path / "rclone"
+    wait = f"until [ -e '{tmp_path}/go' ]; do sleep 0.05; done"
+    hold = f"case \"$1 $3\" in 'copyto '*/manifest.json) mkdir '{tmp_path}/held' 2>/dev/null && {wait};; esac"
+    path.write_text(f'#!/bin/sh\n{hold}\nexec {shutil.which("rclone")} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@needs_rclone
+@pytest.mark.parametrize("stale", [False, True], ids=["beside", "listed before it was made"])
+def test_a_copy_that_another_run_is_uploading_is_left_alone(
+    database: Database, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    database.sql(ROWS)
+    mine = run(database, tmp_path)["backup"]["name"]
+    before = list_sets(tmp_path / "b", database.name).sets
+    monkeypatch.setattr(offsite, "RCLONE", str(gated(tmp_path)))
+    purpose = "regular" if stale else "pre_restore"
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(run, database, tmp_path, purpose=purpose, **store.words)
+        try:
+            wait_until((tmp_path / "held").is_dir)
+            if stale:
+                place = offsite.Offsite(store.remote, store.config)
+                done = offsite.replicate(place, find_set(tmp_path / "b", mine), before)
+                assert (done.copied, done.removed, done.why) == (True, [], "")
+            else:
+                assert run(database, tmp_path, **store.words)["offsite"]["removed"] == []
+        finally:
+            (tmp_path / "go").touch()
+        result = upload.result()
+    assert result["offsite"]["copied"]
+    path = result["backup"]["path"]
+    store.rclone("check", path, f"{store.remote}/{result['backup']['name']}", "--download")
 
 
 @needs_rclone

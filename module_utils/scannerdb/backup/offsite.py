@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,7 +210,8 @@ def replicate(
             behind = missed(here, there, offsite.policy, utc_now())
             _catch_up(offsite, behind, done, told)
             copied = [s for s in behind if s.name in done.caught_up]
-            debris = [name for name in cut_short if name not in {s.name for s in [*behind, item]}]
+            # What is here may be on its way there by another run, and cannot go from here before it has arrived.
+            debris = [name for name in cut_short if not os.path.lexists(item.path.parent / name)]
             _let_go(offsite, [*there, *copied], debris, item.name, done)
     except ScannerDbError as error:
         done.why = str(error)
