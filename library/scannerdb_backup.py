@@ -294,7 +294,8 @@ proven:
 offsite:
   description:
     - The copy, as remote, copied, why (what failed), removed (old copies), caught_up (sets that earlier runs could not
-      copy, copied now) and missing (sets that still have none). Empty where no copies are made.
+      copy, copied now), missing (sets that still have none) and left_alone (folders there that are named like sets and
+      have no manifest, and that nothing shows to be the bundle's). Empty where no copies are made.
   returned: when a set was made
   type: dict
 plan:

@@ -27,6 +27,7 @@ import pytest
 from scannerdb import process
 from scannerdb.backup import offsite
 from scannerdb.backup.manifest import read_manifest
+from scannerdb.backup.names import set_name
 from scannerdb.backup.sets import find_set, list_sets
 from scannerdb.errors import BackupInvalid, DatabaseMissing, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
@@ -119,7 +120,7 @@ def test_a_copy_is_made_proven_and_usable(database: Database, tmp_path: Path, st
     database.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 250000) i")  # several parts
     result = run(database, tmp_path, offsite_check=check, **store.words)
     name = result["backup"]["name"]
-    empty = {"removed": [], "caught_up": [], "missing": [], "why": ""}
+    empty = {"removed": [], "caught_up": [], "missing": [], "left_alone": [], "why": ""}
     assert result["offsite"] == {"remote": store.remote, "copied": True, **empty}
     assert not result["failed"]
     back = tmp_path / "back" / name
@@ -129,25 +130,63 @@ def test_a_copy_is_made_proven_and_usable(database: Database, tmp_path: Path, st
     assert ours == {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
+def failing(tmp_path: Path, words: str) -> str:
+    """An rclone that fails where its arguments are like these."""
+    path = tmp_path / "failing-rclone"
+    real = shutil.which("rclone")
+    path.write_text(f'#!/bin/sh\ncase "$*" in {words}) exit 1;; esac\nexec {real} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
 @needs_rclone
-def test_old_copies_and_cut_short_ones_go_and_nothing_else(database: Database, tmp_path: Path, store: Store) -> None:
+def test_old_copies_and_cut_short_ones_go_and_nothing_else(
+    database: Database, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database.sql(ROWS)
+    with monkeypatch.context() as broken:
+        broken.setattr(offsite, "RCLONE", failing(tmp_path, "copyto*/manifest.json*"))
+        cut_short = run(database, tmp_path, **store.words)["backup"]["name"]
+    assert cut_short in store.names()
+    (tmp_path / "b" / "latest.backup").unlink()
+    shutil.rmtree(tmp_path / "b" / cut_short)
+    wait_until(lambda: set_name(database.name, utc_now()) > cut_short)  # or the next run takes its name
     day = datetime.timedelta(days=1)
     far = tmp_path / "far"
     far.mkdir()
     ages = {age: make_set(far, utc_now() - age * day, database.name).name for age in (5, 100, 200)}
     other = make_set(far, utc_now() - 300 * day, "another").name
-    cut_short = make_set(far, utc_now() - 3 * day, database.name).name
-    (far / cut_short / "manifest.json").unlink()
+    by_hand = make_set(far, utc_now() - 3 * day, database.name).name
+    (far / by_hand / "manifest.json").unlink()
     stranger = f"{database.name}_20200101_000000.backup"
     (far / stranger).mkdir()
     (far / stranger / "manifest.json").write_text("{}", encoding="ascii")
     store.rclone("copy", str(far), store.remote)
     result = run(database, tmp_path, offsite_days=90, offsite_min=2, **store.words)
     assert set(result["offsite"]["removed"]) == {ages[100], ages[200], cut_short}
-    assert store.names() == {ages[5], other, stranger, result["backup"]["name"]}
+    assert store.names() == {ages[5], other, stranger, by_hand, result["backup"]["name"]}
+    assert result["offsite"]["left_alone"] == [by_hand]
+    (warning,) = result["warnings"]
+    assert f"have no manifest.json: {by_hand}." in warning
     pre = run(database, tmp_path, purpose="pre_restore", offsite_days=0, offsite_min=0, **store.words)
     assert pre["offsite"]["removed"] == [], "a restore's own backup lets nothing go"
+
+
+@needs_rclone
+def test_a_removal_that_was_cut_short_is_finished_by_the_next_run(
+    database: Database, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql(ROWS)
+    old = make_set(tmp_path / "far", utc_now() - datetime.timedelta(days=100), database.name).name
+    store.rclone("copy", str(tmp_path / "far"), store.remote)
+    with monkeypatch.context() as broken:
+        broken.setattr(offsite, "RCLONE", failing(tmp_path, "purge*"))
+        result = run(database, tmp_path, offsite_min=1, **store.words)
+    assert (result["failed"], result["offsite"]["copied"], result["offsite"]["removed"]) == (False, True, [])
+    assert old in store.names()
+    result = run(database, tmp_path, offsite_min=1, **store.words)
+    assert (result["offsite"]["removed"], result["offsite"]["left_alone"]) == ([old], [])
+    assert store.names() == {path.name for path in (tmp_path / "b").glob("*_*.backup")}
 
 
 @needs_rclone
@@ -240,8 +279,8 @@ def test_a_copy_that_arrives_damaged_is_found(
     database.sql(ROWS)
     real = offsite._rclone
 
-    def damaging(where: Any, words: Any, good: Any = (0,)) -> Any:
-        finished = real(where, words, good)
+    def damaging(where: Any, words: Any, *more: Any, **named: Any) -> Any:
+        finished = real(where, words, *more, **named)
         if (words[0] == "copy" and "toc" in what) or (words[0] == "copyto" and words[2].endswith(what)):
             place = words[-1] if words[0] == "copy" else words[-1].rpartition("/")[0]
             damaged = tmp_path / "damaged"

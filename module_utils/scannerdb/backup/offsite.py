@@ -1,16 +1,19 @@
 """Copies of sets on another machine, through rclone: uploaded, read back, and let go by a policy of their own.
 
-The manifest goes last, so a copy that was cut short is no set. rclone keeps its credentials in its own configuration or
-environment; nothing secret is ever among its arguments.
+The manifest goes last, so a copy that was cut short is no set. Beside what is unfinished lies a marker
+(`.<name>.copying`); without a manifest only what has one is removed, since such a folder may be somebody else's. rclone
+keeps its credentials in its own configuration or environment; nothing secret is ever among its arguments.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from .workspace import in_use
 
 RCLONE = "rclone"
 CHECKS = ("download", "hash")
+MARKER = re.compile(r"^\.(?P<name>.+)\.copying$")
 NOT_FOUND = (3, 4)  # rclone's exit codes for a folder and a file that are not there
 
 
@@ -57,17 +61,33 @@ class Offsite:
         """A place on the remote."""
         return "/".join([self.remote.rstrip("/"), *parts])
 
+    def marker(self, name: str) -> str:
+        """The place of the marker beside a copy that is on its way there, or on its way out."""
+        return self.at(f".{name}.copying")
+
 
 @dataclass
 class Copied:
-    """What became of the copies: of the new set's, of those that earlier runs missed, and of old ones."""
+    """What became of the copies: of the new set's, of those that earlier runs missed, and of old ones.
+
+    `left_alone` are folders named like sets of which nothing shows that they are ours.
+    """
 
     remote: str
     copied: bool = False
     removed: list[str] = field(default_factory=list)
     caught_up: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    left_alone: list[str] = field(default_factory=list)
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Names without a manifest on the remote: `ours` have our marker, `others` are older bundles' or anybody's."""
+
+    ours: Sequence[str]
+    others: Sequence[str]
 
 
 def ensure_rclone(offsite: Offsite) -> None:
@@ -76,14 +96,16 @@ def ensure_rclone(offsite: Offsite) -> None:
         _rclone(offsite, ["version"])
 
 
-def _rclone(offsite: Offsite, words: Sequence[str], good: Sequence[int] = (0,)) -> Finished:
+def _rclone(
+    offsite: Offsite, words: Sequence[str], good: Sequence[int] = (0,), feed: Iterable[bytes] | None = None
+) -> Finished:
     command = [RCLONE, *words]
     if offsite.config:
         command.append(f"--config={offsite.config}")
     if offsite.bandwidth:
         command.append(f"--bwlimit={offsite.bandwidth}")
     try:
-        finished = run_tool(command, Options(), check=False)
+        finished = run_tool(command, Options(), check=False, feed=feed)
     except ToolMissing as error:
         raise ToolMissing(f"{error.message}", "Install rclone, or empty scannerdb_backup_offsite_remote.") from None
     if finished.returncode not in good:
@@ -94,6 +116,7 @@ def _rclone(offsite: Offsite, words: Sequence[str], good: Sequence[int] = (0,)) 
 def copy_set(offsite: Offsite, item: BackupSet) -> None:
     """Copy a set and prove the copy; raises one of our errors where that fails."""
     place = offsite.at(item.name)
+    _mark(offsite, item.name)
     apart = [f"--exclude=/{MANIFEST}", f"--exclude=/{VERIFICATIONS}"]
     _rclone(offsite, ["copy", "--checksum", *apart, str(item.path), place])
     _check(offsite, item.path, place, apart)
@@ -103,6 +126,17 @@ def copy_set(offsite: Offsite, item: BackupSet) -> None:
     text = _rclone(offsite, ["cat", f"{place}/{MANIFEST}"]).stdout
     if hashlib.sha256(text.encode("utf-8")).hexdigest() != item.manifest_sha256:
         raise ToolFailed(f"The copy of {item.name} on {offsite.remote} has another manifest.")
+    with contextlib.suppress(ToolFailed):  # beside a whole copy it means nothing
+        _unmark(offsite, item.name)
+
+
+def _mark(offsite: Offsite, name: str) -> None:
+    said = f"scannerdb: {name} is being copied or removed; what has no manifest.json there is not a whole copy.\n"
+    _rclone(offsite, ["rcat", offsite.marker(name)], feed=[said.encode("utf-8")])
+
+
+def _unmark(offsite: Offsite, name: str) -> None:
+    _rclone(offsite, ["deletefile", offsite.marker(name)], good=(0, *NOT_FOUND))
 
 
 def _check(offsite: Offsite, path: Path, place: str, apart: Sequence[str]) -> None:
@@ -114,23 +148,28 @@ def _check(offsite: Offsite, path: Path, place: str, apart: Sequence[str]) -> No
     _rclone(offsite, [*words, "--download"])
 
 
-def remote_sets(offsite: Offsite, database: str) -> tuple[list[BackupSet], list[str]]:
-    """The copies of a database's sets on the remote, and the names of those that were cut short."""
-    told = _rclone(offsite, ["lsf", "--dirs-only", offsite.at("")], good=(0, *NOT_FOUND))
-    sets, cut_short = [], []
-    for line in told.stdout.splitlines():
-        name = line.rstrip("/")
-        parsed = parse_set_name(name)
-        if not parsed or parsed[0] != database:
-            continue
+def remote_sets(offsite: Offsite, database: str) -> tuple[list[BackupSet], Unfinished]:
+    """The copies of a database's sets on the remote, and what is named like one and has no manifest."""
+    told = _rclone(offsite, ["lsf", offsite.at("")], good=(0, *NOT_FOUND)).stdout.splitlines()
+    marked = [match["name"] for match in map(MARKER.match, told) if match and _is_of(match["name"], database)]
+    folders = [line[:-1] for line in told if line.endswith("/") and _is_of(line[:-1], database)]
+    sets, bare = [], []
+    for name in folders:
         found = _rclone(offsite, ["cat", offsite.at(name, MANIFEST)], good=(0, *NOT_FOUND))
         if found.returncode or not found.stdout:  # on object storage, what is not there may be empty
-            cut_short.append(name)
+            bare.append(name)
             continue
         item = _loaded(name, found.stdout, database)
         if item:
             sets.append(item)
-    return sets, cut_short
+    # A marker may be all that is there yet, or all that is left.
+    ours = [name for name in marked if name in bare or name not in folders]
+    return sets, Unfinished(ours, [name for name in bare if name not in marked])
+
+
+def _is_of(name: str, database: str) -> bool:
+    parsed = parse_set_name(name)
+    return parsed is not None and parsed[0] == database
 
 
 def _loaded(name: str, text: str, database: str) -> BackupSet | None:
@@ -184,13 +223,15 @@ def _catch_up(offsite: Offsite, items: Sequence[BackupSet], done: Copied, told: 
 
 
 def _let_go(offsite: Offsite, sets: Sequence[BackupSet], cut_short: Sequence[str], keep: str, done: Copied) -> None:
-    """Remove copies that are too old, and what interrupted uploads left."""
+    """Remove copies that are too old, and what interrupted uploads and removals left."""
     gone = [d.set.name for d in removable(plan_retention(sets, offsite.policy, utc_now(), keep))]
     for name in gone:
-        # Without its manifest it is no set any more, however far the removal comes.
+        # Without its manifest it is no set any more, and by its marker it is ours, however far the removal comes.
+        _mark(offsite, name)
         _rclone(offsite, ["deletefile", offsite.at(name, MANIFEST)])
     for name in [*gone, *cut_short]:
         _rclone(offsite, ["purge", offsite.at(name)], good=(0, *NOT_FOUND))
+        _unmark(offsite, name)
         done.removed.append(name)
 
 
@@ -206,12 +247,15 @@ def replicate(
         copy_set(offsite, item)
         done.copied = True
         if item.purpose == "regular":
-            there, cut_short = remote_sets(offsite, item.manifest.database.name)
+            there, unfinished = remote_sets(offsite, item.manifest.database.name)
             behind = missed(here, there, offsite.policy, utc_now())
             _catch_up(offsite, behind, done, told)
             copied = [s for s in behind if s.name in done.caught_up]
             # What is here may be on its way there by another run, and cannot go from here before it has arrived.
-            debris = [name for name in cut_short if not os.path.lexists(item.path.parent / name)]
+            debris, done.left_alone = (
+                [name for name in names if not os.path.lexists(item.path.parent / name)]
+                for names in (unfinished.ours, unfinished.others)
+            )
             _let_go(offsite, [*there, *copied], debris, item.name, done)
     except ScannerDbError as error:
         done.why = str(error)

@@ -97,6 +97,12 @@ def with_copy(result: dict[str, Any], done: Copied | None, made: BackupSet, lost
     if done is None:
         return {**result, "offsite": {}}
     warnings = [*result["warnings"], *(f"Backup {name} still has no copy; see the log." for name in done.missing)]
+    if done.left_alone:
+        warnings.append(
+            f"On {done.remote} are folders that are named like sets and have no manifest.json: "
+            f"{', '.join(done.left_alone)}. Nothing shows that this bundle made them (an interrupted upload of an "
+            "earlier version looks so, too), so they were left alone: look at them, and remove or rename them."
+        )
     result = {**result, "offsite": vars(done), "warnings": warnings}
     if not done.copied:
         why = f"Backup {made.name} was made and is kept, but could not be copied to {done.remote}: {done.why}"
