@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from scannerdb import connection, process
-from scannerdb.backup import make, snapshot
+from scannerdb.backup import make, offsite, snapshot
 from scannerdb.backup.growing import Growing
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set
 from scannerdb.connection import Connection, Query, text_of
-from scannerdb.errors import InvalidInput
+from scannerdb.errors import InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
@@ -168,3 +170,24 @@ def test_the_programs_are_nice(database: Database, tmp_path: Path) -> None:
     folder = wrapper(database, tmp_path / "bin", f'nice >> {tmp_path}/seen; exec "$REAL" "$@"')
     backup(options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"), nice=7)
     assert "7" in (tmp_path / "seen").read_text(encoding="ascii").split()
+
+
+@pytest.mark.skipif(not shutil.which("age"), reason="age is not installed: its niceness NOT tested")
+@pytest.mark.skipif(not shutil.which("rclone"), reason="rclone is not installed: its niceness NOT tested")
+def test_encryption_and_copies_are_nice(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.sql(ROWS)
+    (tmp_path / "bin").mkdir()
+    for name in ("age", "rclone"):
+        script = f'#!/bin/sh\necho "$(nice) $1" >> {tmp_path}/{name}.seen\nexec {shutil.which(name)} "$@"\n'
+        (tmp_path / "bin" / name).write_text(script, encoding="ascii")
+        (tmp_path / "bin" / name).chmod(0o755)
+    subprocess.run(["age-keygen", "-o", str(tmp_path / "key")], check=True, capture_output=True)
+    recipient = (tmp_path / "key").read_text(encoding="ascii").partition("public key: ")[2].split()[0]
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    run(database, tmp_path, nice=7, age_recipients=[recipient], offsite_remote=str(tmp_path / "away"))
+    assert "7 --encrypt" in (tmp_path / "age.seen").read_text(encoding="ascii").splitlines()
+    copies = (tmp_path / "rclone.seen").read_text(encoding="ascii").splitlines()
+    assert {"7 copy", "7 check", "7 copyto"} <= set(copies)
+    monkeypatch.setattr(offsite, "RCLONE", "/nonexistent/rclone")
+    with pytest.raises(ToolMissing, match="Install rclone"):
+        run(database, tmp_path, nice=7, offsite_remote=str(tmp_path / "away"))

@@ -26,9 +26,9 @@ AGE = "age"
 SUFFIX = ".age"
 
 
-def _age(words: Sequence[str], descriptors: tuple[int, ...] = ()) -> Finished:
+def _age(words: Sequence[str], descriptors: tuple[int, ...] = (), nice: int = 0) -> Finished:
     try:
-        return run_tool([AGE, *words], Options(), check=False, descriptors=descriptors)
+        return run_tool([AGE, *words], Options(), check=False, descriptors=descriptors, nice=nice)
     except ToolMissing as error:
         raise ToolMissing(error.message, "Install age, or empty scannerdb_backup_age_recipients.") from None
 
@@ -49,7 +49,7 @@ def check_recipients(recipients: Sequence[str]) -> None:
         raise InvalidInput(f"age does not take the recipients: {tool_error(AGE, finished).message}")
 
 
-def encrypt_set(folder: Path, manifest: Manifest, recipients: Sequence[str]) -> tuple[str, str]:
+def encrypt_set(folder: Path, manifest: Manifest, recipients: Sequence[str], nice: int = 0) -> tuple[str, str]:
     """Encrypt every file of a finished set, and write its new manifest; the plain files are gone then.
 
     Returns the SHA-256 of the new manifest, and of the plain one.
@@ -58,7 +58,7 @@ def encrypt_set(folder: Path, manifest: Manifest, recipients: Sequence[str]) -> 
     version = _age(["--version"]).stdout.strip()
     for relative in [*(record.path for record in manifest.files), MANIFEST]:
         path = folder / relative
-        finished = _age(["--encrypt", *_to(recipients), f"--output={path}{SUFFIX}", str(path)])
+        finished = _age(["--encrypt", *_to(recipients), f"--output={path}{SUFFIX}", str(path)], nice=nice)
         if finished.returncode != 0:
             raise tool_error(AGE, finished)
         remove_tree(path)

@@ -149,7 +149,7 @@ def _lock(folder: Path, wish: Wish, run: Run, manifest: Manifest, proof: Verific
     """Encrypt the proven set. What was proven of its plain files stands for the encrypted ones, and is noted anew."""
     run.progress("encrypt")
     remove_tree(folder / VERIFICATIONS)
-    digest, plain = encrypt_set(folder, manifest, wish.recipients)
+    digest, plain = encrypt_set(folder, manifest, wish.recipients, wish.nice)
     if proof:
         append_record(folder, dataclasses.replace(proof, manifest_sha256=digest))
     run.log(f"encrypted to {len(wish.recipients)} recipients")

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..connection import Options
@@ -48,6 +48,7 @@ class Offsite:
     check: str = "download"
     bandwidth: str = ""
     policy: Policy = field(default_factory=Policy)
+    nice: int = 0
 
     def checked(self) -> Offsite:
         """Itself, unless it makes no sense."""
@@ -93,7 +94,7 @@ class Unfinished:
 def ensure_rclone(offsite: Offsite) -> None:
     """Raise where copies are wanted and rclone is not there, before a backup is made for nothing."""
     if offsite.remote:
-        _rclone(offsite, ["version"])
+        _rclone(replace(offsite, nice=0), ["version"])  # or `nice` would be what is not missing
 
 
 def _rclone(
@@ -105,7 +106,7 @@ def _rclone(
     if offsite.bandwidth:
         command.append(f"--bwlimit={offsite.bandwidth}")
     try:
-        finished = run_tool(command, Options(), check=False, feed=feed)
+        finished = run_tool(command, Options(), check=False, nice=offsite.nice, feed=feed)
     except ToolMissing as error:
         raise ToolMissing(f"{error.message}", "Install rclone, or empty scannerdb_backup_offsite_remote.") from None
     if finished.returncode not in good:

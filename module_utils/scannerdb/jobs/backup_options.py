@@ -175,6 +175,7 @@ def _offsite(values: Mapping[str, Any]) -> Offsite:
         values["offsite_check"],
         values["offsite_bandwidth"],
         checked_policy(Policy(values["offsite_days"], values["offsite_min"])),
+        values["nice"],
     ).checked()
 
 
