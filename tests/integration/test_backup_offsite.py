@@ -6,6 +6,7 @@ rclone comes from the distribution, the S3 server from PyPI: what is not here is
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.server
 import json
@@ -430,12 +431,45 @@ def test_a_webhook_is_called(database: Database, tmp_path: Path) -> None:
         broken = run(database, tmp_path, hook_post_backup=[f"{place}/broken/s3cret"])
         server.shutdown()
     nobody = run(database, tmp_path, hook_post_backup=[f"{place}/s3cret"])
-    for result, why in ((broken, "500 Internal Server Error"), (nobody, "refused")):
+    no_address = run(database, tmp_path, hook_post_backup=["http://[s3cret/"])
+    whys = ((broken, "500 Internal Server Error"), (nobody, "refused"), (no_address, "Invalid IPv6 URL"))
+    for result, why in whys:
         assert not result["failed"]
         (warning,) = result["warnings"]
         assert why in warning
         assert "s3cret" not in warning
         assert "s3cret" not in Path(result["log"]).read_text(encoding="utf-8")
+
+
+def test_a_webhook_that_answers_drop_by_drop_is_given_up(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    given_up = threading.Event()
+    drops: list[bool] = []  # of each whether the run had given up before it
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            assert connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drops: ")
+            for _ in range(200):  # an end, so that who waits for ever is found waiting
+                drops.append(given_up.wait(0.1))
+                connection.sendall(b"x")
+                if given_up.is_set():
+                    return
+            connection.sendall(b"\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        dripping = pool.submit(drip, listener)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/s3cret"
+        result = run(database, tmp_path, hook_post_backup=[address], hook_timeout_s=1)
+        given_up.set()
+        dripping.result()
+    assert not result["failed"]
+    assert result["warnings"] == [
+        "The hook post_backup failed: calling 127.0.0.1 gave: it did not answer in full within 1 s."
+    ]
+    assert len(drops) > 1
+    assert drops[-1], "it was given up while the server was still dripping"
 
 
 def test_hooks_hear_of_a_failure(database: Database, tmp_path: Path) -> None:

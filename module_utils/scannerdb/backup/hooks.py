@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -55,6 +57,17 @@ class Hooks:
 def _call(event: str, address: str, values: Mapping[str, object], timeout_s: float) -> str:
     """Send the values to a webhook; what went wrong, as a sentence, without the address, which may hold a token."""
     body = json.dumps({"event": event, **{name: str(value) for name, value in values.items()}}).encode("utf-8")
+    outcome: list[str] = []
+    # A socket's timeout counts anew with every byte, so the call is left behind when its time is over.
+    call = threading.Thread(target=lambda: outcome.append(_post(address, body, timeout_s)), daemon=True)
+    call.start()
+    call.join(timeout_s)
+    why = outcome[0] if outcome else f"it did not answer in full within {timeout_s:g} s."
+    return f"The hook {event} failed: calling {_host(address)} gave: {why}" if why else ""
+
+
+def _post(address: str, body: bytes, timeout_s: float) -> str:
+    """Call an address; why that failed, if it did."""
     headers = {"Content-Type": "application/json", "User-Agent": "scannerdb"}
     try:
         request = urllib.request.Request(address, body, headers, method="POST")  # noqa: S310 - http or https, see WEB
@@ -63,9 +76,14 @@ def _call(event: str, address: str, values: Mapping[str, object], timeout_s: flo
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = str(getattr(error, "reason", "") or error or type(error).__name__)
         code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
-        host = urllib.parse.urlsplit(address).hostname
-        return f"The hook {event} failed: calling {host} gave: {code}{why}."
+        return f"{code}{why}."
     return ""
+
+
+def _host(address: str) -> str:
+    with contextlib.suppress(ValueError):  # of what is no address
+        return urllib.parse.urlsplit(address).hostname or "it"
+    return "it"
 
 
 def hooks_from(
