@@ -228,6 +228,37 @@ def run_tool(
     return finished
 
 
+def run_command(arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Finished:
+    """Run somebody's own command and wait for it alone: what it leaves in the background goes on.
+
+    After the timeout its process group is ended and `ToolFailed` raised; `ToolMissing` where it is not there. What it
+    says on its standard output is not kept.
+    """
+    # A pipe would stay open for as long as anything in the background has it.
+    with tempfile.TemporaryFile() as errors:
+        child = _start(arguments, environment, subprocess.DEVNULL, errors, (), False, grouped=True)
+        try:
+            child.wait(timeout_s)
+        except BaseException as error:
+            _end_group(child)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ToolFailed(f"it did not end within {timeout_s:g} s.") from None
+            raise
+        errors.seek(0)
+        return Finished("", _text(errors.read()), child.returncode)
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End a child that was started as a group of its own, and whatever of that group is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
 def _start(
     command: Sequence[str],
     environment: Mapping[str, str],
@@ -235,6 +266,7 @@ def _start(
     stderr: int | IO[bytes],
     descriptors: tuple[int, ...],
     fed: bool,
+    grouped: bool = False,
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
@@ -244,6 +276,7 @@ def _start(
             stdout=stdout,
             stderr=stderr,
             pass_fds=descriptors,
+            start_new_session=grouped,
             umask=0o077,  # what a tool writes is as private as what we write
             preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock of a thread of ours (a relay), and prctl is async-signal-safe
         )

@@ -480,6 +480,41 @@ def test_hooks_hear_of_a_failure(database: Database, tmp_path: Path) -> None:
     assert "has no database 'absent'" in told["SCANNERDB_MESSAGE"]
 
 
+def alive(pid: int) -> bool:
+    """Whether a process still does something: one that was ended and that nobody waited for does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_a_hook_leaves_in_the_background_is_not_waited_for(database: Database, tmp_path: Path) -> None:
+    database.sql(ROWS)
+    script = f"sleep 600 & echo $! > '{tmp_path}/pid'; exit 0"
+    result = run(database, tmp_path, hook_post_backup=["sh", "-c", script], hook_timeout_s=10)
+    left = int((tmp_path / "pid").read_text(encoding="ascii"))
+    try:
+        assert result["warnings"] == []
+        assert alive(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_hook_that_runs_out_of_time_is_ended_with_all_that_it_started(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    database.sql(ROWS)
+    monkeypatch.setattr(process, "GRACE_S", 0.5)
+    ignoring = "trap '' TERM; " if stubborn else ""
+    script = f"({ignoring}sleep 600 & echo $! > '{tmp_path}/pid'; wait); exit 0"
+    result = run(database, tmp_path, hook_pre_backup=["sh", "-c", script], hook_timeout_s=1)
+    assert result["warnings"] == ["The hook pre_backup failed: it did not end within 1 s."]
+    left = int((tmp_path / "pid").read_text(encoding="ascii"))
+    wait_until(lambda: not alive(left), 20)
+
+
 def test_a_hook_that_fails_never_fails_the_backup(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,16 +6,15 @@ import contextlib
 import http.client
 import json
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..connection import Options
-from ..errors import InvalidInput, ScannerDbError, ToolFailed
-from ..process import run_tool, tool_error
+from ..connection import Options, tool_environment
+from ..errors import InvalidInput, ScannerDbError
+from ..process import run_command, tool_error
 
 WEB = ("http://", "https://")
 EVENTS = ("pre_backup", "post_backup", "on_failure")
@@ -38,15 +37,11 @@ class Hooks:
             return ""
         if len(command) == 1 and command[0].startswith(WEB):
             return _call(event, command[0], values, self.timeout_s)
-        environment = {f"SCANNERDB_{name.upper()}": str(value) for name, value in {"event": event, **values}.items()}
-        deadline = time.monotonic() + self.timeout_s
-
-        def patience() -> None:
-            if time.monotonic() > deadline:
-                raise ToolFailed(f"it did not end within {self.timeout_s:g} s.")
-
+        told = {f"SCANNERDB_{name.upper()}": str(value) for name, value in {"event": event, **values}.items()}
+        options = Options()
+        environment = {**tool_environment(options, options.db, None), **told}
         try:
-            finished = run_tool(command, Options(), check=False, extra_environment=environment, on_tick=patience)
+            finished = run_command(command, environment, self.timeout_s)
         except ScannerDbError as error:
             return f"The hook {event} failed: {error.message}"
         if finished.returncode != 0:
