@@ -316,13 +316,24 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.backup import backup
-from ansible.module_utils.scannerdb.jobs.backup_options import backup_arguments
+from ansible.module_utils.scannerdb.jobs.backup_options import addresses_in, backup_arguments
+
+
+class Module(AnsibleModule):
+    """A module that shows no address of a webhook, which may hold a token.
+
+    C(no_log) on the options would hide every word of a command, such as "true", wherever it occurs.
+    """
+
+    def _load_params(self) -> None:
+        super()._load_params()  # before the options are checked, and before they go to the system's log
+        self.no_log_values.update(addresses_in(self.params))
 
 
 def main() -> None:
     """Read the options, make the backup, answer."""
     own = backup_arguments()
-    module = AnsibleModule(argument_spec={**connection_arguments(), **own}, supports_check_mode=True)
+    module = Module(argument_spec={**connection_arguments(), **own}, supports_check_mode=True)
     try:
         result = backup(
             options_from(module.params),

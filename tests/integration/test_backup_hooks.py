@@ -21,9 +21,12 @@ from scannerdb.backup.sets import find_set
 from scannerdb.errors import DatabaseMissing, InvalidInput
 from scannerdb.jobs.backup import backup
 
+from tests.integration.playbooks import Site, site
 from tests.integration.support import wait_until
 from tests.integration.test_backup_run import ROWS, options_of, run
 from tests.servers import Database
+
+__all__ = ["site"]
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +208,21 @@ def test_a_hook_that_fails_never_fails_the_backup(
         with pytest.raises(InvalidInput):
             run(database, tmp_path, **wrong)
     assert read_manifest(Path(broken["backup"]["path"]))[0].rows == 1000
+
+
+def test_no_output_shows_the_address_of_a_webhook(site: Site, database: Database) -> None:
+    database.sql(ROWS)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        place = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    hooks: dict[str, Any] = {
+        "scannerdb_backup_hook_pre": f"['{place}/s3cret-pre']",  # as a survey gives it
+        "scannerdb_backup_hook_post": [f"{place}/s3cret-post?x=1"],
+        "scannerdb_backup_hook_failure": ["true", f"{place}/s3cret-failure", f"--to={place}/s3cret-to"],
+    }
+    site.add("db", database, **hooks)
+    done = site.run("playbooks/backup.yml", "-vvvv", "--diff").ok()
+    assert "hook_on_failure: - 'true' - VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in done.prose, "other words stay readable"
+    assert "The hook pre_backup failed: calling 127.0.0.1 gave: [Errno 111] Connection refused." in done.prose
+    assert "s3cret" not in done.output
+    wrong = site.run("playbooks/backup.yml", "-vvvv", scannerdb_backup_jobs=100).failed("jobs is 100")
+    assert "s3cret" not in wrong.output

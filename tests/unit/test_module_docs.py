@@ -23,7 +23,7 @@ class Asked(Exception):
     """Raised in place of a running module, with what it asked AnsibleModule for."""
 
 
-def stand_in(**asked: Any) -> None:
+def stand_in(_: object, **asked: Any) -> None:
     raise Asked(asked)
 
 
@@ -46,7 +46,7 @@ def asked_by(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "AnsibleModule", stand_in)
+    monkeypatch.setattr(module.AnsibleModule, "__init__", stand_in)
     with pytest.raises(Asked) as caught:
         module.main()
     asked: dict[str, Any] = caught.value.args[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..argspec import (
 )
 from ..backup.adopted import checked_patterns
 from ..backup.bandwidth import FEWEST
-from ..backup.hooks import Hooks, hooks_from
+from ..backup.hooks import EVENTS, Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.offsite import CHECKS, Offsite
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Wish
@@ -29,6 +30,8 @@ from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput
 from ..runs import checked_run_id, new_run_id
+
+ADDRESS = re.compile(r"https?://.+", re.DOTALL)
 
 
 def backup_arguments() -> dict[str, dict[str, Any]]:
@@ -67,6 +70,13 @@ def backup_arguments() -> dict[str, dict[str, Any]]:
     }
 
 
+def addresses_in(given: Mapping[str, Any]) -> set[str]:
+    """The addresses in the hooks, which may hold a token: no output may show them. Takes unchecked values. Pure."""
+    values = [given.get(f"hook_{event}") for event in EVENTS]
+    words = [w for value in values for w in (value if isinstance(value, list) else str(value).split(","))]
+    return {match[0].strip() for match in map(ADDRESS.search, map(str, words)) if match}
+
+
 @dataclass(frozen=True)
 class Request:
     """What is wanted, checked. `contract`, `place` and `cluster_dir` are for a drill of the new set.
@@ -100,7 +110,7 @@ def request_from(given: Mapping[str, Any]) -> Request:
         wish=_wish(values),
         policy=policy_from(values),
         offsite=_offsite(values),
-        hooks=hooks_from(*(values[f"hook_{e}"] for e in ("pre_backup", "post_backup", "on_failure", "timeout_s"))),
+        hooks=hooks_from(*(values[f"hook_{e}"] for e in (*EVENTS, "timeout_s"))),
         origin=Origin(values["dump_from"], values["max_lag_mb"] << 20),
         storage=Storage(Path(values["backup_dir"]), values["storage"]),
         run_id=checked_run_id(values["run_id"]) if values["run_id"] else new_run_id(),
