@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from scannerdb.connection import Options
@@ -48,6 +50,15 @@ def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def processes(*words: str) -> dict[int, str]:
+    """The processes that have all these words in their command line, which comes with them."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended since
+            found[int(path.parent.name)] = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    return {pid: text for pid, text in found.items() if all(word in text for word in words)}
 
 
 def findings(database: Database, **more: Any) -> dict[str, list[dict[str, Any]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
 
-from tests.integration.support import wait_until
+from tests.integration.support import processes, wait_until
 from tests.servers import Database, Databases
 from tests.unit.test_backup_format import make_set
 
@@ -326,13 +325,7 @@ backup(Options(**eval(sys.argv[2])), backup_dir=sys.argv[3])
 
 def children(name: str, folder: Path) -> list[int]:
     """Processes of that program that write below a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes()
-            if entry.name.isdigit() and name.encode() in words.split(b"\0")[0] and os.fsencode(folder) in words:
-                found.append(int(entry.name))
-    return found
+    return [pid for pid, text in processes(str(folder)).items() if name in text.split(" ")[0]]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 from pathlib import Path
 
 from tests.integration.playbooks import ROOT, Run, run
+from tests.integration.support import processes
 
 FROZEN = """
 import gc
@@ -75,14 +75,6 @@ def play(folder: Path, playbook: str, **environment: str) -> Run:
     return run([sys.executable, "-m", "ansible", "playbook", str(folder / "play.yml")], folder, ROOT, environment)
 
 
-def at_work(words: str) -> list[Path]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found += [path] if words.encode() in path.read_bytes() else []
-    return found
-
-
 def test_what_ansible_loaded_is_frozen_in_its_workers(tmp_path: Path) -> None:
     (tmp_path / "filter_plugins").mkdir()
     (tmp_path / "filter_plugins" / "frozen.py").write_text(FROZEN)
@@ -100,7 +92,7 @@ def test_modules_that_are_sure_to_run_are_packed_beside_the_first_tasks(tmp_path
 
 def test_nothing_is_left_of_a_run_that_ends_while_modules_are_packed(tmp_path: Path) -> None:
     play(tmp_path, FAILING).failed("Failed as requested")
-    assert at_work(str(tmp_path)) == []
+    assert not processes(str(tmp_path))
     assert list((tmp_path / "ansible" / "tmp").iterdir()) == []
 
 

@@ -17,6 +17,7 @@ import pytest
 from scannerdb.schedule.records import Record, read_records
 
 from tests.integration.playbooks import ROOT
+from tests.integration.support import processes
 
 RUNNER = ROOT / "runner" / "run_job.py"
 PLAY = """
@@ -105,15 +106,7 @@ class Host:
 
     def at_work(self, words: str) -> list[int]:
         """The processes with these words in their command line."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                text = path.read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if words in text and str(self.folder) in text and str(RUNNER) not in text:
-                found.append(int(path.parent.name))
-        return found
+        return [pid for pid, text in processes(words, str(self.folder)).items() if str(RUNNER) not in text]
 
     def locked(self) -> bool:
         with (self.folder / "state" / "schedule.lock").open("r+") as stream:

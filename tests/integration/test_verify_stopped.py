@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 
 from tests import servers
-from tests.integration.support import wait_until
+from tests.integration.support import processes, wait_until
 from tests.integration.test_backup_run import options_of
 from tests.integration.test_verify_drill import ROWS, databases, drill, make, more_rows, rewrite
 from tests.servers import Database
@@ -179,7 +178,7 @@ def test_a_drill_on_a_throw_away_server(
     assert not [w for w in result["warnings"] if "amcheck" in w]
     assert list(cluster_dir.iterdir()) == []
     assert load_set(path).verified == "restore"
-    assert not servers_below(cluster_dir)
+    assert not processes(str(cluster_dir))
 
 
 def test_a_problem_is_found_there_too(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
@@ -236,15 +235,6 @@ def test_a_link_in_the_servers_log_is_not_read(database: Database, tmp_path: Pat
     assert "contains errors" in str(caught.value)
 
 
-def servers_below(folder: Path) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
-
-
 def test_killed_on_a_throw_away_server(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
     slow_to_load(database)
     make(database, tmp_path)
@@ -261,7 +251,7 @@ def test_killed_on_a_throw_away_server(database: Database, tmp_path: Path, clust
     result = drill(database, tmp_path, place="cluster", cluster_dir=str(cluster_dir))
     assert (result["swept"], result["verification"]["passed"]) == ([left.name], True)
     assert list(cluster_dir.iterdir()) == [stranger]
-    assert not servers_below(left)
+    assert not processes(str(left))
 
 
 def test_no_programs_for_a_server(database: Database, tmp_path: Path, cluster_dir: Path) -> None:

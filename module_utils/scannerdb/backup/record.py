@@ -64,8 +64,8 @@ UNREADABLE = Verification("none", False, "", "", problems=("a record of an earli
 def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
     """Sum up a set's verifications, oldest first.
 
-    A failure cancels all that was proven before it; only a pass at the failed level or a higher one lifts it. So does
-    a record that cannot be read, and any pass lifts that. Records of another manifest do not count. Pure.
+    A failure cancels all that was proven before it; only a pass at the failed level or a higher one lifts it. A record
+    that cannot be read cancels it as well, and any pass lifts that. Records of another manifest do not count. Pure.
     """
     now = Standing()
     failed = 0
