@@ -76,7 +76,7 @@ unit: $(DEV_STAMP) ## tests without a server
 
 integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
 	@$(PY) -m tests.extras
-	@$(PY) -m pytest $(WORKERS) tests/integration
+	@$(PY) -m pytest $(WORKERS) tests/integration tests/security
 
 molecule: $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)
