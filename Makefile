@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean test lint unit integration molecule molecule-clean docs bench wheelhouse
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean system test test-pristine lint unit integration molecule molecule-clean docs bench wheelhouse
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -8,6 +8,7 @@ DEMO_STAMP := .venv/.requirements-demo
 DEV_STAMP := .venv/.requirements-dev
 # Tests run side by side, each worker with servers of its own; fewer than the cores on a large machine.
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
+RELEASE ?= bookworm
 # The scripts in .venv/bin name the folder they were made in; modules survive when the checkout moves.
 PY := .venv/bin/python
 ANY_PY = $(firstword $(wildcard $(PY)) python3)
@@ -61,24 +62,34 @@ wheelhouse: $(DEMO_STAMP) ## fill wheelhouse/ with the libraries of scheduled jo
 	@$(PY) -m pip download --quiet --dest wheelhouse --only-binary=:all: --python-version $(HOST_PYTHON) \
 		$(foreach v,2014 _2_28 _2_34,--platform manylinux$(v)_$(HOST_MACHINE)) pip -r requirements.txt
 
-test: lint unit integration molecule ## everything that must pass
+system: ## install the system packages that tests need, as root on Debian; tests/system/needs.py lists them
+	@$(ANY_PY) -m tests.system install
+
+test: ## everything that must pass; ends with what could not be tested here
+	@$(ANY_PY) -m tests.system begin
+	@for step in system lint unit integration molecule; do $(MAKE) $$step || exit 1; done
+	@$(ANY_PY) -m tests.system report
+
+test-pristine: ## make demo and make test on a bare Debian in a folder (PRISTINE="demo unit", RELEASE=trixie)
+	@python3 -m tests.pristine --release $(RELEASE) $(PRISTINE)
 
 lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
-	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/extras.py tests/containers
+	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/needs.py tests/extras.py \
+		tests/pristine.py tests/system tests/containers
 	@$(PY) -m yamllint --strict .
 	@$(PY) -m ansiblelint
 
-unit: $(DEV_STAMP) ## tests without a server
+unit: system $(DEV_STAMP) ## tests without a server
 	@$(PY) -m pytest $(WORKERS) tests/unit
 
-integration: $(DEV_STAMP) ## tests on real PostgreSQL servers
+integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers
 	@$(PY) -m tests.extras
 	@$(PY) -m pytest $(WORKERS) tests/integration tests/security
 
-molecule: $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
+molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)
 
 molecule-clean: $(DEV_STAMP) ## remove the containers and images of these tests

@@ -6,14 +6,14 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.system.needs import browser
+
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--remote-debugging-pipe"),
     *("--disable-background-networking", "--disable-component-update", "--window-size=1280,900"),
@@ -21,6 +21,7 @@ FLAGS = (
 # The browser reads commands from descriptor 3 and answers on 4, each message ended by a zero byte.
 STARTER = """
 import os, sys
+from tests.system.needs import browser
 for mine, away in ((int(sys.argv[1]), 90), (int(sys.argv[2]), 91)):
     os.dup2(mine, away)
 os.dup2(90, 3), os.dup2(91, 4)
@@ -35,7 +36,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         read_it, self._to = os.pipe()
         self._from, write_it = os.pipe()
-        command = [sys.executable, "-c", STARTER, str(read_it), str(write_it), str(CHROMIUM), *FLAGS]
+        command = [sys.executable, "-c", STARTER, str(read_it), str(write_it), str(browser()), *FLAGS]
         self._process = subprocess.Popen(
             [*command, f"--user-data-dir={profile}"], pass_fds=(read_it, write_it), stderr=subprocess.DEVNULL
         )

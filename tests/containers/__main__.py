@@ -1,6 +1,6 @@
 """`make molecule`: the container scenarios from nothing to a clean machine, or a plain word on why they cannot be run.
 
-python -m tests.containers [run [SCENARIO …]]   install, probe, build, test, clean up
+python -m tests.containers [run [SCENARIO …]]   probe, build, test, clean up
 python -m tests.containers image                only make the images, and name them
 python -m tests.containers remove               remove the containers of this checkout
 python -m tests.containers clean                remove its images, too
@@ -21,9 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.containers import engine, image
+from tests.system import absences
+from tests.system.needs import required
 
 LIMIT_S = int(os.environ.get("SCANNERDB_CONTAINER_LIMIT_S", "1800"))
-REQUIRED = os.environ.get("SCANNERDB_REQUIRE_CONTAINERS", "") == "1"
 RULE = "=" * 100
 
 
@@ -34,11 +35,12 @@ def prefix() -> str:
 
 
 def not_run(reason: engine.Unavailable) -> int:
-    """Say that nothing was tested and why; a failure only where the scenarios are insisted upon."""
-    consequence = "They are required here" if REQUIRED else "SCANNERDB_REQUIRE_CONTAINERS=1 makes this a failure"
+    """Say that nothing was tested and why; a failure only where everything is required."""
+    absences.note("containers", f"{reason}")
+    consequence = "They are required here" if required() else "SCANNERDB_REQUIRE_ALL=1 makes this a failure"
     print(f"\n{RULE}\nTHE CONTAINER SCENARIOS WERE NOT RUN\n\n  Why:  {reason}\n  Cure: {reason.cure}")
     print(f"\n  {consequence}.\n{RULE}", flush=True)
-    return 1 if REQUIRED else 0
+    return 1 if required() else 0
 
 
 @contextmanager
@@ -90,7 +92,7 @@ def run(scenarios: Sequence[str]) -> int:
     """From nothing to a clean machine; the exit code."""
     started = time.monotonic()
     try:
-        engine.install_missing()
+        engine.check_installed()
         environment = engine.usable_environment()
         with alone(), cleaned_up(environment):
             image.ensure(environment)

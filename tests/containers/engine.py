@@ -1,4 +1,4 @@
-"""Podman for the tests: installed where that is allowed, proven to start a container, never waited for endlessly."""
+"""Podman for the tests: proven to start a container, never waited for endlessly."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.system.needs import BY_NAME, release
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PACKAGES = ("podman", "runc", "mmdebstrap", "netavark", "aardvark-dns", "iptables")
 PROGRAMS = ("podman", "mmdebstrap")
-HELPERS = "/usr/lib/podman:/usr/libexec/podman:/usr/local/lib/podman:/usr/local/libexec/podman"
 SYMLINKS = ("bin", "sbin", "lib", "lib64")
-INSTALL_S = 600
 PROBE_S = 60
 
 
@@ -58,29 +57,12 @@ def last_words(done: subprocess.CompletedProcess[bytes]) -> str:
     return ((telling or lines)[-1:] or [f"exit code {done.returncode}"])[0]
 
 
-def install_missing() -> None:
-    """Install with apt what the tests need, where this is a Debian and we are root; raises `Unavailable` elsewhere."""
+def check_installed() -> None:
+    """Raises `Unavailable` where podman or what makes an image is absent; `make system` installs them."""
     missing = [program for program in PROGRAMS if not shutil.which(program)]
-    if not missing:
-        return
-    apt_install(PACKAGES, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed")
-
-
-def apt_install(packages: Sequence[str], said: str) -> None:
-    """Install packages with apt, where that is allowed; else raises `Unavailable`, which says what is missing first."""
-    command = f"apt-get install --no-install-recommends {' '.join(packages)}"
-    if not shutil.which("apt-get"):
-        raise Unavailable(f"{said}, and this is no Debian or Ubuntu.", f"Install {' and '.join(packages[:2])}.")
-    if os.geteuid() != 0:
-        raise Unavailable(f"{said}, and only root may install.", f"sudo {command}")
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    patient = ("-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30")
-    print(f"Installing {' '.join(packages)} …", flush=True)
-    install = ("apt-get", *patient, "install", "--yes", "--no-install-recommends", *packages)
-    for arguments in (("apt-get", *patient, "update"), install):
-        done = run(arguments, INSTALL_S, quiet)
-        if done.returncode != 0:
-            raise Unavailable(f"{said}, and apt-get failed: {last_words(done)}", f"{command}, with access to a mirror.")
+    if missing:
+        said = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed."
+        raise Unavailable(said, f"sudo {BY_NAME['containers'].remedy(release())}")
 
 
 @contextmanager
@@ -111,9 +93,6 @@ def usable_environment() -> dict[str, str]:
     if not reason:
         return {}
     ours = {"CONTAINERS_CONF": str(HERE / "containers.conf")}
-    if not shutil.which("netavark", path=HELPERS):  # a podman that was there before may have come without it
-        with suppress(Unavailable):
-            apt_install(PACKAGES, "netavark is not installed")
     if shutil.which("runc") and not why_not(ours):
         return ours
     raise Unavailable(f"podman cannot start a container here: {reason}", "podman run --rm debian:12 true must work.")

@@ -16,6 +16,7 @@ import pytest
 from demo import user
 from demo.server import Server
 from tests import servers
+from tests.needs import lack
 from tests.servers import Database, Databases
 
 VERSION = 17
@@ -64,7 +65,7 @@ def crash(server: Server) -> None:
 def small_disk(folder: Path, size: int, inodes: int = 0) -> Iterator[Path]:
     """A filesystem of so many bytes (and inodes) on that folder, which the server's user may write to; needs root."""
     if os.geteuid() != 0:
-        pytest.skip("only root can mount a small filesystem")
+        lack("mounting", "only root can")
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={inodes}", "tmpfs", str(folder)],
@@ -73,7 +74,7 @@ def small_disk(folder: Path, size: int, inodes: int = 0) -> Iterator[Path]:
         check=False,
     )
     if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        lack("mounting", done.stderr.strip())
     try:
         user.give_away(folder)
         yield folder

@@ -24,18 +24,12 @@ from scannerdb.jobs.verify import verify
 from tests.integration.playbooks import Site, site
 from tests.integration.support import content
 from tests.integration.test_backup_run import ROWS, options_of, run, visible, wrapper
+from tests.needs import needs
 from tests.servers import Database
 from tests.unit.test_backup_schema import SCHEMA
 
 __all__ = ["site"]
-pytestmark = pytest.mark.skipif(not shutil.which("age"), reason="age is not installed: encryption NOT tested")
-
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = [needs("age"), pytest.mark.pg(17)]  # the version of the server does not matter
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +109,8 @@ def test_check_mode_writes_and_removes_nothing(
     assert not left.exists()
 
 
+@needs("rclone")
 def test_check_mode_fetches_no_copy(database: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
-    if not shutil.which("rclone"):
-        pytest.skip("rclone is not installed: off-site copies NOT tested")
     database.sql(ROWS)
     away = {"offsite_remote": str(tmp_path / "away")}
     for recipients in ([], [keys[0][0]]):
@@ -174,11 +167,10 @@ def test_an_encrypted_set_is_restored(field_db: Database, tmp_path: Path, keys: 
         restore(options_of(field_db), **words, identity=str(secret))
 
 
+@needs("rclone")
 def test_the_playbooks_with_a_key_from_the_controller(
     field_db: Database, site: Site, keys: list[tuple[str, Path]]
 ) -> None:
-    if not shutil.which("rclone"):
-        pytest.skip("rclone is not installed: off-site copies NOT tested")
     site.add("one", field_db)
     site.group = {
         "scannerdb_backup_offsite_remote": f"{site.folder}/away",

@@ -26,6 +26,7 @@ from scannerdb.jobs.verify import verify
 
 from tests.integration.support import content
 from tests.integration.test_backup_run import ROWS, options_of, run, wrapper
+from tests.needs import needs
 from tests.servers import Database, Databases
 from tests.unit.test_backup_schema import OLD_SET, SCHEMA
 
@@ -172,8 +173,7 @@ def test_the_programs_are_nice(database: Database, tmp_path: Path) -> None:
     assert "7" in (tmp_path / "seen").read_text(encoding="ascii").split()
 
 
-@pytest.mark.skipif(not shutil.which("age"), reason="age is not installed: its niceness NOT tested")
-@pytest.mark.skipif(not shutil.which("rclone"), reason="rclone is not installed: its niceness NOT tested")
+@needs("age", "rclone")
 def test_encryption_and_copies_are_nice(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database.sql(ROWS)
     (tmp_path / "bin").mkdir()

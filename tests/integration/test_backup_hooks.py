@@ -27,13 +27,7 @@ from tests.integration.test_backup_run import ROWS, options_of, run
 from tests.servers import Database
 
 __all__ = ["site"]
-
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 def note(tmp_path: Path, extra: str = "") -> list[str]:

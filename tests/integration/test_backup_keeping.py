@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,18 +21,13 @@ from scannerdb.runs import utc_now
 from tests.integration.playbooks import Site, site
 from tests.integration.restore_support import old_dump
 from tests.integration.test_backup_run import ROWS, options_of, run, visible
+from tests.needs import lack, needs
 from tests.servers import Database, Databases
 from tests.unit.test_backup_format import make_set
 
 __all__ = ["site"]
 DAY = datetime.timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 @pytest.fixture
@@ -47,14 +41,15 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         "overlay": ["-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}"],
         "disk": ["--bind", str(lower)],
     }
-    able = os.geteuid() == 0 and shutil.which("mount")
-    told = able and subprocess.run(["mount", *commands[request.param], str(folder)], check=False, capture_output=True)
-    if not told or told.returncode:
-        pytest.skip(f"needs the right to mount: folders on {request.param} NOT tested")
+    command = ["mount", *commands[request.param], str(folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        lack("mounting", f"{request.param}: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@needs("rclone")
 @pytest.mark.parametrize("mounted", ["tmpfs", "overlay"], indirect=True)
 def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path: Path) -> None:
     """As in an execution environment: without a copy elsewhere there is no backup, and it is said beforehand."""
@@ -68,8 +63,6 @@ def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path
     confirmed = {"source": "latest", "confirm": database.name, "grace_s": 0, "accept": ["*"]}
     with pytest.raises(RestoreRefused, match="would not last"):
         restore(options_of(database), **words, **confirmed)
-    if not shutil.which("rclone"):
-        pytest.skip("rclone is not installed: folders that do not last, with copies, NOT tested")
     away = {"offsite_remote": str(tmp_path / "away")}
     result = backup(options_of(database), **words, **away)
     assert (result["failed"], result["offsite"]["copied"]) == (False, True)

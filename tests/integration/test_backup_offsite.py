@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -31,13 +32,12 @@ from scannerdb.runs import utc_now
 
 from tests.integration.support import content, wait_until
 from tests.integration.test_backup_run import ROWS, options_of, run, visible
+from tests.needs import needs
 from tests.servers import Database
 from tests.unit.test_backup_format import make_set
 
-MOTO = os.environ.get("SCANNERDB_MOTO_SERVER") or shutil.which("moto_server")
-needs_rclone = pytest.mark.skipif(
-    not shutil.which("rclone"), reason="rclone is not installed: off-site copies NOT tested"
-)
+MOTO = os.environ.get("SCANNERDB_MOTO_SERVER") or str(Path(sys.executable).with_name("moto_server"))
+needs_rclone = needs("rclone")
 S3 = """[store]
 type = s3
 provider = Other
@@ -49,13 +49,7 @@ force_path_style = true
 upload_cutoff = 5M
 chunk_size = 5M
 """
-
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 class Store:
@@ -82,8 +76,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / "away").mkdir()
         yield Store(str(tmp_path / "away"))
         return
-    if not MOTO:
-        pytest.skip("moto_server is not installed: copies to S3 NOT tested")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -305,14 +297,12 @@ def test_without_rclone_it_is_said_before_the_backup(
 
 
 @needs_rclone
-@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("encrypted", [False, pytest.param(True, marks=needs("age"))])
 def test_a_copy_is_drilled_and_restored(field_db: Database, tmp_path: Path, store: Store, encrypted: bool) -> None:
     """The host with all its backups is gone; the copies bring the database back."""
     more: dict[str, Any] = {}
     key: dict[str, Any] = {}
     if encrypted:
-        if not shutil.which("age"):
-            pytest.skip("age is not installed: encrypted copies NOT tested")
         subprocess.run(["age-keygen", "-o", str(tmp_path / "key")], check=True, capture_output=True)
         key = {"identity_key": (tmp_path / "key").read_text(encoding="ascii")}
         more = {"age_recipients": [key["identity_key"].partition("public key: ")[2].split()[0]]}

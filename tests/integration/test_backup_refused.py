@@ -22,6 +22,7 @@ from scannerdb.jobs.backup import backup
 
 from tests import servers
 from tests.integration.test_backup_run import ROWS, children, options_of, run, visible, wrapper
+from tests.needs import needs
 from tests.servers import Database
 
 
@@ -48,10 +49,10 @@ def test_no_pg_dump(database: Database, tmp_path: Path) -> None:
         backup(options_of(database, pg_bin_dir="/nowhere"), backup_dir=str(tmp_path / "b"))
 
 
+@needs("postgresql-15")
+@pytest.mark.pg(17, 18, always=True)
 def test_a_pg_dump_older_than_the_server(database: Database, tmp_path: Path) -> None:
     old = servers.find_bin_dir(15)
-    if old is None or database.server.bin_dir == old:
-        pytest.skip("needs the tools of 15 and a newer server")
     with pytest.raises(ToolMissing, match=r"newest pg_dump in .* is 15\.\d+, but the server is PostgreSQL 1[78]"):
         backup(options_of(database, pg_bin_dir=str(old)), backup_dir=str(tmp_path / "b"))
 

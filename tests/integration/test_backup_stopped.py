@@ -28,15 +28,11 @@ from scannerdb.runs import utc_now
 from tests.integration.restore_support import databases
 from tests.integration.support import wait_until
 from tests.integration.test_backup_run import ROWS, children, options_of, run, sessions, visible
+from tests.needs import lack
 from tests.servers import Database
 from tests.unit.test_backup_format import make_set
 
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 # A run that kills itself: when it says that it begins a step, or just before it calls a function.
@@ -232,10 +228,10 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system that is mounted read-only."""
     folder = tmp_path / "ro"
     folder.mkdir()
-    mounted = os.geteuid() == 0 and shutil.which("mount")
     command = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
-    if not mounted or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount: read-only file systems NOT tested")
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        lack("mounting", done.stderr.strip())
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

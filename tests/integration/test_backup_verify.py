@@ -10,6 +10,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scannerdb.backup import dump, plan
@@ -98,12 +99,16 @@ def test_an_edited_manifest_is_found_by_the_state(database: Database, tmp_path: 
     assert load_set(path).verified == "none"  # what was proven was proven of the manifest as it was
 
 
-@pytest.mark.parametrize("compression", dump.COMPRESSIONS)
+def compressions(*names: str) -> list[Any]:
+    """Compressions to try; what only newer tools know, and no wheel but that of 17 was made with, on 17 alone."""
+    marks = {name: () if name.startswith("gzip") else pytest.mark.pg(17, always=True) for name in names}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
+
+
+@pytest.mark.parametrize("compression", compressions(*dump.COMPRESSIONS))
 def test_data_that_break_off_are_found_by_reading(database: Database, tmp_path: Path, compression: str) -> None:
     """Even when the hashes are of the broken file: pg_restore itself accepts some of these."""
     tools = tools_of(database)
-    if compression != "gzip:1" and (tools.major < 16 or not supports(tools, compression)):
-        pytest.skip(f"this pg_dump has no {compression}")
     path = made(database, tmp_path, compression)
     manifest, _ = read_manifest(path)
     assert manifest.compression == compression

@@ -16,12 +16,7 @@ from tests import servers
 from tests.integration.support import options, wait_until
 from tests.servers import FAST, Database, standby_of
 
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 def unused(database: Database, *standbys: str) -> dict[str, dict[str, Any]]:

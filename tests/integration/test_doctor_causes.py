@@ -21,12 +21,13 @@ from scannerdb.jobs.schema import schema
 from scannerdb.jobs.verify import verify
 
 from demo.server import Server
-from tests.extras import OLD_BIN_DIR, faketime_library
 from tests.integration.own_server import own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.playbooks import ROOT
 from tests.integration.support import options
 from tests.integration.test_doctor import places, wrongs
+from tests.needs import needs
 from tests.servers import Database, find_bin_dir, lone_server
+from tests.system.needs import OLD_SERVER, faketime_library
 
 __all__ = ["own_databases", "own_db", "own_server", "places"]
 
@@ -93,7 +94,7 @@ def test_a_server_without_a_free_connection(own_db: Database, places: Places) ->
     assert "connection" in found["server"], found
 
 
-@pytest.mark.skipif(find_bin_dir(15) is None, reason="PostgreSQL 15 is not here, so no older pg_dump: NOT tested")
+@needs("postgresql-15")
 def test_a_pg_dump_that_is_too_old(own_db: Database, places: Places) -> None:
     older = str(find_bin_dir(15))
     found = wrongs(doctor(options(own_db, pg_bin_dir=older), places))
@@ -127,7 +128,7 @@ print(json.dumps(doctor(Options(**values), Places(*places))["diagnoses"]))
 """
 
 
-@pytest.mark.skipif(faketime_library() is None, reason="libfaketime is not here (apt install faketime): NOT tested")
+@needs("faketime")
 @pytest.mark.parametrize("seconds", [0, 120, -90])
 def test_a_clock_that_is_wrong(own_db: Database, places: Places, seconds: int) -> None:
     """The doctor on a machine whose clock goes so much ahead; the server's goes right."""
@@ -146,10 +147,10 @@ def test_a_clock_that_is_wrong(own_db: Database, places: Places, seconds: int) -
     assert abs(said + seconds) <= 60, "the machine is busy, but not that busy"
 
 
-@pytest.mark.skipif(not OLD_BIN_DIR.is_dir(), reason="PostgreSQL 13 is not here (make integration): NOT tested")
+@needs("postgresql-13")
 def test_a_server_that_is_too_old(places: Places) -> None:
     """A real one. Every job says so, not the doctor alone, and has written nothing."""
-    with lone_server(OLD_BIN_DIR, {}) as old:
+    with lone_server(OLD_SERVER, {}) as old:
         found = wrongs(doctor(options(old), places))
         assert "is PostgreSQL 13; 14 is the oldest that is supported. Upgrade the server." in found["server"]
         with pytest.raises(ServerUnsupported, match="is PostgreSQL 13"):

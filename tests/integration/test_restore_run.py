@@ -268,11 +268,10 @@ def test_every_error_is_ours(field_db: Database, tmp_path: Path) -> None:
         assert conn.execute("SELECT 1 AS one").fetchone()["one"] == 1
 
 
+@pytest.mark.pg(15, 17, always=True)
 def test_tools_newer_than_the_server(field_db: Database, tmp_path: Path) -> None:
     """An archive of pg_dump 18 needs pg_restore 18, which emits settings that older servers refuse."""
     newest = servers.find_bin_dir(18)
-    if newest is None or field_db.server.bin_dir == newest:
-        pytest.skip("this server is the newest")
     before = state(field_db)
     backup(options(field_db, pg_bin_dir=str(newest)), backup_dir=str(tmp_path))
     damage(field_db)

@@ -18,6 +18,7 @@ from scannerdb import runs
 
 from tests.integration.playbooks import ROOT, Run, Site, site
 from tests.integration.support import run_fix
+from tests.needs import needs
 from tests.servers import Database, Databases, Pool
 
 __all__ = ["site"]
@@ -185,7 +186,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(scheduled: Site) -> N
     assert [f for f in everything(scheduled) if f.startswith("cron")] == []
 
 
-@pytest.mark.skipif(not shutil.which("logrotate"), reason="logrotate is not here: apt install logrotate")
+@needs("logrotate")
 def test_logrotate_reads_its_file_and_rotates(scheduled: Site) -> None:
     site = scheduled
     site.hosts = {"one": {}}
@@ -234,7 +235,7 @@ INSTALL = """
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs the bundle: its upgrade is NOT tested")
+@needs("root")
 def test_an_upgrade_of_the_bundle_is_a_rerun(scheduled: Site, tmp_path: Path) -> None:
     """The new release becomes the current one in one step, two older ones stay, and a rerun changes nothing.
 
@@ -284,7 +285,7 @@ UNITS = """
 """
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here: units NOT verified")
+@needs("systemd-analyze")
 def test_systemd_takes_the_units(scheduled: Site) -> None:
     """systemd does not run here; that its timers fire is for the containers. Its parser reads them, with odd paths."""
     site = scheduled

@@ -22,7 +22,8 @@ from scannerdb.jobs.vacuum import vacuum
 
 from tests.integration.support import wait_until
 from tests.integration.vacuum_support import dead, fill, options, row
-from tests.servers import Database, Databases
+from tests.needs import lack
+from tests.servers import DISTRIBUTION, Database, Databases
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD = 7  # the advisory lock that the index waits for; not in a queue, where lock_timeout would end the command
@@ -66,9 +67,7 @@ def commands(make_database: Databases, request: pytest.FixtureRequest) -> tuple[
     version, asked = request.node.callspec.params["server"], request.config.getoption("--pg")
     own = ("vacuum", "reindex", "full") if version == 17 or asked else ()
     tools = ("repack",) if (make_database.server.bin_dir / "pg_repack").exists() else ()
-    if not own + tools:
-        pytest.skip("the commands are those of 17, tested there, and pg_repack is not installed for this server")
-    return own + tools
+    return own + tools or lack("pg_repack")
 
 
 @dataclass
@@ -150,6 +149,7 @@ def back_again(database: Database) -> None:
             database.server.start()
 
 
+@pytest.mark.pg(17, DISTRIBUTION)
 @pytest.mark.parametrize("how", ["module", "pg_cancel_backend", "pg_terminate_backend", "server"])
 def test_nothing_is_left_after_the_next_run(make_database: Databases, commands: tuple[str, ...], how: str) -> None:
     with at_work(make_database, commands) as victims:

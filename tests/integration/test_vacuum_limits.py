@@ -29,13 +29,7 @@ from tests.servers import Database, Databases
 EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
 FULL: dict[str, Any] = {"method": "compact", "allow_exclusive": True, "thresholds": EAGER}
 HOUR = datetime.timedelta(hours=1)
-
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 def window(begins_in: datetime.timedelta, lasts: datetime.timedelta = HOUR) -> Window:

@@ -25,7 +25,8 @@ from scannerdb.vacuum.thresholds import Thresholds
 
 from tests.integration.support import wait_until
 from tests.integration.vacuum_support import dead, fill, locked, options, row
-from tests.servers import Database
+from tests.needs import needs
+from tests.servers import DISTRIBUTION, Database
 
 ROOT = Path(__file__).resolve().parents[2]
 EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
@@ -34,13 +35,12 @@ WAITS = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_repack' "
     "AND query LIKE 'SELECT pid FROM pg_locks WHERE locktype = ''virtualxid''%%' AND datname = current_database()"
 )
+pytestmark = [needs("pg_repack"), pytest.mark.pg(DISTRIBUTION, always=True)]
 
 
 @pytest.fixture
 def packable(database: Database) -> Iterator[Database]:
     """A database with the extension, on a server that has pg_repack."""
-    if not (database.server.bin_dir / "pg_repack").exists():
-        pytest.skip("pg_repack is not installed for this server (Debian: apt install postgresql-15-repack)")
     database.sql("CREATE EXTENSION pg_repack")
     return database
 

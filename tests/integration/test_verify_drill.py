@@ -327,11 +327,10 @@ def test_a_role_with_createdb_can_drill(database: Database, tmp_path: Path) -> N
     assert databases(database) == before
 
 
+@pytest.mark.pg(15, always=True)
 def test_tools_newer_than_the_server(database: Database, tmp_path: Path) -> None:
     """They set timeouts that the server does not know; a drill and a drilled backup pass over exactly these errors."""
     newer = servers.find_bin_dir(17)
-    if newer is None or database.value("SHOW server_version_num").startswith(("17", "18")):
-        pytest.skip("needs the tools of 17 and an older server")
     database.sql(ROWS)
     options = options_of(database, pg_bin_dir=str(newer))
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}

@@ -16,12 +16,7 @@ from tests.integration.restore_support import ROOT, ansible_module
 from tests.integration.test_verify_drill import ROWS, make, more_rows, read_manifest, rewrite
 from tests.servers import Database
 
-
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    """One version of the server is enough for these, unless one was asked for."""
-    if request.node.callspec.params["server"] != 17 and not request.config.getoption("--pg"):
-        pytest.skip("the server's version does not matter here: tested on 17")
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 def play(database: Database, tmp_path: Path, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import hashlib
 import os
-import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -20,6 +19,7 @@ from scannerdb.backup.copycount import line_feeds
 from scannerdb.backup.datafiles import data_files, read_files
 from scannerdb.backup.manifest import Manifest, TableCount
 
+from tests.needs import needs
 from tests.unit.test_backup_format import manifest
 
 END = b"\\.\n\n\n"
@@ -175,7 +175,7 @@ def test_line_feeds_are_counted(data: bytes) -> None:
     assert line_feeds(data) == data.count(b"\n")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness on Linux only")
+@needs("linux")
 def test_who_reads_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 

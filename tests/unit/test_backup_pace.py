@@ -13,6 +13,8 @@ from scannerdb.backup.bandwidth import FEWEST, Pace, is_own
 from scannerdb.errors import InvalidInput
 from scannerdb.jobs.backup_options import request_from
 
+from tests.needs import needs
+
 
 class Clock:
     """Time that passes only where somebody sleeps, or says so."""
@@ -54,10 +56,9 @@ def test_the_time_is_not_longer_than_it_must_be() -> None:
     assert clock.now - 1000 == pytest.approx(20 * pace.piece / 1000)
 
 
+@needs("linux")
 def test_only_the_own_sockets_count() -> None:
     table = Path("/proc/net/tcp")
-    if not table.exists():
-        pytest.skip("there is no /proc/net/tcp here")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:

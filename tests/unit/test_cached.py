@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from scannerdb.backup.inventory import hash_files
+
+from tests.needs import lack, needs
 
 PAGES = 64
 PAGE = 4096
+pytestmark = needs("fincore")
 
 
 def cached(path: Path) -> int:
     """Pages of a file in the system's cache."""
-    if not shutil.which("fincore"):
-        pytest.skip("fincore (util-linux) is not installed, which tells what of a file is in memory")
     command = ["fincore", "--noheadings", "--output", "PAGES", str(path)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -24,7 +23,7 @@ def cached(path: Path) -> int:
 def write(path: Path) -> Path:
     path.write_bytes(b"x" * PAGES * PAGE)
     if subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
-        pytest.skip("the tests' folder is in memory itself")
+        lack("disk", "the tests' folder is in memory itself")
     return path
 
 

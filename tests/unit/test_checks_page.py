@@ -10,10 +10,11 @@ import pytest
 from scannerdb.checks import html
 from scannerdb.finding import Finding, Fix
 
-from tests.browser import CHROMIUM, Browser
+from tests.browser import Browser
+from tests.needs import needs
 from tests.unit.test_checks_report import HOSTILE, document_of, runs_of
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: the page was not used in a browser")
+pytestmark = needs("chromium")
 
 SQL = f"DROP INDEX CONCURRENTLY IF EXISTS public.\"{HOSTILE}\"\n  -- and a second line with 'quotes' & <tags>"
 FOCUSED = "document.activeElement.tagName + ' ' + (document.activeElement.textContent || '').trim()"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -19,9 +18,11 @@ from scannerdb.checks import exports, html, report
 from scannerdb.checks.registry import ENTRIES
 from scannerdb.finding import SEVERITIES, Finding, Fix, ordered, summary
 
+from tests.needs import needs
+from tests.system.needs import browser
+
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<img src=x onerror=document.title='hit'>\"'&</code></script><script>document.title='hit'</script>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def some_findings(name: str = "plain") -> list[Finding]:
@@ -207,7 +208,7 @@ def browse(tmp_path: Path, text: str, *flags: str) -> str:
     path = tmp_path / "page.html"
     path.write_text(text, encoding="utf-8")
     command = [
-        *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+        *(str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
         *("--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}"),
         *("--enable-logging=stderr", "--v=0", *flags, "--dump-dom", path.as_uri()),
     ]
@@ -216,7 +217,7 @@ def browse(tmp_path: Path, text: str, *flags: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: the page was not looked at in a browser")
+@needs("chromium")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(tmp_path: Path, width: int) -> None:
     """The script runs (it shows the buttons), nothing hostile does, nothing is too wide, the console stays empty."""

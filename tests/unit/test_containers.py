@@ -23,36 +23,29 @@ def program(folder: Path, name: str, text: str) -> None:
 
 def run(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`make molecule` on a machine whose only programs are those in `path`."""
-    settings = {**os.environ, "PATH": str(path), "SCANNERDB_CONTAINERS": f"none-{os.getpid()}", **environment}
+    own = {"SCANNERDB_CONTAINERS": f"none-{os.getpid()}", "SCANNERDB_NOT_TESTED": str(path / "notes"), "CI": ""}
+    settings = {**os.environ, "PATH": str(path), **own, **environment}
     command = [sys.executable, "-m", "tests.containers", "run"]
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_without_podman_the_reason_is_said(tmp_path: Path) -> None:
-    done = run(tmp_path, SCANNERDB_REQUIRE_CONTAINERS="0")
+    done = run(tmp_path, SCANNERDB_REQUIRE_ALL="0")
     assert done.returncode == 0
     assert "THE CONTAINER SCENARIOS WERE NOT RUN" in done.stdout
-    assert "podman and mmdebstrap are not installed, and this is no Debian or Ubuntu." in done.stdout
+    assert "podman and mmdebstrap are not installed." in done.stdout
 
 
 def test_where_they_are_required_that_is_a_failure(tmp_path: Path) -> None:
-    done = run(tmp_path, SCANNERDB_REQUIRE_CONTAINERS="1")
+    done = run(tmp_path, SCANNERDB_REQUIRE_ALL="1")
     assert done.returncode == 1
     assert "They are required here." in done.stdout
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
-def test_apt_that_reaches_nothing_is_said(tmp_path: Path) -> None:
-    program(tmp_path, "apt-get", "echo 'E: Unable to locate package podman'; exit 100")
-    done = run(tmp_path, SCANNERDB_REQUIRE_CONTAINERS="0")
-    assert done.returncode == 0
-    assert "apt-get failed: E: Unable to locate package podman" in done.stdout
 
 
 def test_a_podman_that_cannot_start_a_container_is_said(tmp_path: Path) -> None:
     program(tmp_path, "podman", "echo 'Error: runc: operation not permitted' >&2; exit 126")
     program(tmp_path, "mmdebstrap", "exit 1")
-    done = run(tmp_path, SCANNERDB_REQUIRE_CONTAINERS="0")
+    done = run(tmp_path, SCANNERDB_REQUIRE_ALL="0")
     assert done.returncode == 0
     assert "podman cannot start a container here: Error: runc: operation not permitted" in done.stdout
 
@@ -63,13 +56,3 @@ def test_a_podman_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(engine, "PROBE_S", 0.2)
     with pytest.raises(engine.Unavailable, match=r"'podman run --rm …' did not end within"):
         engine.usable_environment()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
-def test_a_podman_without_its_network_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, "podman", f'test -e {tmp_path}/netavark -a -n "$CONTAINERS_CONF"')
-    program(tmp_path, "runc", "exit 1")
-    program(tmp_path, "apt-get", f'case "$*" in *netavark*) : > {tmp_path}/netavark;; esac')
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(engine, "HELPERS", str(tmp_path / "none"))
-    assert engine.usable_environment() == {"CONTAINERS_CONF": str(engine.HERE / "containers.conf")}

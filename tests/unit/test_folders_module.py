@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+
+from tests.needs import needs
 
 PATH = Path(__file__).resolve().parents[2] / "library" / "scannerdb_folders.py"
 
@@ -69,7 +70,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path, call: Any) -> None:
     assert link.is_symlink() and mode(real) == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@needs("root")
 def test_the_owner_gets_what_is_made_and_what_is_there(tmp_path: Path, call: Any) -> None:
     there = tmp_path / "there"
     there.mkdir(mode=0o700)

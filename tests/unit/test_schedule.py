@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
 from scannerdb.schedule.due import last_due, next_due, zone_of
 from scannerdb.schedule.model import WEEKDAYS, Job, read_jobs
+
+from tests.needs import needs
 
 UTC = datetime.timezone.utc
 MINUTE = datetime.timedelta(minutes=1)
@@ -64,7 +65,7 @@ CALENDARS = [
 ]
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+@needs("systemd-analyze")
 @pytest.mark.parametrize("start", ["2026-03-27 12:00:00", "2026-10-23 12:00:00", "2027-12-30 23:59:00"])
 @pytest.mark.parametrize(("fields", "calendar"), CALENDARS, ids=[c for _, c in CALENDARS])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])

@@ -6,7 +6,6 @@ import datetime
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from scannerdb.status.metrics import metrics
 from scannerdb.status.row import cells, size, span
 from scannerdb.status.verdict import Limits, state_of, verdict
 
+from tests.needs import needs
 from tests.unit.test_backup_format import make_set
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,13 +229,7 @@ def test_spans_and_sizes() -> None:
     assert [size(n) for n in (0, 1023, 1024, 5 << 40)] == ["0 B", "1023 B", "1 KB", "5.0 TB"]
 
 
-needs_promtool = pytest.mark.skipif(
-    not shutil.which("promtool"),
-    reason="promtool is not installed (apt install prometheus): metrics and rules NOT checked",
-)
-
-
-@needs_promtool
+@needs("promtool")
 def test_promtool_takes_the_metrics_whatever_the_names() -> None:
     text = metrics(facts(database={"name": 'we"ird\\\n'}), "db 1", 1779278400.25)
     assert 'scannerdb_state{host="db 1",database="we\\"ird\\\\\\n"} 0\n' in text
@@ -243,7 +237,7 @@ def test_promtool_takes_the_metrics_whatever_the_names() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-@needs_promtool
+@needs("promtool")
 @pytest.mark.parametrize("arguments", [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]])
 def test_promtool_takes_the_rules_and_they_fire_as_they_should(arguments: list[str]) -> None:
     done = subprocess.run(
