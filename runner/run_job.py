@@ -2,6 +2,7 @@
 """Run one scheduled job: the playbook that a person would run, once at a time, with an end, a log and a record.
 
     run_job.py /etc/scannerdb/<host>/schedule.json <job>
+    run_job.py /etc/scannerdb/<host>/schedule.json --self-test
 
 cron and systemd start it; a person may. Needs the standard library only, so that a broken virtual environment is a
 failure that is recorded and told like any other. Exit code: the play's; 124 when its time was up, 143 when it was
@@ -35,6 +36,7 @@ from scannerdb.jobs.status import status  # noqa: E402
 from scannerdb.process import die_with_parent  # noqa: E402
 from scannerdb.runs import STAMP, new_run_id, utc_now  # noqa: E402
 from scannerdb.schedule.records import LOCK, OK, Record, alive, process_began, write_record  # noqa: E402
+from self_test import self_test  # noqa: E402
 
 TIME_UP, LOCKED, MISCONFIGURED, STOPPED = 124, 75, 78, 143
 POLL_S = 1.0
@@ -215,9 +217,11 @@ def measure(config: dict[str, Any], record: Record, log: IO[bytes]) -> None:
     folders = {name: config[name] for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
     asked = {"host": config["host"], "ask_server": False, "metrics_path": config["metrics_path"]}
     try:
-        status(Options(db=config["database"]), **folders, **asked)
+        why = status(Options(db=config["database"]), **folders, **asked)["metrics_why"]
     except (OSError, ScannerDbError) as error:
-        say(log, record, f"The metrics were not written: {error}")
+        why = f"The metrics were not written: {error}"
+    if why:
+        say(log, record, why)
 
 
 @contextlib.contextmanager
@@ -250,29 +254,45 @@ def perform(config: dict[str, Any], job: dict[str, Any], record: Record, log: IO
     return replace(record, outcome=outcome, exit_code=code, message=message, finished=f"{utc_now():{STAMP}}")
 
 
-def load(path: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schedule's file and the job of that name."""
+def load(path: str) -> dict[str, Any]:
+    """The schedule's file."""
     try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
-        job = next((job for job in config["jobs"] if job["name"] == name), None)
+        config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        # An upgrade moves the link; this run stays where it began.
+        config["bundle"] = str(Path(config["bundle"]).resolve())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Ended(
             MISCONFIGURED, "failed", f"{path} cannot be read: {error}. Run playbooks/schedule.yml again."
         ) from error
+    return config
+
+
+def find_job(config: dict[str, Any], path: str, name: str) -> dict[str, Any]:
+    """The job of that name."""
+    job: dict[str, Any] | None = next((job for job in config.get("jobs", ()) if job.get("name") == name), None)
     if job is None:
         raise Ended(MISCONFIGURED, "failed", f"{path} has no job {name!r}.")
-    config["bundle"] = str(Path(config["bundle"]).resolve())  # an upgrade moves the link; this run stays where it began
-    return config, job
+    return job
+
+
+def answer_self_test(config: dict[str, Any]) -> int:
+    """Say as JSON whether the jobs could start."""
+    found = self_test(config, environment(config))
+    print(json.dumps(found))
+    return 0 if found["ready"] else MISCONFIGURED
 
 
 def main(arguments: list[str]) -> int:
     """Run the job that the command line names."""
     signals(stop)
     if len(arguments) != 2:
-        print("usage: run_job.py SCHEDULE.json JOB", file=sys.stderr)
+        print("usage: run_job.py SCHEDULE.json JOB|--self-test", file=sys.stderr)
         return MISCONFIGURED
     try:
-        config, job = load(*arguments)
+        config = load(arguments[0])
+        if arguments[1] == "--self-test":
+            return answer_self_test(config)
+        job = find_job(config, *arguments)
     except Ended as ended:
         print(ended.message, file=sys.stderr)
         return ended.code

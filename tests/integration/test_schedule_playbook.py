@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def scheduled(site: Site) -> Site:
     site.group.update(
         scannerdb_become_root=False,
         scannerdb_bundle_install=False,
+        scannerdb_schedule_self_test=False,
         scannerdb_config_dir=f"{site.folder}/{{{{ inventory_hostname }}}}/etc",
         __scannerdb_schedule_unit_dir=f"{site.folder}/units",
         __scannerdb_schedule_logrotate_dir=f"{site.folder}/rotate",
@@ -128,6 +130,38 @@ def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_17:
     log = (site.folder / "one" / "backups" / "cron_backup.log").read_text()
     assert (done.returncode, done.stdout + done.stderr) == (0, ""), log
     assert len(site.backups("one")) == 1 and "Not done" not in log and "daily: ok, code 0" in log
+
+
+def test_a_schedule_ends_with_a_trial_and_a_table(scheduled: Site, field_17: Database) -> None:
+    site = scheduled
+    site.add("one", field_17)
+    said = plan(site, scannerdb_schedule_self_test=True).ok()
+    assert "interpreter, playbooks, inventory, folders, connection." in said.prose
+    assert re.search(r"job +when +next run, UTC +log", said.output), said.output
+    assert re.search(r"daily +\*-\*-\* 03:00:00 +20\S+Z +/.*/cron_backup.log", said.output), said.output
+    command = shlex.split(said.output.partition("Run one now:")[2].splitlines()[0])
+    assert subprocess.run(command, check=False).returncode == 0 and len(site.backups("one")) == 1
+
+    site.hosts["one"]["scannerdb_login_port"] = 1
+    plan(site, scannerdb_schedule_self_test=True).failed("they cannot start. A job cannot connect: ", "port 1")
+
+
+@needs("root")
+@pytest.mark.parametrize("what", ["runner", "libraries"])
+def test_a_schedule_whose_jobs_cannot_start_fails(scheduled: Site, field_17: Database, what: str) -> None:
+    """The interpreter lies below root's own home, which the jobs' user may not enter."""
+    site = scheduled
+    site.add("one", field_17)
+    hidden = site.folder / "root"
+    hidden.mkdir(mode=0o700)
+    (hidden / "python3").symlink_to(sys.executable)
+    inner = {"__scannerdb_bundle_interpreter": str(hidden / "python3")}
+    if what == "runner":
+        inner = {
+            "__scannerdb_schedule_runner": ["/usr/bin/env", str(hidden / "python3"), "run_job.py", "schedule.json"]
+        }
+    said = plan(site, scannerdb_schedule_self_test=True, scannerdb_schedule_user="nobody", **inner)
+    said.failed("as nobody they cannot start", "Permission denied", "scannerdb_bundle_python=/usr/bin/python3")
 
 
 def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(scheduled: Site, field_17: Database) -> None:
@@ -235,6 +269,21 @@ INSTALL = """
 """
 
 
+ABOUT = "import os, sys; print(sys.version_info >= (3, 11), sys.version, os.path.realpath(sys._base_executable))"
+
+
+def named(checkout: Path, python: str) -> str:
+    """The folder of the libraries that a Python makes which says this of itself."""
+    requirements = hashlib.sha256((checkout / "requirements.txt").read_bytes()).hexdigest()[:16]
+    return hashlib.sha256((requirements + python).encode()).hexdigest()[:16]
+
+
+def environment_of(checkout: Path, python: str) -> str:
+    """The same of one that is here."""
+    done = subprocess.run([python, "-c", ABOUT], capture_output=True, text=True, check=True)
+    return named(checkout, done.stdout.strip())
+
+
 @needs("root")
 def test_an_upgrade_of_the_bundle_is_a_rerun(scheduled: Site, tmp_path: Path) -> None:
     """The new release becomes the current one in one step, two older ones stay, and a rerun changes nothing.
@@ -247,7 +296,7 @@ def test_an_upgrade_of_the_bundle_is_a_rerun(scheduled: Site, tmp_path: Path) ->
     checkout.mkdir()
     for name in ("LICENSE", "requirements.txt"):  # a small bundle is enough for it
         shutil.copy(ROOT / name, checkout / name)
-    libraries = hashlib.sha256((checkout / "requirements.txt").read_bytes()).hexdigest()[:16]
+    libraries = environment_of(checkout, "python3")
     (home / "venvs" / libraries).mkdir(parents=True)
     (home / "venvs" / libraries / ".complete").touch()
     extra = {
@@ -268,6 +317,18 @@ def test_an_upgrade_of_the_bundle_is_a_rerun(scheduled: Site, tmp_path: Path) ->
         releases.append(current.name)
     assert {path.name for path in (home / "releases").iterdir()} == {*releases, "older"}
     assert site.run(str(site.folder / "install.yml"), **extra).ok().changed["one"] == 0
+
+    made = site.folder / "python-of-another-kind"
+    made.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then echo True another; else exec {sys.executable} "$@"; fi\n')
+    made.chmod(0o755)
+    third = named(checkout, "True another")
+    (home / "venvs" / third).mkdir()
+    (home / "venvs" / third / ".complete").touch()
+    extra["scannerdb_bundle_python"] = str(made)
+    assert site.run(str(site.folder / "install.yml"), **extra).ok().changed["one"] > 0
+    assert (home / "current" / ".venv").resolve() == home / "venvs" / third
+    extra["scannerdb_bundle_python"] = "/bin/false"
+    site.run(str(site.folder / "install.yml"), **extra).failed("/bin/false is no Python of version 3.11 or newer")
 
 
 UNITS = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..backup.names import parse_time
 from ..backup.sets import ahead, list_sets, newest, newest_proven
 from ..checks.history import read_history, when
 from ..connection import Options, connect, explained, scalar
-from ..errors import ScannerDbError
+from ..errors import FileProblem, ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
 from ..restore.heal import find, kept_databases
 from ..runs import STAMP, last_runs, utc_now
@@ -26,7 +27,7 @@ from ..schedule.judge import Standing, judge
 from ..schedule.records import Record, read_records
 from ..status.metrics import metrics
 from ..status.row import cells
-from ..status.verdict import SEVERITIES, Limits, state_of, verdict
+from ..status.verdict import SEVERITIES, WARNING, Limits, Problem, state_of, verdict
 
 DAY_S = 86400.0
 METRICS_MODE = 0o644  # the node exporter is another user
@@ -51,7 +52,8 @@ def status(
     """Look at one database from all sides; returns the module's result.
 
     Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a table), `database`, `schedule`, `backups`,
-    `findings`, `runs`, `logs`. With `metrics_path` the metrics are written there; raises only where they cannot be.
+    `findings`, `runs`, `logs`, `metrics_why`. With `metrics_path` the metrics are written there; where they cannot be,
+    `metrics_why` says so and it is a problem like any other.
     """
     now = utc_now()
     facts: dict[str, Any] = {
@@ -64,16 +66,34 @@ def status(
     }
     problems = verdict(facts, Limits(backup_max_age_h, proof_max_age_d, check_max_age_d))
     facts["state"] = state_of(problems)
-    if metrics_path and not check_mode:
-        ensure_folder(Path(metrics_path).parent, 0o755)
-        write_atomic(metrics_path, metrics(facts, host, now.timestamp()), METRICS_MODE)
+    why = _write_metrics(metrics_path, metrics(facts, host, now.timestamp()), check_mode) if metrics_path else ""
+    if why:
+        problems = [*problems, Problem(WARNING, why)]
+        facts["state"] = state_of(problems)
     return {
         **facts,
+        "metrics_why": why,
         "changed": False,
         "problems": [{"severity": problem.severity, "message": problem.message} for problem in problems],
         "row": cells(facts) if ask_server else {},
         "msg": problems[0].message if problems else f"{host}: all is well.",
     }
+
+
+def _write_metrics(path: str, text: str, check_mode: bool) -> str:
+    """Write the metrics; returns why they cannot be written, which check mode foretells."""
+    folder = Path(path).parent
+    try:
+        if check_mode:
+            nearest = next(place for place in (folder, *folder.parents) if place.exists())
+            if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+                raise FileProblem(f"{nearest} cannot be written by this user.", "")
+            return ""
+        ensure_folder(folder, 0o755)
+        write_atomic(path, text, METRICS_MODE)
+    except (ScannerDbError, OSError) as error:
+        return f"The metrics were not written: {error} Let this user write to it (scannerdb_metrics_dir)."
+    return ""
 
 
 def _database(options: Options) -> dict[str, Any]:
