@@ -154,7 +154,7 @@ def test_strings_are_converted_where_jinja_reads_them(role: str) -> None:
     for path, text in texts(role).items():
         for name in set(NAME.findall(text)) & set(types):
             if types[name] == "bool":  # "{{ x }}" hands it on to a module, which converts
-                converted = rf"\b{name}\b(?!:|\n|(?: \| default\(false\))? \| bool| }}}})"
+                converted = rf"\b{name}\b(?!:|\n|=(?:true|false)|(?: \| default\(false\))? \| bool| }}}})"
                 assert re.findall(converted, text) == [], (path, name)
             if types[name] == "list" and path.parent.name in ("tasks", "templates"):
                 raise AssertionError(f"{path} reads {name}, which may be a string; vars/main.yml splits it")
