@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .connection import SSL_MODES, Options
 from .lockbudget import Budget
+from .login import SSL_MODES, Options
 from .window import Window, parse_window
 
 

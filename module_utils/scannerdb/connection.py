@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
+import select
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Union
 
 from .errors import (
@@ -22,10 +24,15 @@ from .errors import (
     ScannerDbError,
     ServerUnsupported,
 )
-from .refusals import refused
+from .login import Options
+from .pooler import refuse_sharing
+from .refusals import refusal_state, refused
+from .session import KEEPALIVES, STATEMENT_LIMIT_S, behind_catalog, own_environment, settings_for, startup_options
+from .watch import WATCH
 
 try:
     import psycopg
+    from psycopg.conninfo import make_conninfo
     from psycopg.rows import dict_row
     from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -57,6 +64,7 @@ __all__ = [
     "scalar",
     "server_of",
     "text_of",
+    "tool_settings",
 ]
 
 Connection = Any  # psycopg.Connection[dict[str, Any]]; kept loose so that its absence is survived
@@ -65,67 +73,9 @@ Row = dict[str, Any]
 
 OLDEST_SERVER = 140000
 PRIMARY_SINCE = 140000  # from which libpq on one may ask for the "primary"; a distribution's psycopg may have an older
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+TRACE_SINCE = 140000  # from which libpq on a trace names the fields of a message
+LOOK_S = 30.0  # what a short question may take, and how much later than the server the client gives a statement up
 LOCK_NOT_AVAILABLE = "55P03"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to reach the database: the values of the `login_*` options.
-
-    `host` may list several servers, of which the primary is taken: `db1,db2:5433`. `password` is never part of the
-    `repr`. An empty `host` and `unix_socket` mean libpq's default socket. `hostaddr` is the address of
-    `host`, where that name is not to be looked up.
-    """
-
-    host: str = ""
-    port: int = 5432
-    user: str = ""
-    password: str = field(default="", repr=False)
-    unix_socket: str = ""
-    db: str = "ollama_scanner"
-    ssl_mode: str = "prefer"
-    ca_cert: str = ""
-    maintenance_db: str = "postgres"
-    pg_bin_dir: str = ""
-    hostaddr: str = ""
-
-    @property
-    def server(self) -> str:
-        """Where the server is, for a sentence."""
-        place = self.host or self.unix_socket or "the local socket"
-        return f"{place} port {self.port}"
-
-    @property
-    def servers(self) -> tuple[Options, ...]:
-        """Itself, for each of the servers that `host` lists."""
-        if "," not in self.host and not re.search(r":\d+$", self.host):
-            return (self,)
-        places = [_split_place(text.strip(), self.port) for text in self.host.split(",") if text.strip()]
-        return tuple(replace(self, host=host, port=port) for host, port in places)
-
-    def libpq(self, dbname: str | None = None) -> dict[str, str]:
-        """The connection keywords of libpq, without the password."""
-        servers = self.servers
-        words = {
-            "host": ",".join(server.host or server.unix_socket for server in servers),
-            "hostaddr": self.hostaddr,
-            "port": ",".join(str(server.port) for server in servers),
-            "target_session_attrs": "primary" if len(servers) > 1 else "",
-            "user": self.user,
-            "dbname": self.db if dbname is None else dbname,
-            "sslmode": self.ssl_mode,
-            "sslrootcert": self.ca_cert,
-        }
-        return {word: value for word, value in words.items() if value}
-
-
-def _split_place(text: str, port: int) -> tuple[str, int]:
-    """`db1:5433` or `[::1]:5433` as host and port; the port is `port` where none stands there. Pure."""
-    host, colon, number = text.rpartition(":")
-    if colon and number.isdigit() and (":" not in host or host.endswith("]")):
-        return host.strip("[]"), int(number)
-    return text.strip("[]"), port
 
 
 @dataclass(frozen=True)
@@ -146,22 +96,40 @@ class Server:
         return self.version_num // 10000
 
 
+if HAVE_PSYCOPG:
+
+    class _Watched(psycopg.Connection[Any]):
+        """A connection on which nothing is waited for without an end."""
+
+        limit_s: float = LOOK_S
+        pooled = False  # whether a pooler, in session mode, is in between
+        prepared: Mapping[str, str] = MappingProxyType({})  # the settings that the session was given
+
+        def wait(self, *args: Any, **more: Any) -> Any:
+            """Wait as psycopg does, for `limit_s` at most."""
+            if self.closed:
+                return super().wait(*args, **more)
+            with WATCH.limited(self.fileno(), self.limit_s):
+                return super().wait(*args, **more)
+
+
 def connect(
     options: Options,
     *,
     dbname: str | None = None,
     purpose: str = "",
-    statement_timeout_s: int = 0,
+    statement_timeout_s: int = STATEMENT_LIMIT_S,
     allow_standby: bool = False,
-    search_path: str | None = "pg_catalog",
+    role_search_path: bool = False,
     timeout_s: int = 10,
 ) -> Connection:
     """Open an autocommit connection whose rows are dicts.
 
-    The session has a fixed TimeZone and DateStyle, and notices within ten seconds that its client is gone, so that a
-    killed run's locks go away. `search_path` is the role's own where it is None: sessions that fire the application's
-    triggers need that. `purpose` becomes part of the application name. Raises one of `DependencyMissing`,
-    `ConnectionFailed`, `AuthenticationFailed`, `DatabaseMissing`, `ServerUnsupported`.
+    The session is prepared as `session.py` says, whatever role, database and environment have been given, and notices
+    soon that its client is gone, so that a killed run's locks go away. With `role_search_path` the role's own search
+    path follows upon the catalog: sessions that fire the application's triggers need that. `purpose` becomes part of
+    the application name. Raises one of `DependencyMissing`, `ConnectionFailed`, `AuthenticationFailed`,
+    `DatabaseMissing`, `ServerUnsupported`.
     """
     if not HAVE_PSYCOPG:
         raise DependencyMissing(
@@ -169,50 +137,129 @@ def connect(
             "Install it there: python3-psycopg on Debian and Ubuntu, python3-psycopg3 on the RHEL family, "
             "or 'pip install psycopg[binary]'.",
         )
-    words: dict[str, Any] = dict(options.libpq(dbname))
-    words["connect_timeout"] = str(timeout_s)
-    words["application_name"] = f"scannerdb {purpose}".strip()[:63]
-    words["client_encoding"] = "UTF8"
-    if options.password:
-        words["password"] = options.password
+    words = _words(options, dbname, purpose, timeout_s)
     conn = _open(words, options, allow_standby)
     try:
-        _prepare_session(conn, statement_timeout_s, search_path)
-        _check_server(conn, options, allow_standby)
+        with explained(f"Looking at the session on {options.server}"):
+            seen = _look(conn)
+            _refuse(conn, options, seen, allow_standby)
+        if seen["pid"] != conn.info.backend_pid:
+            conn.pooled = True
+            refuse_sharing(conn, seen["pid"], lambda: _open(words, options, allow_standby), DriverError, options.server)
+        conn.prepared = settings_for(seen["names"], statement_timeout_s)
+        conn.limit_s = (statement_timeout_s or STATEMENT_LIMIT_S) + LOOK_S
+        own_path = {"search_path": behind_catalog(seen["path"])} if role_search_path else {}
+        _prepare(conn, {**conn.prepared, **own_path})
     except BaseException:
         conn.close()
         raise
     return conn
 
 
+def _words(options: Options, dbname: str | None, purpose: str, timeout_s: int) -> dict[str, Any]:
+    """libpq's keywords. What the environment says of a connection is not ours, and taken out of it for this process."""
+    for name in set(os.environ) - set(own_environment(os.environ)):
+        del os.environ[name]
+    words: dict[str, Any] = {**KEEPALIVES, **options.libpq(dbname)}
+    words["connect_timeout"] = str(timeout_s)
+    words["application_name"] = f"scannerdb {purpose}".strip()[:63]
+    words["client_encoding"] = "UTF8"
+    if options.password:
+        words["password"] = options.password
+    return words
+
+
 def _open(words: dict[str, Any], options: Options, allow_standby: bool) -> Connection:
     """Connect; of several servers to the primary, else to any where that will do."""
     if words.get("target_session_attrs") and psycopg.pq.version() < PRIMARY_SINCE:
         words["target_session_attrs"] = "read-write"  # the same, unless the primary is set to be read only
+    started = time.monotonic()
     try:
-        return psycopg.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
+        return _Watched.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
     except DriverError as error:
         if allow_standby and words.pop("target_session_attrs", ""):
             return _open(words, options, allow_standby)
-        raise refused(str(error), options.server, options.host, options.user, words.get("dbname", "")) from None
+        in_time = time.monotonic() - started < float(words["connect_timeout"]) - 1
+        state = _refusal_state(words) if in_time else ""
+        raise refused(str(error), state, options.server, options.host, options.user, words["dbname"]) from None
 
 
-def _prepare_session(conn: Connection, statement_timeout_s: int, search_path: str | None) -> None:
-    settings = {
-        "TimeZone": "UTC",
-        "DateStyle": "ISO, MDY",
-        "IntervalStyle": "postgres",
-        "extra_float_digits": "1",
-        "bytea_output": "hex",
-        "idle_session_timeout": "0",
-        "client_connection_check_interval": "10s",
-        "idle_in_transaction_session_timeout": "0",
-        "statement_timeout": f"{statement_timeout_s}s",
-        "standard_conforming_strings": "on",
-    }
-    if search_path is not None:
-        settings["search_path"] = search_path
-    # One round trip; where the server lacks one of them (client_connection_check_interval on Windows), one for each.
+def _refusal_state(words: Mapping[str, Any]) -> str:
+    """The SQLSTATE with which the server refuses a connection; empty where none answers.
+
+    libpq hands out no more than a text, in the server's language; its trace of the protocol has the code.
+    """
+    if psycopg.pq.version() < TRACE_SINCE or not hasattr(os, "memfd_create"):
+        return ""
+    with contextlib.suppress(DriverError, OSError), os.fdopen(os.memfd_create("scannerdb"), "rb") as trace:
+        knocking = psycopg.pq.PGconn.connect_start(make_conninfo(**words).encode())
+        knocking.trace(trace.fileno())
+        end = time.monotonic() + float(words["connect_timeout"])
+        try:
+            while _goes_on(knocking, end):
+                pass
+        finally:
+            knocking.untrace()  # writes out what is buffered
+            knocking.finish()
+        trace.seek(0)
+        return refusal_state(trace.read())
+    return ""
+
+
+def _goes_on(knocking: Any, end: float) -> bool:
+    """Take the next step of connecting; False when it has come to its end, or is out of time."""
+    event = {
+        psycopg.pq.PollingStatus.READING: select.POLLIN,
+        psycopg.pq.PollingStatus.WRITING: select.POLLOUT,
+    }.get(knocking.connect_poll())
+    left = end - time.monotonic()
+    if event is None or left <= 0:
+        return False
+    waiting = select.poll()
+    waiting.register(knocking.socket, event)
+    return bool(waiting.poll(left * 1000))
+
+
+def _look(conn: Connection) -> Row:
+    """What has to be known of a session before anything is set in it. Its search path may be anybody's yet."""
+    equal = SQL("OPERATOR(pg_catalog.=)")
+    granted = SQL("pg_catalog.current_setting('is_superuser') {equal} 'on'")
+    if conn.info.server_version >= 150000:
+        granted = SQL("pg_catalog.has_parameter_privilege(name, 'SET')")
+    query = """
+        SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby,
+               pg_catalog.current_setting('search_path') AS path,
+               (SELECT setting {equal} 'on' AND (source {equal} 'configuration file' OR source {equal} 'command line')
+                  FROM pg_catalog.pg_settings WHERE name {equal} 'default_transaction_read_only') AS read_only,
+               (SELECT pg_catalog.array_agg(name) FROM pg_catalog.pg_settings
+                 WHERE context {equal} 'user' OR context {equal} 'superuser' AND {granted}) AS names
+    """
+    found = fetch(conn, SQL(query).format(equal=equal, granted=granted.format(equal=equal)))
+    return found[0]
+
+
+def _refuse(conn: Connection, options: Options, seen: Row, allow_standby: bool) -> None:
+    version = conn.info.server_version
+    if version < OLDEST_SERVER:
+        raise ServerUnsupported(
+            f"The server on {options.server} is PostgreSQL {version // 10000}; 14 is the oldest that is supported.",
+            "Upgrade the server.",
+        )
+    if seen["standby"] and not allow_standby:
+        raise ServerUnsupported(
+            f"The server on {options.server} is a standby, which cannot be written.",
+            "Point scannerdb_login_host at the primary.",
+        )
+    if seen["read_only"] and not allow_standby:
+        raise ServerUnsupported(
+            f"The server on {options.server} is set to be read only (default_transaction_read_only in its "
+            "configuration), and this job writes.",
+            "ALTER SYSTEM RESET default_transaction_read_only, or take the line out of postgresql.conf, and reload.",
+        )
+
+
+def _prepare(conn: Connection, settings: Mapping[str, str]) -> None:
+    # One round trip; where the server refuses one of them, one for each.
     if not _set(conn, settings):
         for name, value in settings.items():
             _set(conn, {name: value})
@@ -220,7 +267,8 @@ def _prepare_session(conn: Connection, statement_timeout_s: int, search_path: st
 
 def _set(conn: Connection, settings: Mapping[str, str]) -> bool:
     """Whether the server took these settings; raises `ConnectionFailed` where it is gone."""
-    calls = [SQL("set_config({}, {}, false)").format(Literal(name), Literal(value)) for name, value in settings.items()]
+    call = "pg_catalog.set_config({}, {}, false)"
+    calls = [SQL(call).format(Literal(name), Literal(value)) for name, value in settings.items()]
     with explained("Preparing the session"):
         try:
             execute(conn, SQL("SELECT ") + SQL(", ").join(calls))
@@ -231,22 +279,13 @@ def _set(conn: Connection, settings: Mapping[str, str]) -> bool:
     return True
 
 
-def _check_server(conn: Connection, options: Options, allow_standby: bool) -> None:
-    version = conn.info.server_version
-    if version < OLDEST_SERVER:
-        raise ServerUnsupported(
-            f"The server on {options.server} is PostgreSQL {version // 10000}; 14 is the oldest that is supported.",
-            "Upgrade the server.",
-        )
-    if allow_standby:
-        return
-    with explained(f"Asking the server on {options.server} whether it is a standby"):
-        standby = scalar(conn, "SELECT pg_is_in_recovery()")
-    if standby:
-        raise ServerUnsupported(
-            f"The server on {options.server} is a standby, which cannot be written.",
-            "Point scannerdb_login_host at the primary.",
-        )
+def tool_settings(options: Options, dbname: str, more: Mapping[str, str]) -> str:
+    """PGOPTIONS for a client tool that is about to work on that database: the settings of our sessions, and `more`.
+
+    The driver looks first, so that no tool meets a shared session. Over a pooler, which takes no options, it is empty.
+    """
+    with contextlib.closing(connect(options, dbname=dbname, purpose="tools", allow_standby=True)) as conn:
+        return "" if conn.pooled else startup_options({**conn.prepared, **more})
 
 
 @contextlib.contextmanager
@@ -339,35 +378,3 @@ def server_of(conn: Connection) -> Server:
     """
     with explained("Asking the server for its version"):
         return Server(**fetch(conn, query)[0])
-
-
-def passfile_line(password: str) -> str:
-    """The line of a libpq password file that matches every connection; `:` and `\\` are escaped."""
-    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    return f"*:*:*:*:{escaped}\n"
-
-
-def tool_environment(options: Options, dbname: str, passfile: str | None) -> dict[str, str]:
-    """The environment for a client tool: no inherited PG* variable can steer it elsewhere.
-
-    The database's name travels in PGDATABASE: with `-d`, pg_dump would read `a=b` as a connection string.
-    """
-    kept = {"PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG") or k in kept}
-    names = {
-        "host": "PGHOST",
-        "hostaddr": "PGHOSTADDR",
-        "port": "PGPORT",
-        "user": "PGUSER",
-        "dbname": "PGDATABASE",
-        "sslmode": "PGSSLMODE",
-        "sslrootcert": "PGSSLROOTCERT",
-        "target_session_attrs": "PGTARGETSESSIONATTRS",
-    }
-    environment.update({names[word]: value for word, value in options.libpq(dbname).items()})
-    environment["PGAPPNAME"] = "scannerdb"
-    environment["PGCONNECT_TIMEOUT"] = "10"
-    environment["LC_MESSAGES"] = environment["LANGUAGE"] = "C"
-    if passfile:
-        environment["PGPASSFILE"] = passfile
-    return environment

@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .connection import Options, passfile_line, tool_environment
+from .connection import tool_settings
 from .errors import ToolFailed, ToolMissing
+from .login import SERVICE, Options, passfile_line, tool_environment
+from .session import own_environment, service_file
 
 PR_SET_PDEATHSIG = 1
 TICK_S = 0.5
@@ -179,14 +181,30 @@ def passfile(password: str) -> Iterator[tuple[str | None, tuple[int, ...]]]:
         yield made
 
 
+@contextlib.contextmanager
+def _reaching(
+    options: Options, dbname: str | None, settings: Mapping[str, str]
+) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """A tool's environment for a server, and the descriptors of the private files that it names."""
+    wanted = options.db if dbname is None else dbname
+    startup = tool_settings(options, wanted, settings)
+    service = memory_file(service_file(SERVICE).encode("ascii"))
+    with passfile(options.password) as (secret, descriptors), service as (path, more):
+        yield (
+            tool_environment(options, wanted, os.environ, passfile=secret, servicefile=path, startup=startup),
+            (*descriptors, *more),
+        )
+
+
 def run_tool(
     arguments: Sequence[str],
-    options: Options,
+    options: Options | None,
     *,
     dbname: str | None = None,
     check: bool = True,
     nice: int = 0,
     extra_environment: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
     stdout_path: Path | None = None,
     meanwhile: Callable[[Callable[[], int | None]], object] | None = None,
     on_tick: Callable[[], object] | None = None,
@@ -194,9 +212,10 @@ def run_tool(
     feed: Iterable[bytes] | None = None,
     descriptors: tuple[int, ...] = (),
 ) -> Finished:
-    """Run a client program against the server of `options` and wait for it.
+    """Run a client program against the server of `options` (None: it connects nowhere) and wait for it.
 
-    It inherits `descriptors`, of a `memory_file`. With `stdout_path` the standard output goes to that file (made 0600).
+    Its sessions are prepared as ours are, with `settings` on top. It inherits `descriptors`, of a `memory_file`. With
+    `stdout_path` the standard output goes to that file (made 0600).
     `meanwhile` is called once while the program runs, with a function that gives its exit code (None while it runs);
     `on_tick` every half second of the wait after that. `on_output` takes the standard output piece by piece, and
     nothing of it is kept; `feed` gives the standard input, as long as the program takes it. An exception out of any of
@@ -204,8 +223,10 @@ def run_tool(
     program's own last words.
     """
     with contextlib.ExitStack() as stack:
-        path, secret = stack.enter_context(passfile(options.password))
-        environment = tool_environment(options, options.db if dbname is None else dbname, path)
+        environment = own_environment(os.environ)
+        secret: tuple[int, ...] = ()
+        if options is not None:
+            environment, secret = stack.enter_context(_reaching(options, dbname, settings or {}))
         environment.update(extra_environment or {})
         target: int = subprocess.PIPE
         if stdout_path is not None:

@@ -11,10 +11,11 @@ import pytest
 from scannerdb.backup import make
 from scannerdb.backup.sets import find_set
 from scannerdb.backup.snapshot import passing
-from scannerdb.connection import Options, connect, scalar, tool_environment
+from scannerdb.connection import Options, connect, scalar
 from scannerdb.errors import ConnectionFailed, JobLocked, ScannerDbError, ServerUnsupported
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
+from scannerdb.login import tool_environment
 
 from tests.integration.support import wait_until
 from tests.integration.test_backup_run import options_of
@@ -67,7 +68,7 @@ def test_the_servers_are_asked(
         plan = backup(options, **words, check_mode=True)["plan"]
         assert (plan["standby"], str(standby.server.port) in plan["server"]) == (True, True)
         assert connect(options).info.port == database.server.port, "who has to write, finds the primary"
-    assert tool_environment(options, options.db, None)["PGTARGETSESSIONATTRS"] == "primary"
+    assert tool_environment(options, options.db, {})["PGTARGETSESSIONATTRS"] == "primary"
     with monkeypatch.context() as old:
         old.setattr("psycopg.pq.version", lambda: 130020)
         with connect(both(standby, database)) as conn:

@@ -8,8 +8,8 @@ import pytest
 from scannerdb.backup import storage
 from scannerdb.backup.standby import Candidate, Origin, choose
 from scannerdb.backup.storage import Storage, mount_of, why_ephemeral
-from scannerdb.connection import Options, tool_environment
 from scannerdb.errors import ConnectionFailed, FileProblem, InvalidInput, ServerUnsupported
+from scannerdb.login import Options, tool_environment
 
 MIB = 1 << 20
 
@@ -32,7 +32,7 @@ def test_several_servers_in_one_option(host: str, places: list[tuple[str, int]])
     assert words["host"].split(",") == [place[0] for place in places]
     assert words["port"].split(",") == [str(place[1]) for place in places]
     assert words.get("target_session_attrs") == ("primary" if len(places) > 1 else None)
-    assert tool_environment(options, "x", None)["PGHOST"] == words["host"]
+    assert tool_environment(options, "x", {})["PGHOST"] == words["host"]
 
 
 def at(name: str, *, standby: bool, position: int = 0, system: str = "1") -> Candidate:

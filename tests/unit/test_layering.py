@@ -14,8 +14,12 @@ AREAS = {"contract", "checks", "fixes", "backup", "restore", "schedule", "status
 BASE = {
     "errors": set(),
     "files": {"errors"},
-    "connection": {"refusals", "errors"},
-    "process": {"connection", "files", "errors"},
+    "session": set(),
+    "watch": set(),
+    "login": {"session"},
+    "pooler": {"errors"},
+    "connection": {"login", "session", "pooler", "watch", "refusals", "errors"},
+    "process": {"connection", "login", "session", "files", "errors"},
     "lockbudget": {"connection", "errors"},
     "refusals": {"errors"},
     "joblock": {"connection", "errors"},
@@ -23,7 +27,7 @@ BASE = {
     "window": {"errors"},
     "serverdisk": {"connection", "errors"},
     "finding": {"connection", "errors"},
-    "argspec": {"connection", "lockbudget", "window", "errors"},
+    "argspec": {"login", "lockbudget", "window", "errors"},
 }
 
 

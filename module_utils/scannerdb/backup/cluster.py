@@ -205,7 +205,7 @@ def _make(cluster: Cluster) -> None:
         "--locale=C",
         "--no-sync",
     ]
-    finished = run_tool(_as_user(cluster, initdb), Options(), check=False)
+    finished = run_tool(_as_user(cluster, initdb), None, check=False)
     if finished.returncode:
         error = tool_error("initdb", finished)
         raise ToolFailed(
@@ -256,7 +256,7 @@ def run_with(cluster: Cluster, work: Callable[[Options], None]) -> None:
             _end(cluster.data)
 
     command = [cluster.programs.path("postgres"), "-D", str(cluster.data), "-c", f"config_file={cluster.settings}"]
-    finished = run_tool(_as_user(cluster, command), Options(), check=False, meanwhile=meanwhile)
+    finished = run_tool(_as_user(cluster, command), None, check=False, meanwhile=meanwhile)
     if not ready:
         told = Finished(finished.stdout, finished.stderr + _log(cluster), finished.returncode)
         raise tool_error("postgres", told)

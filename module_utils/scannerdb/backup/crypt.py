@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..connection import Options
 from ..errors import BackupInvalid, InvalidInput, ToolMissing
 from ..files import ensure_folder, ensure_free, remove_tree
 from ..process import Finished, memory_file, run_tool, tool_error
@@ -28,7 +27,7 @@ SUFFIX = ".age"
 
 def _age(words: Sequence[str], descriptors: tuple[int, ...] = (), nice: int = 0) -> Finished:
     try:
-        return run_tool([AGE, *words], Options(), check=False, descriptors=descriptors, nice=nice)
+        return run_tool([AGE, *words], None, check=False, descriptors=descriptors, nice=nice)
     except ToolMissing as error:
         raise ToolMissing(error.message, "Install age, or empty scannerdb_backup_age_recipients.") from None
 

@@ -14,7 +14,7 @@ from .snapshot import Passing
 
 # Fastest first; measured on this kind of data, level 1 costs the least time and gzip 6 several times as much.
 COMPRESSIONS = ("zstd:1", "lz4:1", "gzip:1")
-NOWHERE = Options(host="/nonexistent", db="postgres")
+NOWHERE = {"PGHOST": "/nonexistent"}
 # Another session's strong lock, or a standby's replay, came in between; pg_dump's lock wait is a statement timeout.
 _PASSING = (
     r"canceling statement due to (lock timeout|statement timeout|conflict with recovery)"
@@ -30,7 +30,7 @@ def choose_compression(tools: Tools, nice: int = 0) -> str:
     for compression in COMPRESSIONS[:-1]:
         # The specification is checked before the connection is tried, so no server is needed to ask.
         command = [tools.path("pg_dump"), "-Fc", f"--compress={compression}", "--no-password"]
-        finished = run_tool(command, NOWHERE, check=False, nice=nice)
+        finished = run_tool(command, None, check=False, nice=nice, extra_environment=NOWHERE)
         if "compress" not in finished.stderr:
             return compression
     return COMPRESSIONS[-1]
@@ -109,7 +109,7 @@ def run_globals(tools: Tools, options: Options, target: Path, lock_timeout_ms: i
     somebody holds a strong lock on them: without a limit pg_dumpall would wait for ever, and the snapshot with it.
     """
     why = ""
-    limit = {"PGOPTIONS": f"-c lock_timeout={lock_timeout_ms}"}
+    limit = {"lock_timeout": str(lock_timeout_ms)}
     for what in ("--globals-only", "--roles-only"):
         command = [
             tools.path("pg_dumpall"),
@@ -126,7 +126,7 @@ def run_globals(tools: Tools, options: Options, target: Path, lock_timeout_ms: i
                 dbname=options.maintenance_db,
                 check=False,
                 stdout_path=target,
-                extra_environment=limit,
+                settings=limit,
             )
         except ToolMissing as error:
             why = error.message

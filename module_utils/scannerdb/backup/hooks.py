@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import threading
 import urllib.error
 import urllib.parse
@@ -12,9 +13,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..connection import Options, tool_environment
 from ..errors import InvalidInput, ScannerDbError
 from ..process import run_command, tool_error
+from ..session import own_environment
 
 WEB = ("http://", "https://")
 EVENTS = ("pre_backup", "post_backup", "on_failure")
@@ -38,8 +39,7 @@ class Hooks:
         if len(command) == 1 and command[0].startswith(WEB):
             return _call(event, command[0], values, self.timeout_s)
         told = {f"SCANNERDB_{name.upper()}": str(value) for name, value in {"event": event, **values}.items()}
-        options = Options()
-        environment = {**tool_environment(options, options.db, None), **told}
+        environment = {**own_environment(os.environ), **told}
         try:
             finished = run_command(command, environment, self.timeout_s)
         except ScannerDbError as error:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..connection import Options
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError, ToolFailed, ToolMissing
 from ..files import ensure_free
 from ..process import Finished, run_tool, tool_error
@@ -106,7 +105,7 @@ def _rclone(
     if offsite.bandwidth:
         command.append(f"--bwlimit={offsite.bandwidth}")
     try:
-        finished = run_tool(command, Options(), check=False, nice=offsite.nice, feed=feed)
+        finished = run_tool(command, None, check=False, nice=offsite.nice, feed=feed)
     except ToolMissing as error:
         raise ToolMissing(f"{error.message}", "Install rclone, or empty scannerdb_backup_offsite_remote.") from None
     if finished.returncode not in good:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..connection import Options
 from ..errors import BackupInvalid, InvalidInput, ToolMissing
 from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
 from ..runs import utc_now
@@ -116,7 +115,7 @@ def read_dump(
 
 
 def _pg_restore(tools: Tools, words: list[str], dump: Path, nice: int) -> Finished:
-    return run_tool([tools.path("pg_restore"), *words, str(dump)], Options(), check=False, nice=nice)
+    return run_tool([tools.path("pg_restore"), *words, str(dump)], None, check=False, nice=nice)
 
 
 def _refuse(told: Finished, tools: Tools, manifest: Manifest) -> None:
@@ -144,7 +143,7 @@ def _read_by_pg_restore(
 
     data = run_tool(
         [tools.path("pg_restore"), "--section=data", "--file=-", str(dump)],
-        Options(),
+        None,
         check=False,
         nice=nice,
         on_output=consume,

@@ -162,7 +162,7 @@ def _only_own_database(contract: Contract, inspection: Inspection) -> list[Findi
 
 def _session(options: Options, run: Run) -> Connection:
     """A session in which the application's own triggers find their tables: it has the role's own search_path."""
-    return connect(options, purpose=f"fix {run.run_id}", search_path=None)
+    return connect(options, purpose=f"fix {run.run_id}", role_search_path=True)
 
 
 def _applier(

@@ -35,7 +35,7 @@ def undo(
     """
     checked_run_id(run_id)
     run = Run("undo", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
-    session = connect(options, purpose=f"undo {run.run_id}", search_path=None)
+    session = connect(options, purpose=f"undo {run.run_id}", role_search_path=True)
     with job_lock(options, "undo", run.run_id, lock_wait_s), session as conn:
         if not journal_exists(conn):
             raise InvalidInput(f"Database {options.db!r} has no journal, so no run can be undone.")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..connection import Options
 from ..errors import BackupInvalid
 from ..process import Tools, memory_file, run_tool, tool_error
 from .rolenames import about_roles, roles_in
@@ -201,7 +200,7 @@ def _print(
     with list_file(lines) as (listing, descriptors):
         if lines:
             words.append(f"--use-list={listing}")
-        finished = run_tool([*words, str(dump)], Options(), check=False, descriptors=descriptors, on_output=take)
+        finished = run_tool([*words, str(dump)], None, check=False, descriptors=descriptors, on_output=take)
     if finished.returncode != 0:
         why = tool_error("pg_restore", finished).message
         raise BackupInvalid(f"The archive {dump} cannot be read: {why}", "It is damaged or incomplete: use another.")

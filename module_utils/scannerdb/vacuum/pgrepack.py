@@ -130,13 +130,12 @@ def run_pg_repack(conn: Connection, measure: TableMeasure, means: Means, record:
     before = _file_of(conn, measure)
     guard = _Guard(conn, measure, means, record)
     # It tells its own sessions from others' by this name, and so do we.
-    environment = {"PGAPPNAME": "pg_repack", "PGOPTIONS": "-c client_connection_check_interval=10s"}
     try:
         finished = run_tool(
             command(means.program, measure, means.budget.deadline_s),
             means.options,
             check=False,
-            extra_environment=environment,
+            extra_environment={"PGAPPNAME": "pg_repack"},
             meanwhile=guard.watch,
         )
     finally:

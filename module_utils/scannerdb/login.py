@@ -1,0 +1,124 @@
+"""How to reach the database: the connection options, as libpq's keywords and as a client tool's environment. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from .session import own_environment
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHANNEL_BINDINGS = ("disable", "prefer", "require")
+SERVICE = "scannerdb"  # of the service file that tools are given
+_VARIABLES = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "channel_binding": "PGCHANNELBINDING",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to reach the database: the values of the `login_*` options.
+
+    `host` may list several servers, of which the primary is taken: `db1,db2:5433`. `password` is never part of the
+    `repr`. An empty `host` and `unix_socket` mean libpq's default socket. `hostaddr` is the address of
+    `host`, where that name is not to be looked up.
+    """
+
+    host: str = ""
+    port: int = 5432
+    user: str = ""
+    password: str = field(default="", repr=False)
+    unix_socket: str = ""
+    db: str = "ollama_scanner"
+    ssl_mode: str = "prefer"
+    ca_cert: str = ""
+    maintenance_db: str = "postgres"
+    pg_bin_dir: str = ""
+    hostaddr: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    channel_binding: str = "prefer"
+
+    @property
+    def server(self) -> str:
+        """Where the server is, for a sentence."""
+        place = self.host or self.unix_socket or "the local socket"
+        return f"{place} port {self.port}"
+
+    @property
+    def servers(self) -> tuple[Options, ...]:
+        """Itself, for each of the servers that `host` lists."""
+        if "," not in self.host and not re.search(r":\d+$", self.host):
+            return (self,)
+        places = [_split_place(text.strip(), self.port) for text in self.host.split(",") if text.strip()]
+        return tuple(replace(self, host=host, port=port) for host, port in places)
+
+    def libpq(self, dbname: str | None = None) -> dict[str, str]:
+        """The connection keywords of libpq, without the password."""
+        servers = self.servers
+        words = {
+            "host": ",".join(server.host or server.unix_socket for server in servers),
+            "hostaddr": self.hostaddr,
+            "port": ",".join(str(server.port) for server in servers),
+            "target_session_attrs": "primary" if len(servers) > 1 else "",
+            "user": self.user,
+            "dbname": self.db if dbname is None else dbname,
+            "sslmode": self.ssl_mode,
+            "sslrootcert": self.ca_cert,
+            "sslcert": self.ssl_cert,
+            "sslkey": self.ssl_key,
+            "channel_binding": self.channel_binding if self.channel_binding != "prefer" else "",
+        }
+        return {word: value for word, value in words.items() if value}
+
+
+def _split_place(text: str, port: int) -> tuple[str, int]:
+    """`db1:5433` or `[::1]:5433` as host and port; the port is `port` where none stands there. Pure."""
+    host, colon, number = text.rpartition(":")
+    if colon and number.isdigit() and (":" not in host or host.endswith("]")):
+        return host.strip("[]"), int(number)
+    return text.strip("[]"), port
+
+
+def passfile_line(password: str) -> str:
+    """The line of a libpq password file that matches every connection; `:` and `\\` are escaped."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}\n"
+
+
+def tool_environment(
+    options: Options,
+    dbname: str,
+    inherited: Mapping[str, str],
+    *,
+    passfile: str | None = None,
+    servicefile: str = "",
+    startup: str = "",
+) -> dict[str, str]:
+    """The environment for a client tool, made of ours (`inherited`): no PG* variable of that can steer it elsewhere.
+
+    The database's name travels in PGDATABASE: with `-d`, pg_dump would read `a=b` as a connection string. `servicefile`
+    holds the keepalives, which have no variable; `startup` the settings of its sessions.
+    """
+    environment = own_environment(inherited)
+    environment.update({_VARIABLES[word]: value for word, value in options.libpq(dbname).items()})
+    environment["PGAPPNAME"] = "scannerdb"
+    environment["PGCONNECT_TIMEOUT"] = "10"
+    if startup:
+        environment["PGOPTIONS"] = startup
+    if servicefile:
+        environment["PGSERVICEFILE"], environment["PGSERVICE"] = servicefile, SERVICE
+    if passfile:
+        environment["PGPASSFILE"] = passfile
+    return environment
