@@ -69,11 +69,12 @@ class Database:
     server: Server
     name: str
     damage: Optional[Damage] = None
+    superuser: str = "postgres"
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """host (the socket's folder), port, user, dbname: for psycopg.connect."""
-        return self.server.connect_args(self.name)
+        return self.server.connect_args(self.name, self.superuser)
 
     @property
     def login(self) -> dict[str, Any]:
@@ -81,14 +82,14 @@ class Database:
         return {
             "login_unix_socket": str(self.server.socket_dir),
             "login_port": self.server.port,
-            "login_user": "postgres",
+            "login_user": self.superuser,
             "login_db": self.name,
             "pg_bin_dir": str(self.server.bin_dir),
         }
 
-    def connect(self, login: str = "postgres", **more: Any) -> psycopg.Connection[Any]:
-        """A new autocommit connection; use it in a with statement."""
-        return psycopg.connect(**{"autocommit": True, **self.kwargs, "user": login, **more})
+    def connect(self, login: str = "", **more: Any) -> psycopg.Connection[Any]:
+        """A new autocommit connection, as the superuser if not as another role; use it in a with statement."""
+        return psycopg.connect(**{"autocommit": True, **self.kwargs, "user": login or self.superuser, **more})
 
     def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement on a connection of its own; returns its rows, if it has any."""
@@ -203,6 +204,24 @@ def lone_server(bin_dir: Path, settings: dict[str, str], hba: str = "") -> Itera
     finally:
         server.remove()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def compose_server(bin_dir: Path, settings: Optional[dict[str, str]] = None) -> Iterator[Database]:
+    """A server as the docker image makes it with POSTGRES_USER=ollama: that is its only superuser.
+
+    With an empty database ollama_scanner that belongs to it.
+    """
+    with lone_server(bin_dir, {**FAST, **(settings or {})}) as made:
+        made.sql("CREATE ROLE midwife SUPERUSER LOGIN")
+        with made.connect("midwife") as conn:
+            conn.execute("ALTER ROLE postgres RENAME TO ollama")
+        database = Database(made.server, "ollama_scanner", superuser=field.APP_ROLE)
+        with database.connect(dbname="postgres") as conn:
+            conn.execute(SQL("ALTER ROLE ollama PASSWORD {}").format(field.APP_PASSWORD))
+            conn.execute("DROP ROLE midwife")
+            conn.execute("CREATE DATABASE ollama_scanner")
+        yield database
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def options(database: Database, **more: Any) -> Options:
     words = {
         "unix_socket": login["login_unix_socket"],
         "port": login["login_port"],
-        "user": "postgres",
+        "user": database.superuser,
         "db": database.name,
         "pg_bin_dir": login["pg_bin_dir"],
     }

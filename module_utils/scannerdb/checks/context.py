@@ -43,8 +43,8 @@ class Context:
     that no validated foreign key proves, `unguarded` the demanded keys (table, columns) that no unique index proves.
     `demanded_indexes` must not be called redundant or unused; `index_columns` are (table, columns) for which the
     contract speaks for itself. `stamps` are the dates that a trigger moves, with the columns whose change it follows.
-    `role` is the application's, `readers` those that must not write, `past` what earlier runs saw (history.py), the
-    newest last.
+    `role` is the application's, which makes tables of its own where `creates`; `readers` are those that must not write,
+    `past` what earlier runs saw (history.py), the newest last.
     `standbys` tells how they use the indexes.
     `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`;
     `seen` takes what this run leaves for the next: the database's `bytes`, and the `sequences`.
@@ -60,6 +60,7 @@ class Context:
     contract_tables: frozenset[str] = frozenset()
     stamps: Mapping[str, frozenset[str]] = field(default_factory=dict)
     role: str = "ollama"
+    creates: bool = True
     readers: tuple[str, ...] = ()
     standbys: StandbyUse = field(default_factory=StandbyUse)
     limits: Thresholds = field(default_factory=Thresholds)

@@ -4,28 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..connection import SQL, Identifier, Row, fetch, text_of
+from ..connection import SQL, Composable, Identifier, Row, fetch, scalar, text_of
 from ..finding import Finding
 from .context import Context
+from .demotion import demotion
 from .registry import by_hand, finding
 
 SCHEMAS = """
-SELECT nspname::text AS name FROM pg_namespace
- WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'
-   AND has_schema_privilege('public', oid, 'CREATE')
+SELECT n.nspname::text AS name,
+       ARRAY(SELECT r.rolname::text FROM pg_roles r
+              WHERE r.rolname = ANY (%s) AND NOT r.rolsuper
+                AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) x
+                                 WHERE x.privilege_type = 'CREATE' AND x.grantee <> 0
+                                   AND pg_has_role(r.oid, x.grantee, 'USAGE')) ORDER BY 1) AS depend
+  FROM pg_namespace n
+ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND has_schema_privilege('public', n.oid, 'CREATE')
  ORDER BY 1
 """
+# The role that initdb made has the first oid there is.
 ROLE = """
-SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypassrls,
-       ARRAY(SELECT s.rolname::text FROM pg_roles s
-              WHERE (s.rolsuper OR s.rolname IN ('pg_write_server_files', 'pg_execute_server_program'))
-                AND s.oid <> r.oid AND pg_has_role(r.oid, s.oid, 'MEMBER') ORDER BY 1) AS member_of
-  FROM pg_roles r WHERE r.rolname = %s
+WITH powers AS (
+    SELECT s.oid, s.rolname::text AS name, s.rolsuper AS superuser, s.rolcanlogin AS login FROM pg_roles s
+     WHERE (s.rolsuper OR s.rolname IN ('pg_write_server_files', 'pg_execute_server_program'))
+       AND s.rolname <> %(role)s)
+SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypassrls, r.oid = 10 AS bootstrap,
+       ARRAY(SELECT p.name FROM powers p WHERE NOT r.rolsuper AND pg_has_role(r.oid, p.oid, 'MEMBER')
+              ORDER BY 1) AS member_of,
+       ARRAY(SELECT p.name FROM powers p JOIN pg_auth_members m ON m.roleid = p.oid AND m.member = r.oid
+              WHERE p.superuser GROUP BY 1 ORDER BY 1) AS of_superusers,
+       ARRAY(SELECT p.name FROM powers p JOIN pg_auth_members m ON m.roleid = p.oid AND m.member = r.oid
+              WHERE NOT p.superuser GROUP BY 1 ORDER BY 1) AS of_programs,
+       ARRAY(SELECT p.name FROM powers p WHERE p.superuser AND p.login ORDER BY 1) AS other_superusers
+  FROM pg_roles r WHERE r.rolname = %(role)s
+"""
+# Tables whose rows a role without BYPASSRLS sees by their policies only; an owner is exempt unless it is forced.
+ROW_SECURITY = """
+SELECT c.relname::text AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.rolname = %s
+ WHERE n.nspname = %s AND c.relrowsecurity AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
+ ORDER BY 1
 """
 # A grant counts for whoever has it, by itself or through a role it inherits from. What a superuser or an owner may do
 # is no grant.
 WRITES = """
 SELECT r.rolname::text AS reader, c.relname::text AS relation, g.rolname::text AS grantee,
+       EXISTS (SELECT FROM pg_roles a WHERE a.rolname = %s AND a.oid <> r.oid
+                  AND (x.grantee = 0 OR pg_has_role(a.oid, x.grantee, 'USAGE') AND a.oid <> x.grantee)) AS shared,
        array_agg(x.privilege_type ORDER BY x.privilege_type) AS privileges
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %s
@@ -35,7 +60,7 @@ SELECT r.rolname::text AS reader, c.relname::text AS relation, g.rolname::text A
        AND (x.grantee = 0 OR pg_has_role(r.oid, x.grantee, 'USAGE'))
  WHERE c.relkind IN ('r', 'p', 'v') AND x.grantee <> c.relowner
    AND x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
- GROUP BY 1, 2, 3
+ GROUP BY 1, 2, 3, 4
  ORDER BY 1, 2, 3
 """
 PASSWORDS = """
@@ -63,59 +88,74 @@ ONLY_HERE = {"", "localhost", "::1"}
 
 
 def public_schemas(context: Context) -> Iterator[Finding]:
-    """Schemas in which everybody may create."""
-    for row in fetch(context.conn, SCHEMAS):
-        statement = SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(Identifier(row["name"]))
+    """Schemas in which everybody may create. Who lives by that in the contract's schema first gets its own grant."""
+    for row in fetch(context.conn, SCHEMAS, [[*_creators(context)]]):
+        schema = Identifier(row["name"])
+        keep = row["depend"] if row["name"] == context.schema else ()
+        grants = [SQL("GRANT CREATE ON SCHEMA {} TO {}").format(schema, Identifier(role)) for role in keep]
+        revoke = SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(schema)
         yield finding(
             "security.schema.public_create",
             row["name"],
             f"Everybody may create objects in schema {row['name']}.",
-            {},
-            by_hand("security.schema.public_create", text_of(statement)),
+            {"depend": list(keep)} if keep else {},
+            by_hand("security.schema.public_create", *map(text_of, [*grants, revoke])),
         )
+
+
+def _creators(context: Context) -> Iterator[str]:
+    """Who must stay able to create: the application, where the contract says so, and whoever maintains."""
+    if context.creates:
+        yield context.role
+    yield str(scalar(context.conn, "SELECT current_user::text"))
 
 
 def application_role(context: Context) -> Iterator[Finding]:
     """An application's role that may do too much."""
-    for row in fetch(context.conn, ROLE, [context.role]):
-        role = Identifier(context.role)
+    for row in fetch(context.conn, ROLE, {"role": context.role}):
         if row["superuser"] or row["member_of"]:
-            revokes = [SQL("REVOKE {} FROM {}").format(Identifier(name), role) for name in row["member_of"]]
-            alters = [SQL("ALTER ROLE {} NOSUPERUSER").format(role)] if row["superuser"] else []
             what = "a superuser" if row["superuser"] else f"a member of {', '.join(row['member_of'])}"
+            if row["superuser"] and not row["other_superusers"]:
+                what += ", the only one that can log in"
+            names = [r["name"] for r in fetch(context.conn, "SELECT rolname::text AS name FROM pg_roles")]
+            steps = demotion(context.role, row, names, context.schema, context.creates)
             yield finding(
                 "security.role.superuser",
                 f"role {context.role}",
                 f"The application's role {context.role} is {what}.",
                 dict(row),
-                by_hand("security.role.superuser", *map(text_of, [*alters, *revokes])),
+                by_hand("security.role.superuser", *steps) if steps else None,
             )
         if row["bypassrls"] and not row["superuser"]:
-            statement = SQL("ALTER ROLE {} NOBYPASSRLS").format(role)
-            yield finding(
-                "security.role.bypassrls",
-                f"role {context.role}",
-                f"The application's role {context.role} ignores row level security.",
-                {},
-                by_hand("security.role.bypassrls", text_of(statement)),
-            )
+            yield _bypassrls(context)
+
+
+def _bypassrls(context: Context) -> Finding:
+    """Where policies wait, taking the attribute away would hide the application's own rows: no SQL is offered."""
+    guarded = [row["name"] for row in fetch(context.conn, ROW_SECURITY, [context.role, context.schema])]
+    statement = SQL("ALTER ROLE {} NOBYPASSRLS").format(Identifier(context.role))
+    message = f"The application's role {context.role} ignores row level security."
+    if guarded:
+        message += f" Without that it would see only what the policies of {', '.join(guarded)} show: write those first."
+    return finding(
+        "security.role.bypassrls",
+        f"role {context.role}",
+        message,
+        {"tables": guarded} if guarded else {},
+        None if guarded else by_hand("security.role.bypassrls", text_of(statement)),
+    )
 
 
 def readers(context: Context) -> Iterator[Finding]:
     """Roles that are declared to read only, and may write: one finding for each."""
     found: dict[str, list[Row]] = {}
-    for row in fetch(context.conn, WRITES, [context.schema, list(context.readers)]) if context.readers else ():
+    parameters = [context.role, context.schema, list(context.readers)]
+    for row in fetch(context.conn, WRITES, parameters) if context.readers else ():
         found.setdefault(row["reader"], []).append(row)
     for reader, rows in found.items():
-        revoke = SQL("REVOKE {} ON {} FROM {}")
-        statements = [
-            revoke.format(
-                SQL(", ".join(row["privileges"])),
-                Identifier(context.schema, row["relation"]),
-                Identifier(row["grantee"]) if row["grantee"] else SQL("PUBLIC"),
-            )
-            for row in rows
-        ]
+        # What the application has through the same grant it gets by itself first.
+        statements = [_privilege("GRANT {} ON {} TO {}", context, row, context.role) for row in rows if row["shared"]]
+        statements += [_privilege("REVOKE {} ON {} FROM {}", context, row, row["grantee"]) for row in rows]
         yield finding(
             "security.role.not_read_only",
             reader,
@@ -123,6 +163,14 @@ def readers(context: Context) -> Iterator[Finding]:
             {"granted_to": sorted({row["grantee"] or "PUBLIC" for row in rows})},
             by_hand("security.role.not_read_only", *map(text_of, statements)),
         )
+
+
+def _privilege(template: str, context: Context, row: Row, role: str | None) -> Composable:
+    return SQL(template).format(  # type: ignore[arg-type,unused-ignore]
+        SQL(", ".join(row["privileges"])),
+        Identifier(context.schema, row["relation"]),
+        Identifier(role) if role else SQL("PUBLIC"),
+    )
 
 
 def passwords(context: Context) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ TIMESTAMP = "timestamp with time zone"
 ANY_TIMESTAMP = (TIMESTAMP, "timestamp without time zone")
 KEYS = ("bigint",)  # what a key that came to its end was moved to
 TABLE_PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+CREATOR_PRIVILEGES = TABLE_PRIVILEGES | {"REFERENCES"}
 
 
 def _columns(columns: Iterable[Column]) -> dict[str, Column]:
@@ -155,18 +156,19 @@ SERVERS = View(
 )
 
 
-def application_grants(role: str, relations: Iterable[str]) -> tuple[Grant, ...]:
-    """What the application may do: read and write every demanded relation."""
-    return tuple(Grant(role, name, TABLE_PRIVILEGES) for name in relations)
+def application_grants(role: str, tables: Iterable[str], creates: bool = True) -> tuple[Grant, ...]:
+    """What the application may do: read and write every demanded table, and reference it where it makes its own."""
+    return tuple(Grant(role, name, CREATOR_PRIVILEGES if creates else TABLE_PRIVILEGES) for name in tables)
 
 
-def baseline(application_role: str = "ollama") -> Contract:
+def baseline(application_role: str = "ollama", creates: bool = True) -> Contract:
     """The contract without any site's additions."""
     tables = (ENDPOINTS, VERIFIED_ENDPOINTS, MODELS, BENCHMARK_RESULTS, METADATA, SCHEMA_VERSION)
-    names = [table.name for table in tables]
+    grants = application_grants(application_role, [table.name for table in tables], creates)
     return Contract(
         tables={table.name: table for table in tables},
         view=SERVERS,
-        grants=application_grants(application_role, [*names, SERVERS.name]),
+        grants=(*grants, Grant(application_role, SERVERS.name, TABLE_PRIVILEGES)),
         application_role=application_role,
+        application_creates=creates,
     )

@@ -332,7 +332,8 @@ def _missing_grants(
         if grant.role in roles and grant.relation in relations
         for privilege in sorted(grant.privileges)
     ]
-    if not asked:
+    users = sorted({grant.role for grant in contract.grants} & roles)
+    if not users or not scalar(conn, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", [contract.schema]):
         return ()
     rows = fetch(
         conn,
@@ -357,11 +358,16 @@ def _missing_grants(
           JOIN pg_class s ON s.oid = d.oid AND s.relkind = 'S' AND s.relnamespace = %(schema)s::regnamespace
          WHERE a.privilege = 'INSERT' AND NOT has_sequence_privilege(a.role, s.oid, 'USAGE')
         UNION
-        SELECT 'SCHEMA', a.role, %(schema)s, 'USAGE' FROM asked a
-         WHERE NOT has_schema_privilege(a.role, %(schema)s, 'USAGE')
+        SELECT 'SCHEMA', r.role, %(schema)s, p.privilege
+          FROM unnest(%(users)s::text[]) AS r(role) CROSS JOIN (VALUES ('USAGE'), ('CREATE')) AS p(privilege)
+         WHERE NOT has_schema_privilege(r.role, %(schema)s, p.privilege)
+           -- CREATE TABLE IF NOT EXISTS needs CREATE even where the table exists
+           AND (p.privilege = 'USAGE' OR r.role = %(creator)s)
         """,
         {
             "schema": contract.schema,
+            "users": users,
+            "creator": contract.application_role if contract.application_creates else None,
             "roles": [role for role, _, _ in asked],
             "relations": [relation for _, relation, _ in asked],
             "privileges": [privilege for _, _, privilege in asked],

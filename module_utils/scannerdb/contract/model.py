@@ -150,7 +150,10 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Contract:
-    """What the database should be. `readers` are roles that may read everything and change nothing."""
+    """What the database should be. `readers` are roles that may read everything and change nothing.
+
+    Where `application_creates`, the application's role may make tables of its own beside these, and reference these.
+    """
 
     tables: Mapping[str, Table]
     view: View
@@ -158,6 +161,7 @@ class Contract:
     exceptions: tuple[Allowance, ...] = ()
     readers: tuple[str, ...] = ()
     application_role: str = "ollama"
+    application_creates: bool = True
     schema: str = "public"
 
 

@@ -3,6 +3,7 @@
 The overlay is a dictionary:
 
     application_role: ollama
+    application_creates: true
     read_only_roles: [grafana_ro]
     tables:
       endpoints:
@@ -28,7 +29,7 @@ from ..errors import InvalidInput
 from .baseline import application_grants, baseline
 from .model import Allowance, Column, Contract, ForeignKey, Grant, Index, Table
 
-TOP = {"application_role", "read_only_roles", "tables", "grants", "exceptions"}
+TOP = {"application_role", "application_creates", "read_only_roles", "tables", "grants", "exceptions"}
 TABLE = {"columns", "indexes", "uniques", "foreign_keys", "primary_key"}
 FOREIGN_KEY = {"columns", "table", "ref_columns", "on_delete", "on_update", "match", "deferrable", "initially_deferred"}
 RULES = {"CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"}
@@ -51,13 +52,16 @@ def contract_with(overlay: Mapping[str, Any] | None) -> Contract:
     """The baseline with a site's overlay on top; raises `InvalidInput` that names the wrong place."""
     overlay = _mapping(overlay or {}, "the overlay", TOP)
     role = str(overlay.get("application_role") or "ollama")
-    contract = baseline(role)
+    creates = overlay.get("application_creates", True)
+    if not isinstance(creates, bool):
+        raise InvalidInput(f"scannerdb_contract_overlay: application_creates must be true or false, not {creates!r}.")
+    contract = baseline(role, creates)
     tables = dict(contract.tables)
     for name, additions in _mapping(overlay.get("tables") or {}, "tables").items():
         tables[name] = _table(str(name), tables.get(name), additions)
     extra = [name for name in tables if name not in contract.tables]
     relations = [*tables, contract.view.name]
-    grants = list(contract.grants) + list(application_grants(role, extra))
+    grants = list(contract.grants) + list(application_grants(role, extra, creates))
     readers = _names(overlay.get("read_only_roles") or [], "read_only_roles")
     for reader in readers:
         grants += [Grant(reader, relation, frozenset({"SELECT"})) for relation in relations]

@@ -94,6 +94,7 @@ def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep)
         contract_tables=frozenset(contract.tables),
         stamps={t.stamps: frozenset(t.when_changed) for table in contract.tables.values() for t in table.row_triggers},
         role=contract.application_role,
+        creates=contract.application_creates,
         readers=contract.readers,
         standbys=deep.standbys,
         limits=deep.limits,
