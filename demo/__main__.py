@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -22,6 +23,7 @@ LARGEST_SCALE = 300.0  # above, addresses would repeat
 
 def main() -> int:
     """Run one command; returns the exit status."""
+    os.umask(os.umask(0) | 0o022)  # a server run as another user must read it; nobody else writes to it
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--scale", default="1", help="multiplies the rows of fill (default: 1)")

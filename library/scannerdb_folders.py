@@ -13,6 +13,8 @@ description:
   - Makes several folders private and with an owner, in one call; M(ansible.builtin.file) needs one call for each.
   - Missing parents are made, too, but anybody can pass through those. Another database's folders may come to lie there,
     and be another user's.
+  - Root does nothing below a folder that a lesser user can write to, where a link might be put in its way. There the
+    owner's own rights do it; a folder below another user's is refused.
 author:
   - the scannerdb contributors
 options:
@@ -23,6 +25,10 @@ options:
     required: true
   owner:
     description: System user who shall own them; empty to leave the owner as it is.
+    type: str
+    default: ""
+  from_owner:
+    description: System user whose folders and files in them go to O(owner), too; empty for none.
     type: str
     default: ""
 attributes:
@@ -54,37 +60,9 @@ made:
   elements: str
 """
 
-from pathlib import Path
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-
-MODE = 0o700
-PARENT_MODE = 0o755
-
-
-def missing(folder: Path) -> list[Path]:
-    """What has to be made for that folder: its missing parents, the topmost first, and itself."""
-    return [path for path in [*reversed(folder.parents), folder] if not path.is_dir()]
-
-
-def make(module: AnsibleModule, path: Path, mode: int) -> dict[str, Any]:
-    """Make one folder, or only say so; returns its diff."""
-    if not module.check_mode:
-        try:
-            path.mkdir()
-            path.chmod(mode)
-        except OSError as error:
-            module.fail_json(msg=f"The folder {path} could not be made: {error.strerror}. Make it, or name another.")
-    return {"before": {"path": str(path), "state": "absent"}, "after": {"path": str(path), "state": "directory"}}
-
-
-def settle(module: AnsibleModule, path: Path) -> dict[str, Any]:
-    """Give an existing folder its owner and mode; returns a diff, which is empty where both were right."""
-    diff: dict[str, Any] = {}
-    wanted = {"mode": MODE, "owner": module.params["owner"] or None}
-    arguments = module.load_file_common_arguments({**module.params, **wanted}, path=str(path.resolve()))
-    return diff if module.set_fs_attributes_if_different(arguments, False, diff) else {}
+from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.jobs.folders import folders
 
 
 def main() -> None:
@@ -93,18 +71,18 @@ def main() -> None:
         argument_spec={
             "paths": {"type": "list", "elements": "path", "required": True},
             "owner": {"type": "str", "default": ""},
+            "from_owner": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    made: list[Path] = []
-    diffs: list[dict[str, Any]] = []
-    for folder in (Path(path).absolute() for path in module.params["paths"]):
-        fresh = [path for path in missing(folder) if path not in made]
-        diffs += [make(module, path, MODE if path == folder else PARENT_MODE) for path in fresh]
-        made += fresh
-        diffs += [settle(module, folder)] if folder.is_dir() else []
-    diffs = [diff for diff in diffs if diff]
-    module.exit_json(changed=bool(diffs), made=[str(path) for path in made], diff=diffs)
+    given = module.params
+    try:
+        result = folders(
+            given["paths"], owner=given["owner"], from_owner=given["from_owner"], check_mode=module.check_mode
+        )
+    except ScannerDbError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

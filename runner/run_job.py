@@ -285,6 +285,7 @@ def answer_self_test(config: dict[str, Any]) -> int:
 def main(arguments: list[str]) -> int:
     """Run the job that the command line names."""
     signals(stop)
+    os.umask(0o077)  # whatever cron's or a shell's is
     if len(arguments) != 2:
         print("usage: run_job.py SCHEDULE.json JOB|--self-test", file=sys.stderr)
         return MISCONFIGURED

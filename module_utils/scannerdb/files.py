@@ -40,11 +40,11 @@ def file_errors(doing: str, path: Path | str) -> Iterator[None]:
 
 
 def ensure_folder(path: Path | str, mode: int = PRIVATE_FOLDER) -> Path:
-    """Make a folder and its parents where they are missing; an existing one keeps its mode."""
+    """Make a folder and its parents where they are missing, private whatever the umask; an existing one stays."""
     folder = Path(path)
     with file_errors("Making the folder", folder):
-        if not folder.is_dir():
-            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        for missing in [one for one in (*reversed(folder.parents), folder) if not one.is_dir()]:
+            missing.mkdir(mode=mode, exist_ok=True)
     return folder
 
 

@@ -73,8 +73,8 @@ def test_by_hand(one: Databases, tmp_path: Path) -> None:
 def test_with_the_bundle(site: Site, one: Databases) -> None:
     """Every ansible-playbook command of the page, in its order, on a damaged database."""
     db = one("ollama_scanner", filled=True)
-    site.add("db", db)
-    folder = site.folder / "db" / "backups"
+    site.add("db1", db)
+    folder = site.folder / "db1" / "backups"
     folder.mkdir(parents=True)
     backup(options(db), backup_dir=str(folder))
     whole = state(db)
@@ -83,7 +83,8 @@ def test_with_the_bundle(site: Site, one: Databases) -> None:
     assert len(PLAYBOOKS) == 7
     done = set()
     for command in PLAYBOOKS:
-        playbook, arguments = command[1], command[2:]
+        assert command[1:3] == ["-i", "inventories/mine"]
+        playbook, arguments = command[3], command[4:]
         run = site.run(playbook, *arguments)
         if playbook.endswith("restore.yml"):
             run.ok()

@@ -29,10 +29,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_named_playbooks_and_findings_exist(page: Path) -> None:
     text = page.read_text()
-    for playbook in re.findall(r"ansible-playbook (\S+\.yml)", text):
+    for playbook in re.findall(r"ansible-playbook (?:-i \S+ )?(\S+\.yml)", text):
         assert (ROOT / playbook).exists(), f"{page.name}: {playbook}"
     for finding in re.findall(r"`((?:schema|data|index|table|check)\.[a-z_]+\.[a-z_]+)`", text):
         assert finding in ENTRIES, f"{page.name}: {finding}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("inventories/**/*.yml")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_printed_commands_say_on_which_hosts(page: Path) -> None:
+    """A command that is copied must not act on hosts that nobody named."""
+    for command in re.findall(r"ansible-playbook +((?:[^\n]*\\\n)*[^\n`]*\.yml[^\n`]*)", page.read_text()):
+        assert re.match(r"-i \S+ ", command), f"{page.name}: {command}"
+        if re.search(r"playbooks/(restore|undo|uninstall)\.yml", command):
+            assert " -l " in command, f"{page.name}: {command}"
 
 
 def test_errors_name_pages_that_exist() -> None:

@@ -1,44 +1,38 @@
-"""The module that makes the jobs' folders: in one call, private, with an owner, honest in check mode."""
+"""The jobs' folders: made in one call, private, with an owner, honest in check mode."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from scannerdb.errors import FileProblem
+from scannerdb.jobs.folders import folders
 
 from tests.needs import needs
 
-PATH = Path(__file__).resolve().parents[2] / "library" / "scannerdb_folders.py"
+pytestmark = pytest.mark.usefixtures("any_umask")
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the module as Ansible does, in this process; returns its result."""
-    spec = importlib.util.spec_from_file_location(PATH.stem, PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
+def any_umask(request: pytest.FixtureRequest) -> Any:
+    """What the shell of whoever runs this has set must not matter."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
 
-    def run(*paths: Path, check: bool = False, **more: Any) -> dict[str, Any]:
-        asked = {"paths": [str(path) for path in paths], "_ansible_check_mode": check, **more}
-        with patch_module_args(asked), pytest.raises(SystemExit):
-            module.main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return result
 
-    return run
+def call(*paths: Path, check: bool = False, **more: Any) -> dict[str, Any]:
+    return folders([str(path) for path in paths], check_mode=check, **more)
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_folders_are_made_once_and_private_below_parents_that_are_not(tmp_path: Path, call: Any) -> None:
+def test_folders_are_made_once_and_private_below_parents_that_are_not(tmp_path: Path) -> None:
     state, reports, logs = tmp_path / "lib/db", tmp_path / "lib/db/reports", tmp_path / "log"
     made = [str(tmp_path / "lib"), *map(str, (state, reports, logs))]
     planned = call(state, reports, logs, check=True)
@@ -51,7 +45,7 @@ def test_folders_are_made_once_and_private_below_parents_that_are_not(tmp_path: 
     assert (second["changed"], second["made"], second["diff"]) == (False, [], [])
 
 
-def test_a_folder_that_others_can_read_is_closed(tmp_path: Path, call: Any) -> None:
+def test_a_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
@@ -62,16 +56,17 @@ def test_a_folder_that_others_can_read_is_closed(tmp_path: Path, call: Any) -> N
     assert not call(folder)["changed"]
 
 
-def test_a_link_to_a_folder_stays_a_link(tmp_path: Path, call: Any) -> None:
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
-    real.mkdir(mode=0o755)
+    real.mkdir()
+    real.chmod(0o755)
     link.symlink_to(real)
     assert call(link)["changed"]
     assert link.is_symlink() and mode(real) == 0o700
 
 
 @needs("root")
-def test_the_owner_gets_what_is_made_and_what_is_there(tmp_path: Path, call: Any) -> None:
+def test_the_owner_gets_what_is_made_and_what_is_there(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir(mode=0o700)
     assert call(there, tmp_path / "new/deep", owner="nobody")["changed"]
@@ -80,8 +75,8 @@ def test_the_owner_gets_what_is_made_and_what_is_there(tmp_path: Path, call: Any
     assert not call(there, tmp_path / "new/deep", owner="nobody")["changed"]
 
 
-def test_a_file_in_the_way_is_a_sentence(tmp_path: Path, call: Any) -> None:
+def test_a_file_in_the_way_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = call(tmp_path / "file" / "below")
-    assert result["failed"] and "could not be made: " in result["msg"]
-    assert call(tmp_path / "file", check=False)["failed"]
+    for check in (True, False):
+        with pytest.raises(FileProblem, match="Not a directory"):
+            call(tmp_path / "file" / "below", check=check)

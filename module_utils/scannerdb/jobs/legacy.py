@@ -17,6 +17,7 @@ from ..errors import InvalidInput
 from ..files import file_errors, write_atomic
 from ..legacy.crontab import MARK, old_lines, switched_off, without
 from ..legacy.env import has_password, read_env, variables
+from ..trusted import as_user, read_plain
 
 MODES = ("report", "take", "remove")
 CRONTABS = ("/var/spool/cron/crontabs", "/var/spool/cron", "/etc/cron.d", "/etc/crontab")
@@ -35,7 +36,7 @@ def legacy(
     lines, diffs, places = [], [], {folder} if folder else set()
     for path in _files(crontabs):
         with file_errors("Reading", path):
-            before = path.read_text(encoding="utf-8", errors="surrogateescape")
+            before, facts = read_plain(path)
         old = old_lines(before)
         lines += [{"file": str(path), "line": line.text, "sure": line.sure} for line in old]
         places |= {line.folder for line in old if line.folder}
@@ -43,7 +44,7 @@ def legacy(
         if after != before:
             diffs.append({"before_header": str(path), "after_header": str(path), "before": before, "after": after})
             if not check_mode:
-                _replace(path, after)
+                _replace(path, after, facts)
     found = [_place(Path(place)) for place in sorted(places)]
     return {
         "changed": bool(diffs),
@@ -81,12 +82,11 @@ def is_user(name: str) -> bool:
     return True
 
 
-def _replace(path: Path, content: str) -> None:
+def _replace(path: Path, content: str, facts: os.stat_result) -> None:
     """Write a crontab in one step; it keeps its owner and mode, which cron insists on."""
     with file_errors("Writing", path):
-        facts = path.stat()
         write_atomic(path, content.encode("utf-8", "surrogateescape"), stat.S_IMODE(facts.st_mode))
-        os.chown(path, facts.st_uid, facts.st_gid)
+        os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
 
 
 def _place(folder: Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _place(folder: Path) -> dict[str, Any]:
     env = folder / ".env"
     if env.is_file():
         with file_errors("Reading", env):
-            values = read_env(env.read_text(encoding="utf-8", errors="replace"))
+            values = read_env(as_user(folder.stat().st_uid, lambda: read_plain(env)[0]))
         facts.update(env=str(env), variables=variables(values), password=has_password(values))
     backups = sorted(p.name for p in (folder / "backups").glob("*.backup") if p.is_file() and not p.is_symlink())
     return {**facts, "backups_dir": str(folder / "backups") if backups else "", "backups": backups}

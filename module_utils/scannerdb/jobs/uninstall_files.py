@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from ..backup.names import LATEST
 from ..backup.sets import list_sets
 from ..backup.workspace import debris
 from ..checks import history
-from ..errors import JobLocked
+from ..errors import FileProblem, JobLocked
 from ..files import PARTIAL, file_errors, remove_tree
 from ..runs import RUN_ID, is_our_log
 from ..schedule.installed import FILE
 from ..schedule.records import LOCK
+from ..trusted import as_user, walked
 from ..vacuum import memory
 from .check import FILES
 
@@ -78,27 +80,84 @@ def uninstall_files(
     (`job_logs`). The installed bundle goes with the last database of the machine. Raises `JobLocked` while a job is at
     work, and `FileProblem`.
     """
-    _ensure_idle(Path(folders.state_dir, LOCK))
-    files = list(dict.fromkeys(_files(folders, database, job_logs, metrics_path)))
-    emptied = _emptied(folders, {str(path) for path in files})
-    if not check_mode:
-        for path in files:
-            remove_tree(path)
-        for folder in emptied:
-            with contextlib.suppress(OSError):  # something came in between
-                folder.rmdir()
-    left = _left(folders, {str(path) for path in (*files, *emptied)})
+    alone = not _others(Path(folders.config_dir))
+    parts = _parts(folders, metrics_path)
+    for uid, part in parts.items():
+        if part.folders.state_dir:
+            as_user(uid, partial(_ensure_idle, part.folders.state_dir))
+    files: list[str] = []
+    emptied: list[str] = []
+    for uid, part in parts.items():
+        done = as_user(uid, partial(_clear, part, database, tuple(job_logs), alone, check_mode))
+        files += done["files"]
+        emptied += done["emptied"]
+    gone = [*files, *emptied]
+    tops = _tops(folders, gone, check_mode)
+    left = _left(folders, {*gone, *tops})
     return {
-        "changed": bool(files or emptied),
-        "removed": [str(path) for path in (*files, *emptied)],
+        "changed": bool(gone or tops),
+        "removed": list(dict.fromkeys([*gone, *tops])),
         "left": left,
         "msg": _sentence(len(files), left),
     }
 
 
-def _ensure_idle(lock: Path) -> None:
+@dataclass(frozen=True)
+class Part:
+    """The folders of one system user, who removes what is in them: a link that is planted there leads root nowhere."""
+
+    folders: Folders
+    metrics_path: str = ""
+
+
+def _parts(folders: Folders, metrics_path: str) -> dict[int, Part]:
+    """The folders by the user who may write to them, root's first."""
+    kinds = {field.name: getattr(folders, field.name) for field in fields(folders) if getattr(folders, field.name)}
+    owners = {kind: _owner(path) for kind, path in kinds.items()}
+    mine = os.geteuid()
+    metrics = _owner(str(Path(metrics_path).parent)) if metrics_path else mine
+    nothing = dict.fromkeys((field.name for field in fields(folders)), "")
+    return {
+        uid: Part(
+            Folders(**{**nothing, **{kind: path for kind, path in kinds.items() if owners[kind] == uid}}),
+            metrics_path if metrics == uid else "",
+        )
+        for uid in sorted({mine, metrics, *owners.values()})
+    }
+
+
+def _owner(path: str) -> int:
+    """Whose rights are enough for what lies in a folder."""
+    with walked(path) as place:
+        return place.facts.st_uid if place.theirs else os.geteuid()
+
+
+def _clear(part: Part, database: str, job_logs: Sequence[str], alone: bool, check_mode: bool) -> dict[str, list[str]]:
+    """Remove the bundle's files from folders of one user, and the folders within that are empty then; returns both."""
+    files = list(dict.fromkeys(_files(part, database, job_logs, alone)))
+    emptied = _emptied(part.folders, {str(path) for path in files})
+    if not check_mode:
+        for path in files:
+            remove_tree(path)
+        for folder in emptied:
+            with contextlib.suppress(OSError):  # something came in between, or its parent is root's
+                folder.rmdir()
+    return {"files": [str(path) for path in files], "emptied": [str(path) for path in emptied]}
+
+
+def _tops(folders: Folders, gone: Sequence[str], check_mode: bool) -> list[str]:
+    """The folders themselves, and the shared ones above, that are empty; only an empty folder can be removed."""
+    emptied = [str(path) for path in _emptied(folders, set(gone))]
+    for path in emptied if not check_mode else []:
+        with contextlib.suppress(OSError, FileProblem), walked(Path(path).parent) as place:
+            if not place.rest and not place.theirs:
+                os.rmdir(Path(path).name, dir_fd=place.handle)
+    return emptied
+
+
+def _ensure_idle(state_dir: str) -> None:
     try:
-        handle = os.open(lock, os.O_RDONLY)
+        handle = os.open(Path(state_dir, LOCK), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
     try:
@@ -111,17 +170,18 @@ def _ensure_idle(lock: Path) -> None:
         os.close(handle)
 
 
-def _files(folders: Folders, database: str, job_logs: Sequence[str], metrics_path: str) -> Iterator[Path]:
-    """What goes, folders that are emptied by it aside."""
+def _files(part: Part, database: str, job_logs: Sequence[str], alone: bool) -> Iterator[Path]:
+    """What goes, folders that are emptied by it aside; the installed bundle where no other database has a schedule."""
+    folders = part.folders
     for kind, names in (("config_dir", CONFIG), ("state_dir", STATE), ("report_dir", REPORTS)):
         yield from _named(folders, kind, names)
     yield from _logs(folders.log_dir, LOGS)
-    if metrics_path and os.path.lexists(metrics_path):
-        yield Path(metrics_path)
-    if database:
+    if part.metrics_path and os.path.lexists(part.metrics_path):
+        yield Path(part.metrics_path)
+    if database and folders.backup_dir:
         yield from _backups(Path(folders.backup_dir), database)
         yield from _logs(folders.backup_dir, "|".join([BACKUP_LOGS, *map(re.escape, job_logs)]))
-    if folders.bundle_dir and not _others(Path(folders.config_dir)):
+    if folders.bundle_dir and alone:
         yield from _named(folders, "bundle_dir", BUNDLE)
         current = Path(folders.bundle_dir, "current")
         if current.is_symlink() and re.fullmatch(rf"releases/{ID}", str(current.readlink())):
@@ -131,6 +191,8 @@ def _files(folders: Folders, database: str, job_logs: Sequence[str], metrics_pat
 def _named(folders: Folders, kind: str, names: Iterable[str]) -> Iterator[Path]:
     """Entries of a folder, and of those within, whose names from there on fit; also half-written ones."""
     wanted = re.compile("|".join(names))
+    if not getattr(folders, kind):
+        return
     top = Path(getattr(folders, kind))
     for folder in (top, *_within(folders, kind)):
         for path in _entries(folder):
@@ -141,7 +203,7 @@ def _named(folders: Folders, kind: str, names: Iterable[str]) -> Iterator[Path]:
 
 def _within(folders: Folders, kind: str) -> list[Path]:
     """The folders within one that are the bundle's own as well; a link is never followed."""
-    inner = [Path(getattr(folders, kind), name) for name in WITHIN.get(kind, ())]
+    inner = [Path(getattr(folders, kind), name) for name in WITHIN.get(kind, ()) if getattr(folders, kind)]
     outer = Path(getattr(folders, kind))
     return [
         path for path in inner if path.is_dir() and not any(p.is_symlink() for p in (path, path.parent) if p != outer)
@@ -150,7 +212,7 @@ def _within(folders: Folders, kind: str) -> list[Path]:
 
 def _logs(folder: str, pattern: str) -> Iterator[Path]:
     """Our logs and what logrotate made of them. An empty one tells nothing, and is of no use to anybody."""
-    for path in _entries(Path(folder)):
+    for path in _entries(Path(folder)) if folder else []:
         if re.fullmatch(f"({pattern}){ROTATED}", path.name) and (is_our_log(path) or _is_empty(path)):
             yield path
 
@@ -172,7 +234,8 @@ def _others(config_dir: Path) -> list[Path]:
     """The schedules of other databases of this machine."""
     if not config_dir.parent.is_dir():
         return []
-    return [path for path in config_dir.parent.rglob(FILE) if path.parent != config_dir]
+    with file_errors("Looking for other schedules in", config_dir.parent):
+        return [path for path in config_dir.parent.rglob(FILE) if path.parent != config_dir]
 
 
 def _entries(folder: Path) -> list[Path]:
