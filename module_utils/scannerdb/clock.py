@@ -25,6 +25,6 @@ def apart(here: datetime.datetime, there: datetime.datetime) -> str:
     size = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
     side = "ahead of" if difference > datetime.timedelta(0) else "behind"
     return (
-        f"The clock of this host is {size} {side} the server's ({here:%Y-%m-%d %H:%M} and {there:%Y-%m-%d %H:%M} UTC), so "
-        "nothing was removed for its age: set the wrong one right (timedatectl)."
+        f"The clock of this host is {size} {side} the server's ({here:%Y-%m-%d %H:%M} and {there:%Y-%m-%d %H:%M} UTC): "
+        "nothing was removed for its age. Set the wrong one right (timedatectl)."
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from .errors import FileProblem
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 PARTIAL = ".partial"  # the mark of everything that is being made; sweeping may remove it
-SURELY_DEAD_S = 600.0  # nobody takes that long to write a small file
+BEGINNING_S = 5.0  # from making a file to locking it; more than enough
+SURELY_DEAD_S = 600.0  # nobody takes that long to write a small file, where nothing can be locked
 
 
 @contextlib.contextmanager
@@ -95,6 +98,8 @@ def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) 
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
+                with contextlib.suppress(OSError):  # while it is held, no sweep takes it for debris
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 stream.write(content)
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
@@ -106,13 +111,40 @@ def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) 
         fsync_folder(target.parent)
 
 
-def sweep_partials(folder: Path) -> None:
-    """Remove what killed runs left of `write_atomic` in a folder, once nobody can be at it any more."""
+def sweep_partials(folder: Path) -> list[Path]:
+    """Remove what killed runs left of `write_atomic` in a folder, once nobody is at it any more; returns what went."""
+    gone = partials(folder)
+    for path in gone:
+        with file_errors("Sweeping", folder):
+            path.unlink(missing_ok=True)
+    return gone
+
+
+def partials(folder: Path) -> list[Path]:
+    """What killed runs left of `write_atomic` in a folder."""
     with file_errors("Sweeping", folder):
-        for path in folder.glob(f".*{PARTIAL}"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.lstat().st_mtime > SURELY_DEAD_S and not path.is_dir():
-                    path.unlink()
+        return [path for path in folder.glob(f".*{PARTIAL}") if _is_left(path)]
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a half-written file has lost its writer: nobody holds it, or it is old."""
+    try:
+        facts = path.lstat()
+        age = time.time() - facts.st_mtime
+        if not stat.S_ISREG(facts.st_mode) or age < BEGINNING_S:
+            return False
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return age > SURELY_DEAD_S
+    finally:
+        os.close(handle)
+    return True
 
 
 def read_if_there(path: Path | str) -> str:

@@ -8,12 +8,13 @@ import gzip
 import json
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidInput, ScannerDbError
+from .errors import FileProblem, InvalidInput
 from .files import append_line, ensure_folder, file_errors, sweep_partials, write_atomic
 
 PROGRESS_KEPT = 50
@@ -48,7 +49,8 @@ def checked_run_id(text: str) -> str:
 class Run:
     """One run of one job. With an empty folder (or in check mode) the matching file is not written.
 
-    `log_path` gets time-stamped lines; `<state_dir>/progress/<run_id>.json` is rewritten as the work goes on.
+    `log_path` gets time-stamped lines; `<state_dir>/progress/<run_id>.json` is rewritten as the work goes on. Neither
+    stops the work where it cannot be written (a full disk may be what it is to cure): the standard error has it then.
     """
 
     job: str
@@ -57,22 +59,29 @@ class Run:
     state_dir: str = ""
     log_path: str = ""
     started: bool = field(default=False, repr=False)
+    unwritable: set[str] = field(default_factory=set, repr=False)
 
     def log(self, line: str) -> None:
         """Add a line to the job's log."""
         if self.log_path:
-            ensure_folder(Path(self.log_path).parent)
             text = " ".join(line.splitlines())  # one entry, one line: names may hold line ends
-            append_line(self.log_path, f"{now_text()} {self.run_id} {self.job}: {text}")
+            entry = f"{now_text()} {self.run_id} {self.job}: {text}"
+            try:
+                ensure_folder(Path(self.log_path).parent)
+                append_line(self.log_path, entry)
+            except FileProblem as error:
+                self._say_once(error)
+                print(entry, file=sys.stderr)
+
+    def _say_once(self, error: FileProblem) -> None:
+        if error.message not in self.unwritable:
+            self.unwritable.add(error.message)
+            print(f"{self.job} {self.run_id}: {error}", file=sys.stderr)
 
     def progress(self, step: str, done: int = 0, total: int = 0, **more: Any) -> None:
         """Say how far the work is: `done` of `total`, in the step's own unit."""
         if not self.state_dir:
             return
-        folder = ensure_folder(Path(self.state_dir, "progress"))
-        if not self.started:
-            self.started = True
-            forget_old(folder)
         status = {
             "run_id": self.run_id,
             "job": self.job,
@@ -83,7 +92,14 @@ class Run:
             "at": now_text(),
             **more,
         }
-        write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")
+        try:
+            folder = ensure_folder(Path(self.state_dir, "progress"))
+            if not self.started:
+                self.started = True
+                forget_old(folder)
+            write_atomic(folder / f"{self.run_id}.json", json.dumps(status) + "\n")
+        except FileProblem as error:
+            self._say_once(error)
 
     @contextlib.contextmanager
     def failure_told(self) -> Iterator[None]:
@@ -91,9 +107,8 @@ class Run:
         try:
             yield
         except BaseException as error:
-            with contextlib.suppress(ScannerDbError):  # a full disk must not hide the reason
-                self.log(f"failed: {error or type(error).__name__}")
-                self.progress("failed")
+            self.log(f"failed: {error or type(error).__name__}")
+            self.progress("failed")
             raise
 
 

@@ -14,6 +14,7 @@ AREAS = {"contract", "checks", "fixes", "backup", "restore", "schedule", "status
 BASE = {
     "errors": set(),
     "files": {"errors"},
+    "clock": {"connection", "errors"},
     "trusted": {"files", "errors"},
     "session": set(),
     "watch": set(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..backup.adopted import Adopted, remove_adopted
@@ -14,12 +15,13 @@ from ..backup.make import Drill, make_set
 from ..backup.names import format_time, log_name
 from ..backup.offsite import ensure_rclone
 from ..backup.plan import Ready, Wish, ensure_room, get_ready
-from ..backup.retention import Decision, Kept, old_logs, plan_retention, removable, remove_set
+from ..backup.retention import KEEP, Decision, Kept, old_logs, plan_retention, removable, remove_set
 from ..backup.sets import BackupSet, latest_target, list_sets
 from ..backup.snapshot import StandbyConflict
 from ..backup.standby import Place, find_place
 from ..backup.workspace import debris, free_name, sweep
-from ..connection import Options
+from ..clock import clocks_apart
+from ..connection import Connection, Options, connect
 from ..errors import ScannerDbError
 from ..files import ensure_folder, remove_tree, tree_bytes
 from ..joblock import job_lock
@@ -77,7 +79,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         remarks = list(place.remarks)
         made = _make(place, ready, wish, run, drill_of(conn, holder, asked, run, remarks), remarks)
         seconds = round(time.monotonic() - started, 3)
-        done = Made(made, seconds, *_retain(options, asked, run), swept)
+        done = Made(made, seconds, *_retain(conn, options, asked, run), swept)
         done.warnings[:0] = remarks
     # Without the lock: an upload may take hours, and no other job has to wait for it.
     copied = copy_away(asked.offsite, made, list_sets(wish.backup_dir, options.db).sets, run)
@@ -130,7 +132,9 @@ def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) ->
     return made
 
 
-def _retain(options: Options, asked: Request, run: Run) -> tuple[list[Decision[Kept]], list[str], list[str]]:
+def _retain(
+    conn: Connection, options: Options, asked: Request, run: Run
+) -> tuple[list[Decision[Kept]], list[str], list[str]]:
     """Remove what the plan removes; with the plan, the names of what went, and warnings.
 
     The new set is safe by now, so a failure here is a warning, not an error.
@@ -138,7 +142,8 @@ def _retain(options: Options, asked: Request, run: Run) -> tuple[list[Decision[K
     folder, now = asked.wish.backup_dir, utc_now()
     dumps, warnings = adopted_dumps(asked, options.db)
     sets: list[Kept] = [*list_sets(folder, options.db).sets, *dumps]
-    decisions = plan_retention(sets, asked.policy, now, latest_target(folder))
+    decisions, why_none = _by_both_clocks(conn, plan_retention(sets, asked.policy, now, latest_target(folder)))
+    warnings += [why_none] if why_none else []
     removed = []
     for decision in removable(decisions):
         try:
@@ -148,13 +153,22 @@ def _retain(options: Options, asked: Request, run: Run) -> tuple[list[Decision[K
         except ScannerDbError as error:
             warnings.append(str(error))
     try:
-        for path in old_logs(folder, asked.policy.days, now):
+        for path in [] if why_none else old_logs(folder, asked.policy.days, now):
             remove_tree(path)
     except ScannerDbError as error:
         warnings.append(str(error))
     for warning in warnings:
         run.log(f"warning: {warning}")
     return decisions, removed, warnings
+
+
+def _by_both_clocks(conn: Connection, decisions: list[Decision[Kept]]) -> tuple[list[Decision[Kept]], str]:
+    """The plan, in which nothing goes where one of two clocks is wrong; and why."""
+    try:
+        why = clocks_apart(conn)
+    except ScannerDbError as error:  # a new set is made by now
+        why = str(error)
+    return ([replace(d, action=KEEP, why="the clocks differ") for d in decisions] if why else decisions), why
 
 
 def _remove(item: Kept, state_dir: str) -> None:
@@ -177,6 +191,11 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     coming = [as_if_made(wish, name, format_time(now), sets[0])] if sets else []
     latest = name if wish.purpose == "regular" else latest_target(wish.backup_dir)
     everything: list[Kept] = [*coming, *sets, *dumps]
-    decisions = [d for d in plan_retention(everything, asked.policy, now, latest) if d.set.name != name]
+    with contextlib.closing(
+        connect(place.options, dbname=options.maintenance_db, purpose=f"{JOB} plan", allow_standby=True)
+    ) as conn:
+        decisions, why_none = _by_both_clocks(conn, plan_retention(everything, asked.policy, now, latest))
+    warnings += [why_none] if why_none else []
+    decisions = [d for d in decisions if d.set.name != name]
     result = planned_result(wish, run, ready, free, sets, name, decisions)
     return {**result, "swept": [path.name for path in left], "warnings": [*place.remarks, *warnings]}

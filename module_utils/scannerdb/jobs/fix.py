@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.sets import list_sets, newest_verified
+from ..clock import clocks_apart
 from ..connection import Connection, Options, connect
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
@@ -140,7 +141,7 @@ def fix(
         applier = _applier(conn, contract, inspection, budget, working, run)
         applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
         plan = _apply_all(applier, contract, policy, plan)
-        purged = 0 if applier.gate() else purge(conn, working.journal_days)
+        purged = 0 if applier.gate() or clocks_apart(conn) else purge(conn, working.journal_days)
         result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
         if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
             result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)

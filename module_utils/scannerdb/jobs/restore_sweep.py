@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..clock import clocks_apart
 from ..connection import Connection, DriverError, Options, connect, server_of
 from ..errors import InvalidInput
 from ..joblock import job_lock
@@ -59,12 +60,13 @@ def _session(options: Options, run: Run, lock_wait_s: float, check_mode: bool) -
 def _sweep(conn: Connection, options: Options, keep_hours: float, run: Run, check_mode: bool) -> dict[str, Any]:
     now = utc_now()
     standby = server_of(conn).in_recovery  # its primary drops them
+    apart = clocks_apart(conn)
     kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     left: list[dict[str, str]] = []
     for item in swept(find(conn, options.db), options.db):
         until = kept_until(item, keep_hours)
-        if until is None or until > now or standby or (item.mark and item.mark.run_id == run.run_id):
+        if until is None or until > now or standby or apart or (item.mark and item.mark.run_id == run.run_id):
             kept.append(_described(item, f"{until:{STAMP}}" if until else ""))
             continue
         why = why_not(conn, item.name) or ("" if check_mode else _dropped(conn, item.name, run))
@@ -79,9 +81,8 @@ def _sweep(conn: Connection, options: Options, keep_hours: float, run: Run, chec
         "left_undone": left,
         "run_id": run.run_id,
         "log": run.log_path if dropped and not check_mode else "",
-        "warnings": [
-            f"Database {one['name']!r} has been kept long enough, but {one['why']}: it stays." for one in left
-        ],
+        "warnings": [apart] * bool(apart and kept)
+        + [f"Database {one['name']!r} has been kept long enough, but {one['why']}: it stays." for one in left],
         "diff": {
             "before": "".join(f"database {one['name']!r}\n" for one in [*kept, *left, *dropped]),
             "after": "".join(f"database {one['name']!r}\n" for one in [*kept, *left]),

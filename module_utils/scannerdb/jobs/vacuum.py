@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..connection import Connection, Options, connect, explained
-from ..errors import QueryFailed
+from ..errors import FileProblem, QueryFailed
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run, checked_run_id, new_run_id, now_text, utc_now
@@ -74,7 +74,11 @@ def vacuum(
         result = _result(conn, decisions, outcomes, after, means, check_mode)
     if outcomes:
         entry = report.run_entry(run.run_id, now_text(), result["tables"])
-        memory.remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
+        learnt = memory.with_run(memory.learn(known, outcomes, after), entry)
+        try:
+            memory.remember(state_dir, learnt)
+        except FileProblem as error:  # what was done stays done
+            run.log(f"what this run measured is not remembered: {error}")
     _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
 
