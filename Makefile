@@ -8,6 +8,7 @@ DEMO_STAMP := .venv/.requirements-demo
 DEV_STAMP := .venv/.requirements-dev
 # Tests run side by side, each worker with servers of its own; fewer than the cores on a large machine.
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
+TESTS ?= tests/integration tests/security
 RELEASE ?= bookworm
 # The scripts in .venv/bin name the folder they were made in; modules survive when the checkout moves.
 PY := .venv/bin/python
@@ -85,9 +86,9 @@ lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 unit: system $(DEV_STAMP) ## tests without a server
 	@$(PY) -m pytest $(WORKERS) tests/unit
 
-integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers
+integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers (TESTS="FILE …" for some)
 	@$(PY) -m tests.extras
-	@$(PY) -m pytest $(WORKERS) tests/integration tests/security
+	@$(PY) -m pytest $(WORKERS) $(TESTS)
 
 molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)

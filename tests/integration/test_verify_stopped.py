@@ -24,10 +24,12 @@ from scannerdb.errors import DatabaseMissing, ScannerDbError, ToolFailed
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 
+from demo.server import wheel_bin_dir
 from tests import servers
 from tests.integration.support import processes, wait_until
 from tests.integration.test_backup_run import options_of
 from tests.integration.test_verify_drill import ROWS, databases, drill, make, more_rows, rewrite
+from tests.needs import needs
 from tests.servers import Database
 
 
@@ -179,6 +181,24 @@ def test_a_drill_on_a_throw_away_server(
     assert list(cluster_dir.iterdir()) == []
     assert load_set(path).verified == "restore"
     assert not processes(str(cluster_dir))
+
+
+@needs("root")
+@pytest.mark.pg(17, always=True)
+def test_programs_that_the_servers_user_cannot_reach(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
+    """As in a checkout below root's own home."""
+    database.sql(ROWS)
+    make(database, tmp_path)
+    wheel = wheel_bin_dir(servers.WHEELS[17])
+    assert wheel is not None
+    shutil.copytree(wheel.parent, tmp_path / "pg")
+    (tmp_path / "pg").chmod(0o700)
+    options = options_of(database, pg_bin_dir=str(tmp_path / "pg" / "bin"))
+    words: dict[str, Any] = {"place": "cluster", "cluster_dir": str(cluster_dir), "amcheck": True}
+    result = drill(database, tmp_path, options=options, **words)
+    assert result["verification"]["passed"], result
+    assert not [w for w in result["warnings"] if "amcheck" in w]
+    assert list(cluster_dir.iterdir()) == []
 
 
 def test_a_problem_is_found_there_too(database: Database, tmp_path: Path, cluster_dir: Path) -> None:

@@ -27,6 +27,7 @@ from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, 
 PREFIX = "scannerdb-drill-"
 LENDERS = ("postgres", "nobody")  # whom root runs the server as: the first that exists
 SUPERUSER = "postgres"
+LAYOUT = {"bindir": ("initdb", "postgres"), "libdir": ("*.so*",), "pkglibdir": ("*",), "sharedir": ("*",)}
 LONGEST_SOCKET = 107
 PATIENCE_S = 60.0
 SETTINGS = {
@@ -74,6 +75,12 @@ class Cluster:
     def settings(self) -> Path:
         """The file of its settings."""
         return self.home / "postgresql.conf"
+
+    @property
+    def bin_dir(self) -> Path:
+        """The programs that its user runs: the copy in its home, where there had to be one."""
+        copied = self.home / "programs" / "bin"
+        return copied if copied.is_dir() else Path(self.programs.folder)
 
     @property
     def options(self) -> Options:
@@ -196,8 +203,9 @@ def _make(cluster: Cluster) -> None:
                 shutil.chown(folder, cluster.user)
         if cluster.user:
             cluster.home.chmod(0o711)  # its user has to get through, and can change nothing here
+            _bring_programs(cluster)
     initdb = [
-        cluster.programs.path("initdb"),
+        str(cluster.bin_dir / "initdb"),
         f"--pgdata={cluster.data}",
         f"--username={SUPERUSER}",
         "--auth=peer",
@@ -213,6 +221,36 @@ def _make(cluster: Cluster) -> None:
             error.cure or f"User {cluster.user or 'that runs this'} must be able to run {cluster.programs.folder}.",
         )
     _configure(cluster)
+
+
+def _bring_programs(cluster: Cluster) -> None:
+    """Copy the server's programs into its home where its user cannot run them in their place, as below root's own.
+
+    A server finds its libraries and files from where it lies, so all of them keep their places to each other.
+    """
+    trial = _as_user(cluster, [cluster.programs.path("postgres"), "--version"])
+    if run_tool(trial, None, check=False).returncode == 0:
+        return
+    with contextlib.suppress(ToolFailed, ToolMissing), file_errors("Copying the server's programs to", cluster.home):
+        prefix = Path(cluster.programs.folder).resolve().parent
+        for what, patterns in LAYOUT.items():
+            shown = run_tool([cluster.programs.path("pg_config"), f"--{what}"], None).stdout.strip()
+            _copy(Path(shown).resolve(), patterns, prefix, cluster.home / "programs")
+
+
+def _copy(source: Path, patterns: Sequence[str], prefix: Path, target: Path) -> None:
+    """Copy what fits out of a folder of an installation, for everybody to read; what lies elsewhere stays there."""
+    if prefix not in source.parents:
+        return
+    place = target / source.relative_to(prefix)
+    for path in (found for pattern in patterns for found in source.glob(pattern)):
+        place.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, place / path.name, dirs_exist_ok=True)
+        else:
+            shutil.copy(path, place / path.name)
+    for path in [target, *target.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
 def _configure(cluster: Cluster) -> None:
@@ -255,7 +293,7 @@ def run_with(cluster: Cluster, work: Callable[[Options], None]) -> None:
         finally:
             _end(cluster.data)
 
-    command = [cluster.programs.path("postgres"), "-D", str(cluster.data), "-c", f"config_file={cluster.settings}"]
+    command = [str(cluster.bin_dir / "postgres"), "-D", str(cluster.data), "-c", f"config_file={cluster.settings}"]
     finished = run_tool(_as_user(cluster, command), None, check=False, meanwhile=meanwhile)
     if not ready:
         told = Finished(finished.stdout, finished.stderr + _log(cluster), finished.returncode)
