@@ -84,11 +84,11 @@ lint: $(DEV_STAMP) ## style, types, YAML and Ansible
 	@$(PY) -m ansiblelint
 
 unit: system $(DEV_STAMP) ## tests without a server
-	@$(PY) -m pytest $(WORKERS) tests/unit
+	@$(PY) -m pytest $(WORKERS) $(ORDER) tests/unit
 
 integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers (TESTS="FILE …" for some)
 	@$(PY) -m tests.extras
-	@$(PY) -m pytest $(WORKERS) $(TESTS)
+	@$(PY) -m pytest $(WORKERS) $(ORDER) $(TESTS)
 
 molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)

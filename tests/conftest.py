@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import needs, servers
 
 if TYPE_CHECKING:
     from demo.server import Server
+
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("scannerdb", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("scannerdb")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

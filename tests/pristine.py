@@ -26,6 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 GIVEN = ("python3", "python3-venv", "git", "make", "ca-certificates")
 STEPS = ("demo", "test")
 USER = "somebody"
+QUICK = "force-unsafe-io"  # what is thrown away need not survive a power cut
 PIP_FILES = {"/etc/pip.conf": "/etc/pip.conf", "~/.config/pip/pip.conf": "/etc/xdg/pip/pip.conf"}
 KEPT = re.compile(r"(PIP_.*|.*_CERT|.*CERT_(FILE|DIR)|.*_CA_BUNDLE|(?i:https?|no|all)_proxy|CI|SCANNERDB_.*)")
 LOCAL_PATH = re.compile(r"(?:file://)?(/[\w.+/-]+)")
@@ -99,7 +100,8 @@ def local_paths(root: Path) -> list[str]:
 
 def make_root(root: Path, release: str) -> None:
     """A Debian with what is given, the network's names and the certificates that this machine trusts, too."""
-    run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(GIVEN)}", release, str(root))
+    run("mmdebstrap", "--quiet", "--variant=minbase", f"--dpkgopt={QUICK}", f"--include={','.join(GIVEN)}", release, str(root))
+    (root / "etc/dpkg/dpkg.cfg.d/quick").write_text(f"{QUICK}\n", encoding="ascii")
     shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
     (root / "etc/hosts").write_text(HOSTS, encoding="ascii")
     if Path(AUTHORITIES).is_dir():

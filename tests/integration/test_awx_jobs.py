@@ -287,7 +287,7 @@ def cancel(tower: Tower, job: Job, holding: str, who: str) -> None:
             wait_for(watcher, AT_WORK, tower.database.name, who)
         finally:
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=300)
             job.remove_container()
             blocker.rollback()
     assert job.outcome(process.returncode, output).status == "canceled", output

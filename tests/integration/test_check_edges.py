@@ -31,7 +31,7 @@ def unseen(result: dict[str, Any]) -> list[str]:
 
 def waiting(database: Database) -> list[int]:
     """The check's session, once it waits for a lock."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     query = (
         "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'scannerdb check%' AND wait_event_type = 'Lock'"
         " AND datname = current_database()"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,9 +43,7 @@ def test_a_server_set_up_badly(bad_server: Database) -> None:
     hba.write_text(hba.read_text() + "host all all 10.0.0.0/8 trust\nhost all all 127.0.0.1/32 trust\n")
     bad_server.sql("CREATE TABLE t (a int)")
     bad_server.sql("SELECT pg_switch_wal()")
-    deadline = time.monotonic() + 30
-    while not bad_server.value("SELECT failed_count FROM pg_stat_archiver") and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: bad_server.value("SELECT failed_count FROM pg_stat_archiver"))
     with bad_server.connect() as first, bad_server.connect(autocommit=False) as second:
         first.execute("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'it''s forgotten'")
         second.execute("INSERT INTO t VALUES (2)")

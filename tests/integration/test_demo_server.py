@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from demo import place, user
 from demo.server import Server, wheel_bin_dir
 from tests import servers
+from tests.integration.support import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +44,7 @@ def answer(server: Server) -> int:
 def crash(server: Server) -> None:
     pid = server.pid
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while server.pid and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not server.pid)
 
 
 def test_a_second_start_changes_nothing(own_server: Server) -> None:

@@ -115,7 +115,7 @@ def test_writers_see_no_error_and_no_long_wait(field_db: Database) -> None:
     for thread in threads:
         thread.start()
     try:
-        time.sleep(0.2)
+        wait_until(lambda: written)
         result = run_fix(field_db)
     finally:  # a writer that outlives its test would go on for ever
         stop.set()
@@ -155,7 +155,7 @@ def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        time.sleep(0.1)
+        wait_until(lambda: kept)
         result = run_fix(field_db, policy=Policy(only=("data.*",)), working=Working(batch_rows=50))
     finally:
         stop.set()

@@ -47,7 +47,7 @@ def prepare(db: Database, **more: Any) -> Switch:
         conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(side)))
         set_comment(conn, side, mark.text())
     kept = Mark("kept", db.name, RUN, mark.at, mark.source, comment="as it was")
-    values = {"live_exists": True, "comment": "the new one", "patience_s": 8.0, **more}
+    values = {"live_exists": True, "comment": "the new one", "patience_s": 60.0, **more}
     return Switch(live=db.name, incoming=side, kept=kept_name(db.name, RUN), mark=mark, kept_mark=kept, **values)
 
 
@@ -62,7 +62,7 @@ import scannerdb.restore.cutover as cutover
 cutover.SETTINGS.update({settings!r})
 # From the start: a change of the interval counts only when the timer that runs has fired.
 watched = "-c client_connection_check_interval=100ms"
-conn = psycopg.connect(**{login!r}, options=watched, autocommit=True, row_factory=dict_row)
+conn = psycopg.connect(**{login!r}, options=watched, application_name="child", autocommit=True, row_factory=dict_row)
 switch_over(conn, {switch!r})
 """
 
@@ -78,6 +78,12 @@ def in_a_child(db: Database, switch: Switch, settings: dict[str, str]) -> Iterat
     finally:
         child.kill()
         child.wait()
+
+
+def blocks_at_work(database: Database) -> int:
+    """How many sessions of a child there are."""
+    with maintenance(database) as conn:
+        return len(conn.execute("SELECT FROM pg_stat_activity WHERE application_name = 'child'").fetchall())
 
 
 @pytest.mark.parametrize("database", HOSTILE, indirect=True)
@@ -105,9 +111,8 @@ def test_that_test_can_fail(database: Database) -> None:
         wait_until(lambda: not is_open(database))
         child.send_signal(signal.SIGKILL)
         child.wait()
-        time.sleep(1)
+        wait_until(lambda: not blocks_at_work(database))
         client.close()
-    time.sleep(0.5)
     assert oid(database) == old
     assert not is_open(database)
     with connect(options(database), dbname="postgres") as conn:
@@ -150,13 +155,16 @@ def test_what_no_list_of_sessions_shows_is_waited_for(database: Database) -> Non
 
 
 def test_nudges_end_the_servers_naps(database: Database) -> None:
-    """A RENAME that waits in vain looks fifty times, 100 ms apart; with nudges it is through earlier."""
+    """A RENAME that waits in vain looks fifty times, 100 ms apart: without nudges it never takes less than 5 s."""
     target = SQL("ALTER DATABASE {} RENAME TO other").format(Identifier(database.name))
+    took = [60.0]
     with database.connect(), connect(options(database), dbname="postgres") as conn:
-        with Nudger(conn, options(database), RUN), pytest.raises(psycopg.errors.ObjectInUse):
-            begun = time.monotonic()
-            conn.execute(target)
-        assert time.monotonic() - begun < 5
+        while min(took) >= 5 and len(took) < 6:  # a busy machine may make one attempt long
+            with Nudger(conn, options(database), RUN), pytest.raises(psycopg.errors.ObjectInUse):
+                begun = time.monotonic()
+                conn.execute(target)
+            took.append(time.monotonic() - begun)
+        assert min(took) < 5, took
         assert conn.execute("SELECT pg_listening_channels()").fetchall() == []
 
 

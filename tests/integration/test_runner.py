@@ -93,7 +93,7 @@ class Host:
     def run(self, job: str = "daily") -> tuple[int, str]:
         """Run a job; its exit code and what cron would mail."""
         child = self.start(job)
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=300)
         assert "Traceback" not in err, err
         return child.returncode, out + err
 
@@ -123,7 +123,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     yield made
     for child in made.started:
         child.terminate()
-        child.communicate(timeout=90)
+        child.communicate(timeout=300)
 
 
 def test_a_job_that_goes_well_is_silent_logged_and_recorded(host: Host) -> None:
@@ -173,7 +173,7 @@ def test_a_job_that_is_told_to_stop_stops_its_play(host: Host) -> None:
     child = host.start()
     until(lambda: host.at_work("while true"))
     child.send_signal(signal.SIGTERM)
-    _, err = child.communicate(timeout=90)
+    _, err = child.communicate(timeout=300)
     assert child.returncode == 143 and "stopped by SIGTERM" in err and "Traceback" not in err
     assert host.at_work("while true") == [] and not host.locked()
     assert host.records()[-1].outcome == "stopped"

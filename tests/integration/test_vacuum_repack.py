@@ -123,6 +123,7 @@ def test_nobody_queues_behind_it_and_nobody_is_ended(packable: Database) -> None
         (table,) = measure(conn)
         means = Means(options(packable), Budget(50, 1000.0), look_for_offer(conn, options(packable)).program)
         writer.start()
+        wait_until(lambda: written[0])
         try:
             with pytest.raises(Refused, match="did not get its lock"):
                 run_pg_repack(conn, table, Means(means.options, budget, means.program), record)

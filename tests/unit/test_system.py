@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.needs import needs
 from tests.system import absences
@@ -137,3 +138,8 @@ def test_tests_are_left_out_in_one_way_only() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             if path not in (ROOT / "tests" / "needs.py", Path(__file__)):
                 assert not odd.search(path.read_text(encoding="utf-8")), f"{path}: use tests/needs.py"
+
+
+def test_no_test_depends_on_how_fast_the_machine_is() -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
