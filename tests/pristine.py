@@ -100,7 +100,8 @@ def local_paths(root: Path) -> list[str]:
 
 def make_root(root: Path, release: str) -> None:
     """A Debian with what is given, the network's names and the certificates that this machine trusts, too."""
-    run("mmdebstrap", "--quiet", "--variant=minbase", f"--dpkgopt={QUICK}", f"--include={','.join(GIVEN)}", release, str(root))
+    options = ("--quiet", "--variant=minbase", f"--dpkgopt={QUICK}", f"--include={','.join(GIVEN)}")
+    run("mmdebstrap", *options, release, str(root))
     (root / "etc/dpkg/dpkg.cfg.d/quick").write_text(f"{QUICK}\n", encoding="ascii")
     shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
     (root / "etc/hosts").write_text(HOSTS, encoding="ascii")
