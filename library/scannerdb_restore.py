@@ -287,6 +287,15 @@ restore:
     backup:
       description: Path of the backup made before the restore; null where none was made.
       type: str
+    rows:
+      description: Rows that were brought. Not in check mode.
+      type: int
+    table_count:
+      description: Of how many tables. Not in check mode.
+      type: int
+    duration_s:
+      description: Seconds it took. Not in check mode.
+      type: float
     schema:
       description: With O(tables), the schema that they are in.
       type: str

@@ -44,11 +44,18 @@ class LockRecord:
 
     max_lock_ms: float = 0.0
     max_wait_ms: float = 0.0
+    max_structure_ms: float = 0.0
+    max_rows_ms: float = 0.0
     retries: int = 0
 
-    def held(self, seconds: float) -> None:
-        """Note how long a strong lock was held."""
-        self.max_lock_ms = max(self.max_lock_ms, round(seconds * 1000, 1))
+    def held(self, seconds: float, structure: bool = False) -> None:
+        """Note how long a writer had to wait at most: for a change of structure (the whole table), or for rows."""
+        spent = round(seconds * 1000, 1)
+        self.max_lock_ms = max(self.max_lock_ms, spent)
+        if structure:
+            self.max_structure_ms = max(self.max_structure_ms, spent)
+        else:
+            self.max_rows_ms = max(self.max_rows_ms, spent)
 
     def waited(self, seconds: float) -> None:
         """Note how long an attempt waited for a lock, and so how long others may have queued behind it."""
@@ -108,7 +115,7 @@ def run_strong(
             started = time.monotonic()
             for statement in statements:
                 conn.execute(statement)
-        record.held(time.monotonic() - started)
+        record.held(time.monotonic() - started, structure=True)
 
     retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations, wanted))
 

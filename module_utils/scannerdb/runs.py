@@ -93,7 +93,7 @@ class Run:
             **more,
         }
         try:
-            folder = ensure_folder(Path(self.state_dir, "progress"))
+            folder = ensure_folder(Path(ensure_folder(self.state_dir), "progress"))
             if not self.started:
                 self.started = True
                 forget_old(folder)

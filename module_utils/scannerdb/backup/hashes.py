@@ -18,6 +18,7 @@ def record_hash(state_dir: str, name: str, digest: str, plain: str = "") -> None
     `plain` is the hash of the manifest inside of an encrypted set.
     """
     if state_dir:
+        ensure_folder(state_dir)  # a parent that is made by the way would be open to everybody
         sweep_partials(ensure_folder(_path(state_dir, name).parent))
         values = {"manifest_sha256": digest, "set": name, **({"plain_manifest_sha256": plain} if plain else {})}
         write_atomic(_path(state_dir, name), json.dumps(values, sort_keys=True) + "\n")

@@ -64,6 +64,7 @@ class Applier:
                 {
                     "id": step.finding.id,
                     "object": step.finding.object,
+                    "message": step.finding.message,
                     "rows": rows,
                     "lock": step.fix.lock,
                     "duration_s": duration,

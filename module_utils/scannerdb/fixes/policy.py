@@ -124,7 +124,8 @@ def _without_repeats(steps: Sequence[Step]) -> list[Step]:
 
 def skipped(finding: Finding, why: str) -> dict[str, Any]:
     """An entry of the result's `left_undone`."""
-    return {"id": finding.id, "object": finding.object, "severity": finding.severity, "why": why}
+    told = {"id": finding.id, "object": finding.object, "message": finding.message}
+    return {**told, "severity": finding.severity, "why": why}
 
 
 def plan_diff(plan: Plan) -> dict[str, str]:

@@ -230,6 +230,7 @@ def _step(step: Step) -> dict[str, Any]:
     return {
         "id": step.finding.id,
         "object": step.finding.object,
+        "message": step.finding.message,
         "rows": step.fix.rows,
         "lock": step.fix.lock,
         "expected_s": step.expected_s,
@@ -247,6 +248,8 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
         "failures": [],
         "max_lock_ms": 0.0,
         "max_wait_ms": 0.0,
+        "max_structure_ms": 0.0,
+        "max_rows_ms": 0.0,
         "diff": plan_diff(plan),
     }
 
@@ -267,5 +270,7 @@ def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any])
         "failures": applier.failures,
         "max_lock_ms": applier.record.max_lock_ms,
         "max_wait_ms": applier.record.max_wait_ms,
+        "max_structure_ms": applier.record.max_structure_ms,
+        "max_rows_ms": applier.record.max_rows_ms,
         "diff": plan_diff(plan) if applier.fixed else {"before": "", "after": ""},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
@@ -22,7 +23,7 @@ from .restore_cutover import cut_over, undo
 from .restore_fetch import at_hand
 from .restore_plan import Plan, check_sessions, make_plan, plan_values, steps
 from .restore_tables import bring_tables
-from .restore_wish import Task, backup_folder, check_wish, result_of, state_line, wish_from
+from .restore_wish import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
 
 JOB = "restore"
 
@@ -62,7 +63,9 @@ def restore(
             told = heal(conn, options.db, options)
             for line in told:
                 run.log(line)
+            began = time.monotonic()
             result = _work(conn, Task(options, wish, run, contract, tuple(told)), state, undo_run_id)
+            result["restore"]["duration_s"] = round(time.monotonic() - began, 1)
             run.progress("done")
             return result
 
@@ -121,7 +124,7 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
         raise
     result = result_of(options, run, plan.source.place, plan.previous, gap, warnings)
     result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{_aftermath(plan, wish.keep_hours)}."
-    result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=backup)
+    result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=backup, **counted(plan.rows))
     result["diff"] = {
         "before": state_line(options.db, "as it was" if plan.live else "missing"),
         "after": state_line(options.db, f"from {plan.source.place}"),

@@ -23,7 +23,7 @@ from .restore_build import (
 )
 from .restore_plan import Plan, make_plan, plan_values, role_lines
 from .restore_roles import make_roles
-from .restore_wish import Task, result_of, state_line
+from .restore_wish import Task, counted, result_of, state_line
 
 
 def clone(conn: Connection, task: Task) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def clone(conn: Connection, task: Task) -> dict[str, Any]:
         clear_up(conn, options, run)
         raise
     masked = f", masked by {wish.masking_sql}" if wish.masking_sql else ""
+    result["restore"].update(counted(plan.rows))
     result["msg"] = f"Cloned {plan.source.name} to database {wish.into_database!r}{masked}."
     return result
 

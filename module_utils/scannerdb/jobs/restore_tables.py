@@ -17,7 +17,7 @@ from ..restore.plain import Terms, load_script
 from ..restore.rolenames import Rules
 from .restore_build import clear_up, compare_content, create_empty, load_side, side_session
 from .restore_plan import Plan, make_plan, plan_values
-from .restore_wish import Task, backup_folder, result_of, state_line
+from .restore_wish import Task, backup_folder, counted, result_of, state_line
 
 PLAIN = ("--no-owner", "--no-privileges", "--no-comments", "--no-publications", "--no-security-labels")
 Name = tuple[str, str]  # schema and table
@@ -57,6 +57,7 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
         _carry_over(task, plan, schema)
     finally:
         clear_up(conn, options, run)
+    result["restore"].update(counted([t for t in plan.rows if (t.schema, t.name) in names]))
     result["msg"] = f"Put {len(names)} tables of {plan.source.name} into schema {schema!r} of {options.db!r}."
     return result
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from ..backup.manifest import TableCount
 from ..backup.storage import Storage
 from ..connection import Options
 from ..contract.model import Contract
@@ -121,6 +122,12 @@ def backup_folder(wish: Wish) -> Path:
 def state_line(database: str, words: str) -> str:
     """One side of a diff."""
     return f"database {database!r}: {words}\n"
+
+
+def counted(rows: Iterable[TableCount]) -> dict[str, int]:
+    """How much was brought, for the result: as the source says and the validation has confirmed. Pure."""
+    counts = [table.rows for table in rows]
+    return {"rows": sum(counts), "table_count": len(counts)}
 
 
 def result_of(

@@ -66,7 +66,10 @@ def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
         "run_id": run.run_id,
         "msg": _said(len(plan.steps), before, check_mode=True),
         "diff": plan_diff(plan),
-        "fixed": [{"id": s.finding.id, "object": s.finding.object, "lock": s.fix.lock} for s in plan.steps],
+        "fixed": [
+            {"id": s.finding.id, "object": s.finding.object, "message": s.finding.message, "lock": s.fix.lock}
+            for s in plan.steps
+        ],
         "left_undone": plan.skipped,
         "statements": [sql for step in plan.steps for sql in step.fix.sql],
         "findings": [finding.public() for finding in before],
