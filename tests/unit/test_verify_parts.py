@@ -44,7 +44,9 @@ def test_any_other_comment_is_somebody_elses(comment: str) -> None:
 
 
 def test_a_fingerprint_names_its_table_safely() -> None:
-    assert 'FROM ONLY "we""ird"."t; drop" AS content' in text_of(fingerprint_query('we"ird', "t; drop"))
+    query = text_of(fingerprint_query('we"ird', "t; drop", ["b", 'a"']))
+    assert 'FROM ONLY "we""ird"."t; drop" AS content' in query
+    assert 'ROW("content"."b", "content"."a""")' in query
 
 
 def test_structures_are_compared_by_object() -> None:

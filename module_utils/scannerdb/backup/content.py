@@ -7,12 +7,22 @@ accident in a dump and a restore; against people who forge, there are the files'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from ..connection import SQL, Composable, Connection, execute, explained, scalar
+from ..connection import SQL, Composable, Connection, Identifier, execute, explained, fetch, scalar
 from ..lockbudget import relation
 from .manifest import TableCount
+from .scattered import gathered, partition_roots
 
-SCHEME = "h1"  # the first part of every value: another way of computing needs another name
+# The first part of every value: another way of computing needs another name. `h1`, of older sets, has the columns in
+# their own order, which a restore lawfully changes in tables that inherit.
+SCHEME, OLD_SCHEME = "h2", "h1"
+_COLUMNS = """
+SELECT a.attname::text AS name
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attname COLLATE "C"
+"""
 # Whatever the database, the role or the server says: the text of a value may not depend on it.
 PINNED = {
     "TimeZone": "UTC",
@@ -34,29 +44,43 @@ def pin_settings(conn: Connection) -> None:
             execute(conn, "SELECT set_config(%s, %s, true)", [name, value])
 
 
-def fingerprint_query(schema: str, name: str) -> Composable:
-    """One row with one text column: the fingerprint of a table without its children. Pure."""
+def fingerprint_query(schema: str, name: str, columns: Sequence[str] | None) -> Composable:
+    """One row with one text column: the fingerprint of a table without its children. Pure.
+
+    The columns are in the order of their names; None stands for the scheme that has them in their own. The text of a
+    row comes from the types' output functions, which only a superuser can make; a cast could be anybody's.
+    """
+    row: Composable = SQL("content.*")
+    if columns is not None:
+        row = SQL("ROW({})").format(SQL(", ").join(Identifier("content", column) for column in columns))
     return SQL(
-        "SELECT {} || ':' || coalesce(sum(hashtextextended((content.*)::text COLLATE \"C\", 0)::numeric), 0)::text"
-        " FROM ONLY {} AS content"
-    ).format(SQL(f"'{SCHEME}'"), relation(schema, name))
+        "SELECT {} OPERATOR(pg_catalog.||) coalesce(pg_catalog.sum(pg_catalog.hashtextextended("
+        'pg_catalog.textin(pg_catalog.record_out({})) COLLATE pg_catalog."C", 0)::pg_catalog.numeric), 0)'
+        "::pg_catalog.text FROM ONLY {} AS content"
+    ).format(SQL(f"'{OLD_SCHEME if columns is None else SCHEME}:'"), row, relation(schema, name))
 
 
-def fingerprint(conn: Connection, schema: str, name: str) -> str:
+def fingerprint(conn: Connection, schema: str, name: str, scheme: str = SCHEME) -> str:
     """The fingerprint of a table; `pin_settings` comes first, in the same transaction."""
-    return str(scalar(conn, fingerprint_query(schema, name)))
+    columns = None if scheme == OLD_SCHEME else [row["name"] for row in fetch(conn, _COLUMNS, [schema, name])]
+    return str(scalar(conn, fingerprint_query(schema, name, columns)))
 
 
 def fingerprint_differences(
     conn: Connection, expected: Sequence[TableCount], tell: Callable[[int, int], object]
 ) -> list[str]:
     """Compare tables with their recorded fingerprints; those without one, or of an unknown scheme, are passed over."""
-    known = [table for table in expected if table.fingerprint.startswith(f"{SCHEME}:")]
-    problems = []
+    known = [table for table in expected if table.fingerprint.partition(":")[0] in (SCHEME, OLD_SCHEME)]
+    found = []
     with explained("Computing the fingerprints"), conn.transaction():
         pin_settings(conn)
+        roots = partition_roots(conn)
         for number, table in enumerate(known):
             tell(number, len(known))
-            if fingerprint(conn, table.schema, table.name) != table.fingerprint:
-                problems.append(f"The content of {table.schema}.{table.name} differs from what was backed up.")
-    return problems
+            scheme = table.fingerprint.partition(":")[0]
+            found.append(replace(table, fingerprint=fingerprint(conn, table.schema, table.name, scheme)))
+    return [
+        f"The content of {before.schema}.{before.name} differs from what was backed up."
+        for before, after in zip(gathered(known, roots), gathered(found, roots))
+        if before.fingerprint != after.fingerprint
+    ]

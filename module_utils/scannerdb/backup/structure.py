@@ -10,9 +10,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from ..connection import Connection, explained, fetch
+from ..connection import Connection, execute, explained, fetch
 from .manifest import ObjectPrint
 
+# How a print begins. Older ones begin with nothing, and have the columns in their own order, which a restore lawfully
+# changes in tables that inherit.
+SCHEME = "2:"
+_ORDERS = {SCHEME: 'a.attname COLLATE "C"', "": "a.attnum"}
 _OWN = """n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
    AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e'
                       AND (e.classid, e.objid)
@@ -32,7 +36,7 @@ SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THE
        ARRAY(SELECT concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef,
                               a.attidentity, a.attgenerated)
                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-              ORDER BY a.attnum) AS columns,
+              ORDER BY {order}) AS columns,
        ARRAY(SELECT concat_ws(' ', k.contype, k.conname, k.convalidated, k.confdeltype, k.confupdtype,
                               fn.nspname, f.relname,
                               (SELECT string_agg(a.attname, ',' ORDER BY u.pos)
@@ -86,16 +90,22 @@ _QUERIES = (
 )
 
 
-def read_structure(conn: Connection) -> tuple[ObjectPrint, ...]:
+def read_structure(conn: Connection, scheme: str = SCHEME) -> tuple[ObjectPrint, ...]:
     """Every object of the database with its print, sorted; reads the catalog only, which every role may."""
     found = []
-    with explained("Reading the structure"):
+    with explained("Reading the structure"), conn.transaction():
+        execute(conn, "SET LOCAL quote_all_identifiers = off")  # some names come as text that it changes
         for query in _QUERIES:
-            for row in fetch(conn, query):
+            for row in fetch(conn, query.replace("{order}", _ORDERS[scheme])):
                 values = dict(row)
                 kind, name = str(values.pop("kind")), str(values.pop("name"))
-                found.append(ObjectPrint(kind, name, _print(values)))
+                found.append(ObjectPrint(kind, name, scheme + _print(values)))
     return tuple(sorted(found, key=lambda o: (o.kind, o.name)))
+
+
+def scheme_of(objects: Sequence[ObjectPrint]) -> str:
+    """The scheme that prints were made by. Pure."""
+    return SCHEME if all(o.print.startswith(SCHEME) for o in objects) else ""
 
 
 def _print(values: object) -> str:

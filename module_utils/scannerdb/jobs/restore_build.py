@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from ..backup.content import fingerprint_differences
+from ..backup.manifest import TableCount
 from ..backup.plan import Wish as BackupWish
 from ..backup.plan import cores
+from ..backup.scattered import gathered, partition_roots
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Options, connect, explained, scalar
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
@@ -219,7 +222,7 @@ def compare_content(side: Connection, plan: Plan, run: Run, only: Sequence[tuple
     if not plan.manifest:
         plain = plain_tables(side)
         tables = [t for t in tables if (t.schema, t.name) in plain]
-    check_counts([(t.schema, t.name, t.rows) for t in tables], count_rows(side, [(t.schema, t.name) for t in tables]))
+    check_counts(*counts_of(side, tables))
     run.log(f"the rows of {len(tables)} tables are as in {'the manifest' if plan.manifest else plan.source.name}")
     differences = fingerprint_differences(
         side, tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
@@ -230,6 +233,16 @@ def compare_content(side: Connection, plan: Plan, run: Run, only: Sequence[tuple
             "The live database was not touched; verify the backup, or use another.",
         )
     run.log(f"{sum(1 for t in tables if t.fingerprint)} fingerprints are as in the manifest")
+
+
+def counts_of(
+    side: Connection, tables: Sequence[TableCount]
+) -> tuple[list[tuple[str, str, int]], dict[tuple[str, str], int]]:
+    """The rows that are expected, and those that are there; partitions by hash as one."""
+    counts, roots = count_rows(side, [(t.schema, t.name) for t in tables]), partition_roots(side)
+    found = gathered([replace(t, rows=counts[t.schema, t.name]) for t in tables], roots)
+    expected = [(t.schema, t.name, t.rows) for t in gathered(tables, roots)]
+    return expected, {(t.schema, t.name): t.rows for t in found}
 
 
 def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract, serious: list[Finding]) -> None:

@@ -14,7 +14,7 @@ from ..backup.content import fingerprint_differences
 from ..backup.plan import cores
 from ..backup.scratch import Mark, drop, left_over, mark, scratch_name
 from ..backup.sets import BackupSet
-from ..backup.structure import read_structure, structure_differences
+from ..backup.structure import read_structure, scheme_of, structure_differences
 from ..connection import (
     SQL,
     Connection,
@@ -37,8 +37,8 @@ from ..restore.contents import Contents, list_file, read_contents, wanted_lines
 from ..restore.load import LoadInterrupted, command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
-from ..restore.validate import count_rows
 from ..runs import Run, now_text
+from .restore_build import counts_of
 from .restore_target import target_of
 
 RECONNECT_S = 10.0
@@ -230,18 +230,20 @@ def _compare(side: Connection, server: Server, drill: Drill, outcome: Outcome) -
     """Rows, content, structure, storage and contract of the scratch database, against the manifest."""
     run, manifest = drill.run, drill.item.manifest
     run.progress("compare")
-    counts = count_rows(side, [(t.schema, t.name) for t in manifest.tables])
-    for table in manifest.tables:
-        found = counts[table.schema, table.name]
-        if found != table.rows:
+    expected, counts = counts_of(side, manifest.tables)
+    for schema, name, rows in expected:
+        found = counts[schema, name]
+        if found != rows:
             has = "is missing" if found < 0 else f"has {found} rows"
-            outcome.problems.append(f"{table.schema}.{table.name} {has}; the snapshot had {table.rows}.")
+            outcome.problems.append(f"{schema}.{name} {has}; the snapshot had {rows}.")
     if not outcome.problems:  # a table that is not there has no content to look at
         outcome.problems += fingerprint_differences(
             side, manifest.tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
         )
     if manifest.structure:
-        outcome.problems += structure_differences(manifest.structure, read_structure(side))
+        outcome.problems += structure_differences(
+            manifest.structure, read_structure(side, scheme_of(manifest.structure))
+        )
     outcome.compared = {
         "tables": len(manifest.tables),
         "fingerprints": sum(1 for t in manifest.tables if t.fingerprint),
