@@ -6,6 +6,14 @@ third. A module turns any of them into `fail_json` and nothing else.
 
 from __future__ import annotations
 
+LONGEST_NAME = 64
+
+
+def quoted(name: str) -> str:
+    """A name or text from outside, for a sentence: in quotes, of bounded length, without control characters. Pure."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name[:LONGEST_NAME])
+    return repr(shown) + ("…" if len(name) > LONGEST_NAME else "")
+
 
 class ScannerDbError(Exception):
     """Base of all errors; `str()` gives the whole sentence."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .connection import SQL, Composable, Connection, DriverError, Identifier, Literal, Query, fetch, is_lock_timeout
-from .errors import LockTimeout
+from .errors import LockTimeout, quoted
 
 SOFT_TIMEOUT_MS = 5000
 # Which modes, as pg_locks names them, a wanted lock on a table has to wait for (PostgreSQL's table of conflicts).
@@ -155,7 +155,8 @@ def who_blocks(conn: Connection, relations: Sequence[tuple[str, str]], wanted: s
     if not rows:
         return "and nobody is seen holding it now"
     people = [
-        f"process {r['pid']} ({r['usename'] or r['backend_type']}, {r['application_name'] or 'no name'}, "
+        f"process {r['pid']} ({quoted(r['usename'] or r['backend_type'])}, "
+        f"{quoted(r['application_name'] or 'no name')}, "
         f"{r['state'] or 'active'}, in a transaction for {r['age'] or 'no time'})"
         for r in rows
     ]

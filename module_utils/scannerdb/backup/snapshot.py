@@ -17,7 +17,7 @@ from ..connection import (
     fetch,
     scalar,
 )
-from ..errors import LockTimeout, PrivilegeMissing
+from ..errors import LockTimeout, PrivilegeMissing, quoted
 from ..lockbudget import relation
 from .content import fingerprint, pin_settings
 from .manifest import TableCount
@@ -208,6 +208,7 @@ def strong_holders(conn: Connection) -> str:
         rows = fetch(conn, _HOLDERS)
         if rows:
             return "; ".join(
-                f"process {r['pid']} ({r['who']}, {r['name'] or 'no name'}) on {r['object']}" for r in rows
+                f"process {r['pid']} ({quoted(r['who'])}, {quoted(r['name'] or 'no name')}) on {quoted(r['object'])}"
+                for r in rows
             )
     return "nobody is seen holding it now"

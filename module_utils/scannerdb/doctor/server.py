@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..connection import Connection, explained, fetch, scalar
-from ..joblock import holder_of
+from ..joblock import holder_of, stranger_of
 from .diagnosis import Diagnosis, fine, unknown, wrong
 
 DEPLOY = "Run playbooks/deploy.yml as a superuser once."
@@ -82,14 +82,23 @@ def extensions(conn: Connection) -> Diagnosis:
 def job_lock(conn: Connection, database: str, stale_s: float) -> Diagnosis:
     """Who holds the database's job lock; one that is held for longer than any job may take is called stale."""
     with explained("Looking at the job lock"):
-        holder = holder_of(conn, database)
+        holder, stranger = holder_of(conn, database), stranger_of(conn, database)
+    if stranger:
+        text = f"{stranger.said} holds it, and is no run of the bundle: its role may not maintain databases."
+        return wrong("job lock", f"{text} Runs use another lock meanwhile.", _end(stranger.pid))
     if holder is None:
         return fine("job lock", "Nobody holds it.")
     text = f"{holder.said} holds it."
     if stale_s and holder.seconds > stale_s:
-        cure = f"If that is no work of yours: SELECT pg_terminate_backend({holder.pid}) in the maintenance database."
+        cure = f"If that is no work of yours: {_end(holder.pid)}"
         return wrong("job lock", f"{text} That is longer than a job may take.", cure)
     return fine("job lock", f"{text} A job is at work.")
+
+
+def _end(pid: int) -> str:
+    if not pid:
+        return "Roll the prepared transaction back that holds it: SELECT gid FROM pg_prepared_xacts."
+    return f"SELECT pg_terminate_backend({pid}) in the maintenance database."
 
 
 def server_clock(conn: Connection) -> float:

@@ -94,7 +94,7 @@ BEGIN
           EXCEPTION WHEN insufficient_privilege THEN NULL;
           END;
           IF who.usesysid IS NOT NULL THEN
-            people := concat_ws(', ', people, format('%s (%s)', who.usename, who.application_name));
+            people := concat_ws(', ', people, format('%L (%L)', who.usename, who.application_name));
           END IF;
         END LOOP;
         EXIT WHEN people IS NULL;
@@ -130,7 +130,7 @@ BEGIN
             EXCEPTION WHEN insufficient_privilege THEN NULL;
             END;
             IF who.usesysid IS NOT NULL THEN
-              people := concat_ws(', ', people, format('%s (%s)', who.usename, who.application_name));
+              people := concat_ws(', ', people, format('%L (%L)', who.usename, who.application_name));
             END IF;
           END LOOP;
           EXIT WHEN people IS NULL;

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..connection import Connection, explained, fetch
+from ..errors import quoted
 from .prober import APPLICATION
 
 SETTLE_S = 0.5  # a session that was closed a moment ago is still listed for that long
@@ -67,7 +68,7 @@ def wait_for(conn: Connection, database: str, grace_s: float, ending: bool) -> l
 def named(sessions: Sequence[Session], most: int = 5) -> str:
     """Sessions as words for a sentence. Pure."""
     words = [
-        f"{s.user}{f' ({s.application})' if s.application else ''} from {s.client}, process {s.pid}"
+        f"{quoted(s.user)}{f' ({quoted(s.application)})' if s.application else ''} from {s.client}, process {s.pid}"
         for s in sessions[:most]
     ]
     more = f"; and {len(sessions) - most} more" if len(sessions) > most else ""

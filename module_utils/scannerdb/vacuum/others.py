@@ -15,7 +15,7 @@ SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name ~ '^scannerdb vacuum [0-9]'
 """
 OLDER = """
-SELECT format('process %%s (%%s, %%s, in a transaction for %%s)', pid, usename,
+SELECT format('process %%s (%%L, %%L, in a transaction for %%s)', pid, usename,
               coalesce(nullif(application_name, ''), 'no name'),
               date_trunc('second', clock_timestamp() - xact_start)) AS who
   FROM pg_stat_activity
@@ -53,7 +53,7 @@ def oldest_snapshot(conn: Connection) -> str:
             conn,
             """
             SELECT who FROM (
-                SELECT format('process %s (%s, %s, in a transaction for %s)', pid, coalesce(usename, backend_type),
+                SELECT format('process %s (%L, %L, in a transaction for %s)', pid, coalesce(usename, backend_type),
                               coalesce(nullif(application_name, ''), 'no name'),
                               coalesce(date_trunc('second', clock_timestamp() - xact_start)::text, 'no time')) AS who,
                        age(backend_xmin) AS age
