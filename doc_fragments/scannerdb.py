@@ -44,6 +44,19 @@ options:
     description: File with the certificates of the authorities that may have signed the server's.
     type: path
     default: ""
+  ssl_cert:
+    description: File with the client's own certificate, for a server that asks for one.
+    type: path
+    default: ""
+  ssl_key:
+    description: File with the private key of O(ssl_cert); nobody but its owner may read it.
+    type: path
+    default: ""
+  channel_binding:
+    description: Whether the password's exchange must be bound to the TLS connection, as in libpq.
+    type: str
+    default: prefer
+    choices: [disable, prefer, require]
   maintenance_db:
     description: Database in which the job lock is taken and from which cutovers are sent.
     type: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .lockbudget import Budget
-from .login import SSL_MODES, Options
+from .login import CHANNEL_BINDINGS, SSL_MODES, Options
 from .window import Window, parse_window
 
 
@@ -21,6 +21,9 @@ def connection_arguments() -> dict[str, dict[str, Any]]:
         "login_db": {"type": "str", "default": "ollama_scanner"},
         "ssl_mode": {"type": "str", "default": "prefer", "choices": list(SSL_MODES)},
         "ca_cert": {"type": "path", "default": ""},
+        "ssl_cert": {"type": "path", "default": ""},
+        "ssl_key": {"type": "path", "default": ""},
+        "channel_binding": {"type": "str", "default": "prefer", "choices": list(CHANNEL_BINDINGS)},
         "maintenance_db": {"type": "str", "default": "postgres"},
         "pg_bin_dir": {"type": "path", "default": ""},
     }
@@ -87,6 +90,9 @@ def options_from(params: Mapping[str, Any]) -> Options:
         db=params["login_db"],
         ssl_mode=params["ssl_mode"],
         ca_cert=params["ca_cert"] or "",
+        ssl_cert=params["ssl_cert"] or "",
+        ssl_key=params["ssl_key"] or "",
+        channel_binding=params["channel_binding"],
         maintenance_db=params["maintenance_db"],
         pg_bin_dir=params["pg_bin_dir"] or "",
     )

@@ -27,7 +27,15 @@ from .errors import (
 from .login import Options
 from .pooler import refuse_sharing
 from .refusals import refusal_state, refused
-from .session import KEEPALIVES, STATEMENT_LIMIT_S, behind_catalog, own_environment, settings_for, startup_options
+from .session import (
+    KEEPALIVES,
+    STATEMENT_LIMIT_S,
+    behind_catalog,
+    own_environment,
+    settings_for,
+    speaks_english,
+    startup_options,
+)
 from .watch import WATCH
 
 try:
@@ -103,6 +111,8 @@ if HAVE_PSYCOPG:
 
         limit_s: float = LOOK_S
         pooled = False  # whether a pooler, in session mode, is in between
+        language = ""  # of the server's messages, before anything is set
+        english = True  # whether they are, since then
         prepared: Mapping[str, str] = MappingProxyType({})  # the settings that the session was given
 
         def wait(self, *args: Any, **more: Any) -> Any:
@@ -147,6 +157,8 @@ def connect(
             conn.pooled = True
             refuse_sharing(conn, seen["pid"], lambda: _open(words, options, allow_standby), DriverError, options.server)
         conn.prepared = settings_for(seen["names"], statement_timeout_s)
+        conn.language = seen["language"]
+        conn.english = "lc_messages" in conn.prepared or speaks_english(conn.language)
         conn.limit_s = (statement_timeout_s or STATEMENT_LIMIT_S) + LOOK_S
         own_path = {"search_path": behind_catalog(seen["path"])} if role_search_path else {}
         _prepare(conn, {**conn.prepared, **own_path})
@@ -229,6 +241,7 @@ def _look(conn: Connection) -> Row:
     query = """
         SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby,
                pg_catalog.current_setting('search_path') AS path,
+               pg_catalog.current_setting('lc_messages') AS language,
                (SELECT setting {equal} 'on' AND (source {equal} 'configuration file' OR source {equal} 'command line')
                   FROM pg_catalog.pg_settings WHERE name {equal} 'default_transaction_read_only') AS read_only,
                (SELECT pg_catalog.array_agg(name) FROM pg_catalog.pg_settings
@@ -279,13 +292,16 @@ def _set(conn: Connection, settings: Mapping[str, str]) -> bool:
     return True
 
 
-def tool_settings(options: Options, dbname: str, more: Mapping[str, str]) -> str:
+def tool_settings(options: Options, dbname: str, more: Mapping[str, str]) -> tuple[str, bool]:
     """PGOPTIONS for a client tool that is about to work on that database: the settings of our sessions, and `more`.
 
-    The driver looks first, so that no tool meets a shared session. Over a pooler, which takes no options, it is empty.
+    The driver looks first, so that no tool meets a shared session. Over a pooler, which takes no options, they are
+    empty. The second value says whether the tool will be told of errors in English.
     """
     with contextlib.closing(connect(options, dbname=dbname, purpose="tools", allow_standby=True)) as conn:
-        return "" if conn.pooled else startup_options({**conn.prepared, **more})
+        if conn.pooled:
+            return "", speaks_english(conn.language)
+        return startup_options({**conn.prepared, **more}), conn.english
 
 
 @contextlib.contextmanager

@@ -58,6 +58,7 @@ class Finished:
     stdout: str
     stderr: str
     returncode: int
+    english: bool = True  # whether the server told the program of errors in English
 
 
 def version_of(program: str, pattern: str = r"\(PostgreSQL\)\s+(\d+[\w.]*)") -> str:
@@ -184,15 +185,16 @@ def passfile(password: str) -> Iterator[tuple[str | None, tuple[int, ...]]]:
 @contextlib.contextmanager
 def _reaching(
     options: Options, dbname: str | None, settings: Mapping[str, str]
-) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """A tool's environment for a server, and the descriptors of the private files that it names."""
+) -> Iterator[tuple[dict[str, str], tuple[int, ...], bool]]:
+    """A tool's environment for a server, the descriptors of the private files in it, and whether it speaks English."""
     wanted = options.db if dbname is None else dbname
-    startup = tool_settings(options, wanted, settings)
+    startup, english = tool_settings(options, wanted, settings)
     service = memory_file(service_file(SERVICE).encode("ascii"))
     with passfile(options.password) as (secret, descriptors), service as (path, more):
         yield (
             tool_environment(options, wanted, os.environ, passfile=secret, servicefile=path, startup=startup),
             (*descriptors, *more),
+            english,
         )
 
 
@@ -225,8 +227,9 @@ def run_tool(
     with contextlib.ExitStack() as stack:
         environment = own_environment(os.environ)
         secret: tuple[int, ...] = ()
+        english = True
         if options is not None:
-            environment, secret = stack.enter_context(_reaching(options, dbname, settings or {}))
+            environment, secret, english = stack.enter_context(_reaching(options, dbname, settings or {}))
         environment.update(extra_environment or {})
         target: int = subprocess.PIPE
         if stdout_path is not None:
@@ -243,7 +246,7 @@ def run_tool(
         if errors:
             errors.seek(0)
             err = errors.read()
-    finished = Finished(_text(out), _text(err), child.returncode)
+    finished = Finished(_text(out), _text(err), child.returncode, english)
     if check and finished.returncode != 0:
         raise tool_error(arguments[0], finished)
     return finished

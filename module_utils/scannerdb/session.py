@@ -85,6 +85,11 @@ def behind_catalog(path: str) -> str:
     return f"pg_catalog, {path}, pg_temp" if path.strip() else SEARCH_PATH
 
 
+def speaks_english(lc_messages: str) -> bool:
+    """Whether a server with that setting writes its messages in English."""
+    return lc_messages in ("", "C", "POSIX") or lc_messages.startswith(("en", "C."))
+
+
 def startup_options(settings: Mapping[str, str]) -> str:
     """Settings as libpq's `options`, for client tools: the value of PGOPTIONS.
 

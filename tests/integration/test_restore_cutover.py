@@ -125,7 +125,7 @@ def test_sessions_that_stay_put_everything_back(database: Database) -> None:
     old = oid(database)
     with database.connect(application_name="stubborn") as client:
         with connect(options(database), dbname="postgres") as conn:
-            with pytest.raises(RestoreRefused, match=r"sessions remain: postgres \(stubborn\)"):
+            with pytest.raises(RestoreRefused, match=r"sessions remain: 'postgres' \('stubborn'\)"):
                 switch_over(conn, switch)
             assert conn.execute("SHOW client_connection_check_interval").fetchone() == {
                 "client_connection_check_interval": "10s"

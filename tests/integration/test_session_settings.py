@@ -160,7 +160,7 @@ def test_the_driver_and_the_tools_have_the_same_settings(hostile_role: tuple[Dat
         ours = {row["name"]: row["setting"] for row in rows}
         ours = {name: ours[name] for name in conn.prepared}
     assert set(HOSTILE) <= set(ours)
-    startup = tool_settings(login, database.name, {})
+    startup, _ = tool_settings(login, database.name, {})
     with database.connect(login.user, options=startup) as tool:
         theirs = dict(tool.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
     assert {n: theirs[n] for n in ours if n not in ("search_path", "statement_timeout")} == {
@@ -191,7 +191,7 @@ def test_a_role_without_power_gets_what_it_may_set(database: Database) -> None:
         assert "lc_messages" not in conn.prepared
         assert scalar(conn, "SELECT current_setting('search_path')") == "pg_catalog, pg_temp"
         assert scalar(conn, "SELECT current_setting('default_transaction_read_only')") == "off"
-    startup = tool_settings(options(database, user=ROLE), database.name, {})
+    startup, _ = tool_settings(options(database, user=ROLE), database.name, {})
     with database.connect(ROLE, options=startup) as tool:
         assert tool.execute("SHOW quote_all_identifiers").fetchone() == ("off",)
 

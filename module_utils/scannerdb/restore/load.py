@@ -27,6 +27,10 @@ _NOT_THE_ARCHIVE = re.compile(
     r'could not [^"\n]*(?:file|segment|directory|block)[^\n]*: (?:No space left on device|Disk quota exceeded)$)))',
     re.MULTILINE,
 )
+_SERVER_SAYS = re.compile(
+    r"pg_restore: error: (?:could not execute query: |error returned by PQputCopy|COPY failed for table "
+    r"|query failed: |connection to (?:server|database) )"
+)
 
 
 class LoadInterrupted(ToolFailed):
@@ -65,8 +69,13 @@ def real_errors(stderr: str) -> list[str]:
 
 
 def interrupted(finished: Finished) -> bool:
-    """True where the server or the machine was the reason. The first error decides: others may follow from it. Pure."""
-    return finished.returncode < 0 or any(_NOT_THE_ARCHIVE.match(block) for block in _blocks(finished.stderr)[:1])
+    """True where the server or the machine was the reason. The first error decides: others may follow from it. Pure.
+
+    What the server says in a language that is not read here blames nobody; pg_restore's own words are English.
+    """
+    first = _blocks(finished.stderr)[:1]
+    unread = not finished.english and any(_SERVER_SAYS.match(block) for block in first)
+    return finished.returncode < 0 or unread or any(_NOT_THE_ARCHIVE.match(block) for block in first)
 
 
 def load(

@@ -1,0 +1,146 @@
+"""Servers that speak another language: what is decided is decided by codes and by the catalog."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scannerdb.backup.sets import load_set
+from scannerdb.connection import Options, connect
+from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, ScannerDbError
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.verify import verify
+from scannerdb.process import find_tools
+from scannerdb.restore.load import LoadInterrupted, command, load
+
+from tests.integration.support import options
+from tests.servers import FAST, Database, find_bin_dir, lone_server, make_home
+
+LANGUAGES = {"de_DE.UTF-8": "existiert nicht", "ja_JP.UTF-8": "存在しません"}
+HBA = "local all guarded scram-sha-256\nlocal all turned_away reject\n"
+VERSION = 15  # the distribution's server has its translations, PyPI's have none
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def foreign(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database of a server that speaks German or Japanese."""
+    bin_dir = find_bin_dir(VERSION)
+    assert bin_dir, "PostgreSQL 15 is not installed"
+    home = make_home("scannerdb-loc-")
+    name, charset = request.param.split(".")
+    subprocess.run(["localedef", "-i", name, "-f", charset, "--no-archive", str(home / request.param)], check=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCPATH", str(home))
+        home.chmod(0o755)
+        with lone_server(bin_dir, {**FAST, "lc_messages": request.param}, HBA) as database:
+            made = Database(database.server, "fremd")
+            database.sql("CREATE DATABASE fremd")
+            database.sql("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+            database.sql("CREATE ROLE turned_away LOGIN")
+            database.sql("CREATE ROLE uninvited LOGIN")
+            made.sql("CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 100000) i")
+            with pytest.raises(Exception, match=LANGUAGES[request.param]):
+                made.sql("SELECT * FROM nothing")
+            yield made
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("login", "kind"),
+    [
+        ({"db": "absent"}, DatabaseMissing),
+        ({"user": "absent"}, AuthenticationFailed),
+        ({"user": "guarded", "password": "wrong"}, AuthenticationFailed),
+        ({"user": "turned_away"}, AuthenticationFailed),
+        ({"user": "uninvited", "db": "closed"}, ConnectionFailed),
+        ({"user": "uninvited", "db": "private"}, PrivilegeMissing),
+        ({"user": "uninvited", "db": "full"}, ConnectionFailed),
+    ],
+)
+def test_why_a_connection_is_refused(foreign: Database, login: dict[str, Any], kind: type[Exception]) -> None:
+    for statement in (
+        "DROP DATABASE IF EXISTS closed",
+        "DROP DATABASE IF EXISTS private",
+        "DROP DATABASE IF EXISTS full",
+        "CREATE DATABASE closed ALLOW_CONNECTIONS false",
+        "CREATE DATABASE private",
+        "REVOKE CONNECT ON DATABASE private FROM public",
+        'CREATE DATABASE "full" CONNECTION LIMIT 0',
+    ):
+        foreign.sql(statement.replace("EXISTS full", 'EXISTS "full"'))
+    with pytest.raises(ScannerDbError) as caught:
+        connect(options(foreign, **login))
+    assert type(caught.value) is kind
+    assert "cannot be reached" not in str(caught.value)
+
+
+def test_a_dropped_database_comes_back(foreign: Database, tmp_path: Path) -> None:
+    folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    backup(options(foreign), **folder)
+    Database(foreign.server, "postgres").sql("DROP DATABASE fremd WITH (FORCE)")
+    accepted = ["schema.table.missing", "schema.view.missing"]  # it is none of the scanner's
+    done = restore(options(foreign), source="latest", confirm="fremd", grace_s=0, accept=accepted, **folder)
+    assert done["changed"]
+    assert foreign.value("SELECT count(*) FROM t") == 100000
+
+
+@pytest.mark.parametrize("login", ["postgres", "maintainer"])
+def test_a_session_that_an_administrator_ends_is_no_mark_against_a_set(
+    foreign: Database, tmp_path: Path, login: str
+) -> None:
+    """Also for a role whose sessions cannot be made to speak English."""
+    foreign.sql("DROP ROLE IF EXISTS maintainer")
+    foreign.sql("CREATE ROLE maintainer LOGIN CREATEDB IN ROLE pg_read_all_data, pg_signal_backend, pg_monitor")
+    folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    foreign.sql("DROP TABLE IF EXISTS slow")
+    foreign.sql("CREATE TABLE slow AS SELECT i, repeat(md5(i::text), 20) AS m FROM generate_series(1, 150000) i")
+    foreign.sql("CREATE INDEX ON slow (md5(md5(md5(m))))")
+    path = backup(options(foreign), **folder)["backup"]["path"]
+    foreign.sql("DROP TABLE slow")
+    over = threading.Event()
+    killer = threading.Thread(target=_end_loads, args=(foreign, over))
+    killer.start()
+    try:
+        verify(options(foreign, user=login), **folder)
+    except ScannerDbError:
+        pass  # it says that nothing was proven
+    finally:
+        over.set()
+        killer.join()
+    assert not load_set(Path(path)).damaged
+    assert verify(options(foreign), **folder)["verification"]["passed"]
+    assert load_set(Path(path)).verified == "restore"
+
+
+def _end_loads(foreign: Database, over: threading.Event) -> None:
+    """End whatever loads rows, until it is over."""
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name IN ('scannerdb', 'pg_restore') AND query LIKE ANY (ARRAY['COPY%', 'CREATE INDEX%'])"
+    )
+    while not over.is_set():
+        Database(foreign.server, "postgres").sql(query)
+        time.sleep(0.005)
+
+
+def test_a_message_in_an_unknown_language_never_blames_the_archive(foreign: Database, tmp_path: Path) -> None:
+    """What the server says of a load is only understood in English; else nothing follows from it."""
+    foreign.sql("DROP ROLE IF EXISTS loader")
+    foreign.sql("CREATE ROLE loader LOGIN")
+    tools = find_tools(str(foreign.server.bin_dir), VERSION)
+    dump, listing = tmp_path / "dump", tmp_path / "list"
+    login = options(foreign)
+    where = ["-h", login.unix_socket, "-p", str(login.port), "-U", "postgres"]
+    subprocess.run([tools.path("pg_dump"), "-Fc", "-f", str(dump), *where, foreign.name], check=True)
+    told = subprocess.run([tools.path("pg_restore"), "-l", str(dump)], check=True, capture_output=True)
+    listing.write_bytes(told.stdout)
+    words = command(tools, dump, "custom", foreign.name, str(listing), 1, True)
+    with pytest.raises(LoadInterrupted):
+        load(tools, Options(**{**vars(login), "user": "loader"}), words, foreign.name)
