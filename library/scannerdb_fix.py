@@ -60,8 +60,8 @@ options:
   inactive:
     description: What happens to inactive endpoints that count as verified.
     type: str
-    default: report
-    choices: [report, unverify]
+    default: unverify
+    choices: [unverify, report]
   replace_foreign:
     description:
       - Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the rules of a

@@ -39,7 +39,7 @@ class Fix:
     `changes`, a data fix none: its name stands in the fixes' registry. `sql` is for people. `consent` names the
     variable that has to be set before it is applied; `order` sorts fixes into one run (low first). `job` says which
     other job mends it, where the fix job does not. `undo` are the changes that take a structural fix back; without any,
-    it stays.
+    it stays. `needs` are the findings (id, object) that must have been mended before it: it builds on what they miss.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Fix:
     order: float = 50
     job: str = ""
     undo: tuple[Change, ...] = ()
+    needs: tuple[tuple[str, str], ...] = ()
 
     def public(self) -> dict[str, Any]:
         """The fix as the report and the module's result show it."""

@@ -26,6 +26,7 @@ MENDED = [
     "data.verified.link_missing",
     "data.verified.link_stale",
     "data.verified.honeypot",
+    "data.verified.inactive",
     "schema.view.trigger",
     "schema.column.default",
     "schema.foreign_key.on_delete",
@@ -42,7 +43,6 @@ def test_mends_what_it_may_and_says_what_is_left(field_db: Database) -> None:
     assert [i for i in MENDED if i in found] == []
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
     left = {(s["id"], s["why"]) for s in result["left_undone"]}
-    assert ("data.verified.inactive", "scannerdb_fix_inactive is report") in left
     assert ("index.duplicate", "it needs consent: scannerdb_fix_drop_indexes=true") in left
     assert ("table.dead_tuples", "vacuum.yml mends it") in left
     assert result["probe"]["passed"]
@@ -51,7 +51,8 @@ def test_mends_what_it_may_and_says_what_is_left(field_db: Database) -> None:
 def test_the_counts_are_those_of_the_generator(field_db: Database) -> None:
     damage = field_db.damage
     assert damage is not None
-    rows = {f["id"]: f["rows"] for f in run_fix(field_db)["fixed"] if f["rows"]}
+    result = run_fix(field_db, policy=Policy(inactive="report"))  # else inactive endpoints need no link any more
+    rows = {f["id"]: f["rows"] for f in result["fixed"] if f["rows"]}
     for finding_id in ("data.verified.link_missing", "data.verified.link_stale", "data.verified.honeypot"):
         assert rows[finding_id] == damage.findings[finding_id]
     assert rows["data.endpoints.last_check_date_null"] == damage.findings["data.endpoints.last_check_date_null"]
@@ -111,8 +112,8 @@ def test_row_triggers_do_not_defeat_the_evidence(field_db: Database) -> None:
         ("honeypot_linked", 0, False),
         ("honeypot_unlinked", 0, False),
         ("unlinked", 1, True),
-        ("unlinked_inactive", 1, True),
-        ("inactive_linked", 1, True),
+        ("unlinked_inactive", 0, False),
+        ("inactive_linked", 0, False),
     ],
 )
 def test_links_agree_with_verified(field_db: Database, kind: str, verified: int, linked: bool) -> None:
@@ -147,7 +148,8 @@ def test_policies(field_db: Database) -> None:
 
 def test_only_and_skip(field_db: Database) -> None:
     only = run_fix(field_db, policy=Policy(only=("data.verified.*",), skip=("*.honeypot",)))
-    assert {f["id"] for f in only["fixed"]} == {"data.verified.link_missing", "data.verified.link_stale"}
+    mended = {"data.verified.inactive", "data.verified.link_missing", "data.verified.link_stale"}
+    assert {f["id"] for f in only["fixed"]} == mended
 
 
 def test_orphans_move_to_the_journal(make_database: Databases) -> None:

@@ -142,7 +142,7 @@ def test_the_gravest_come_first() -> None:
     [
         (Policy(only=("data.*",)), finding(), "not selected by scannerdb_fix_only"),
         (Policy(skip=("schema.*",)), finding(), "left out by scannerdb_fix_skip"),
-        (Policy(), finding("data.verified.inactive"), "scannerdb_fix_inactive is report"),
+        (Policy(inactive="report"), finding("data.verified.inactive"), "scannerdb_fix_inactive is report"),
         (Policy(honeypots="report"), finding("data.verified.honeypot"), "scannerdb_fix_honeypots is report"),
         (Policy(), finding(fix=None, why_no_fix="Because."), "Because."),
         (Policy(), finding(fix=Fix("x", job="vacuum.yml mends it")), "vacuum.yml mends it"),
@@ -217,7 +217,16 @@ def test_the_text_of_a_data_fix_is_one_statement_for_each_write() -> None:
 
 
 def test_every_registered_fix_exists_and_the_other_way_round() -> None:
-    fixed = set(ORDER) | {f.id for f in data_fixes(Policy())} | {"data.orphan", "index.invalid", "index.duplicate"}
+    fixed = (
+        set(ORDER)
+        | {f.id for f in data_fixes(Policy())}
+        | {
+            "data.orphan",
+            "data.sequence.behind",
+            "index.invalid",
+            "index.duplicate",
+        }
+    )
     named = {e.id for e in ENTRIES.values() if e.mended_by == BY_FIX}
     assert named <= fixed | {"index.duplicate"}
     assert set(ORDER) <= set(ENTRIES)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..connection import SQL, Identifier, Row, fetch, scalar, text_of
+from ..connection import SQL, Identifier, Literal, Row, fetch, scalar, text_of
 from ..errors import PrivilegeMissing
 from ..finding import Finding
 from ..serverdisk import data_folder, is_local, room_on
@@ -18,6 +18,7 @@ from .registry import by_hand, finding
 WRAP_AROUND = 2**31
 REMEMBERED = 50  # sequences, the fullest ones
 LONG = 2**63 - 1
+CHUNK = 500  # relations in one query
 LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
 
 XIDS = """
@@ -51,7 +52,8 @@ SELECT p.schemaname::text AS schema, p.sequencename::text AS name, p.last_value:
   LEFT JOIN pg_class t ON t.oid = d.relation
   LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
   LEFT JOIN pg_attribute a ON a.attrelid = d.relation AND a.attnum = d.number
- WHERE p.last_value IS NOT NULL AND p.increment_by > 0 AND NOT p.cycle
+ WHERE p.increment_by > 0 AND NOT p.cycle AND has_sequence_privilege(s.oid, 'SELECT')
+   AND (p.last_value IS NOT NULL OR s.relpersistence <> 'u' OR NOT pg_is_in_recovery())
  ORDER BY 1, 2
 """
 # What points at a key, level after level: its columns have to become bigint with it.
@@ -123,13 +125,25 @@ def tightest(rows: Sequence[Row]) -> list[Row]:
 
 def sequences(context: Context) -> Iterator[Finding]:
     """Sequences that come to their end, by what is used or by their present pace."""
-    rows = tightest(fetch(context.conn, SEQUENCES))
+    rows = tightest(_with_uncalled(context, fetch(context.conn, SEQUENCES)))
     fullest = sorted(rows, key=lambda row: row["last"] / ceiling(row), reverse=True)[:REMEMBERED]
     context.seen["sequences"] = {place(row["schema"], row["name"]): row["last"] for row in fullest}
     for row in rows:
         found = judge_sequence(context, row)
         if found:
             yield _with_migration(context, row, found) if row["table"] else found
+
+
+def _with_uncalled(context: Context, rows: Sequence[Row]) -> list[Row]:
+    """The rows, with the position of sequences that were never called since they were (re)started: no view has it."""
+    uncalled = sorted({(row["schema"], row["name"]) for row in rows if row["last"] is None})
+    places: dict[tuple[str, str], int] = {}
+    for start in range(0, len(uncalled), CHUNK):
+        part = uncalled[start : start + CHUNK]
+        query = SQL("SELECT {}::int AS n, last_value::bigint AS last FROM {}")
+        union = SQL(" UNION ALL ").join(query.format(Literal(n), Identifier(*name)) for n, name in enumerate(part))
+        places.update({part[row["n"]]: row["last"] for row in fetch(context.conn, union)})
+    return [{**row, "last": places.get((row["schema"], row["name"]), row["last"])} for row in rows]
 
 
 def _with_migration(context: Context, row: Row, found: Finding) -> Finding:

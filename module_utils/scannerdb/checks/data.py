@@ -36,6 +36,14 @@ DISTINCT_LINKS = "(SELECT DISTINCT endpoint_id FROM {links})"
 UNIQUE_LINK = ("verified_endpoints", ("endpoint_id",))
 
 
+# The rules whose fix takes endpoints out of `servers`, and which of their rows: those that lose their link.
+UNLINKED = {
+    "data.verified.honeypot": "true",
+    "data.verified.inactive": "true",
+    "data.verified.link_stale": "(e.verified = 2 OR e.is_honeypot IS TRUE OR e.is_active IS FALSE)",
+}
+
+
 @dataclass(frozen=True)
 class Rule:
     """A condition on an endpoint `e` (and `linked`: it has a link row) that must hold for no row."""
@@ -181,11 +189,17 @@ def _aggregates(rules: list[Rule]) -> Composable:
     parts: list[Composable] = [SQL("count(*) AS total")]
     if any("verified" in rule.needs for rule in rules):
         parts.append(SQL("count(*) FILTER (WHERE e.verified = 1) AS verified"))
+    linked = any(rule.links for rule in rules)
+    flags = any({"is_active", "is_honeypot"} <= rule.needs for rule in rules)
     for number, rule in enumerate(rules):
         for function, suffix in (("count(*)", "n"), ("min(e.id)", "id")):
             name = Identifier(f"{suffix}{number}")
             aggregate = SQL(function)  # type: ignore[arg-type,unused-ignore]
             parts.append(SQL("{} FILTER (WHERE {}) AS {}").format(aggregate, rule.composed, name))
+        if linked and flags and rule.id in UNLINKED:
+            leaving = SQL(UNLINKED[rule.id])  # type: ignore[arg-type,unused-ignore]
+            query = SQL("count(*) FILTER (WHERE linked AND {} AND {}) AS {}")
+            parts.append(query.format(rule.composed, leaving, Identifier(f"leave{number}")))
     return SQL(",\n       ").join(parts)
 
 
@@ -210,6 +224,8 @@ def endpoints(context: Context) -> Iterator[Finding]:
         rows = row[f"n{number}"]
         if rows:
             evidence = {"rows": rows, "example_id": row[f"id{number}"]}
+            if row.get(f"leave{number}"):
+                evidence["leave_servers"] = row[f"leave{number}"]
             if rule.list_rows:
                 evidence["query"] = _listing(table, rule)
             offered = offer(context, rule, rows) if rule.list_rows else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entry import BY_VACUUM, Entry
+from .entry import BY_FIX, BY_VACUUM, Entry
 
 DATABASE = (
     Entry(
@@ -67,8 +67,8 @@ DATABASE = (
         "data.sequence.behind",
         "critical",
         "A sequence is behind the largest id of its table: the next inserts fail as duplicates.",
-        how="Move the sequence: the SQL is in the report.",
-        lock="none",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
     ),
     Entry(
         "index.foreign_key.unindexed",

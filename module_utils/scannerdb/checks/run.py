@@ -9,7 +9,19 @@ from functools import partial
 from ..connection import DriverError
 from ..errors import PrivilegeMissing, ScannerDbError
 from ..finding import Finding
-from . import capacity, data, data_cross, duplicates, foreign_keys, holders, indexes, programs, security, server
+from . import (
+    capacity,
+    data,
+    data_cross,
+    duplicates,
+    foreign_keys,
+    holders,
+    indexes,
+    programs,
+    security,
+    sequences,
+    server,
+)
 from .context import Check, Context
 from .registry import finding
 
@@ -39,7 +51,7 @@ UNITS = (
     *(Unit(f"dates of {place[0]}", partial(data_cross.dates, *place)) for place in data_cross.OTHER_DATES),
     Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
     Unit("counters in metadata", data_cross.metadata),
-    Unit("sequences behind their tables", data_cross.sequences_behind),
+    Unit("sequences behind their tables", sequences.check, deep=False),
     Unit("foreign keys without an index", foreign_keys.unindexed),
     Unit("triggers", programs.triggers),
     Unit("triggers of other tables", programs.disabled_elsewhere),

@@ -15,6 +15,7 @@ from . import ddl
 from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
 from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Table
+from .needs import left_alone, same_family, with_needs
 from .programs import stamp_program
 from .repair import by_hand, fix_of, retyped
 from .view import view_findings
@@ -33,18 +34,9 @@ def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
     found += view_findings(contract, catalog)
     found += _privileges(contract, catalog)
     found += unexpected(contract, catalog)
-    if any(f.id == "schema.view.not_a_view" for f in found):
-        found = [_left_to_migration(f) for f in found]
+    found = left_alone(with_needs(contract, found))
     allowed = contract.exceptions
     return [f for f in found if not any(matches(f.id, [a.id]) and matches(f.object, [a.object]) for a in allowed)]
-
-
-def _left_to_migration(finding: Finding) -> Finding:
-    """In an older layout, what is missing is not missing by damage: creating it would only hide the migration to do."""
-    if finding.id not in ("schema.table.missing", "schema.column.missing"):
-        return finding
-    why = "servers is a table, so this is an older layout: it needs a migration by hand (docs/contract.md)."
-    return dataclasses.replace(finding, fix=None, why_no_fix=why)
 
 
 def demanded_indexes(contract: Contract, catalog: Catalog) -> frozenset[str]:
@@ -94,17 +86,22 @@ def _columns(contract: Contract, table: Table, actual: Table, catalog: Catalog) 
         if have is None:
             yield _missing_column(contract, table, column)
             continue
-        if have.type not in (column.type, *column.accepts):
+        if have.type not in (column.type, *column.accepts) and not _shorter_text(have.type, column.type):
             yield Finding(
                 "schema.column.type",
                 "critical",
                 place,
                 f"{place} is {have.type}; it should be {column.type}.",
-                {"expected": column.type, "actual": have.type},
+                {"expected": column.type, "actual": have.type, "usable": same_family(have.type, column.type)},
                 retyped(contract.schema, table.name, column),
             )
         yield from _nullable(contract, table, column, have)
         yield from _default(contract, table, column, have)
+
+
+def _shorter_text(have: str, wanted: str) -> bool:
+    """A varchar holds what the application writes into a text column, or refuses it aloud: no damage."""
+    return wanted == "text" and have.startswith("character varying")
 
 
 def _missing_column(contract: Contract, table: Table, column: Column) -> Finding:

@@ -14,7 +14,7 @@ from ..lockbudget import Budget, LockRecord, relation, run_alone, run_strong
 from .batches import Worker
 from .data import DataFix
 from .journal import Entry, forget, record_structure
-from .policy import Step, skipped
+from .policy import Step, skipped, unmet
 
 # The data stands in the way (duplicates, orphans, NULLs): said, and left for people to decide.
 DATA_IN_THE_WAY = {"23502", "23503", "23505", "23514"}
@@ -44,7 +44,7 @@ class Applier:
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry out the steps in order; `fixed`, `left` and `failures` tell how it went."""
         for number, step in enumerate(steps):
-            closed = self.gate()
+            closed = self.gate() or unmet(step.fix.needs, {(done["id"], done["object"]) for done in self.fixed})
             if closed:
                 self.left.append(skipped(step.finding, closed))
                 continue

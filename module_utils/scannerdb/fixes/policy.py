@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ SECONDS_A_SCANNED_ROW = 1e-6
 SECONDS_AN_INDEXED_ROW = 2e-6
 DATES = ("evidence", "now", "report")
 HONEYPOTS = ("unverify", "report")
-INACTIVE = ("report", "unverify")
+INACTIVE = ("unverify", "report")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Policy:
     skip: tuple[str, ...] = ()
     dates: str = "evidence"
     honeypots: str = "unverify"
-    inactive: str = "report"
+    inactive: str = "unverify"
     consents: frozenset[str] = frozenset()
     max_share: float = 0.5
     large_rows: int = 1000
@@ -92,9 +92,27 @@ def make_plan(findings: Iterable[Finding], policy: Policy, table_rows: Mapping[s
                 plan.skipped.append(skipped(finding, why))
         else:
             plan.steps.append(Step(finding, finding.fix, expected_s(finding, finding.fix, table_rows or {})))
+    _leave_dependents(plan)
     plan.steps.sort(key=lambda step: step.fix.order)
     plan.steps = _without_repeats(plan.steps)
     return plan
+
+
+def _leave_dependents(plan: Plan) -> None:
+    """A fix that builds on one which is not in the plan is left, and what builds on it in turn."""
+    while True:
+        planned = {(step.finding.id, step.finding.object) for step in plan.steps}
+        left = [step for step in plan.steps if not planned.issuperset(step.fix.needs)]
+        if not left:
+            return
+        plan.steps = [step for step in plan.steps if step not in left]
+        plan.skipped += [skipped(step.finding, unmet(step.fix.needs, planned)) for step in left]
+
+
+def unmet(needs: Sequence[tuple[str, str]], mended: Collection[tuple[str, str]]) -> str:
+    """Why a fix cannot be applied now, or nothing."""
+    missing = [f"{finding_id} on {place}" for finding_id, place in needs if (finding_id, place) not in mended]
+    return f"it builds on what is not as it should be, and is not mended: {', '.join(missing)}" if missing else ""
 
 
 def table_of(finding: Finding) -> str:

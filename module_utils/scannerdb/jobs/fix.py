@@ -59,7 +59,7 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
         "skip": words,
         "dates": {"type": "str", "default": "evidence", "choices": list(DATES)},
         "honeypots": {"type": "str", "default": "unverify", "choices": list(HONEYPOTS)},
-        "inactive": {"type": "str", "default": "report", "choices": list(INACTIVE)},
+        "inactive": {"type": "str", "default": "unverify", "choices": list(INACTIVE)},
         "replace_foreign": {"type": "bool", "default": False},
         "drop_indexes": {"type": "bool", "default": False},
         "max_share": {"type": "float", "default": 0.5},
@@ -241,7 +241,8 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
     return {
         "changed": bool(plan.steps),
         "run_id": run.run_id,
-        "msg": f"{len(plan.steps)} fixes would be applied, {len(plan.skipped)} findings would be left.",
+        "msg": f"{len(plan.steps)} fixes would be applied, {len(plan.skipped)} findings would be left."
+        + _leaving(plan),
         "fixed": [_step(step) for step in plan.steps],
         "left_undone": plan.skipped,
         "statements": [sql for step in plan.steps for sql in step.fix.sql],
@@ -252,6 +253,12 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
         "max_rows_ms": 0.0,
         "diff": plan_diff(plan),
     }
+
+
+def _leaving(plan: Plan) -> str:
+    """How many rows the view `servers` loses by a plan, as a sentence: its readers will see that first."""
+    rows = sum(step.finding.evidence.get("leave_servers", 0) for step in plan.steps)
+    return f" {rows} endpoints would leave servers." if rows else ""
 
 
 def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any]) -> dict[str, Any]:

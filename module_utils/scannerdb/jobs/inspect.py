@@ -15,6 +15,7 @@ from ..connection import Connection, DriverError, explained
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Catalog, Contract
+from ..contract.needs import left_alone, needs_of, unusable
 from ..errors import LockTimeout, QueryFailed, ScannerDbError
 from ..finding import Finding, ordered
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
@@ -61,8 +62,8 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
     for one in measures:
         findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
     fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
-    found = ordered(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
-    return Inspection(catalog, found, fixes, measures, context.seen)
+    found = left_alone(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
+    return Inspection(catalog, ordered(found), fixes, measures, context.seen)
 
 
 def _without_repeats(findings: Sequence[Finding]) -> list[Finding]:
@@ -184,12 +185,15 @@ def _with_data_fixes(
     findings: Iterable[Finding], fixes: dict[tuple[str, str], list[DataFix]], schema: str
 ) -> list[Finding]:
     """Findings about rows get the statements that would mend them."""
-    dressed = []
+    findings = list(findings)
+    wrong, dressed = unusable(findings), []
     for finding in findings:
         mine = fixes.get((finding.id, finding.object)) or fixes.get((finding.id, ""))
         if mine:
             fix = fix_text(mine, schema, finding.evidence.get("rows"))
-            dressed.append(dataclasses.replace(finding, fix=fix))
+            touched = {one.table for one in mine} | {write.table for one in mine for write in one.writes}
+            needs = needs_of(wrong, touched)
+            dressed.append(dataclasses.replace(finding, fix=dataclasses.replace(fix, needs=needs)))
         else:
             dressed.append(finding)
     return dressed

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..connection import Options, connect
+from ..checks.sequences import behind
+from ..connection import Connection, Options, connect
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
+from ..contract.needs import breaks_the_view, left_alone
 from ..contract.overlay import contract_with
 from ..contract.probe import ProbeResult, write_probe
 from ..errors import ValidationFailed
@@ -44,7 +46,7 @@ def schema(
     policy = Policy(only=only, skip=skip, consents=consents)
     run = Run("schema", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "schema", run.run_id, lock_wait_s), connect(options, purpose=f"schema {run.run_id}") as conn:
-        before = ordered(difference(contract, read_catalog(conn, contract)))
+        before = _look(conn, contract)
         plan = make_plan(before, policy)
         if check_mode:
             return _planned(run, plan, before)
@@ -52,12 +54,19 @@ def schema(
             conn, run.run_id, contract.schema, budget or Budget(), 0, {}, run.log, run.progress, journal=False
         )
         applier.apply(plan.steps)
-        left = ordered(difference(contract, read_catalog(conn, contract)))
+        left = _look(conn, contract)
         result = _applied(run, plan, applier, left)
         if probe:
             result["probe"] = proven(write_probe_of(conn, contract, left), run)
         run.log(result["msg"])
         return result
+
+
+def _look(conn: Connection, contract: Contract) -> list[Finding]:
+    """What the contract misses; sequences count as well, for behind their tables every insert fails."""
+    catalog = read_catalog(conn, contract)
+    found = [*difference(contract, catalog), *behind(conn, contract.schema, contract.tables)]
+    return ordered(left_alone(found))
 
 
 def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
@@ -100,7 +109,8 @@ def _said(count: int, left: list[Finding], check_mode: bool) -> str:
 
 def write_probe_of(conn: Any, contract: Contract, findings: list[Finding]) -> ProbeResult:
     """The write probe, where there is a view with this bundle's triggers to probe."""
-    unfit = [f for f in findings if matches(f.id, ["schema.view.*", "schema.table.missing", "schema.column.missing"])]
+    ids = ["schema.view.*", "schema.table.missing", "schema.column.missing"]
+    unfit = [f for f in findings if matches(f.id, ids) or breaks_the_view(f)]
     if unfit:
         return ProbeResult(skipped=f"not probed: {unfit[0].message}")
     return write_probe(conn, contract)

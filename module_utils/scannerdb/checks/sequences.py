@@ -1,0 +1,87 @@
+"""Sequences that would hand out ids which exist already, and what moves them: only forwards, safely beside writers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from ..connection import SQL, Connection, Identifier, Literal, Query, fetch, text_of
+from ..finding import Change, Finding, Fix
+from ..lockbudget import relation
+from .context import Context
+from .registry import finding
+
+KIND = "data.sequence.behind"
+LOCK = "SHARE ROW EXCLUSIVE"
+ORDER = 13  # after defaults, before anything that inserts
+
+# The sequences that columns of the schema's tables own or take from, where an index leads with the column. Tables that
+# the contract does not name and this role may not read are nobody's business here.
+TAKEN = """
+WITH takers AS (
+    SELECT objid AS sequence, refobjid AS relation, refobjsubid AS number FROM pg_depend
+     WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjsubid > 0
+       AND deptype IN ('a', 'i')
+    UNION
+    SELECT u.refobjid, d.adrelid, d.adnum FROM pg_attrdef d
+      JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = d.oid
+           AND u.refclassid = 'pg_class'::regclass AND u.refobjid <> d.adrelid)
+SELECT t.relname::text AS table, a.attname::text AS column, sn.nspname::text AS sequence_schema,
+       s.relname::text AS sequence, q.seqincrement::bigint AS step, q.seqcycle AS cycle
+  FROM takers d
+  JOIN pg_class t ON t.oid = d.relation AND t.relkind IN ('r', 'p')
+  JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %(schema)s
+  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.number AND NOT a.attisdropped
+       AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+  JOIN pg_class s ON s.oid = d.sequence AND s.relkind = 'S'
+  JOIN pg_namespace sn ON sn.oid = s.relnamespace
+  JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
+ WHERE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisvalid AND i.indkey[0] = a.attnum)
+   AND (t.relname = ANY (%(demanded)s)
+        OR has_table_privilege(t.oid, 'SELECT') AND has_sequence_privilege(s.oid, 'SELECT'))
+ ORDER BY t.relname, a.attname
+"""
+# Where a sequence is behind, read and moved in one statement under the locks; otherwise nothing.
+MOVE = """
+SELECT setval({name}, seen.largest)
+  FROM (SELECT max({column})::bigint AS largest FROM {table}) seen, {sequence} s, pg_sequence q
+ WHERE q.seqrelid = {name}::regclass
+   AND seen.largest >= s.last_value + CASE WHEN s.is_called THEN q.seqincrement ELSE 0 END
+"""
+
+
+def check(context: Context) -> Iterator[Finding]:
+    """The sequences behind their tables, in the contract's schema."""
+    yield from behind(context.conn, context.schema, context.contract_tables)
+
+
+def behind(conn: Connection, schema: str, demanded: Collection[str]) -> Iterator[Finding]:
+    """One finding for each sequence that is behind, with its fix."""
+    for row in fetch(conn, TAKEN, {"schema": schema, "demanded": sorted(demanded)}):
+        sequence, table = Identifier(row["sequence_schema"], row["sequence"]), relation(schema, row["table"])
+        # The sequence is read after the snapshot was taken, so a busy table can't look behind.
+        query = SQL("SELECT (SELECT max({}) FROM {})::bigint AS used, last_value::bigint AS last, is_called FROM {}")
+        seen = fetch(conn, query.format(Identifier(row["column"]), table, sequence))[0]
+        coming = seen["last"] + (row["step"] if seen["is_called"] else 0)
+        if seen["used"] is not None and coming <= seen["used"]:
+            yield finding(
+                KIND,
+                f"{row['table']}.{row['column']}",
+                f"The next {row['table']}.{row['column']} would be {coming}, but {seen['used']} is in use already.",
+                {"next": coming, "largest": seen["used"], "sequence": row["sequence"]},
+                _moved(schema, row),
+            )
+
+
+def _moved(schema: str, row: dict[str, Any]) -> Fix:
+    """The table's lock stops new rows for an instant; altering the sequence, into what it is, stops nextval()."""
+    sequence, table = Identifier(row["sequence_schema"], row["sequence"]), relation(schema, row["table"])
+    name = Literal(text_of(sequence))
+    statements: tuple[Query, ...] = (
+        SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table),
+        SQL("ALTER SEQUENCE {} {}").format(sequence, SQL("CYCLE" if row["cycle"] else "NO CYCLE")),
+        SQL(MOVE.strip()).format(name=name, column=Identifier(row["column"]), table=table, sequence=sequence),
+    )
+    change = Change(statements, LOCK, "strong", ((schema, row["table"]),))
+    sql = ("BEGIN", *map(text_of, statements), "COMMIT")
+    return Fix(KIND, sql, None, LOCK, (change,), order=ORDER)

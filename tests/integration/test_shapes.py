@@ -1,0 +1,188 @@
+"""Every shape that databases were met in: nothing crashes, nothing is made worse, and what can be mended is."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.check import check
+from scannerdb.jobs.schema import schema
+from scannerdb.jobs.undo import undo
+
+from demo import __main__ as demo_command
+from demo.shapes import SHAPES
+from tests.integration.support import content, findings, options, run_fix
+from tests.servers import FIELD_SCALE, Database, Databases
+
+BOTH = ("sqlite", "mixed", "older", "older-endpoint-id", "incomplete", "chatted", "empty")
+
+
+def made(make_database: Databases, shape: str) -> Database:
+    database = make_database()
+    with database.connect() as conn:
+        SHAPES[shape](conn, FIELD_SCALE)
+    return database
+
+
+def left_of(result: dict[str, Any]) -> dict[tuple[str, str], str]:
+    return {(one["id"], one["object"]): one["why"] for one in result["left_undone"]}
+
+
+def test_the_command_knows_every_shape() -> None:
+    assert set(demo_command.SHAPES) == set(SHAPES)
+
+
+@pytest.mark.parametrize("shape", BOTH)
+def test_a_second_fix_changes_nothing_and_none_fails(make_database: Databases, shape: str) -> None:
+    database = made(make_database, shape)
+    assert run_fix(database, check_mode=True)["failures"] == []
+    first = run_fix(database)
+    assert first["failures"] == []
+    second = run_fix(database)
+    assert (second["changed"], second["failures"]) == (False, [])
+    assert check(options(database), fail_on="never")["failed"] is False
+
+
+def test_sequences_move_before_anything_is_inserted(make_database: Databases) -> None:
+    """With the baseline's types, so that nothing but the sequences stands in the way."""
+    database = make_database(filled=True)
+    move = (
+        "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S' AND relnamespace = %s::regnamespace"
+    )
+    database.sql(move, "public")
+    behind = {f["object"] for f in findings(database)["data.sequence.behind"]}
+    assert {"endpoints.id", "verified_endpoints.id", "models.id", "chat_history.id"} <= behind
+    result = run_fix(database)
+    assert result["failures"] == [] and result["probe"]["passed"]
+    assert {f["object"] for f in result["fixed"] if f["id"] == "data.sequence.behind"} == behind
+    assert "data.sequence.behind" not in findings(database)
+    with database.connect("ollama") as conn:
+        conn.execute("INSERT INTO endpoints (ip, port) VALUES ('203.0.113.5', 1)")
+
+
+def test_deploy_moves_sequences_before_its_probe(make_database: Databases) -> None:
+    database = make_database(filled=True)
+    database.sql("ALTER SEQUENCE endpoints_id_seq RESTART WITH 1")
+    result = schema(options(database))
+    assert "data.sequence.behind" in {f["id"] for f in result["fixed"]}
+    assert result["probe"]["passed"]
+    assert not schema(options(database))["changed"]
+
+
+def test_a_sequence_never_moves_back_beside_writers(make_database: Databases) -> None:
+    database = make_database(filled=True)
+    highest = database.value("SELECT max(id) FROM endpoints")
+    database.sql("ALTER SEQUENCE endpoints_id_seq RESTART WITH 1")
+    (finding,) = findings(database)["data.sequence.behind"]
+    ids: list[int] = []
+    stop = threading.Event()
+
+    def take() -> None:
+        with database.connect("ollama") as conn:
+            while not stop.is_set():
+                row = conn.execute("SELECT nextval('endpoints_id_seq')").fetchone()
+                ids.append(row[0] if row else 0)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        for _ in range(30):
+            with database.connect() as conn:
+                conn.execute(";\n".join(finding["fix"]["sql"]).encode())
+    finally:
+        stop.set()
+        thread.join()
+    assert len(ids) == len(set(ids))  # no number was handed out twice
+    assert ids[-1] > highest
+
+
+def test_a_sequence_that_was_restarted_and_never_called_is_judged(make_database: Databases) -> None:
+    database = make_database(filled=True)
+    database.sql("ALTER SEQUENCE models_id_seq RESTART WITH 2100000000")
+    assert database.value("SELECT last_value FROM pg_sequences WHERE sequencename = 'models_id_seq'") is None
+    assert [f["object"] for f in findings(database)["capacity.sequence.exhausted"]] == ["models_id_seq"]
+
+
+def test_over_text_dates_no_trigger_is_installed(make_database: Databases) -> None:
+    database = made(make_database, "sqlite")
+    planned, result = run_fix(database, check_mode=True), run_fix(database)
+    for one in (planned, result):
+        why = left_of(one)["schema.view.trigger", "servers"]
+        assert "schema.column.type on endpoints.scan_date" in why
+    assert database.value("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'servers'::regclass") == 0
+    assert {f["id"] for f in result["fixed"]} >= {"data.sequence.behind"}
+    with database.connect("ollama") as conn:  # what worked before works now
+        conn.execute("INSERT INTO endpoints (ip, port) VALUES ('203.0.113.5', 1)")
+        assert conn.execute("SELECT count(*) FROM servers").fetchone()
+    deployed = schema(options(database))
+    assert "schema.view.trigger" in {one["id"] for one in deployed["left_undone"]}
+
+
+def test_without_its_unique_key_no_trigger_is_installed(make_database: Databases) -> None:
+    database = make_database(filled=True)
+    database.sql("ALTER TABLE endpoints DROP CONSTRAINT endpoints_ip_port_key")
+    database.sql("INSERT INTO endpoints (ip, port) SELECT ip, port FROM endpoints WHERE id = 1")
+    result = run_fix(database)
+    assert ("schema.unique.missing", "endpoints(ip, port)") in left_of(result)
+    assert "schema.unique.missing" in left_of(result)["schema.view.trigger", "servers"]
+    assert database.value("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'servers'::regclass") == 0
+
+
+def test_another_spelling_of_text_and_dates_is_worked_with(make_database: Databases) -> None:
+    database = made(make_database, "mixed")
+    types = {f["object"] for f in findings(database)["schema.column.type"]}
+    assert not types & {"endpoints.ip", "models.name", "endpoints.honeypot_reason"}
+    result = run_fix(database)
+    assert result["failures"] == [] and result["probe"]["passed"]
+    with database.connect("ollama") as conn:
+        assert conn.execute("INSERT INTO servers (ip) VALUES ('203.0.113.5') RETURNING id").fetchone()
+
+
+@pytest.mark.parametrize("shape", ["sqlite", "mixed", "chatted"])
+def test_what_fix_did_is_taken_back(make_database: Databases, shape: str) -> None:
+    database = made(make_database, shape)
+    before = content(database)
+    result = run_fix(database)
+    if any(f["id"].startswith(("data.endpoints", "data.verified")) for f in result["fixed"]):
+        assert content(database) != before
+        undone = undo(options(database), run_id=result["run_id"])
+        assert undone["conflicts"] == []
+    assert content(database) == before
+
+
+def test_the_plan_says_how_many_leave_servers(field_db: Database) -> None:
+    shown = field_db.value("SELECT count(*) FROM servers")
+    inactive = field_db.value("SELECT count(*) FROM servers JOIN endpoints e USING (id) WHERE NOT e.is_active")
+    assert inactive
+    planned = run_fix(field_db, check_mode=True)
+    run_fix(field_db)
+    made_new = field_db.value("SELECT count(*) FROM servers")
+    evidence = [f["evidence"].get("leave_servers", 0) for f in findings(field_db).get("data.verified.inactive", [])]
+    assert sum(evidence) == 0
+    assert "endpoints would leave servers." in planned["msg"]
+    assert made_new != shown
+
+
+@pytest.mark.parametrize("shape", ["older", "older-endpoint-id"])
+def test_an_older_layout_is_left_alone_and_named(make_database: Databases, shape: str) -> None:
+    database = made(make_database, shape)
+    catalog = (
+        "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        " UNION ALL SELECT array_agg(conname::text ORDER BY 1) FROM pg_constraint"
+        " UNION ALL SELECT array_agg(relacl::text ORDER BY oid) FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace"
+    )
+    before = (database.sql(catalog), content(database))
+    for result in (run_fix(database), schema(options(database))):
+        assert (result["changed"], result["fixed"], result["failures"]) == (False, [], [])
+        assert any("older layout" in one["why"] for one in result["left_undone"])
+    assert (database.sql(catalog), content(database)) == before
+
+
+@pytest.mark.parametrize("shape", ["sqlite", "mixed", "older", "incomplete", "chatted"])
+def test_every_shape_is_backed_up(make_database: Databases, shape: str, tmp_path: Any) -> None:
+    database = made(make_database, shape)
+    made_set = backup(options(database), backup_dir=str(tmp_path), storage="persistent")
+    assert made_set["backup"]["verified"] == "read"
