@@ -168,6 +168,12 @@ extensions:
   description: Extensions of the database, name to version.
   returned: success
   type: dict
+undoable:
+  description:
+    - The fix runs that can be undone, as C(runs), the newest first, each with run_id, at, entries, left (entries that
+      were not undone) and fixes; and C(why), what kept the journal from being read.
+  returned: success
+  type: dict
 kept_databases:
   description: Databases that restores of this one have replaced and kept.
   returned: success

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ScannerDbError
 from ..files import PARTIAL, free_bytes
 from ..process import find_tools, installed_tools
-from .diagnosis import Diagnosis, fine, from_error, unknown, wrong
+from .diagnosis import FINE, Diagnosis, fine, from_error, unknown, wrong
 
 LEAST_FREE = 100 << 20
 CLOCK_S = 5.0
@@ -23,27 +23,46 @@ CRONS = ("cron", "crond")
 def folders(places: Mapping[str, str], needed: Mapping[str, int]) -> Iterator[Diagnosis]:
     """Each folder is there, writable for whoever runs this, private, and has room for `needed` bytes."""
     for name, path in places.items():
-        yield _folder(name, path, max(needed.get(name, 0), LEAST_FREE))
+        yield from _folder(f"folder: {name}", path, max(needed.get(name, 0), LEAST_FREE))
 
 
-def _folder(name: str, path: str, needed: int) -> Diagnosis:
-    cause = f"folder: {name}"
-    if not os.path.isdir(path):  # noqa: PTH112 - it is False, not an error, where it may not be looked for
-        return wrong(cause, f"There is no folder {path}.", f"A run makes it; or: install -d -m 0700 {path}")
-    if not os.access(path, os.W_OK | os.X_OK):
-        return wrong(
-            cause, f"{path} cannot be written by this user.", "Change its owner to the user that runs the jobs."
-        )
-    if Path(path).stat().st_mode & stat.S_IRWXO:
-        return wrong(cause, f"Everybody may look into {path}.", f"chmod 0700 {path}")
+def hidden(path: str) -> str:
+    """Why it cannot be told whether there is such a folder, or what is in it; empty where it can."""
     try:
-        return _room(cause, path, needed)
-    except (ScannerDbError, OSError) as error:
-        return unknown(cause, str(error))
+        with os.scandir(path):
+            return ""
+    except PermissionError as error:
+        return f"this user may not look into {error.filename}."
+    except OSError:
+        return ""
+
+
+def _folder(cause: str, path: str, needed: int) -> Iterator[Diagnosis]:
+    """Everything that is wrong with one folder; the answer is `fine` once, and only where nothing is."""
+    try:
+        there = stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - is_dir() takes what it may not see for missing
+    except PermissionError:
+        yield unknown(cause, f"this user may not look for {path}.")
+        return
+    except OSError:
+        there = False
+    if not there:
+        yield wrong(cause, f"There is no folder {path}.", f"A run makes it; or: install -d -m 0700 {path}")
+        return
+    found = [_room(cause, path, needed)]
+    if not os.access(path, os.W_OK | os.X_OK):
+        text = f"{path} cannot be written by this user."
+        found.append(wrong(cause, text, "Change its owner to the user that runs the jobs."))
+    if Path(path).stat().st_mode & stat.S_IRWXO:
+        found.append(wrong(cause, f"Everybody may look into {path}.", f"chmod 0700 {path}"))
+    yield from [one for one in found if one.state != FINE] or found[:1]
 
 
 def _room(cause: str, path: str, needed: int) -> Diagnosis:
-    free, facts = free_bytes(path), os.statvfs(path)
+    try:
+        free, facts = free_bytes(path), os.statvfs(path)
+    except (ScannerDbError, OSError) as error:
+        return unknown(cause, str(error))
     if free < needed:
         text = f"{path} has {free >> 20} MiB free; {needed >> 20} MiB are needed."
         return wrong(cause, text, "Free some space (df -h), lower scannerdb_retention_days, or choose another folder.")
@@ -142,6 +161,9 @@ def holders(path: Path) -> set[int] | None:
 
 def debris(backup_dir: str) -> Diagnosis:
     """Hidden folders that killed backups left."""
+    why = hidden(backup_dir)
+    if why:
+        return unknown("unfinished backups", why)
     left = sorted(p.name for p in Path(backup_dir).glob(f".*{PARTIAL}")) if Path(backup_dir).is_dir() else []
     if left:
         text = f"{backup_dir} holds {', '.join(left[:3])}: a backup is at work, was killed, or failed its verification."

@@ -17,9 +17,12 @@ from ..backup.sets import latest_target, list_sets, newest
 from ..connection import Connection, Options, connect, server_of
 from ..contract.overlay import contract_with
 from ..doctor import host, server
+from ..doctor.binaries import server_programs
 from ..doctor.diagnosis import WRONG, Diagnosis, fine, from_error, unknown, wrong
+from ..doctor.remedies import diagnoses
 from ..errors import DependencyMissing, JobLocked, ScannerDbError
-from ..finding import Finding
+from ..fixes.apply import table_rows
+from ..fixes.policy import Policy, make_plan
 from ..joblock import job_lock
 from ..restore.heal import diagnose, find, heal
 from ..runs import new_run_id, utc_now
@@ -29,7 +32,6 @@ from .inspect import inspect
 
 IN_DATABASE = ["privileges", "extensions", "consistency", "performance"]
 IN_SERVER = ["database", "interrupted restore", "job lock", "connections"]
-PERFORMANCE = ("table.", "index.", "schema.index")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def doctor(
                 fine("server", f"PostgreSQL {facts.version} answers; {role}."),
             ]
             found.append(fine("login", f"Role {facts.user!r} is let in."))
+            found += _programs_of(conn, facts.version)
             found += _in_server(conn, options, facts.in_recovery, stale_s, heal_cutover and not check_mode, healed)
     except ScannerDbError as error:
         found += _outside(error)
@@ -121,6 +124,13 @@ def _in_server(
             yield unknown(cause, str(error))
 
 
+def _programs_of(conn: Connection, version: str) -> Iterator[Diagnosis]:
+    try:
+        yield server_programs(conn, version)
+    except ScannerDbError as error:
+        yield unknown("server programs", str(error))
+
+
 def _cutover(conn: Connection, options: Options, may_heal: bool, healed: list[str]) -> Diagnosis:
     """Databases left closed or half restored by a run that was cut short; one that is at work is not disturbed."""
     cause = "interrupted restore"
@@ -155,29 +165,16 @@ def _in_database(options: Options, overlay: Mapping[str, Any] | None) -> Iterato
             yield server.extensions(conn)
             conn.execute("SET default_transaction_read_only = on")
             conn.execute("SET lock_timeout = '5s'")
-            yield from _contents(inspect(conn, contract_with(overlay)).findings)
+            contract = contract_with(overlay)
+            found = inspect(conn, contract).findings
+            yield from diagnoses(found, make_plan(found, Policy(), table_rows(conn, contract.schema)).skipped)
         except ScannerDbError as error:
             yield unknown("contents", str(error))
 
 
-def _contents(findings: list[Finding]) -> Iterator[Diagnosis]:
-    """Inconsistent data and a broken view; missing indexes, dead rows and bloat."""
-    grave = [finding for finding in findings if finding.severity != "info"]
-    slow = [finding for finding in grave if finding.id.startswith(PERFORMANCE)]
-    for cause, group, cure in (
-        ("consistency", [f for f in grave if f not in slow], "Run playbooks/fix.yml; playbooks/check.yml tells more."),
-        ("performance", slow, "Run maintain.yml, which vacuums and makes indexes; playbooks/check.yml tells more."),
-    ):
-        if group:
-            more = f" And {len(group) - 3} more." if len(group) > 3 else ""
-            yield wrong(cause, " ".join(finding.message for finding in group[:3]) + more, cure)
-        else:
-            yield fine(cause, "The check finds nothing.")
-
-
 def _on_host(options: Options, places: Places, major: int, difference: float | None) -> Iterator[Diagnosis]:
     yield from host.programs(options.pg_bin_dir, major)
-    sets = _sets(places.backup_dir, options.db)
+    sets, why = _sets(places.backup_dir, options.db)
     last = newest(sets)
     folders = {
         "backups": places.backup_dir,
@@ -191,23 +188,27 @@ def _on_host(options: Options, places: Places, major: int, difference: float | N
         records = read_records(places.state_dir)
     moments = [item.created for item in sets] + [record.started_at for record in records]
     yield host.clock(difference, max(moments, default=None), utc_now())
-    yield from _backups(places.backup_dir, sets)
+    yield from _backups(places.backup_dir, sets, why)
     yield host.debris(places.backup_dir)
     yield from _schedule(places)
 
 
-def _sets(backup_dir: str, database: str) -> list[Any]:
-    with contextlib.suppress(ScannerDbError, OSError):
-        return list(list_sets(backup_dir, database).sets)
-    return []
+def _sets(backup_dir: str, database: str) -> tuple[list[Any], str]:
+    """The sets, and why they could not be looked at."""
+    try:
+        return list(list_sets(backup_dir, database).sets), host.hidden(backup_dir)
+    except (ScannerDbError, OSError) as error:
+        return [], str(error)
 
 
-def _backups(backup_dir: str, sets: list[Any]) -> Iterator[Diagnosis]:
+def _backups(backup_dir: str, sets: list[Any], why: str) -> Iterator[Diagnosis]:
     damaged = [item.name for item in sets if item.damaged]
     last = newest(sets)
-    if damaged:
-        cure = "Look at the disk; make a new one with playbooks/backup.yml."
-        yield wrong("backups", f"Damaged: {', '.join(damaged)}.", cure)
+    if why:
+        yield unknown("backups", why)
+    elif damaged:
+        hint = f"Run playbooks/remove.yml -e scannerdb_remove_set={damaged[0]}; it puts the set aside first."
+        yield wrong("backups", f"Damaged: {', '.join(damaged)}.", hint)
     elif last is None:
         yield wrong("backups", f"There is none in {backup_dir}.", "Run playbooks/backup.yml.")
     else:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..connection import Connection, Options, connect, explained, fetch, server_of
+from ..connection import Connection, Options, connect, explained, fetch, scalar, server_of
+from ..errors import ScannerDbError
 from ..restore.heal import find, kept_databases
 
 # What decides how maintenance goes, and how fast.
@@ -60,6 +61,7 @@ def info(options: Options) -> dict[str, Any]:
             settings = {row["name"]: row["value"] for row in fetch(conn, _SETTINGS, [list(SETTINGS)])}
             extensions = {row["name"]: row["version"] for row in fetch(conn, _EXTENSIONS)}
         kept = kept_databases(find(conn, options.db), options.db)
+        undoable = _undoable(conn)
     return {
         "changed": False,
         "server": server,
@@ -67,6 +69,7 @@ def info(options: Options) -> dict[str, Any]:
         "tables": tables,
         "settings": settings,
         "extensions": extensions,
+        "undoable": undoable,
         "kept_databases": [
             {"name": item.name, "size_bytes": item.size_bytes, "kept_at": item.mark.at if item.mark else ""}
             for item in kept
@@ -74,6 +77,16 @@ def info(options: Options) -> dict[str, Any]:
         "msg": f"Database {database['name']!r} has {database['size_pretty']} in {len(tables)} tables, "
         f"on PostgreSQL {server['version']}.",
     }
+
+
+def _undoable(conn: Connection) -> dict[str, Any]:
+    """The fix runs in the journal, the newest first; `why` says what kept it from being read."""
+    try:
+        with explained("Reading the journal"):
+            there = scalar(conn, "SELECT to_regclass('scannerdb_maintenance.journal') IS NOT NULL")
+            return {"runs": fetch(conn, _RUNS) if there else [], "why": ""}
+    except ScannerDbError as error:
+        return {"runs": [], "why": str(error)}
 
 
 def _server(conn: Connection) -> dict[str, Any]:
@@ -141,3 +154,11 @@ SELECT name, CASE WHEN source = 'session' THEN reset_val || coalesce(unit, '') E
 """
 
 _EXTENSIONS = "SELECT extname::text AS name, extversion AS version FROM pg_extension ORDER BY extname"
+
+_RUNS = """
+    SELECT run_id, to_char(min(written_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS at,
+           count(*) AS entries, count(*) FILTER (WHERE undone_at IS NULL) AS left,
+           array_agg(DISTINCT fix_id ORDER BY fix_id) AS fixes
+      FROM scannerdb_maintenance.journal
+     GROUP BY run_id HAVING count(*) FILTER (WHERE undone_at IS NULL) > 0 ORDER BY min(written_at) DESC LIMIT 50
+"""
