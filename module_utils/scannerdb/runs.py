@@ -6,10 +6,12 @@ import contextlib
 import datetime
 import gzip
 import json
+import os
 import re
 import secrets
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,10 @@ def checked_run_id(text: str) -> str:
     if not RUN_ID.fullmatch(text):
         raise InvalidInput(f"{text!r} is not a run's name.", "It looks like 20250418T031500Z-0a1b2c3d.")
     return text
+
+
+ENDS = ("done", "failed", "outside the window")
+EARLY = "ended early"
 
 
 @dataclass
@@ -90,6 +96,8 @@ class Run:
             "done": done,
             "total": total,
             "at": now_text(),
+            "pid": os.getpid(),
+            "machine": socket.gethostname(),
             **more,
         }
         try:
@@ -129,8 +137,16 @@ def last_runs(state_dir: str, database: str) -> list[dict[str, Any]]:
             run: dict[str, Any] = json.loads(text)
             when = datetime.datetime.strptime(run["at"], STAMP).replace(tzinfo=datetime.timezone.utc)
             if run["database"] == database:
-                found.setdefault(str(run["job"]), {**run, "at_s": when.timestamp()})
+                found.setdefault(str(run["job"]), {**run, "step": _outcome(run), "at_s": when.timestamp()})
     return list(found.values())
+
+
+def _outcome(run: Mapping[str, Any]) -> str:
+    """The step that a run is at; of one whose process is gone without having said its end, that it ended early."""
+    step = str(run["step"])
+    if step in ENDS or run.get("machine") != socket.gethostname() or Path(f"/proc/{run.get('pid', 'self')}").exists():
+        return step
+    return f"{EARLY} ({step})" if Path("/proc/self").exists() else step
 
 
 def is_our_log(path: Path) -> bool:

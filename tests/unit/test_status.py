@@ -7,19 +7,20 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scannerdb.connection import Options
 from scannerdb.jobs.status import status
-from scannerdb.runs import Run, utc_now
+from scannerdb.runs import Run, last_runs, utc_now
 from scannerdb.schedule.judge import Standing, judge
 from scannerdb.schedule.model import Job, read_job
 from scannerdb.schedule.records import Record, process_began, read_records, write_record
 from scannerdb.status.metrics import metrics
 from scannerdb.status.row import cells, size, span
-from scannerdb.status.verdict import Limits, state_of, verdict
+from scannerdb.status.verdict import Limits, changed_since, state_of, verdict
 
 from tests.needs import needs
 from tests.unit.test_backup_format import make_set
@@ -304,3 +305,37 @@ def test_a_damaged_schedule_is_red(tmp_path: Path) -> None:
     folders = {name: str(tmp_path) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
     found = status(Options(unix_socket=str(tmp_path)), host="x", **folders, ask_server=False)
     assert any("schedule.json is damaged" in p["message"] for p in found["problems"])
+
+
+def test_findings_are_those_of_the_database_that_was_checked() -> None:
+    """After a restore they are of another one; after a fix they are older than what there is."""
+    runs = [
+        {"job": "restore", "run_id": "r", "at_s": 20.0, "done": 0, "replaced": True},
+        {"job": "fix", "run_id": "f", "at_s": 30.0, "done": 2},
+    ]
+    assert changed_since(10.0, runs) == {"job": "restore", "run_id": "r"}
+    assert changed_since(25.0, runs) == {"job": "fix", "run_id": "f"}
+    for harmless in ({**runs[0], "replaced": False}, {**runs[1], "done": 0}, {**runs[1], "job": "backup"}):
+        assert changed_since(10.0, [harmless]) == {}
+    assert changed_since(40.0, runs) == changed_since(None, runs) == {}
+
+    counts = {"critical": 2, "warning": 1, "info": 0}
+    found = {"at": "2026-05-20T12:00:00Z", "age_d": 0, "summary": counts, "change": {}}
+    restored = facts(findings={**found, "before": {"job": "restore", "run_id": "r"}})
+    said = [problem.message for problem in verdict(restored, Limits())]
+    assert any("is older than restore r" in line for line in said) and not any("2 critical" in line for line in said)
+    assert cells(restored)["findings"].endswith("before restore")
+    fixed = facts(findings={**found, "before": {"job": "fix", "run_id": "f"}})
+    assert any("found 2 critical" in problem.message for problem in verdict(fixed, Limits()))
+
+
+def test_a_run_whose_process_is_gone_has_ended_early(tmp_path: Path) -> None:
+    """A process that was killed cannot say so itself."""
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    run = Run("check", "scanner", state_dir=str(tmp_path))
+    run.progress("looking", pid=int(child.stdout))
+    assert last_runs(str(tmp_path), "scanner")[0]["step"] == "ended early (looking)"
+    run.progress("looking")
+    assert last_runs(str(tmp_path), "scanner")[0]["step"] == "looking"
+    run.progress("done", pid=int(child.stdout))
+    assert last_runs(str(tmp_path), "scanner")[0]["step"] == "done"

@@ -14,6 +14,7 @@ TROUBLE_ROWS = 1000  # fewer dead rows slow nothing down; the next vacuum takes 
 CONSENT = re.compile(r"it needs consent: (scannerdb_\w+=true)")
 REPORTED = re.compile(r"(scannerdb_fix_\w+) is report")
 OTHER_JOB = re.compile(r"(\w+\.yml) mends it(?: with (scannerdb_\w+=\w+))?")
+EXCLUSIVE = "scannerdb_vacuum_allow_exclusive=true"  # what pg_repack does without; it stops a table's writers
 CHOICES = {"scannerdb_fix_dates": "evidence"}  # the others are `unverify`
 BY_HAND = "by hand, as the report of playbooks/check.yml says"
 SHOWN = 3
@@ -59,5 +60,6 @@ def remedy(why: str | None) -> str:
     if reported:
         return f"playbooks/fix.yml -e {reported[1]}={CHOICES.get(reported[1], 'unverify')}"
     if other:
-        return f"playbooks/{other[1]}" + (f" -e {other[2]}" if other[2] else "")
+        asked = [other[2], EXCLUSIVE if EXCLUSIVE in why else ""]
+        return " -e ".join([f"playbooks/{other[1]}", *filter(None, asked)])
     return BY_HAND

@@ -77,7 +77,8 @@ def check(
         place_of(name, options)
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
-    server, inspection, left = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
+    with run.failure_told():
+        server, inspection, left = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())
     result = _result(findings, suppressed, server, inspection, utc_now())
     result["server"]["left_by_restores"] = left

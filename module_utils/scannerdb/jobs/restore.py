@@ -66,7 +66,7 @@ def restore(
             began = time.monotonic()
             result = _work(conn, Task(options, wish, run, contract, tuple(told)), state, undo_run_id)
             result["restore"]["duration_s"] = round(time.monotonic() - began, 1)
-            run.progress("done")
+            run.progress("done", replaced=not (wish.tables or wish.into_database))
             return result
 
 

@@ -59,6 +59,7 @@ def schema(
         if probe:
             result["probe"] = proven(write_probe_of(conn, contract, left), run)
         run.log(result["msg"])
+        run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
 
 

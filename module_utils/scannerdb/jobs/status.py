@@ -27,7 +27,7 @@ from ..schedule.judge import Standing, judge
 from ..schedule.records import Record, read_records
 from ..status.metrics import metrics
 from ..status.row import cells
-from ..status.verdict import SEVERITIES, WARNING, Limits, Problem, state_of, verdict
+from ..status.verdict import SEVERITIES, WARNING, Limits, Problem, changed_since, state_of, verdict
 
 DAY_S = 86400.0
 METRICS_MODE = 0o644  # the node exporter is another user
@@ -56,14 +56,16 @@ def status(
     `metrics_why` says so and it is a problem like any other.
     """
     now = utc_now()
+    runs = _runs(state_dir, options.db, now)
     facts: dict[str, Any] = {
         "database": _database(options) if ask_server else {"reachable": None, "name": options.db},
         "schedule": _schedule(config_dir, state_dir, now, datetime.timedelta(seconds=grace_s)),
         "backups": _backups(backup_dir, options.db, now),
         "findings": _findings(state_dir, options.db, now),
-        "runs": _runs(state_dir, options.db, now),
+        "runs": runs,
         "logs": _logs(backup_dir, log_dir),
     }
+    facts["findings"]["before"] = changed_since(facts["findings"].get("at_s"), runs)
     problems = verdict(facts, Limits(backup_max_age_h, proof_max_age_d, check_max_age_d))
     facts["state"] = state_of(problems)
     why = _write_metrics(metrics_path, metrics(facts, host, now.timestamp()), check_mode) if metrics_path else ""

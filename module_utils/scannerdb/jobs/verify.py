@@ -58,7 +58,7 @@ def verify(
             return _plan_only(options, wish, drill)
         done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
         result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
-    run.progress("done")
+    run.progress("failed" if result["failed"] else "done")
     return result
 
 

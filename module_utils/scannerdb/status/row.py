@@ -8,6 +8,7 @@ from typing import Any
 from .verdict import SEVERITIES
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+BAD = ("failed", "ended early")
 SIZES = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -67,7 +68,7 @@ def _run(job: Mapping[str, Any]) -> str:
 
 def _unscheduled(runs: Sequence[Mapping[str, Any]]) -> str:
     """What ran here all the same, started by AWX or a person; of its end it may have told that it failed."""
-    said = [f"{run['job']}{' failed' if run['step'] == 'failed' else ''} {span(run['age_s'])}" for run in runs]
+    said = [f"{run['job']}{' failed' if run['step'].startswith(BAD) else ''} {span(run['age_s'])}" for run in runs]
     return f"not scheduled here; {', '.join(said)}" if said else "not scheduled here"
 
 
@@ -84,4 +85,4 @@ def _findings(findings: Mapping[str, Any]) -> str:
     for severity in SEVERITIES:
         change = findings["change"].get(severity, 0)
         parts.append(f"{findings['summary'][severity]}{severity[0]}{f'({change:+})' if change else ''}")
-    return " ".join(parts)
+    return " ".join(parts) + (f" before {findings['before']['job']}" if findings.get("before") else "")

@@ -10,6 +10,10 @@ CRITICAL, WARNING, OK = "critical", "warning", "ok"
 SEVERITIES = ("critical", "warning", "info")
 
 
+COUNTED = ("fix", "schema")
+REPLACES = "restore"  # what a check found before it was found in another database
+
+
 @dataclass(frozen=True)
 class Limits:
     """From when on something is stale: hours for the newest backup, days for its proof and for the last check."""
@@ -36,6 +40,20 @@ def verdict(facts: Mapping[str, Any], limits: Limits) -> list[Problem]:
         *_findings(facts["findings"], limits),
     ]
     return sorted(problems, key=lambda problem: problem.severity != CRITICAL)
+
+
+def changed_since(checked_s: float | None, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The newest run that changed the database after the last check, a restore before all others; empty for none."""
+    later = [run for run in runs if _changed(run) and checked_s is not None and run["at_s"] > checked_s]
+    later.sort(key=lambda run: (run["job"] == REPLACES, run["at_s"]))
+    return {"job": str(later[-1]["job"]), "run_id": str(later[-1]["run_id"])} if later else {}
+
+
+def _changed(run: Mapping[str, Any]) -> bool:
+    """Whether a run, as its progress file tells it, has changed what a check looks at."""
+    if run["job"] == REPLACES:
+        return bool(run.get("replaced"))
+    return run["job"] == "undo" or (run["job"] in COUNTED and run["done"] > 0)
 
 
 def state_of(problems: Sequence[Problem]) -> str:
@@ -85,9 +103,14 @@ def _findings(findings: Mapping[str, Any], limits: Limits) -> list[Problem]:
     if not findings["at"]:
         return [Problem(WARNING, "The database has never been checked; playbooks/check.yml does.")]
     problems = []
+    since = findings.get("before")
+    if since:
+        words = f"The last check ({findings['at']}) is older than {since['job']} {since['run_id']}"
+        problems.append(Problem(WARNING, f"{words}, which changed the database; playbooks/check.yml looks again."))
+    replaced = since is not None and since.get("job") == REPLACES
     for severity in (CRITICAL, WARNING):
         count = findings["summary"][severity]
-        if count:
+        if count and not replaced:
             problems.append(Problem(severity, f"The last check found {count} {severity} ({findings['at']})."))
     if findings["age_d"] > limits.check_max_age_d:
         problems.append(Problem(WARNING, f"The last check is {findings['age_d']:.0f} days old."))
