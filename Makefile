@@ -88,7 +88,7 @@ unit: system $(DEV_STAMP) ## tests without a server
 
 integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers (TESTS="FILE …" for some)
 	@$(PY) -m tests.extras
-	@$(PY) -m pytest $(WORKERS) $(ORDER) $(TESTS)
+	@$(PY) -m pytest $(WORKERS) $(ORDER) --durations=20 --durations-min=1 $(TESTS)
 
 molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)

@@ -1,7 +1,8 @@
 """`make test-pristine`: both commands of the README on a Debian that has nothing but Python, git and make.
 
-A bare root filesystem is made, HEAD is cloned into it, `make demo` runs there as an ordinary user, and `make test` as
-root from a folder below root's own home. Mounts and processes live in namespaces of their own, and end with them.
+A bare root filesystem is made, HEAD is cloned into it, `make demo` runs there as an ordinary user and as root, and
+`make test` as root, from a folder below root's own home. Mounts and processes live in namespaces of their own, and end
+with them.
 
 python3 -m tests.pristine [--release bookworm] [STEP …]
 
@@ -14,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 GIVEN = ("python3", "python3-venv", "git", "make", "ca-certificates")
 STEPS = ("demo", "test")
 USER = "somebody"
+LOGINS = {"demo": (USER, "root")}  # the rest is for root, below whose home nobody else can look
 QUICK = "force-unsafe-io"  # what is thrown away need not survive a power cut
 PIP_FILES = {"/etc/pip.conf": "/etc/pip.conf", "~/.config/pip/pip.conf": "/etc/xdg/pip/pip.conf"}
 KEPT = re.compile(r"(PIP_.*|.*_CERT|.*CERT_(FILE|DIR)|.*_CA_BUNDLE|(?i:https?|no|all)_proxy|CI|SCANNERDB_.*)")
@@ -131,11 +134,7 @@ def inside(root: Path, bound: Sequence[str], login: str, words: str) -> int:
     """Run make in the bare root, as that user; its exit code. Whatever it leaves behind ends with it."""
     home = "/root" if login == "root" else f"/home/{login}"
     shell = f"cd {home}/scannerdb && exec env HOME={home} USER={login} make {words}"
-    become = (
-        ["sh", "-c", shell]
-        if login == "root"
-        else ["setpriv", f"--reuid={login}", f"--regid={login}", "--init-groups", "sh", "-c", shell]
-    )
+    become = ["setpriv", f"--reuid={login}", f"--regid={login}", "--init-groups", "sh", "-c", shell]
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private"]
     command = [*namespaces, "sh", "-c", ENTER, "enter", str(root), *bound, "--", *become]
     return subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, check=False).returncode
@@ -162,12 +161,13 @@ def main() -> int:
     if os.geteuid() != 0:
         print("Only root can make a bare root filesystem: sudo make test-pristine", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     done: list[str] = []
     with bare_root(arguments.release) as root:
         bound = local_paths(root)
         clone(root)
-        for step in arguments.steps:
-            login = USER if step == "demo" else "root"
+        runs = [(login, step) for step in arguments.steps for login in LOGINS.get(step, ("root",))]
+        for login, step in runs:
             say(f"make {step}, as {login}, on a bare Debian {arguments.release}")
             begun = time.monotonic()
             code = inside(root, bound, login, step)

@@ -20,6 +20,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ansible-builder hands to podman or docker."""
     folder = tmp_path_factory.mktemp("environment") / "context"
     command = [sys.executable, "-m", "ansible_builder", "create", "--file", str(FILE), "--context", str(folder)]
+    command.append("--container-runtime=podman")  # else its file has the name that the program found here wants
     done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
