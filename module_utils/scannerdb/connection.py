@@ -325,7 +325,9 @@ def _query_error(error: Exception, doing: str) -> ScannerDbError:
     if state == "42501":
         return PrivilegeMissing(sentence, "Grant the role that right, or run as the owner of the object.")
     if state == LOCK_NOT_AVAILABLE:
-        return LockTimeout(sentence, "Another session holds the lock; try again when it is gone.")
+        return LockTimeout(
+            sentence, "Another session holds the lock: try again when it is gone, or raise scannerdb_lock_deadline_s."
+        )
     if state == "57014":
         return QueryFailed(sentence, "The statement was cancelled or ran out of its time.")
     if state.startswith("53"):

@@ -27,7 +27,6 @@ CONFLICTS = {
         *_STRONGEST,
     ),
 }
-ONLINE_TIMEOUT_MS = 3_600_000  # CONCURRENTLY and VALIDATE stop no writer, and must outlast old snapshots
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class Budget:
 
     timeout_ms: int = 50
     deadline_s: float = 300.0
+
+    @property
+    def online_ms(self) -> int:
+        """How long CONCURRENTLY and VALIDATE may wait at once: they stop no writer, so they need not let go before."""
+        return max(1, int(self.deadline_s * 1000))
 
 
 @dataclass
@@ -120,7 +124,7 @@ def run_strong(
     retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations, wanted))
 
 
-def run_alone(conn: Connection, statement: Query, timeout_ms: int = ONLINE_TIMEOUT_MS) -> None:
+def run_alone(conn: Connection, statement: Query, timeout_ms: int) -> None:
     """Run a statement outside a transaction, with a lock timeout of its own: long for one that stops no writer."""
     conn.execute(SQL("SET lock_timeout = {}").format(Literal(timeout_ms)))
     try:

@@ -16,6 +16,7 @@ from .dump import choose_compression
 from .facts import read_facts
 from .manifest import DUMP, DUMP_FILE, DatabaseFacts
 from .sets import BackupSet, ensure_link_or_nothing
+from .slots import workers
 
 MOST_JOBS = 8
 FEWEST_DUMP_LOCK_MS = 2000
@@ -61,6 +62,7 @@ class Ready:
     compression: str
     jobs: int
     estimate_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def cores() -> int:
@@ -88,6 +90,8 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
     with contextlib.closing(connect(options, purpose="backup plan", allow_standby=True)) as conn:
         server = server_of(conn)
         facts = read_facts(conn)
+        wanted = (wish.jobs or cores()) if wish.dump_format == "directory" else 1
+        jobs, note = workers(conn, wanted)
     ensure_link_or_nothing(wish.backup_dir)
     tools = find_tools(options.pg_bin_dir, server.major)
     restore_version = version_of(tools.path("pg_restore"))
@@ -100,8 +104,9 @@ def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Re
         tools=tools,
         pg_restore_version=restore_version,
         compression=choose_compression(tools),
-        jobs=(wish.jobs or cores()) if wish.dump_format == "directory" else 1,
+        jobs=jobs,
         estimate_bytes=estimate(facts.size_bytes, previous),
+        notes=(note,) if note else (),
     )
 
 

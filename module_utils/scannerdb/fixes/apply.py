@@ -10,7 +10,7 @@ from typing import Any
 from ..connection import SQL, Connection, DriverError, explained, fetch, scalar, text_of
 from ..errors import ScannerDbError
 from ..finding import Change
-from ..lockbudget import Budget, LockRecord, relation, run_alone, run_strong
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, run_alone, run_strong
 from .batches import Worker
 from .data import DataFix
 from .journal import Entry, forget, record_structure
@@ -114,7 +114,7 @@ class Applier:
             elif change.how == "online":
                 drop_left_over(self.conn, change)
                 for statement in change.statements:
-                    run_alone(self.conn, statement)
+                    run_alone(self.conn, statement, self.budget.online_ms)
             else:
                 with self.conn.transaction():
                     for statement in change.statements:
@@ -172,7 +172,8 @@ def drop_left_over(conn: Connection, change: Change) -> None:
         [schema, name],
     )
     if invalid:
-        run_alone(conn, SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, name)))
+        drop = SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, name))
+        run_alone(conn, drop, SOFT_TIMEOUT_MS)  # it is invalid already: better left for the next run than waited for
 
 
 def statements_of(steps: Sequence[Step]) -> list[str]:

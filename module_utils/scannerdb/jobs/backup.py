@@ -21,7 +21,7 @@ from ..backup.snapshot import StandbyConflict
 from ..backup.standby import Place, find_place
 from ..backup.workspace import debris, free_name, sweep
 from ..clock import clocks_apart
-from ..connection import Connection, Options, connect
+from ..connection import Connection, Options, connect, explained
 from ..errors import ScannerDbError
 from ..files import ensure_folder, remove_tree, tree_bytes
 from ..joblock import job_lock
@@ -34,6 +34,7 @@ from .backup_result import Made, as_if_made, made_result, planned_result
 JOB = "backup"
 
 
+@explained("The backup")
 def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
     """Back up the database, then let old backups go; returns the module's result. `given` are `backup_arguments`.
 
@@ -76,7 +77,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         if swept:
             run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
         started = time.monotonic()
-        remarks = list(place.remarks)
+        remarks = [*place.remarks, *ready.notes]
         made = _make(place, ready, wish, run, drill_of(conn, holder, asked, run, remarks), remarks)
         seconds = round(time.monotonic() - started, 3)
         done = Made(made, seconds, *_retain(conn, options, asked, run), swept)

@@ -15,7 +15,7 @@ from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
 from ..checks.thresholds import parse_thresholds
-from ..connection import Options, Server, connect, server_of
+from ..connection import Options, Server, connect, explained, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput
@@ -42,6 +42,7 @@ TABLES = 50  # the largest ones are in the report
 FAIL_ON = (*SEVERITIES, "never")
 
 
+@explained("The check")
 def check(
     options: Options,
     *,

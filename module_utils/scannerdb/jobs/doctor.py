@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.sets import latest_target, list_sets, newest
-from ..connection import Connection, Options, connect, server_of
+from ..connection import Connection, Options, connect, explained, server_of
 from ..contract.overlay import contract_with
 from ..doctor import host, server
 from ..doctor.binaries import server_programs
@@ -45,6 +45,7 @@ class Places:
     config_dir: str
 
 
+@explained("The diagnosis")
 def doctor(
     options: Options,
     places: Places,

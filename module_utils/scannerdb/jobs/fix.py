@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backup.sets import list_sets, newest_verified
 from ..clock import clocks_apart
-from ..connection import Connection, Options, connect
+from ..connection import Connection, Options, connect, explained
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FixRefused
@@ -103,6 +103,7 @@ def working_from(params: Mapping[str, Any]) -> Working:
     return Working(params["batch_rows"], params["journal"], params["journal_days"], params["max_lag_mb"] << 20)
 
 
+@explained("The fix")
 def fix(
     options: Options,
     *,

@@ -44,6 +44,7 @@ SETTINGS = (
 )
 
 
+@explained("Looking at the database")
 def info(options: Options) -> dict[str, Any]:
     """Look at the server and the database; changes nothing.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checks.sequences import behind
-from ..connection import Connection, Options, connect
+from ..connection import Connection, Options, connect, explained
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
@@ -22,6 +22,7 @@ from ..lockbudget import Budget
 from ..runs import Run
 
 
+@explained("Applying the schema")
 def schema(
     options: Options,
     *,

@@ -33,6 +33,7 @@ DAY_S = 86400.0
 METRICS_MODE = 0o644  # the node exporter is another user
 
 
+@explained("Asking for the state")
 def status(
     options: Options,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..connection import Options, connect
+from ..connection import Options, connect, explained
 from ..errors import InvalidInput
 from ..fixes.apply import Applier
 from ..fixes.journal import journal_exists
@@ -17,6 +17,7 @@ from ..runs import Run, checked_run_id
 BATCH_ROWS = 2000
 
 
+@explained("The undo")
 def undo(
     options: Options,
     *,

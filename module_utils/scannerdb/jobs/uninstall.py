@@ -18,6 +18,7 @@ SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.
 """
 
 
+@explained("Removing what is in the database")
 def uninstall(options: Options, *, lock_wait_s: float = 0, check_mode: bool = False) -> dict[str, Any]:
     """Drop the bundle's schema; returns `changed`, `rows` (of the journal) and `msg`.
 

@@ -29,6 +29,7 @@ DEFAULT_BUDGET = Budget()
 DEFAULT_THRESHOLDS = Thresholds()
 
 
+@explained("The vacuum")
 def vacuum(
     options: Options,
     *,

@@ -19,7 +19,7 @@ from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
 from ..backup.verify import read_dump, reading_tools, verify_set
 from ..backup.workspace import debris, in_use
-from ..connection import Options, connect, server_of
+from ..connection import Options, connect, explained, server_of
 from ..contract.overlay import contract_with
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
@@ -32,6 +32,7 @@ from .verify_wish import Wish, wish_from
 JOB = "verify"
 
 
+@explained("The verification")
 def verify(
     options: Options,
     *,

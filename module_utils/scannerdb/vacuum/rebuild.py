@@ -23,7 +23,7 @@ def reindex(conn: Connection, query: Query, measure: TableMeasure, budget: Budge
     if older:
         raise Blocked(f"it would wait for an older transaction: {older}")
     try:
-        run_alone(conn, query)
+        run_alone(conn, query, budget.online_ms)
     except DriverError:
         if not conn.closed:
             with contextlib.suppress(DriverError, Blocked):  # then the next run drops it
