@@ -110,7 +110,8 @@ def _run(conn: Connection, file: str, parameters: Optional[dict[str, Any]] = Non
 
 def _become(conn: Connection, owner: str) -> None:
     """Let the owner make the objects until the end of the transaction."""
-    conn.execute(SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(Identifier(owner)))
+    grant = SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}, {}")  # the application makes tables at every start
+    conn.execute(grant.format(Identifier(owner), Identifier(APP_ROLE)))
     database = SQL("GRANT TEMPORARY ON DATABASE {} TO {}")
     conn.execute(database.format(Identifier(conn.info.dbname), Identifier(owner)))
     conn.execute(SQL("SET LOCAL ROLE {}").format(Identifier(owner)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
@@ -13,7 +14,7 @@ from scannerdb.jobs.undo import undo
 
 from demo import __main__ as demo_command
 from demo.shapes import SHAPES
-from tests.integration.support import content, findings, options, run_fix
+from tests.integration.support import content, findings, options, run_fix, run_offered
 from tests.servers import FIELD_SCALE, Database, Databases
 
 BOTH = ("sqlite", "mixed", "older", "older-endpoint-id", "incomplete", "chatted", "empty")
@@ -179,6 +180,46 @@ def test_an_older_layout_is_left_alone_and_named(make_database: Databases, shape
         assert (result["changed"], result["fixed"], result["failures"]) == (False, [], [])
         assert any("older layout" in one["why"] for one in result["left_undone"])
     assert (database.sql(catalog), content(database)) == before
+
+
+def chatted_with(database: Database) -> int:
+    """An endpoint in servers whose model somebody has chatted with."""
+    query = "SELECT s.id FROM servers s JOIN models m ON m.endpoint_id = s.id JOIN chat_history c ON c.model_id = m.id"
+    return int(database.value(query + " LIMIT 1"))
+
+
+@pytest.mark.parametrize("policy", ["cascade", "set_null"])
+def test_an_endpoint_with_chat_lines_can_be_deleted(make_database: Databases, policy: str) -> None:
+    database = made(make_database, "chatted")
+    run_fix(database)
+    keys = {"chat_history(model_id)", "user_selected_models(model_id)"}
+    found = findings(database)["schema.foreign_key.blocks_delete"]
+    assert {f["object"] for f in found} == keys
+    assert all(f["fix"]["sql"] for f in found)
+    endpoint, lines = chatted_with(database), database.value("SELECT count(*) FROM chat_history")
+    delete = f"DELETE FROM servers WHERE id = {endpoint}"
+    with database.connect("ollama") as conn, pytest.raises(psycopg.errors.ForeignKeyViolation):
+        conn.execute(delete.encode())
+    result = run_fix(database, overlay={"foreign_keys_of_others": policy})
+    assert {f["object"] for f in result["fixed"] if f["id"] == "schema.foreign_key.blocks_delete"} == keys
+    assert not run_fix(database, overlay={"foreign_keys_of_others": policy})["changed"]
+    with database.connect("ollama", autocommit=False) as conn:
+        conn.execute(delete.encode())
+        after = conn.execute("SELECT count(*) FROM chat_history").fetchone()
+        assert after == (lines,) if policy == "set_null" else after is not None and after[0] < lines
+        conn.rollback()
+    undo(options(database), run_id=result["run_id"])
+    with database.connect("ollama") as conn, pytest.raises(psycopg.errors.ForeignKeyViolation):
+        conn.execute(delete.encode())
+
+
+def test_the_offered_foreign_keys_let_an_endpoint_go(make_database: Databases) -> None:
+    database = made(make_database, "chatted")
+    run_fix(database)
+    for finding in findings(database)["schema.foreign_key.blocks_delete"]:
+        run_offered(database, finding)
+    assert "schema.foreign_key.blocks_delete" not in findings(database)
+    database.sql(f"DELETE FROM servers WHERE id = {chatted_with(database)}")
 
 
 @pytest.mark.parametrize("shape", ["sqlite", "mixed", "older", "incomplete", "chatted"])

@@ -90,6 +90,14 @@ ENTRIES: dict[str, Entry] = _entries(
         lock="SHARE UPDATE EXCLUSIVE",
     ),
     Entry(
+        "schema.foreign_key.blocks_delete",
+        "warning",
+        "A foreign key of another table refuses the delete of rows that it references, so DELETE FROM servers fails."
+        " Mended only where scannerdb_fix_foreign_keys is cascade or set_null, or the overlay names the key.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+    ),
+    Entry(
         "schema.unique.missing",
         "critical",
         "A unique constraint is missing, so duplicates can appear.",

@@ -16,6 +16,7 @@ from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
 from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Table
 from .needs import left_alone, same_family, with_needs
+from .pointing import blocking
 from .programs import stamp_program
 from .repair import by_hand, fix_of, retyped
 from .view import view_findings
@@ -34,6 +35,7 @@ def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
     found += view_findings(contract, catalog)
     found += _privileges(contract, catalog)
     found += unexpected(contract, catalog)
+    found += blocking(contract, catalog)
     found = left_alone(with_needs(contract, found))
     allowed = contract.exceptions
     return [f for f in found if not any(matches(f.id, [a.id]) and matches(f.object, [a.object]) for a in allowed)]

@@ -12,7 +12,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..connection import Connection, Row, explained, fetch, scalar
-from .model import NOW, SEQUENCE, Catalog, Column, Contract, Extra, ForeignKey, Grant, Index, Table, Trigger, View
+from .grants import missing_grants
+from .model import (
+    NOW,
+    SEQUENCE,
+    Catalog,
+    Column,
+    Contract,
+    Extra,
+    ForeignKey,
+    Index,
+    Pointing,
+    Table,
+    Trigger,
+    View,
+)
 from .programs import PREFIX
 
 KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
@@ -66,6 +80,19 @@ SELECT k.conrelid AS relation, k.conname::text AS name, k.contype::text AS type,
   LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
  WHERE k.conrelid = ANY (%s::oid[]) AND k.contype IN ('p', 'u', 'f', 'c', 'x')
 """
+
+POINTING = """
+SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind::text AS kind,
+       NOT EXISTS (SELECT FROM pg_attribute a
+                    WHERE a.attrelid = c.oid AND a.attnum = ANY (x.conkey) AND a.attnotnull) AS nullable, k.*
+  FROM pg_constraint x
+  JOIN pg_class c ON c.oid = x.conrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (
+<constraints>) k
+ WHERE x.confrelid = ANY (%(referenced)s::oid[]) AND x.contype = 'f' AND x.conparentid = 0
+ ORDER BY 1, 2, k.name
+""".replace("<constraints>", CONSTRAINTS.replace("k.conrelid = ANY (%s::oid[])", "k.oid = x.oid"))
 
 INDEXES = """
 SELECT i.indrelid AS relation, c.relname::text AS name, i.indisunique AS unique, i.indisprimary AS primary,
@@ -171,9 +198,10 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
             "reads": VIEW_READS,
         }
         parts = {part: _grouped(fetch(conn, query, [oids])) for part, query in queries.items()}
+        pointing = fetch(conn, POINTING, {"referenced": oids})
         extras = fetch(conn, EXTRAS, {"schema": schema, "ours": PREFIX, "relations": oids})
         roles = frozenset(row["rolname"] for row in fetch(conn, "SELECT rolname::text FROM pg_roles"))
-        missing = _missing_grants(conn, contract, roles, {row["name"] for row in relations})
+        missing = missing_grants(conn, contract, roles, {row["name"] for row in relations})
         people = fetch(
             conn,
             "SELECT current_user::text AS user, pg_get_userbyid(datdba)::text AS owner,"
@@ -192,6 +220,10 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         superuser=people["superuser"],
         names=names,
         extras=tuple(Extra(**row) for row in extras),
+        pointing=tuple(
+            Pointing(row["schema"], row["table"], _foreign_key(row), row["nullable"], KINDS.get(row["kind"], ""))
+            for row in pointing
+        ),
     )
 
 
@@ -320,60 +352,3 @@ def _view(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> View:
         kind=KINDS[relation["kind"]],
         owner=relation["owner"],
     )
-
-
-def _missing_grants(
-    conn: Connection, contract: Contract, roles: frozenset[str], relations: set[str]
-) -> tuple[Grant, ...]:
-    """The contract's grants that a role has neither itself nor by inheritance, on relations that exist."""
-    asked = [
-        (grant.role, grant.relation, privilege)
-        for grant in contract.grants
-        if grant.role in roles and grant.relation in relations
-        for privilege in sorted(grant.privileges)
-    ]
-    users = sorted({grant.role for grant in contract.grants} & roles)
-    if not users or not scalar(conn, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", [contract.schema]):
-        return ()
-    rows = fetch(
-        conn,
-        """
-        WITH asked AS (
-            SELECT u.role, u.relation, u.privilege, format('%%I.%%I', %(schema)s::text, u.relation) AS name
-              FROM unnest(%(roles)s::text[], %(relations)s::text[], %(privileges)s::text[])
-                   AS u(role, relation, privilege))
-        SELECT 'TABLE' AS kind, role, relation, privilege FROM asked
-         WHERE NOT has_table_privilege(role, name, privilege)
-        UNION
-        SELECT 'SEQUENCE', a.role, s.relname, 'USAGE'
-          FROM asked a
-          JOIN LATERAL (
-              SELECT objid AS oid FROM pg_depend
-               WHERE refclassid = 'pg_class'::regclass AND refobjid = a.name::regclass
-                 AND classid = 'pg_class'::regclass AND deptype = 'a'
-              UNION  -- a default may take a sequence that its column does not own
-              SELECT u.refobjid FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass
-                 AND u.objid = f.oid AND u.refclassid = 'pg_class'::regclass
-               WHERE f.adrelid = a.name::regclass) d ON true
-          JOIN pg_class s ON s.oid = d.oid AND s.relkind = 'S' AND s.relnamespace = %(schema)s::regnamespace
-         WHERE a.privilege = 'INSERT' AND NOT has_sequence_privilege(a.role, s.oid, 'USAGE')
-        UNION
-        SELECT 'SCHEMA', r.role, %(schema)s, p.privilege
-          FROM unnest(%(users)s::text[]) AS r(role) CROSS JOIN (VALUES ('USAGE'), ('CREATE')) AS p(privilege)
-         WHERE NOT has_schema_privilege(r.role, %(schema)s, p.privilege)
-           -- CREATE TABLE IF NOT EXISTS needs CREATE even where the table exists
-           AND (p.privilege = 'USAGE' OR r.role = %(creator)s)
-        """,
-        {
-            "schema": contract.schema,
-            "users": users,
-            "creator": contract.application_role if contract.application_creates else None,
-            "roles": [role for role, _, _ in asked],
-            "relations": [relation for _, relation, _ in asked],
-            "privileges": [privilege for _, _, privilege in asked],
-        },
-    )
-    groups: dict[tuple[str, str, str], set[str]] = defaultdict(set)
-    for row in rows:
-        groups[row["kind"], row["role"], row["relation"]].add(row["privilege"])
-    return tuple(Grant(role, name, frozenset(p), kind) for (kind, role, name), p in sorted(groups.items()))

@@ -141,6 +141,17 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class Pointing:
+    """A foreign key of any table that references one of the contract's. `nullable`: its columns all allow NULL."""
+
+    schema: str
+    table: str
+    key: ForeignKey
+    nullable: bool
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
 class Allowance:
     """A finding this site has decided to live without: it is not demanded."""
 
@@ -152,7 +163,9 @@ class Allowance:
 class Contract:
     """What the database should be. `readers` are roles that may read everything and change nothing.
 
-    Where `application_creates`, the application's role may make tables of its own beside these, and reference these.
+    `foreign_keys_of_others` says what becomes of other tables' foreign keys that refuse a delete here: report, cascade,
+    or set_null. Where `application_creates`, the application's role may make tables of its own beside these, and
+    reference these.
     """
 
     tables: Mapping[str, Table]
@@ -162,6 +175,7 @@ class Contract:
     readers: tuple[str, ...] = ()
     application_role: str = "ollama"
     application_creates: bool = True
+    foreign_keys_of_others: str = "report"
     schema: str = "public"
 
 
@@ -185,6 +199,7 @@ class Catalog:
     superuser: bool = False
     names: frozenset[str] = frozenset()
     extras: tuple[Extra, ...] = ()
+    pointing: tuple[Pointing, ...] = ()
 
     @property
     def heir(self) -> str:

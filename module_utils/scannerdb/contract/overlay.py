@@ -4,6 +4,7 @@ The overlay is a dictionary:
 
     application_role: ollama
     application_creates: true
+    foreign_keys_of_others: report
     read_only_roles: [grafana_ro]
     tables:
       endpoints:
@@ -29,11 +30,20 @@ from ..errors import InvalidInput
 from .baseline import application_grants, baseline
 from .model import Allowance, Column, Contract, ForeignKey, Grant, Index, Table
 
-TOP = {"application_role", "application_creates", "read_only_roles", "tables", "grants", "exceptions"}
+TOP = {
+    "application_role",
+    "application_creates",
+    "foreign_keys_of_others",
+    "read_only_roles",
+    "tables",
+    "grants",
+    "exceptions",
+}
 TABLE = {"columns", "indexes", "uniques", "foreign_keys", "primary_key"}
 FOREIGN_KEY = {"columns", "table", "ref_columns", "on_delete", "on_update", "match", "deferrable", "initially_deferred"}
 RULES = {"CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"}
 MATCHES = {"SIMPLE", "FULL"}
+OTHERS = ("report", "cascade", "set_null")
 PRIVILEGES = {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"}
 # Short spellings of types, as PostgreSQL's format_type() writes them.
 TYPE_NAMES = {
@@ -56,6 +66,11 @@ def contract_with(overlay: Mapping[str, Any] | None) -> Contract:
     if not isinstance(creates, bool):
         raise InvalidInput(f"scannerdb_contract_overlay: application_creates must be true or false, not {creates!r}.")
     contract = baseline(role, creates)
+    others = overlay.get("foreign_keys_of_others", contract.foreign_keys_of_others)
+    if others not in OTHERS:
+        raise InvalidInput(
+            f"scannerdb_contract_overlay: foreign_keys_of_others must be one of {', '.join(OTHERS)}, not {others!r}."
+        )
     tables = dict(contract.tables)
     for name, additions in _mapping(overlay.get("tables") or {}, "tables").items():
         tables[name] = _table(str(name), tables.get(name), additions)
@@ -71,6 +86,7 @@ def contract_with(overlay: Mapping[str, Any] | None) -> Contract:
         tables=tables,
         grants=tuple(grants),
         readers=readers,
+        foreign_keys_of_others=others,
         exceptions=tuple(_exception(item) for item in _list(overlay.get("exceptions") or [], "exceptions")),
     )
 

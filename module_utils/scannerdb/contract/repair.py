@@ -24,6 +24,7 @@ ORDER = {
     "schema.foreign_key.not_enforced": 35,
     "schema.foreign_key.rules": 35,
     "schema.foreign_key.not_valid": 36,
+    "schema.foreign_key.blocks_delete": 37,
     "schema.index.missing": 40,
     "schema.trigger.missing": 45,
     "schema.trigger.disabled": 46,
