@@ -94,6 +94,7 @@ def open_snapshot(conn: Connection, server: Server, lock_timeout_ms: int) -> Ite
     try:
         with passing("Locking the tables"):
             _lock(conn, relations)
+            _ensure_same(conn, relations)
         with explained("Exporting the snapshot"):
             identifier = str(scalar(conn, "SELECT pg_export_snapshot()"))
             lsn = "pg_last_wal_replay_lsn()" if server.in_recovery else "pg_current_wal_lsn()"
@@ -151,6 +152,14 @@ def _lock(conn: Connection, relations: Sequence[_Relation]) -> None:
     tables = [relation(r.schema, r.name) for r in relations if r.kind in ("r", "p")]
     if tables:
         execute(conn, SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(SQL(", ONLY ").join(tables)))
+
+
+def _ensure_same(conn: Connection, relations: Sequence[_Relation]) -> None:
+    """Raise `Passing` where something else took a table's place before it was locked: a view would run functions."""
+    swapped = set(relations) - set(_relations(conn))
+    if swapped:
+        names = sorted(f"{one.schema}.{one.name}" for one in swapped)
+        raise Passing(f"{_some(names)} became something else while the tables were being locked.")
 
 
 def _counted(relations: Sequence[_Relation], in_recovery: bool) -> tuple[Table, ...]:

@@ -26,7 +26,7 @@ def count_rows(conn: Connection, tables: Iterable[tuple[str, str]]) -> dict[tupl
             there = scalar(
                 conn,
                 "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE n.nspname = %s AND c.relname = %s",
+                " WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')",
                 [schema, name],
             )
             query = SQL("SELECT count(*) FROM ONLY {}.{}").format(Identifier(schema), Identifier(name))
