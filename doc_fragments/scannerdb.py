@@ -154,6 +154,18 @@ options:
     default: ""
 """
 
+    TRUST = r"""
+options:
+  trusted_signers:
+    description:
+      - Public keys of other hosts (the line in C(signing_key.pub) of their state folder), whose sets count as known.
+      - The manifest of every set is signed with the key of the host that made it, by C(ssh-keygen). What this host made
+        itself is known by that key, and by the hashes in O(state_dir).
+    type: list
+    elements: str
+    default: []
+"""
+
     RETENTION = r"""
 options:
   retention_days:

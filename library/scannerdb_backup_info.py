@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - scannerdb.offsite
   - scannerdb.retention
+  - scannerdb.trust
 options:
   backup_dir:
     description: Folder of the sets. A missing one holds none.
@@ -27,6 +28,10 @@ options:
   database:
     description: List sets of this database only; empty for all.
     type: str
+    default: ""
+  state_dir:
+    description: Folder of this host's key and of the hashes of its manifests; without it no set counts as made here.
+    type: path
     default: ""
   adopt:
     description: Names or patterns of other dumps that retention treats like sets, as in M(scannerdb_backup).
@@ -49,6 +54,7 @@ EXAMPLES = r"""
 - name: See what backups there are
   scannerdb_backup_info:
     backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    state_dir: "/var/lib/scannerdb/{{ inventory_hostname }}"
   register: backups
 
 - name: Insist on a proven backup of the last day
@@ -133,6 +139,12 @@ sets:
     copied:
       description: Whether it has a copy at O(offsite_remote); null where that is not given.
       type: bool
+    made_here:
+      description: Whether this host made it, as its key or its record of hashes tells.
+      type: bool
+    origin:
+      description: Where it comes from, as a sentence, where it was not made here.
+      type: str
     retention:
       description: Whether the next backup would keep or remove it (action), and why.
       type: dict
@@ -142,6 +154,10 @@ proven:
     - Empty where there is none.
   returned: success
   type: dict
+signing_key:
+  description: This host's public key, for O(trusted_signers) of other hosts; empty where it has made no set yet.
+  returned: success
+  type: str
 latest:
   description: Name of the set that C(latest.backup) leads to; empty where there is no such link.
   returned: success

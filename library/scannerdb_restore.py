@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - scannerdb.offsite
   - scannerdb.overlay
   - scannerdb.run
+  - scannerdb.trust
 options:
   login_user:
     description:
@@ -62,6 +63,8 @@ options:
         otherwise) for the newest backup that is not younger.
       - With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote). It is brought into a hidden
         folder of O(backup_dir) and verified there.
+      - A set must have been made on this host or by one of O(trusted_signers), or O(trust) has its hash. An archive or
+        SQL file of anybody else's is restored when its name or path is given here, and runs what is in it.
       - A set of M(scannerdb_backup), an archive of C(pg_dump -Fc), C(-Fd) or C(-Ft), or plain SQL of C(pg_dump), packed
         with gzip or not; told by its content.
       - Plain SQL is read through first. What does more than fill one database (C(\connect), other commands of psql,
@@ -111,6 +114,14 @@ options:
       - Without it a restore into a database that is in use stops, and says who uses it.
     type: bool
     default: false
+  trust:
+    description:
+      - The SHA-256 of the C(manifest.json) of a set that neither this host nor one of O(trusted_signers) made, as
+        whoever made it tells. It is restored then. Take it from the machine that made the set, never from the place
+        where the set was found.
+      - For a file that is no set and that V(latest) or a time leads to, the SHA-256 of the file.
+    type: str
+    default: ""
   missing_roles:
     description:
       - What to do about roles that the backup names and the server does not have.
@@ -340,6 +351,7 @@ from ansible.module_utils.scannerdb.argspec import (
     options_from,
     overlay_arguments,
     run_arguments,
+    trust_arguments,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.restore import restore
@@ -353,6 +365,8 @@ def main() -> None:
         **identity_arguments(),
         **offsite_arguments(),
         **overlay_arguments(),
+        **trust_arguments(),
+        "trust": {"type": "str", "default": ""},
         "state": {"type": "str", "default": "restored", "choices": ["restored", "swept", "undone"]},
         "source": {"type": "str", "default": ""},
         "confirm": {"type": "str", "default": ""},

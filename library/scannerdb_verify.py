@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - scannerdb.offsite
   - scannerdb.overlay
   - scannerdb.run
+  - scannerdb.trust
 options:
   backup_dir:
     description: Folder of the backup sets.
@@ -45,7 +46,8 @@ options:
       - How much is to be proven.
       - V(checksum) reads every file and compares it with the manifest, and the manifest with the hash in O(state_dir).
       - V(read) also decompresses the whole dump and counts its rows.
-      - V(restore) compares the files, and restores them.
+      - V(restore) compares the files, and restores them. The set must have been made on this host or by one of
+        O(trusted_signers), for what is in another would run.
     type: str
     default: restore
     choices: [checksum, read, restore]
@@ -197,6 +199,7 @@ from ansible.module_utils.scannerdb.argspec import (
     options_from,
     overlay_arguments,
     run_arguments,
+    trust_arguments,
 )
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.verify import verify
@@ -208,6 +211,7 @@ def main() -> None:
     own = {
         **identity_arguments(),
         **offsite_arguments(),
+        **trust_arguments(),
         "backup_dir": {"type": "path", "required": True},
         "source": {"type": "str", "default": "latest"},
         "level": {"type": "str", "default": "restore", "choices": list(LEVELS)},

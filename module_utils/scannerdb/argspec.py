@@ -73,6 +73,11 @@ def offsite_arguments() -> dict[str, dict[str, Any]]:
     }
 
 
+def trust_arguments() -> dict[str, dict[str, Any]]:
+    """The option of every module that asks who made a set."""
+    return {"trusted_signers": {"type": "list", "elements": "str", "default": []}}
+
+
 def retention_arguments() -> dict[str, dict[str, Any]]:
     """Options of every module that knows how long sets are kept."""
     given = {"days": 30, "min": 7, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}

@@ -102,7 +102,12 @@ def test_check_mode_writes_and_removes_nothing(
     assert check(database, tmp_path, level="checksum", check_mode=True)["swept"] == []
     assert times(tmp_path) == before
     # A restore reads the set for its plan, and removes nothing of others.
-    words = {"backup_dir": str(tmp_path / "b"), "source": "latest", "confirm": database.name}
+    words = {
+        "backup_dir": str(tmp_path / "b"),
+        "state_dir": str(tmp_path / "s"),
+        "source": "latest",
+        "confirm": database.name,
+    }
     restore(options_of(database), **words, identity=str(keys[0][1]), check_mode=True)
     assert times(left) == {p: t for p, t in before.items() if p == left or left in p.parents}
     assert check(database, tmp_path, identity=str(keys[0][1]))["swept"] == [left.name]
@@ -129,7 +134,14 @@ def test_check_mode_fetches_no_copy(database: Database, tmp_path: Path, keys: li
         assert check(database, tmp_path, level="read", **words)["swept"] == [left.name]
     shutil.rmtree(tmp_path / "b")
     check(database, tmp_path, check_mode=True, **words)
-    restore(options_of(database), backup_dir=str(tmp_path / "b"), confirm=database.name, check_mode=True, **words)
+    restore(
+        options_of(database),
+        backup_dir=str(tmp_path / "b"),
+        state_dir=str(tmp_path / "s"),
+        confirm=database.name,
+        check_mode=True,
+        **words,
+    )
     assert not (tmp_path / "b").exists()
 
 
@@ -220,7 +232,7 @@ def test_a_set_whose_inside_was_exchanged_is_found(
     target = str(path / "globals.sql.age")
     subprocess.run(["age", "-e", "-r", keys[0][0], "-o", target, str(tmp_path / "fake")], check=True)
     write_manifest(path, dataclasses.replace(read_manifest(path)[0], files=hash_files(path)))
-    words = {"backup_dir": str(tmp_path / "b"), "identity": str(keys[0][1])}
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "identity": str(keys[0][1])}
     shown = verify(options_of(database), **words)
     assert not shown["verification"]["passed"]
     assert "What is inside" in shown["msg"]
@@ -272,7 +284,7 @@ def test_a_set_that_fails_its_proof_is_not_left_plain(
     script = '"$REAL" "$@" && for word in "$@"; do case $word in --file=*) rm "${word#--file=}"/*.dat*;; esac; done'
     broken = options_of(database, pg_bin_dir=wrapper(database, tmp_path / "bin", script))
     with pytest.raises(BackupInvalid, match=r"failed its verification.*was removed: it was plain"):
-        backup(broken, backup_dir=str(tmp_path / "b"), age_recipients=[keys[0][0]])
+        backup(broken, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), age_recipients=[keys[0][0]])
     assert visible(tmp_path / "b") == set()
 
 

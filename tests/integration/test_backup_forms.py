@@ -79,7 +79,9 @@ def test_files_are_hashed_while_they_grow_unless_they_are_written_twice(
     monkeypatch.setattr(make, "hash_files", lambda *a, **more: read.append(("", 0)) or hash_files(*a, **more))
     programs = wrapper(database, tmp_path / "bin", '"$REAL" "$@"; code=$?; sleep 0.3; exit $code')
     options = options_of(database, pg_bin_dir=programs)
-    made = backup(options, backup_dir=str(tmp_path / "b"), dump_format=dump_format)["backup"]
+    made = backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), dump_format=dump_format)[
+        "backup"
+    ]
     early = dict(read[: read.index(("", 0))])
     files = {Path(file.path).name: file for file in read_manifest(Path(made["path"]))[0].files}
     assert made["verified"] == "read"
@@ -130,7 +132,7 @@ def test_fingerprints_do_not_depend_on_order_or_settings(
 
 
 def print_of(database: Database, folder: Path) -> str:
-    result = backup(options_of(database), backup_dir=str(folder), fingerprints=True)
+    result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"), fingerprints=True)
     (table,) = read_manifest(Path(result["backup"]["path"]))[0].tables
     return table.fingerprint
 
@@ -139,7 +141,13 @@ def test_a_set_of_an_older_version_can_still_be_drilled(make_database: Databases
     database = make_database("ollama_scanner")
     shutil.copytree(OLD_SET, tmp_path / OLD_SET.name)
     for level in ("checksum", "read", "restore"):
-        result = verify(options_of(database), backup_dir=str(tmp_path), source=OLD_SET.name, level=level)
+        result = verify(
+            options_of(database),
+            backup_dir=str(tmp_path),
+            state_dir=str(tmp_path / "state"),
+            source=OLD_SET.name,
+            level=level,
+        )
         assert result["verification"]["problems"] == []
     assert result["verification"]["compared"] == {"tables": 2, "fingerprints": 0, "objects": 0}
     run(database, tmp_path)
@@ -169,7 +177,9 @@ def test_the_programs_are_nice(database: Database, tmp_path: Path) -> None:
     """What pg_dump is started with, its workers and its compression have too."""
     database.sql(ROWS)
     folder = wrapper(database, tmp_path / "bin", f'nice >> {tmp_path}/seen; exec "$REAL" "$@"')
-    backup(options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"), nice=7)
+    backup(
+        options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), nice=7
+    )
     assert "7" in (tmp_path / "seen").read_text(encoding="ascii").split()
 
 

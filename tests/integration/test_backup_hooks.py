@@ -86,7 +86,11 @@ def test_a_webhook_is_called(database: Database, tmp_path: Path) -> None:
         assert (told["event"], told["name"]) == ("post_backup", result["backup"]["name"])
         assert (told["verified"], told["message"]) == ("read", result["msg"])
         with pytest.raises(DatabaseMissing):
-            run_absent = {"backup_dir": str(tmp_path / "b"), "hook_on_failure": [f"{place}/fail"]}
+            run_absent = {
+                "backup_dir": str(tmp_path / "b"),
+                "state_dir": str(tmp_path / "s"),
+                "hook_on_failure": [f"{place}/fail"],
+            }
             backup(options_of(database, db="absent"), **run_absent)
         assert heard[-1][1]["event"] == "on_failure"
         broken = run(database, tmp_path, hook_post_backup=[f"{place}/broken/s3cret"])
@@ -135,7 +139,12 @@ def test_a_webhook_that_answers_drop_by_drop_is_given_up(database: Database, tmp
 
 def test_hooks_hear_of_a_failure(database: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseMissing):
-        backup(options_of(database, db="absent"), backup_dir=str(tmp_path / "b"), hook_on_failure=note(tmp_path))
+        backup(
+            options_of(database, db="absent"),
+            backup_dir=str(tmp_path / "b"),
+            state_dir=str(tmp_path / "s"),
+            hook_on_failure=note(tmp_path),
+        )
     (told,) = notes(tmp_path)
     assert told["SCANNERDB_EVENT"] == "on_failure"
     assert "has no database 'absent'" in told["SCANNERDB_MESSAGE"]

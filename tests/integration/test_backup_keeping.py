@@ -54,7 +54,7 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path: Path) -> None:
     """As in an execution environment: without a copy elsewhere there is no backup, and it is said beforehand."""
     database.sql(ROWS)
-    words: dict[str, Any] = {"backup_dir": str(mounted / "b"), "storage": "auto"}
+    words: dict[str, Any] = {"backup_dir": str(mounted / "b"), "state_dir": str(mounted / "s"), "storage": "auto"}
     for check_mode in (True, False):
         with pytest.raises(FileProblem, match=r"would not last: .*scannerdb_backup_storage: persistent"):
             backup(options_of(database), **words, check_mode=check_mode)
@@ -95,7 +95,7 @@ def test_a_volume_in_a_container_lasts(
     if storage.mount_of(storage.MOUNTS.read_text(encoding="utf-8"), str(tmp_path))[0] == "/":
         with pytest.raises(FileProblem, match="would not last"):
             run(database, tmp_path, storage="auto")
-    backup(options_of(database), backup_dir=str(mounted / "b"), storage="auto")
+    backup(options_of(database), backup_dir=str(mounted / "b"), state_dir=str(mounted / "s"), storage="auto")
     assert find_set(mounted / "b", "latest")
 
 
@@ -122,7 +122,7 @@ def test_dumps_of_others_go_only_when_told(database: Database, make_database: Da
     first = run(database, tmp_path, retention_min=1)
     assert (first["removed"], first["warnings"]) == ([], []), "nobody told of them"
     words = {"adopt": ["*.backup", "monday.dir"], "retention_min": 1}
-    info = backup_info(backup_dir=str(folder), database=name, **words)
+    info = backup_info(backup_dir=str(folder), state_dir=str(folder / "state"), database=name, **words)
     going = {a["name"] for a in info["adopted"] if a["retention"]["action"] == "remove"}
     plan = run(database, tmp_path, **words, check_mode=True)
     assert set(plan["removed"]) == going == {p.name for p in (old, older, tree, undated, renamed)}

@@ -280,7 +280,7 @@ def test_a_pre_restore_set_never_becomes_latest(database: Database, tmp_path: Pa
     second = run(database, tmp_path, purpose="pre_restore")
     assert second["backup"]["purpose"] == "pre_restore"
     assert second["latest"] == first["backup"]["name"]
-    info = backup_info(backup_dir=str(tmp_path / "b"))
+    info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert [(s["name"], s["latest"], s["verified"]) for s in info["sets"]] == [
         (second["backup"]["name"], False, "read"),
         (first["backup"]["name"], True, "read"),
@@ -389,7 +389,7 @@ esac; done
 """
     broken = options_of(database, pg_bin_dir=wrapper(database, tmp_path / "bin", script))
     with pytest.raises(BackupInvalid, match=r"failed its verification \(read\)"):
-        backup(broken, backup_dir=str(tmp_path / "b"))
+        backup(broken, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert find_set(tmp_path / "b", "latest").name == first
     assert [s.name for s in list_sets(tmp_path / "b").sets] == [first]
     evidence = [name for name in visible(tmp_path / "b") if name.endswith(".partial")]

@@ -45,24 +45,26 @@ def caught_up(primary: Database, standby: Database) -> None:
 
 def test_a_backup_from_a_standby(standby: Database, tmp_path: Path) -> None:
     options = options_of(standby)
-    assert backup(options, backup_dir=str(tmp_path), check_mode=True)["plan"]["standby"]
-    result = backup(options, backup_dir=str(tmp_path))
+    assert backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), check_mode=True)["plan"][
+        "standby"
+    ]
+    result = backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     assert result["backup"]["verified"] == "read"
     manifest = find_set(tmp_path, "latest").manifest
     assert manifest.server_is_standby
     assert {t.name: t.rows for t in manifest.tables} == {"t": 1000}, "unlogged tables are empty on a standby"
     held = job_lock(options, "backup", "20250418T120000Z-0a1b2c3d", allow_standby=True)
     with held, pytest.raises(JobLocked, match="20250418T120000Z-0a1b2c3d"):
-        backup(options, backup_dir=str(tmp_path))
+        backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     with pytest.raises(ServerUnsupported, match="There is no primary to dump from"):
-        backup(options, backup_dir=str(tmp_path), dump_from="primary")
+        backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), dump_from="primary")
 
 
 def test_the_servers_are_asked(
     database: Database, standby: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever their order: a standby that keeps up, else the primary; after a failover, too."""
-    words: dict[str, Any] = {"backup_dir": str(tmp_path)}
+    words: dict[str, Any] = {"backup_dir": str(tmp_path), "state_dir": str(tmp_path / "state")}
     caught_up(database, standby)
     for options in (both(database, standby), both(standby, database)):
         plan = backup(options, **words, check_mode=True)["plan"]
@@ -135,9 +137,9 @@ def test_a_standby_that_ends_the_dump_is_given_up_for_the_primary(
 
     monkeypatch.setattr(make, "_count", beside_a_vacuum)
     with pytest.raises(ScannerDbError, match=r"ended the dump 2 times.*hot_standby_feedback"):
-        backup(both(standby), backup_dir=str(tmp_path), dump_from="standby")
+        backup(both(standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), dump_from="standby")
     assert len(met) == 2, met
-    result = backup(both(database, standby), backup_dir=str(tmp_path))
+    result = backup(both(database, standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     assert len(met) == 4, met
     assert not result["backup"]["standby"]
     assert "The dump was taken from the primary" in result["warnings"][0]

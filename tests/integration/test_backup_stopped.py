@@ -238,7 +238,9 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_folder_that_cannot_be_written(database: Database, tmp_path: Path, read_only: Path) -> None:
     with pytest.raises(FileProblem, match="mounted read-only"):
-        backup(options_of(database), backup_dir=str(read_only / "b"), storage="persistent")
+        backup(
+            options_of(database), backup_dir=str(read_only / "b"), state_dir=str(read_only / "s"), storage="persistent"
+        )
     (tmp_path / "file").touch()
     with pytest.raises(FileProblem, match=r"Not a directory"):
         backup(options_of(database), backup_dir=str(tmp_path / "file" / "b"))
@@ -293,7 +295,7 @@ def test_a_drill_that_cannot_be_done_costs_no_backup(database: Database, tmp_pat
     database.sql("CREATE ROLE bk_modest LOGIN")
     database.sql("GRANT pg_read_all_data TO bk_modest")
     options = options_of(database, user="bk_modest")
-    result = backup(options, backup_dir=str(tmp_path / "b"), verify_level="restore")
+    result = backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), verify_level="restore")
     assert (result["failed"], result["backup"]["verified"]) == (False, "read")
     assert "could not be drilled, and was read instead" in " ".join(result["warnings"])
     assert find_set(tmp_path / "b", "latest").name == result["backup"]["name"]

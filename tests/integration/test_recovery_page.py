@@ -43,7 +43,7 @@ def without_properties(found: dict[str, Any]) -> dict[str, Any]:
 
 def test_by_hand(one: Databases, tmp_path: Path) -> None:
     db = one("ollama_scanner", filled=True)
-    made = backup(options(db), backup_dir=str(tmp_path))["backup"]["path"]
+    made = backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]["path"]
     whole = state(db)
     damage(db)
     damaged = state(db)
@@ -76,7 +76,7 @@ def test_with_the_bundle(site: Site, one: Databases) -> None:
     site.add("db1", db)
     folder = site.folder / "db1" / "backups"
     folder.mkdir(parents=True)
-    backup(options(db), backup_dir=str(folder))
+    backup(options(db), backup_dir=str(folder), state_dir=str(folder / "state"))
     whole = state(db)
     damage(db)
     damaged, names = state(db), databases(db)

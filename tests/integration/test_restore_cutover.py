@@ -277,7 +277,14 @@ def test_clients_at_full_speed_see_the_old_or_the_new(field_db: Database, tmp_pa
     half = field_db.value("SELECT count(*) FROM models")
     more: dict[str, Any] = {"terminate": True, "grace_s": 0, "prebackup": False}
     with at_full_speed(field_db) as seen:
-        result = restore(options(field_db), backup_dir=str(tmp_path), source=str(dump), confirm=field_db.name, **more)
+        result = restore(
+            options(field_db),
+            backup_dir=str(tmp_path),
+            state_dir=str(tmp_path / "state"),
+            source=str(dump),
+            confirm=field_db.name,
+            **more,
+        )
     for mine in seen:
         counts = [count for _, count in mine]
         assert set(counts) == {half, whole}
@@ -298,6 +305,13 @@ def test_clients_at_full_speed_beside_a_cutover_that_fails(
     before, names = state(field_db), databases(field_db)
     more: dict[str, Any] = {"terminate": True, "grace_s": 0, "prebackup": False}
     with at_full_speed(field_db) as seen, pytest.raises(RestoreRefused, match="open again under its own name"):
-        restore(options(field_db), backup_dir=str(tmp_path), source=str(dump), confirm=field_db.name, **more)
+        restore(
+            options(field_db),
+            backup_dir=str(tmp_path),
+            state_dir=str(tmp_path / "state"),
+            source=str(dump),
+            confirm=field_db.name,
+            **more,
+        )
     assert {count for mine in seen for _, count in mine} == {half}
     assert (state(field_db), databases(field_db)) == (before, names)

@@ -17,7 +17,10 @@ from tests.servers import Database, Databases
 
 
 def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
-    return restore(options(db), **{"backup_dir": str(folder), "confirm": db.name, "grace_s": 0, **more})
+    return restore(
+        options(db),
+        **{"backup_dir": str(folder), "state_dir": str(folder / "state"), "confirm": db.name, "grace_s": 0, **more},
+    )
 
 
 def _spoil(path: Path, how: str) -> None:
@@ -37,7 +40,7 @@ def _spoil(path: Path, how: str) -> None:
 @pytest.mark.parametrize("kind", ["set", "file"])
 def test_a_damaged_source_changes_nothing(field_db: Database, tmp_path: Path, how: str, kind: str) -> None:
     if kind == "set":
-        made = backup(options(field_db), backup_dir=str(tmp_path))["backup"]
+        made = backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]
         victim = max((p for p in Path(made["path"], "dump").iterdir()), key=lambda p: p.stat().st_size)
         source = "latest"
     else:
@@ -82,7 +85,7 @@ def test_a_backup_that_lacks_tables_is_refused(field_db: Database, make_database
 def test_counts_that_differ_stop_it(
     field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    backup(options(field_db), backup_dir=str(tmp_path))
+    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
     before, names = state(field_db), databases(field_db)
     honest = restore_build.count_rows

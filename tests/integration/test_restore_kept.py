@@ -28,7 +28,14 @@ def restored(db: Database, folder: Path) -> str:
     """Restore once; the name of the replaced database."""
     dump = old_dump(db, folder / "x")
     result = restore(
-        options(db), backup_dir=str(folder), source=str(dump), confirm=db.name, grace_s=0, prebackup=False, keep_hours=5
+        options(db),
+        backup_dir=str(folder),
+        state_dir=str(folder / "state"),
+        source=str(dump),
+        confirm=db.name,
+        grace_s=0,
+        prebackup=False,
+        keep_hours=5,
     )
     assert "for 5 hours" in result["msg"]
     return str(result["restore"]["previous_database"])
@@ -44,7 +51,9 @@ def age(db: Database, name: str, hours: float) -> None:
 
 
 def swept(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
-    return sweep(options(db), **{"backup_dir": str(folder), "keep_hours": 5.0, **more})
+    return sweep(
+        options(db), **{"backup_dir": str(folder), "state_dir": str(folder / "state"), "keep_hours": 5.0, **more}
+    )
 
 
 @pytest.mark.parametrize("field_db", HOSTILE, indirect=True)
@@ -125,7 +134,13 @@ def test_a_sweep_waits_for_its_turn(field_db: Database, tmp_path: Path) -> None:
 def test_the_module_sweeps(field_db: Database, tmp_path: Path) -> None:
     kept = restored(field_db, tmp_path)
     age(field_db, kept, 6)
-    values = {**field_db.login, "backup_dir": str(tmp_path), "state": "swept", "keep_hours": 5}
+    values = {
+        **field_db.login,
+        "backup_dir": str(tmp_path),
+        "state_dir": str(tmp_path / "state"),
+        "state": "swept",
+        "keep_hours": 5,
+    }
     for dry in (True, False):
         told = ansible_module("scannerdb_restore", values, dry)
         assert told["changed"] is True, told

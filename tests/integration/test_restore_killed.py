@@ -92,7 +92,15 @@ def kill(db: Database, folder: Path, where: str, times: int = 1, **more: Any) ->
     """Run a restore that dies there."""
     given = options(db)
     login = {word: getattr(given, word) for word in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
-    words = {"backup_dir": str(folder), "source": "latest", "confirm": db.name, "grace_s": 0, "lock_wait_s": 60, **more}
+    words = {
+        "backup_dir": str(folder),
+        "state_dir": str(folder / "state"),
+        "source": "latest",
+        "confirm": db.name,
+        "grace_s": 0,
+        "lock_wait_s": 60,
+        **more,
+    }
     command = [sys.executable, "-c", CHILD, str(ROOT), where, str(times), repr(login), repr(words)]
     died = subprocess.run(command, check=False, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, (where, times, died.stderr)
@@ -112,7 +120,7 @@ def test_killed_at_every_step(one: Databases, tmp_path: Path) -> None:
     """One database and one folder for all, so that whatever one run left is in the next one's way."""
     db = one(filled=True)
     run_fix(db)  # else the write probe is left out
-    backup(options(db), backup_dir=str(tmp_path), fingerprints=True)
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), fingerprints=True)
     latest, whole = (tmp_path / "latest.backup").readlink(), state(db)
     damage(db)
     before, names = state(db), databases(db)
@@ -129,9 +137,17 @@ def test_killed_at_every_step(one: Databases, tmp_path: Path) -> None:
     for where in ("cutover", "jobs.restore_cutover.switch_over"):
         kill(db, tmp_path, where, state="undone")
         assert state(db) == whole, where
-    result = restore(options(db), backup_dir=str(tmp_path), confirm=db.name, grace_s=0, state="undone", lock_wait_s=60)
+    result = restore(
+        options(db),
+        backup_dir=str(tmp_path),
+        state_dir=str(tmp_path / "state"),
+        confirm=db.name,
+        grace_s=0,
+        state="undone",
+        lock_wait_s=60,
+    )
     assert databases(db) == names | kept - {result["restore"]["source"]} | {result["restore"]["previous_database"]}
-    backup(options(db), backup_dir=str(tmp_path))
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -143,7 +159,14 @@ def test_killed_in_the_middle_of_a_script(one: Databases, tmp_path: Path) -> Non
     for where, times in (("verify", 1), ("half of a script", 1), ("analyze", 1)):
         kill(db, tmp_path, where, times, source=str(dump), prebackup=False)
         assert state(db) == before, where
-    result = restore(options(db), backup_dir=str(tmp_path), source=str(dump), confirm=db.name, grace_s=0)
+    result = restore(
+        options(db),
+        backup_dir=str(tmp_path),
+        state_dir=str(tmp_path / "state"),
+        source=str(dump),
+        confirm=db.name,
+        grace_s=0,
+    )
     assert databases(db) == {*names, result["restore"]["previous_database"]}
 
 
@@ -154,11 +177,18 @@ def test_the_server_crashes_at_every_step(
     own_db: Database, own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = own_db
-    backup(options(db), backup_dir=str(tmp_path))
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(db)
     before, names = state(db), databases(db)
     monkeypatch.setattr(restore_build, "RECONNECT_S", 0.1)
-    words = {"backup_dir": str(tmp_path), "source": "latest", "confirm": db.name, "grace_s": 0, "lock_wait_s": 60}
+    words = {
+        "backup_dir": str(tmp_path),
+        "state_dir": str(tmp_path / "state"),
+        "source": "latest",
+        "confirm": db.name,
+        "grace_s": 0,
+        "lock_wait_s": 60,
+    }
     told = Run.progress
     for step in CRASHES:
 

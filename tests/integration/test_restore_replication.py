@@ -22,14 +22,21 @@ __all__ = ["own_databases", "own_db", "own_server"]
 
 
 def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
-    values = {"backup_dir": str(folder), "source": "latest", "confirm": db.name, "grace_s": 0, "prebackup": False}
+    values = {
+        "backup_dir": str(folder),
+        "state_dir": str(folder / "state"),
+        "source": "latest",
+        "confirm": db.name,
+        "grace_s": 0,
+        "prebackup": False,
+    }
     return restore(options(db), **{**values, **more})
 
 
 def test_a_slot_stops_it_until_somebody_consents(own_db: Database, tmp_path: Path) -> None:
     own_db.sql("CREATE PUBLICATION feed FOR TABLE endpoints")
     own_db.sql("SELECT pg_create_logical_replication_slot('warehouse', 'pgoutput')")
-    backup(options(own_db), backup_dir=str(tmp_path))
+    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     try:
         planned = run(own_db, tmp_path, check_mode=True)
@@ -48,11 +55,16 @@ def test_a_slot_stops_it_until_somebody_consents(own_db: Database, tmp_path: Pat
         assert where == (kept,)
         assert own_db.value("SELECT count(*) FROM pg_publication") == 1  # the backup's own
         age(own_db, kept, 2)
-        left = sweep(options(own_db), backup_dir=str(tmp_path), keep_hours=1)["left_undone"]
+        left = sweep(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)[
+            "left_undone"
+        ]
         assert left == [{"name": kept, "why": "it has the logical replication slots warehouse"}]
     finally:
         own_db.sql("SELECT pg_drop_replication_slot('warehouse')")
-    assert sweep(options(own_db), backup_dir=str(tmp_path), keep_hours=1)["changed"] is True
+    assert (
+        sweep(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)["changed"]
+        is True
+    )
 
 
 def test_a_subscription_goes_on_in_the_replaced_database(
@@ -72,7 +84,7 @@ def test_a_subscription_goes_on_in_the_replaced_database(
     try:
         source.sql("INSERT INTO flow VALUES (1)")
         wait_for(lambda: own_db.sql("SELECT id FROM flow") == [(1,)])
-        backup(options(own_db), backup_dir=str(tmp_path))
+        backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
         with pytest.raises(RestoreRefused, match="Subscriptions flow stay with the replaced database"):
             run(own_db, tmp_path, terminate=True)
         result = run(own_db, tmp_path, terminate=True, replication="cut")
@@ -97,7 +109,7 @@ def test_a_subscription_goes_on_in_the_replaced_database(
 
 
 def test_a_standby_follows(own_db: Database, tmp_path: Path) -> None:
-    backup(options(own_db), backup_dir=str(tmp_path))
+    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     whole = state(own_db)
     with standby_of(own_db) as standby:
         wait_for(lambda: own_db.value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1)
@@ -118,7 +130,7 @@ def test_a_standby_follows(own_db: Database, tmp_path: Path) -> None:
         assert result["restore"]["previous_database"] in databases(standby)
         age(own_db, result["restore"]["previous_database"], 2)
         wait_for(same)
-        there = sweep(options(standby), backup_dir=str(tmp_path), keep_hours=1)
+        there = sweep(options(standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)
         assert there["changed"] is False, "its primary drops it"
 
 

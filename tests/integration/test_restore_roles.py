@@ -126,7 +126,14 @@ def rename(db: Database) -> None:
 
 def run(db: Database, folder: Path, source: object, **more: Any) -> dict[str, Any]:
     login = more.pop("login", {})
-    values = {"backup_dir": str(folder), "confirm": db.name, "grace_s": 0, "prebackup": False, "role_map": MAP}
+    values = {
+        "backup_dir": str(folder),
+        "state_dir": str(folder / "state"),
+        "confirm": db.name,
+        "grace_s": 0,
+        "prebackup": False,
+        "role_map": MAP,
+    }
     return restore(options(db, **login), source=str(source), **{**values, **more})
 
 
@@ -162,7 +169,7 @@ def test_a_set_of_ours_with_no_database_left(make_database: Databases, tmp_path:
     db = make_database("a=b 'x")
     furnish(db)
     furnish_database(db)
-    backup(options(db), backup_dir=str(tmp_path), verify_level="none")
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), verify_level="none")
     rename(db)
     wanted = picture(db)
     assert {row[0] for row in wanted} >= {"setting", "database"}
@@ -233,7 +240,7 @@ def test_a_clone_whose_roles_are_others(make_database: Databases, tmp_path: Path
     db = make_database()
     furnish(db)
     furnish_database(db)
-    backup(options(db), backup_dir=str(tmp_path), verify_level="none")
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), verify_level="none")
     for role in (NEW, NEW_READER):
         with db.connect() as conn:
             conn.execute(SQL("CREATE ROLE {}").format(Identifier(role)))
@@ -313,7 +320,13 @@ def test_as_a_module_with_the_mapping_as_text(database: Database, tmp_path: Path
     database.sql("CREATE ROLE one")
     database.sql("CREATE ROLE two")
     dump = old_dump(database, tmp_path / "x")
-    values = {**database.login, "backup_dir": str(tmp_path), "source": str(dump), "confirm": database.name}
+    values = {
+        **database.login,
+        "backup_dir": str(tmp_path),
+        "state_dir": str(tmp_path / "state"),
+        "source": str(dump),
+        "confirm": database.name,
+    }
     for text in (json.dumps({"one": "two"}), "one=two"):
         told = ansible_module("scannerdb_restore", {**values, "role_map": text}, check=True)
         assert told["plan"]["role_map"] == {"one": "two"}, told

@@ -46,14 +46,17 @@ HOSTILE = ['we"ird; drop', "a=b", "ü" + "x" * 61, "dbname='x' \\ é"]
 
 def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
     login = more.pop("login", {})
-    return restore(options(db, **login), **{"backup_dir": str(folder), "confirm": db.name, "grace_s": 0, **more})
+    return restore(
+        options(db, **login),
+        **{"backup_dir": str(folder), "state_dir": str(folder / "state"), "confirm": db.name, "grace_s": 0, **more},
+    )
 
 
 @pytest.mark.parametrize("field_db", [None, *HOSTILE], indirect=True)
 def test_a_set_comes_back_whole(field_db: Database, tmp_path: Path) -> None:
     furnish(field_db)
     before = state(field_db)
-    backup(options(field_db), backup_dir=str(tmp_path))
+    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(field_db)
     damaged = state(field_db)
     begun = time.monotonic()
@@ -119,7 +122,7 @@ def test_where_no_database_is_left(field_db: Database, tmp_path: Path, kind: str
     furnish(field_db)
     before = state(field_db)
     if kind == "set":
-        backup(options(field_db), backup_dir=str(tmp_path))
+        backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
     with maintenance(field_db) as conn:
         conn.execute(SQL("DROP DATABASE {}").format(Identifier(field_db.name)))
@@ -166,7 +169,7 @@ def test_a_session_stops_it_or_ends(field_db: Database, tmp_path: Path) -> None:
 
 
 def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
-    backup(options(field_db), backup_dir=str(tmp_path))
+    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names, files = state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))
     record = {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
     with field_db.connect(application_name="the bot"):
@@ -276,7 +279,7 @@ def test_tools_newer_than_the_server(field_db: Database, tmp_path: Path) -> None
     """An archive of pg_dump 18 needs pg_restore 18, which emits settings that older servers refuse."""
     newest = servers.find_bin_dir(18)
     before = state(field_db)
-    backup(options(field_db, pg_bin_dir=str(newest)), backup_dir=str(tmp_path))
+    backup(options(field_db, pg_bin_dir=str(newest)), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(field_db)
     with pytest.raises(ToolMissing, match="made by pg_dump 18"):
         run(field_db, tmp_path, source="latest")
@@ -311,7 +314,13 @@ def test_the_module(field_db: Database, tmp_path: Path, check: bool) -> None:
     """Through Ansible, options and results included."""
     dump = old_dump(field_db, tmp_path / "x")
     before = oid(field_db)
-    values = {**field_db.login, "backup_dir": str(tmp_path), "source": str(dump), "confirm": field_db.name}
+    values = {
+        **field_db.login,
+        "backup_dir": str(tmp_path),
+        "state_dir": str(tmp_path / "state"),
+        "source": str(dump),
+        "confirm": field_db.name,
+    }
     told = ansible_module("scannerdb_restore", values, check)
     assert told["changed"] is True, told
     assert told["restore"]["database"] == field_db.name
@@ -331,7 +340,7 @@ def test_other_layouts_come_back_as_they_were(database: Database, tmp_path: Path
         elif layout == "missing tables":
             field.missing_tables(conn)
     before = state(database)
-    backup(options(database), backup_dir=str(tmp_path))
+    backup(options(database), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     result = run(database, tmp_path, source="latest")
     assert state(database) == before
     assert any("critical findings" in warning for warning in result["warnings"])

@@ -22,7 +22,14 @@ from tests.servers import Database, Databases
 
 
 def run(db: Database, folder: Path, source: Path, **more: Any) -> dict[str, Any]:
-    words = {"backup_dir": str(folder), "confirm": db.name, "grace_s": 0, "prebackup": False, **more}
+    words = {
+        "backup_dir": str(folder),
+        "state_dir": str(folder / "state"),
+        "confirm": db.name,
+        "grace_s": 0,
+        "prebackup": False,
+        **more,
+    }
     return restore(options(db), source=str(source), **words)
 
 

@@ -35,7 +35,14 @@ __all__ = ["own_databases", "own_db", "own_server"]
 
 
 def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
-    values = {"backup_dir": str(folder), "source": "latest", "confirm": db.name, "grace_s": 0, "lock_wait_s": 60}
+    values = {
+        "backup_dir": str(folder),
+        "state_dir": str(folder / "state"),
+        "source": "latest",
+        "confirm": db.name,
+        "grace_s": 0,
+        "lock_wait_s": 60,
+    }
     return restore(options(db), **{**values, **more})
 
 
@@ -64,7 +71,7 @@ def test_the_servers_disk_is_full(
     own_databases: Databases, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = own_databases(filled=True)
-    backup(options(db), backup_dir=str(tmp_path))
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     if when != "before":
         monkeypatch.setattr(restore_plan, "check_room", lambda *_: None)
     kinds = {"before": FileProblem, "midway": ScannerDbError}  # in the load, or where the loaded one is looked at
@@ -78,11 +85,11 @@ def test_the_servers_disk_is_full(
 def test_a_drill_looks_for_room_where_the_database_lies(own_databases: Databases, tmp_path: Path) -> None:
     db = own_databases(filled=True)
     with small_home(db, own_databases.server.home / "small-drill"):
-        backup(options(db), backup_dir=str(tmp_path))
+        backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
         names = databases(db)
         for check in (True, False):
             with pytest.raises(FileProblem, match="MiB free where the database lies"):
-                verify(options(db), backup_dir=str(tmp_path), check_mode=check)
+                verify(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), check_mode=check)
         assert databases(db) == names
 
 
@@ -102,7 +109,7 @@ def test_the_backups_disk_is_full(own_db: Database, tmp_path: Path) -> None:
 def test_the_server_crashes_during_the_load(
     own_db: Database, own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup(options(own_db), backup_dir=str(tmp_path))
+    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     honest = restore_build.load
 
@@ -127,14 +134,15 @@ def test_the_server_crashes_during_the_load(
 
 def test_the_server_crashes_in_the_cutover(own_db: Database, own_server: Server, tmp_path: Path) -> None:
     """While the database is closed, and the block waits for a session that nobody may end."""
-    backup(options(own_db), backup_dir=str(tmp_path))
+    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r} + '/module_utils', {str(ROOT)!r}]\n"
         "from scannerdb.connection import Options\n"
         "from scannerdb.jobs import restore as job, restore_cutover\n"
         "restore_cutover.check_sessions = job.check_sessions = lambda *_: []\n"
-        f"job.restore({options(own_db)!r}, backup_dir={str(tmp_path)!r}, source='latest', confirm={own_db.name!r},"
+        f"job.restore({options(own_db)!r}, backup_dir={str(tmp_path)!r}, source='latest',"
+        f" state_dir={str(tmp_path / 'state')!r}, confirm={own_db.name!r},"
         " grace_s=0, prebackup=False)\n"
     )
     with own_db.connect():
@@ -160,7 +168,7 @@ def test_the_server_crashes_in_the_cutover(own_db: Database, own_server: Server,
 def test_a_server_process_is_killed_and_the_server_restarts_itself(
     own_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup(options(own_db), backup_dir=str(tmp_path))
+    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
 
     honest = restore_build.count_rows
@@ -276,6 +284,7 @@ def test_a_set_of_a_newer_server(one: Databases, pool: servers.Pool, tmp_path: P
         restore(
             options(db, pg_bin_dir=str(servers.find_bin_dir(18))),
             backup_dir=str(tmp_path),
+            state_dir=str(tmp_path / "state"),
             source=dump,
             confirm=db.name,
             grace_s=0,
@@ -321,7 +330,7 @@ restore.restore({options!r}, backup_dir={folder!r}, source="latest", **{more!r})
 )
 def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, place: str) -> None:
     db = one(filled=True)
-    backup(options(db), backup_dir=str(tmp_path))
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     script = tmp_path / "mask.sql"
     script.write_text("UPDATE endpoints SET ip = md5(ip);", encoding="utf-8")
     more = {"confirm": "dev", "into_database": "dev", "masking_sql": str(script)}
@@ -334,7 +343,14 @@ def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, p
     if place != "clear_up":  # then the tables had arrived
         assert state(db) == before
     db.sql("DROP SCHEMA IF EXISTS old CASCADE")
-    restore(options(db), backup_dir=str(tmp_path), source="latest", lock_wait_s=60, **more)
+    restore(
+        options(db),
+        backup_dir=str(tmp_path),
+        state_dir=str(tmp_path / "state"),
+        source="latest",
+        lock_wait_s=60,
+        **more,
+    )
     assert databases(db) == names | ({"dev"} if "into_database" in more else set())
     assert not list(tmp_path.glob(".*")), "no debris"
 
@@ -342,7 +358,7 @@ def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, p
 def test_two_at_once(one: Databases, tmp_path: Path) -> None:
     """One waits for the other; both end well, and nothing is left over."""
     db = one(filled=True)
-    backup(options(db), backup_dir=str(tmp_path))
+    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(db), databases(db)
     results: list[dict[str, Any]] = []
     threads = [

@@ -66,7 +66,7 @@ def rewrite(path: Path, **changed: Any) -> Manifest:
 
 def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: Path) -> None:
     path = make(field_db, tmp_path, fingerprints=True)
-    assert backup_info(backup_dir=str(tmp_path / "b"))["proven"] == {}
+    assert backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))["proven"] == {}
     before = databases(field_db)
     log = tmp_path / "verify.log"
     result = drill(field_db, tmp_path, log_path=str(log))
@@ -82,7 +82,7 @@ def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: P
     history = (tmp_path / "s" / "verification.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(history[-1]) == {"set": path.name, **json.loads(lines[-1])}
     assert json.loads(lines[-1])["restore_s"] == found["restore_s"]
-    info = backup_info(backup_dir=str(tmp_path / "b"))
+    info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert info["proven"]["name"] == result["proven"]["name"] == path.name
     assert info["proven"]["restore_s"] == found["restore_s"]
     assert info["proven"]["proven_at"] == found["at"]
@@ -90,7 +90,7 @@ def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: P
     assert "passed" in log.read_text(encoding="utf-8")
     # A younger set that was only read does not take the older one's place.
     make(field_db, tmp_path)
-    assert backup_info(backup_dir=str(tmp_path / "b"))["proven"]["name"] == path.name
+    assert backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))["proven"]["name"] == path.name
 
 
 def test_the_contract_is_held_against_what_was_backed_up(field_db: Database, tmp_path: Path) -> None:

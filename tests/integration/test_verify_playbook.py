@@ -63,7 +63,7 @@ def test_the_playbook(database: Database, tmp_path: Path) -> None:
 def test_the_module_answers_as_documented(database: Database, tmp_path: Path) -> None:
     database.sql(ROWS)
     path = make(database, tmp_path)
-    values = {**database.login, "backup_dir": str(tmp_path / "b"), "nice": 5}
+    values = {**database.login, "backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "nice": 5}
     answer = ansible_module("scannerdb_verify", values)
     assert not answer["failed"], answer
     assert (answer["verification"]["set"], answer["verification"]["passed"]) == (path.name, True)

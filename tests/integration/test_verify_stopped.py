@@ -154,7 +154,15 @@ def test_retention_leaves_a_set_alone_while_it_is_read(
 
     def back_up(*_: object) -> None:
         options = options_of(database, maintenance_db="template1")  # another lock: as on another host
-        found.append(backup(options, backup_dir=str(tmp_path / "b"), retention_days=0, retention_min=0))
+        found.append(
+            backup(
+                options,
+                backup_dir=str(tmp_path / "b"),
+                state_dir=str(tmp_path / "s"),
+                retention_days=0,
+                retention_min=0,
+            )
+        )
 
     monkeypatch.setattr(verify_drill, "_compare", back_up)
     drill(database, tmp_path)

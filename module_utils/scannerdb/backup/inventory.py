@@ -11,7 +11,7 @@ from typing import Optional, TypeVar
 from ..errors import FileProblem
 from ..files import file_errors, forget_cached, fsync_file, sha256
 from .growing import Growing
-from .manifest import MANIFEST, VERIFICATIONS, FileRecord, Manifest
+from .manifest import MANIFEST, SIGNATURE, VERIFICATIONS, FileRecord, Manifest
 
 HASHING_THREADS = 4
 Item = TypeVar("Item")
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 def hash_files(
     folder: Path, threads: int = 2, seen: Optional[Growing] = None, *, flush: bool = False, forget: bool = False
 ) -> tuple[FileRecord, ...]:
-    """Size and SHA-256 of every file of a set, sorted by path, without the manifest and the verification record.
+    """Size and SHA-256 of every file of a set, sorted by path, without the manifest, its signature and the record.
 
     Files are hashed side by side: hashlib lets go of the interpreter's lock. What was `seen` as they grew is not read
     again. With `flush` each is flushed to disk, too, while others are hashed; with `forget` the system's cache lets go
@@ -58,7 +58,7 @@ def _files_below(folder: Path) -> list[str]:
         for base, folders, names in os.walk(folder, onerror=_raise):
             linked = [name for name in folders if Path(base, name).is_symlink()]
             found += [str(Path(base, name).relative_to(folder).as_posix()) for name in [*names, *linked]]
-    return sorted(set(found) - {MANIFEST, VERIFICATIONS})
+    return sorted(set(found) - {MANIFEST, SIGNATURE, VERIFICATIONS})
 
 
 def _raise(error: OSError) -> None:

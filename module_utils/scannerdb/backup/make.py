@@ -26,6 +26,7 @@ from .names import format_time
 from .plan import Ready, Wish
 from .record import Verification, append_history, append_record
 from .sets import BackupSet, load_set, point_latest
+from .signature import sign
 from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
 from .structure import read_structure, structure_fingerprint
 from .verify import verify_set
@@ -66,6 +67,9 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
             plain = ""
             if wish.recipients:
                 digest, plain = _lock(folder, wish, run, manifest, proof)
+            unsigned = sign(folder, wish.state_dir)
+            if unsigned:
+                run.log(f"warning: the set is not signed, so no other host will know whose it is: {unsigned}")
             run.progress("flush")
             fsync_tree(folder)
             record_hash(wish.state_dir, name, digest, plain)

@@ -23,6 +23,7 @@ PLAIN_VERSION, ENCRYPTED_VERSION = 1, 2
 FORMAT_VERSION = ENCRYPTED_VERSION
 BUNDLE_VERSION = "0.1.0"
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"
 VERIFICATIONS = "verification.jsonl"
 DUMP = "dump"
 DUMP_FILE = "dump.pgdump"

@@ -6,12 +6,13 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from ..argspec import offsite_arguments, retention_arguments
+from ..argspec import offsite_arguments, retention_arguments, trust_arguments
 from ..backup.adopted import Adopted, find_adopted
 from ..backup.names import format_time
 from ..backup.offsite import Offsite, remote_sets
 from ..backup.retention import Decision, Kept, plan_retention
 from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
+from ..backup.signature import OWN, Origin, Trust, origin_of, public_key
 from ..runs import utc_now
 from .backup_extras import database_in
 from .backup_options import checked_folder, policy_from
@@ -23,8 +24,10 @@ def backup_info_arguments() -> dict[str, dict[str, Any]]:
     return {
         **offsite_arguments(),
         **retention_arguments(),
+        **trust_arguments(),
         "backup_dir": {"type": "path", "required": True},
         "database": {"type": "str", "default": ""},
+        "state_dir": {"type": "path", "default": ""},
         "adopt": {"type": "list", "elements": "str", "default": []},
     }
 
@@ -37,12 +40,15 @@ def backup_info(
     offsite_remote: str = "",
     offsite_config: str = "",
     offsite_bandwidth: str = "",
+    state_dir: str = "",
+    trusted_signers: Sequence[str] = (),
     **retention: int,
 ) -> dict[str, Any]:
     """List the sets of a folder, newest first, of one database where that is given; returns the module's result.
 
     `retention` are `retention_arguments`. Where a remote is given it is asked which sets have a copy there.
     """
+    trust = Trust(state_dir, tuple(trusted_signers)).checked()
     folder, policy = checked_folder(backup_dir), policy_from(retention)
     offsite = Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
     listing = list_sets(backup_dir, database or None)
@@ -59,6 +65,7 @@ def backup_info(
     sets = [
         {
             **_public(item, now),
+            **_public_origin(origin_of(item, trust)),
             "latest": item.name == latest,
             "copied": item.name in copies if offsite.remote else None,
             "retention": _decision(decisions[item.name]),
@@ -72,6 +79,7 @@ def backup_info(
         "msg": _sentence(len(sets), backup_dir, latest, best),
         "proven": public_proof(best),
         "sets": sets,
+        "signing_key": public_key(state_dir),
         "latest": latest,
         "latest_found": any(item.name == latest for item in listing.sets),
         "adopted": list(adopted.values()),
@@ -90,6 +98,10 @@ def _public(item: BackupSet, now: datetime.datetime) -> dict[str, Any]:
         "problems": list(item.standing.problems),
         "age_h": _hours(now - item.created),
     }
+
+
+def _public_origin(origin: Origin) -> dict[str, Any]:
+    return {"made_here": origin.kind == OWN, "origin": origin.sentence}
 
 
 def _public_dump(dump: Adopted, now: datetime.datetime) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ..backup.crypt import require_key, unlocked
 from ..backup.sets import BackupSet, load_set
+from ..backup.signature import require_known, require_spelled
 from ..backup.verify import require, verify_set
 from ..backup.workspace import in_use
 from ..connection import Options
-from ..restore.source import is_set
+from ..restore.source import LATEST, is_set, parse_moment
 from ..runs import Run
 from .restore_proof import located
 from .restore_wish import Wish
@@ -39,9 +40,14 @@ def at_hand(options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterato
         if is_set(path):
             stack.enter_context(in_use(path))
             item = load_set(path)
+            origin = require_known(item, wish.trust)
+            if origin.sentence:
+                run.log(origin.sentence)
             if item.manifest.encryption:
                 plain = stack.enter_context(_opened(item, options, wish, run, check_mode))
                 wish = replace(wish, source=str(plain.path), told=wish.told or str(path))
+        elif wish.source in ("latest", LATEST) or parse_moment(wish.source):  # nobody has named this very file
+            require_spelled(path, wish.trust)
         yield wish
 
 

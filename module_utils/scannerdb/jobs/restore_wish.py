@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..backup.manifest import TableCount
+from ..backup.signature import Trust
 from ..backup.storage import Storage
 from ..connection import Options
 from ..contract.model import Contract
@@ -42,6 +43,7 @@ class Wish:
     into_schema: str = ""
     into_database: str = ""
     masking_sql: str = ""
+    trust: Trust = field(default_factory=Trust)
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 
 
@@ -69,6 +71,9 @@ def wish_from(
     offsite_remote: str = "",
     offsite_config: str = "",
     offsite_bandwidth: str = "",
+    state_dir: str = "",
+    trusted_signers: Sequence[str] = (),
+    trust: str = "",
     **plain: Any,
 ) -> Wish:
     """The wish out of the module's options; those in `plain` have the names of the wish's own fields."""
@@ -79,6 +84,8 @@ def wish_from(
         storage=Storage(Path(backup_dir), storage),
         recipients=tuple(age_recipients),
         access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
+        state_dir=state_dir,
+        trust=Trust(state_dir, tuple(trusted_signers), trust.strip()).checked(),
         **plain,
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..backup.crypt import Key
 from ..backup.offsite import Offsite, fetch_set, remote_sets
-from ..backup.sets import BackupSet, newest, newest_at
+from ..backup.sets import BackupSet, load_set, newest, newest_at
 from ..backup.workspace import borrowed, sweep
 from ..errors import BackupInvalid, InvalidInput
 from ..files import ensure_folder
@@ -73,4 +73,7 @@ def fetched(copy: BackupSet, access: Access, backup_dir: Path, database: str, ru
     with borrowed(ensure_folder(backup_dir), database) as folder:
         run.progress("fetch", 0, copy.manifest.size_bytes, unit="bytes")
         run.log(f"fetching {access.offsite.at(copy.name)}: {copy.manifest.size_bytes} bytes")
-        yield fetch_set(access.offsite, copy, folder)
+        path = fetch_set(access.offsite, copy, folder)
+        if load_set(path).manifest_sha256 != copy.manifest_sha256:
+            raise BackupInvalid(f"The copy of {copy.name} became another while it was fetched.", "Run again.")
+        yield path

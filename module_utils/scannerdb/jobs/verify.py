@@ -17,6 +17,7 @@ from ..backup.plan import cores
 from ..backup.record import Verification, append_history, append_record
 from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
+from ..backup.signature import origin_of, require_known
 from ..backup.verify import read_dump, reading_tools, verify_set
 from ..backup.workspace import debris, in_use
 from ..connection import Options, connect, explained, server_of
@@ -81,6 +82,8 @@ def _chosen(wish: Wish, options: Options, run: Run, check_mode: bool) -> Iterato
         item = load_set(Path(source)) if Path(source).is_absolute() else find_set(wish.backup_dir, source)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
+        if wish.level == "restore":
+            require_known(item, wish.trust)
         yield item, swept
 
 
@@ -104,6 +107,7 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
         outcome, swept = _look_inside(options, wish, drill, lock_wait_s)
     elif wish.level == "restore":
         outcome.remarks.append("Nothing was restored: the files are not as recorded.")
+    outcome.remarks += [said for said in (origin_of(item, wish.trust).sentence,) if said]
     done = Verification(
         level=wish.level,
         ok=not outcome.problems,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..backup.record import CLUSTER_DIR, PLACES
+from ..backup.signature import Trust
 from ..errors import InvalidInput
 from .backup_options import checked_folder, checked_workers
 from .sources import Access, access_from
@@ -28,6 +30,7 @@ class Wish:
     amcheck: bool = False
     state_dir: str = ""
     access: Access = field(default_factory=Access)
+    trust: Trust = field(default_factory=Trust)
 
 
 def wish_from(
@@ -39,6 +42,8 @@ def wish_from(
     offsite_remote: str = "",
     offsite_config: str = "",
     offsite_bandwidth: str = "",
+    state_dir: str = "",
+    trusted_signers: Sequence[str] = (),
     **plain: Any,
 ) -> Wish:
     """The wish out of the module's options; those in `plain` are fields of its own. Raises `InvalidInput`."""
@@ -46,6 +51,8 @@ def wish_from(
         backup_dir=checked_folder(backup_dir),
         cluster_dir=Path(cluster_dir),
         access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
+        state_dir=state_dir,
+        trust=Trust(state_dir, tuple(trusted_signers)).checked(),
         **plain,
     )
     for name, value, choices in (("level", wish.level, LEVELS), ("place", wish.place, PLACES)):
