@@ -122,6 +122,14 @@ options:
       - For a file that is no set and that V(latest) or a time leads to, the SHA-256 of the file.
     type: str
     default: ""
+  run_code:
+    description:
+      - Whether functions that belong to lesser roles may run while an archive is loaded, in CHECKs, domains, generated
+        columns, partition keys and casts. They have the rights of O(login_user) then.
+      - Without it, a restore of such an archive is refused before it begins, and names the function and its owner.
+        Triggers, defaults and indexes are no concern.
+    type: bool
+    default: false
   missing_roles:
     description:
       - What to do about roles that the backup names and the server does not have.
@@ -367,6 +375,7 @@ def main() -> None:
         **overlay_arguments(),
         **trust_arguments(),
         "trust": {"type": "str", "default": ""},
+        "run_code": {"type": "bool", "default": False},
         "state": {"type": "str", "default": "restored", "choices": ["restored", "swept", "undone"]},
         "source": {"type": "str", "default": ""},
         "confirm": {"type": "str", "default": ""},

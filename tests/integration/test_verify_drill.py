@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Identifier
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import Manifest, ObjectPrint, TableCount, read_manifest, write_manifest
 from scannerdb.backup.sets import load_set
+from scannerdb.backup.signature import sign
 from scannerdb.errors import (
     BackupInvalid,
     InvalidInput,
@@ -58,6 +59,7 @@ def rewrite(path: Path, **changed: Any) -> Manifest:
     manifest = dataclasses.replace(manifest, **{"files": hash_files(path), **changed})
     write_manifest(path, manifest)
     shutil.rmtree(path.parents[1] / "s" / "manifests", ignore_errors=True)
+    assert sign(path, str(path.parents[1] / "s")) == ""
     return manifest
 
 

@@ -63,7 +63,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from scannerdb.connection import Options
 from scannerdb.jobs.verify import verify
-verify(Options(**eval(sys.argv[2])), backup_dir=sys.argv[3], place=sys.argv[4], cluster_dir=sys.argv[5])
+words = dict(zip(("backup_dir", "place", "cluster_dir", "state_dir"), sys.argv[3:]))
+verify(Options(**eval(sys.argv[2])), **words)
 """
 
 
@@ -71,7 +72,7 @@ def start(database: Database, tmp_path: Path, place: str, cluster_dir: Path) -> 
     options = options_of(database)
     words = {k: getattr(options, k) for k in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
     package = str(Path(scannerdb.__file__).parents[1])
-    arguments = [package, repr(words), str(tmp_path / "b"), place, str(cluster_dir)]
+    arguments = [package, repr(words), str(tmp_path / "b"), place, str(cluster_dir), str(tmp_path / "s")]
     return subprocess.Popen([sys.executable, "-c", KILLED, *arguments])
 
 

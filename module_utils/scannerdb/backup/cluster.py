@@ -11,12 +11,13 @@ import contextlib
 import fcntl
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..connection import Options
@@ -25,9 +26,10 @@ from ..files import ensure_folder, file_errors, remove_tree
 from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
 
 PREFIX = "scannerdb-drill-"
-LENDERS = ("postgres", "nobody")  # whom root runs the server as: the first that exists
-SUPERUSER = "postgres"
 LAYOUT = {"bindir": ("initdb", "postgres"), "libdir": ("*.so*",), "pkglibdir": ("*",), "sharedir": ("*",)}
+# Whom root runs the server as: the first that exists. The live server's own user comes last, for it owns the live data.
+LENDERS = ("scannerdb-drill", "nobody", "postgres")
+LOADER = "_load"
 LONGEST_SOCKET = 107
 PATIENCE_S = 60.0
 SETTINGS = {
@@ -55,6 +57,7 @@ class Cluster:
     home: Path
     programs: Tools
     user: str = ""
+    superuser: str = field(default_factory=lambda: f"scannerdb_{secrets.token_hex(4)}")  # no role of any set
 
     @property
     def data(self) -> Path:
@@ -83,9 +86,16 @@ class Cluster:
         return copied if copied.is_dir() else Path(self.programs.folder)
 
     @property
+    def loader(self) -> str:
+        """The login that fills databases, and may do nothing else."""
+        return f"{self.superuser}{LOADER}"
+
+    @property
     def options(self) -> Options:
         """How to reach it, for the client programs of its own version."""
-        return Options(unix_socket=str(self.socket), user=SUPERUSER, db="postgres", pg_bin_dir=self.programs.folder)
+        return Options(
+            unix_socket=str(self.socket), user=self.superuser, db="postgres", pg_bin_dir=self.programs.folder
+        )
 
 
 def server_programs(pg_bin_dir: str, server_major: int, archive_major: int) -> Tools:
@@ -207,7 +217,7 @@ def _make(cluster: Cluster) -> None:
     initdb = [
         str(cluster.bin_dir / "initdb"),
         f"--pgdata={cluster.data}",
-        f"--username={SUPERUSER}",
+        f"--username={cluster.superuser}",
         "--auth=peer",
         "--encoding=UTF8",
         "--locale=C",
@@ -262,7 +272,7 @@ def _configure(cluster: Cluster) -> None:
     settings = {**SETTINGS, **{name: f"'{path}'" for name, path in places.items()}}
     texts = {
         hba: "local all all peer map=drill\n",
-        ident: f'drill "{who}" {SUPERUSER}\n',
+        ident: f'drill "{who}" {cluster.superuser}\ndrill "{who}" {cluster.loader}\n',
         cluster.settings: "".join(f"{name} = {value}\n" for name, value in settings.items()),
     }
     with file_errors("Configuring the server in", cluster.home):

@@ -146,6 +146,7 @@ def _switch(task: Task, plan: Plan) -> Switch:
         kept_mark=Mark(KEPT, task.options.db, task.run.run_id, mark.at, mark.source, comment=comment),
         comment=plan.target.comment,
         terminate=task.wish.terminate,
+        cut_slots=task.wish.replication == "cut",
     )
 
 

@@ -24,6 +24,7 @@ def cut_over(
 ) -> tuple[Switched, Optional[float]]:
     """Wait for the clients, switch, and measure; puts things right at once where the block was cut short."""
     check_obstacles(conn, switch.live)
+    check_replication(hangers_on(conn, switch.live), switch.live, switch.cut_slots)  # what came while it was loading
     if switch.live_exists:
         run.progress("grace")
         check_sessions(conn, options, wish, wish.grace_s)
@@ -61,7 +62,8 @@ def undo(conn: Connection, task: Task, wanted: str) -> dict[str, Any]:
         result["msg"] = f"Would swap database {options.db!r} with {line}."
         return result
     kept = Mark(KEPT, options.db, run.run_id, now_text(), f"undone by {run.run_id}", comment=comment if live else "")
-    switch = Switch(options.db, name, previous, live, mark, kept, mark.comment, task.wish.terminate)
+    cut = task.wish.replication == "cut"
+    switch = Switch(options.db, name, previous, live, mark, kept, mark.comment, task.wish.terminate, cut)
     done, gap = cut_over(conn, options, task.wish, run, switch)
     other = f"; what it replaced is kept as {previous!r}" if live else ""
     result["msg"] = f"Database {options.db!r} is again the one that run {mark.run_id} had replaced{other}."

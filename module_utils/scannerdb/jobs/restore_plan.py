@@ -14,6 +14,7 @@ from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..restore.archive import SQL_FILE
 from ..restore.contents import database_script
+from ..restore.foreign import refuse_strangers
 from ..restore.names import kept_name, side_name
 from ..restore.preflight import (
     Hangers,
@@ -37,6 +38,10 @@ from .restore_target import target_of
 from .restore_wish import Wish
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
+RUN_CODE = (
+    "Look at that function (pg_restore --schema-only -f -). If it may run with the rights of the role that "
+    "restores, set scannerdb_restore_run_code to true."
+)
 TEXT_GROWTH = 2  # a database with its indexes, beside its plain SQL
 GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is what compressed ones grow by
 
@@ -92,6 +97,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, proven.contents.extensions)
+    if not wish.run_code:
+        refuse_strangers(conn, proven.contents.code, RUN_CODE)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
     if not wish.tables:
         check_owners(conn, server, {rules.of(owner) for owner in proven.contents.owners} - set(missing))

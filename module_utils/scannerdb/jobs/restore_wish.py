@@ -43,6 +43,7 @@ class Wish:
     into_schema: str = ""
     into_database: str = ""
     masking_sql: str = ""
+    run_code: bool = False
     trust: Trust = field(default_factory=Trust)
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 

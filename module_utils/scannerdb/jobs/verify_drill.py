@@ -34,11 +34,13 @@ from ..errors import RestoreRefused, ScannerDbError, ToolFailed
 from ..joblock import job_lock
 from ..process import Tools, find_tools
 from ..restore.contents import Contents, list_file, read_contents, wanted_lines
+from ..restore.foreign import refuse_strangers
 from ..restore.load import LoadInterrupted, command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
 from ..runs import Run, now_text
 from .restore_build import counts_of
+from .drill_load import Archive, load_weakly, make_loader
 from .restore_target import target_of
 
 RECONNECT_S = 10.0
@@ -101,6 +103,10 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
+    if not drill.own_server:
+        refuse_strangers(
+            conn, listed.code, "Drill on a throw-away server (scannerdb_verify_place: cluster), where it has no rights."
+        )
     check_rights(conn, server, target.owner if target.owner in existing else "", False)
     return Prepared(tools, listed, target, missing, needed, free)
 
@@ -192,17 +198,25 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
     with explained(f"Creating the scratch database {name!r}"):
         for role in ready.missing:
             conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
-        conn.execute(create_statement(name, ready.target, server.major))
+        target = make_loader(conn, options, ready.target) if drill.own_server else ready.target
+        conn.execute(create_statement(name, target, server.major))
         mark(conn, name, Mark(options.db, run.run_id, now_text(), item.name).text())
+
+    def tell() -> None:
+        with contextlib.suppress(DriverError):
+            size = scalar(conn, "SELECT pg_database_size(%s)", [name])
+            run.progress("load", int(size or 0), ready.needed_bytes, unit="bytes")
+
+    if drill.own_server:
+        manifest = item.manifest
+        dump = Archive(ready.tools, ready.contents, item.path / manifest.dump_path, manifest.dump_format)
+        load_weakly(dump, options, name, drill.jobs or cores(), tell, drill.nice)
+        if ready.target.owner:
+            with explained(f"Giving {name!r} to its owner"):
+                conn.execute(SQL("ALTER DATABASE {} OWNER TO {}").format(*map(Identifier, (name, ready.target.owner))))
+        return
     with list_file(wanted_lines(ready.contents, server.superuser)) as (listing, descriptors):
-        words = _words(ready, drill, server, listing, name)
-
-        def tell() -> None:
-            with contextlib.suppress(DriverError):
-                size = scalar(conn, "SELECT pg_database_size(%s)", [name])
-                run.progress("load", int(size or 0), ready.needed_bytes, unit="bytes")
-
-        load(ready.tools, options, words, name, tell, descriptors)
+        load(ready.tools, options, _words(ready, drill, server, listing, name), name, tell, descriptors)
     run.progress("analyze")
     session = contextlib.closing(connect(options, dbname=name, purpose=f"drill {run.run_id}"))
     with session as side, explained(f"Analyzing {name!r}"):
@@ -221,8 +235,6 @@ def _words(ready: Prepared, drill: Drill, server: Server, listing: str, name: st
         drill.jobs or cores(),
         stop=stop,
     )
-    if drill.own_server:
-        words.insert(1, "--no-tablespaces")
     return ["nice", "-n", str(drill.nice), *words] if drill.nice else words
 
 

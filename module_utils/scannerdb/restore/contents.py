@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from ..errors import BackupInvalid
 from ..process import Tools, memory_file, run_tool, tool_error
+from .foreign import Code, code_in
 from .rolenames import about_roles, roles_in
 
 _ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
@@ -53,6 +54,7 @@ class Contents:
     about_roles: tuple[str, ...] = ()
     text_bytes: int = 0  # of a plain SQL file, unpacked
     encoding: str = ""  # of a plain SQL file's text
+    code: Code = field(default_factory=Code)
 
     def of(self, kind: str) -> list[Entry]:
         """The entries of a kind."""
@@ -162,9 +164,10 @@ def read_contents(tools: Tools, dump: Path) -> Contents:
     bare = Contents(parse_list(_print(tools, dump, ["--list"])))
     script: list[bytes] = []
     _print(tools, dump, ["--file=-"], structure_lines(bare) or [NOTHING], script.append)
-    told = about_roles(b"".join(script).decode("utf-8", "surrogateescape"))
+    text = b"".join(script).decode("utf-8", "surrogateescape")
+    told = about_roles(text)
     owners, others = roles_in("\n".join(told))
-    return Contents(bare.entries, frozenset(owners), frozenset(others), told)
+    return Contents(bare.entries, frozenset(owners), frozenset(others), told, code=code_in(text))
 
 
 def read_data(tools: Tools, dump: Path, take: Callable[[bytes], object]) -> None:

@@ -41,7 +41,8 @@ class Switch:
 
     `live_exists` is false where there is nothing to keep. `mark` is the comment that `incoming` has now, `kept_mark`
     the one that the replaced database gets, `comment` the live database's own. With `terminate`, sessions that remain
-    are ended; without, they stop the cutover after `patience_s`.
+    are ended; without, they stop the cutover after `patience_s`. Without `cut_slots` a logical replication slot of the
+    live database stops it, also one that was made after everything else was looked at.
     """
 
     live: str
@@ -52,6 +53,7 @@ class Switch:
     kept_mark: Mark
     comment: str = ""
     terminate: bool = False
+    cut_slots: bool = False
     patience_s: float = PATIENCE_S
 
 
@@ -139,6 +141,13 @@ BEGIN
           END IF;
           PERFORM pg_sleep(0.001);
         END LOOP;
+        IF live_exists AND NOT cut_slots THEN
+          SELECT string_agg(slot_name::text, ', ' ORDER BY slot_name) INTO people
+            FROM pg_replication_slots WHERE database = live;
+          IF people IS NOT NULL THEN
+            RAISE EXCEPTION 'logical replication slots hang on it that were not there before: %', people;
+          END IF;
+        END IF;
         BEGIN
           IF live_exists THEN
             EXECUTE format('ALTER DATABASE %I RENAME TO %I', live, kept);
@@ -200,6 +209,7 @@ def block(switch: Switch) -> Composable:
         "kept_mark": ("text", switch.kept_mark.text()),
         "comment": ("text", switch.comment or None),
         "terminate": ("boolean", switch.terminate),
+        "cut_slots": ("boolean", switch.cut_slots),
         "patience": ("interval", f"{switch.patience_s} seconds"),
     }
     lines = ["DECLARE\n"]

@@ -124,6 +124,13 @@ class Rules:
 
 def statements(text: str) -> Iterator[Statement]:
     """The statements of a text. One that lacks its semicolon is none."""
+    for tokens, end in cut(text):
+        head = " ".join(token.text.upper() for token in tokens[:3])
+        yield Statement(tokens[0].start, end, head, _places(tokens))
+
+
+def cut(text: str) -> Iterator[tuple[list[Token], int]]:
+    """The statements of a text as tokens, and where each ends."""
     tokens: list[Token] = []
     depth = 0
     for match in _TOKEN.finditer(text):
@@ -132,8 +139,7 @@ def statements(text: str) -> Iterator[Statement]:
             continue
         if kind == "end":
             if tokens:
-                head = " ".join(token.text.upper() for token in tokens[:3])
-                yield Statement(tokens[0].start, match.end(), head, _places(tokens))
+                yield tokens, match.end()
             tokens, depth = [], 0
             continue
         depth -= match.group() == ")"

@@ -53,6 +53,9 @@ _FORBIDDEN = (
 )
 # What may change rows besides COPY; where a script has any of it, what it holds is not what there is in the end.
 _CHANGES = {"CALL", "DELETE", "DO", "EXECUTE", "INSERT", "MERGE", "TRUNCATE", "UPDATE", "WITH"}
+_TRANSACTIONS = {"ABORT", "BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT", "START"}
+# What pg_dump itself writes around large objects. It is left out: the whole file is one transaction.
+_BEGIN_OR_END = re.compile(r"(?:BEGIN|COMMIT|END|START TRANSACTION)(?: WORK| TRANSACTION)?;", re.IGNORECASE)
 _NEWER_SETTINGS = {"transaction_timeout": 17}  # settings that pg_dump writes, and the servers that know them
 
 
@@ -152,10 +155,19 @@ class Script:
         except ValueError as error:
             raise self._refused(str(error)) from None
         for index, ended in enumerate(finished):
+            if ended.words[:1] and ended.words[0] in _TRANSACTIONS:
+                self._alone(text, fresh)
             self._judge(ended, last=index == len(finished) - 1 and self._lexer.idle and line.rstrip()[-1:] == b";")
         self._open.append(line)
         self._ended += len(finished)
         return self._finished() if self._lexer.idle else ""
+
+    def _alone(self, text: bytes, fresh: bool) -> None:
+        """Raise `RestoreRefused` for the end of a transaction that could not be left out."""
+        if not (fresh and _BEGIN_OR_END.fullmatch(text.decode("utf-8", "replace"))):
+            raise self._refused(
+                "begins or ends a transaction, and the file is restored as one", "Take that statement out."
+            )
 
     def _finished(self) -> str:
         """Look at the lines that have become whole statements; what they say where it is one."""
@@ -224,10 +236,12 @@ class Script:
 def left_out(statement: str, server_major: int, superuser: bool) -> bool:
     """True for a statement that this server cannot take.
 
-    These are the guards of newer versions of psql (we set our own), timeouts that an older server does not know, and
-    remarks on extensions where only a superuser may make them.
+    These are the beginnings and ends of transactions, the guards of newer versions of psql (we set our own), timeouts
+    that an older server does not know, and remarks on extensions where only a superuser may make them.
     """
     if statement.startswith(("\\restrict ", "\\unrestrict ")):
+        return True
+    if _BEGIN_OR_END.fullmatch(statement):
         return True
     if statement.startswith("COMMENT ON EXTENSION "):
         return not superuser

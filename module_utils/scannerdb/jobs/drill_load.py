@@ -1,0 +1,131 @@
+"""A load into a disposable cluster, in which nothing out of the set runs with a superuser's rights.
+
+The cluster's superuser makes the roles, the schemas and the extensions; a login that may do nothing but fill this
+database loads all else, and is the owner of it. What belongs to whom is said afterwards, and runs no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..backup.cluster import LOADER
+from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch
+from ..errors import ToolFailed
+from ..process import Tools
+from ..restore.contents import Contents, Entry, list_file, wanted_lines, without_roles
+from ..restore.load import LoadInterrupted, command, load
+from ..restore.target import Target
+
+_ROLELESS = ("--no-owner", "--no-privileges", "--no-tablespaces")
+_STRONG = ("SCHEMA", "EXTENSION")
+_LEFT_OUT = ("EVENT TRIGGER",)  # a superuser's, and they run at every statement about objects
+_ONLY_SUPERUSER = re.compile(
+    r"must be superuser|[Oo]nly (?:a )?superuser|permission denied for (?:language|foreign|database|parameter)"
+    r"|permission denied to (?:create|set|alter)|must be a superuser|must have privileges"
+)
+_FOR_LOADER = """
+SELECT pg_catalog.format('ALTER SCHEMA %%I OWNER TO %%I', n.nspname, %(loader)s::text) AS statement
+  FROM pg_catalog.pg_namespace n
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+UNION ALL
+SELECT pg_catalog.format('GRANT ALL ON TABLE %%s TO %%I', c.oid::pg_catalog.regclass, %(loader)s::text)
+  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_class c ON c.oid = ANY (e.extconfig) AND c.relkind = 'r'
+"""
+
+
+def loader_of(superuser: str) -> str:
+    """The name of the login that loads, in a cluster of that superuser. Pure."""
+    return f"{superuser}{LOADER}"
+
+
+def make_loader(conn: Connection, options: Options, target: Target) -> Target:
+    """Make that login; the target with it as the owner, for the time of the load."""
+    name = loader_of(options.user)
+    conn.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
+    return replace(target, owner=name)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is loaded: an archive of that kind, what is in it, and the tools that read it."""
+
+    tools: Tools
+    contents: Contents
+    dump: Path
+    kind: str
+
+
+def load_weakly(
+    archive: Archive, options: Options, dbname: str, jobs: int, tell: Callable[[], object], nice: int
+) -> None:
+    """Load an archive into an empty database that belongs to the loader, and give everything to whom it belongs.
+
+    Raises `ToolFailed` with what the archive is to blame for, `LoadInterrupted` where it needs a superuser.
+    """
+    contents = archive.contents
+    weak = replace(options, user=loader_of(options.user))
+    wanted = set(without_roles(contents, wanted_lines(contents, superuser=True)))
+    entries = [entry for entry in contents.entries if entry.line in wanted and not _is(entry, _LEFT_OUT)]
+    strong = [entry.line for entry in entries if _is(entry, _STRONG)]
+    rest = [entry.line for entry in entries if not _is(entry, _STRONG)]
+    for who, lines, workers in ((options, strong, 1), (weak, rest, jobs)):
+        with list_file(lines or [";"]) as (listing, descriptors):
+            words = command(archive.tools, archive.dump, archive.kind, dbname, listing, workers, stop=True)
+            words[1:1] = _ROLELESS
+            with _superuser_needed():
+                load(archive.tools, who, ["nice", "-n", str(nice), *words], dbname, tell, descriptors)
+        if who is options:
+            _hand_over(options, dbname)
+    with _session(weak, dbname) as side, explained(f"Analyzing {dbname!r}"):
+        side.execute("ANALYZE")
+    _give(options, weak, contents, dbname)
+
+
+def _is(entry: Entry, kinds: Sequence[str]) -> bool:
+    """True for such an object, and for a remark on one."""
+    named = tuple(f"{kind} " for kind in kinds)
+    return entry.is_a(*kinds) or (entry.is_a("COMMENT") and entry.rest.startswith(named))
+
+
+@contextlib.contextmanager
+def _superuser_needed() -> Iterator[None]:
+    """Tell what only a superuser may load, which proves nothing either way, from what is wrong with the archive."""
+    try:
+        yield
+    except ToolFailed as error:
+        if _ONLY_SUPERUSER.search(error.message):
+            raise LoadInterrupted(
+                f"The backup has objects that only a superuser can make, and a throw-away server has none for it. "
+                f"{error.message}",
+                "Drill it on the database's server (scannerdb_verify_place: server).",
+            ) from None
+        raise
+
+
+def _session(options: Options, dbname: str) -> contextlib.closing[Connection]:
+    return contextlib.closing(connect(options, dbname=dbname, purpose="drill"))
+
+
+def _hand_over(options: Options, dbname: str) -> None:
+    """Let the loader fill the schemas and the extensions' own tables that the superuser has made."""
+    with _session(options, dbname) as side, explained("Preparing the schemas"):
+        for row in fetch(side, _FOR_LOADER, {"loader": loader_of(options.user)}):
+            side.execute(row["statement"])
+
+
+def _give(options: Options, weak: Options, contents: Contents, dbname: str) -> None:
+    """Run the archive's statements about policies, as the loader, then those about owners and grants."""
+    encoding, policy = re.compile(r"SET client_encoding"), re.compile(r"(?:CREATE|ALTER|COMMENT ON) (POLICY|EVENT) ")
+    kinds = [(text, policy.match(text)) for text in contents.about_roles]
+    policies = [text for text, kind in kinds if encoding.match(text) or (kind and kind[1] == "POLICY")]
+    others = [text for text, kind in kinds if not kind]
+    for who, statements in ((weak, policies), (options, others)):
+        with _session(who, dbname) as side, side.transaction():
+            side.execute("SET LOCAL search_path = ''")
+            for statement in statements:
+                with explained(f"Giving the restored objects to their roles ({' '.join(statement.split())[:200]})"):
+                    side.execute(statement.encode("utf-8", "surrogateescape"))
