@@ -15,6 +15,7 @@ from scannerdb.backup import crypt
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest, write_manifest
 from scannerdb.backup.sets import find_set, list_sets, load_set
+from scannerdb.backup.signature import sign
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
@@ -61,7 +62,7 @@ def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: 
     assert document["format_version"] == 2
     for file in path.rglob("*"):
         assert file.stat().st_mode & 0o077 == 0
-        if file.is_file() and file.name not in ("manifest.json", "verification.jsonl"):
+        if file.is_file() and file.name not in ("manifest.json", "manifest.json.sig", "verification.jsonl"):
             assert file.read_bytes().startswith(b"age-encryption.org/v1"), file
     assert find_set(tmp_path / "b", "latest").name == path.name
     # Without a key: the files are compared, and what would need it says so.
@@ -232,11 +233,13 @@ def test_a_set_whose_inside_was_exchanged_is_found(
     target = str(path / "globals.sql.age")
     subprocess.run(["age", "-e", "-r", keys[0][0], "-o", target, str(tmp_path / "fake")], check=True)
     write_manifest(path, dataclasses.replace(read_manifest(path)[0], files=hash_files(path)))
+    assert "manifest.json was changed" in check(database, tmp_path, level="checksum")["msg"]
+    shutil.rmtree(tmp_path / "s" / "manifests")
+    assert sign(path, str(tmp_path / "s")) == ""
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "identity": str(keys[0][1])}
     shown = verify(options_of(database), **words)
     assert not shown["verification"]["passed"]
     assert "What is inside" in shown["msg"]
-    assert "manifest.json was changed" in check(database, tmp_path, level="checksum")["msg"]
 
 
 def test_a_killed_drill_leaves_nothing_plain_for_long(

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..connection import Options
-from ..errors import InvalidInput, RestoreRefused, ToolFailed, ToolMissing
+from ..errors import InvalidInput, RestoreRefused, ScannerDbError, ToolMissing
 from ..files import ensure_folder, file_errors, sha256, write_atomic
 from ..process import Finished, memory_file, run_tool, tool_error
 from .hashes import recorded_hash
@@ -98,7 +97,7 @@ def sign(folder: Path, state_dir: str) -> str:
         key = _own_key(state_dir)
         words = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)]
         finished = _ssh_keygen(words, feed=[(folder / MANIFEST).read_bytes()])
-    except (ToolMissing, ToolFailed) as error:
+    except ScannerDbError as error:
         return error.message.rstrip(".")
     if finished.returncode != 0 or not finished.stdout:
         return tool_error(SSH_KEYGEN, finished).message.rstrip(".")
@@ -190,4 +189,4 @@ def _own_key(state_dir: str) -> Path:
 def _ssh_keygen(
     words: Sequence[str], feed: Optional[Sequence[bytes]] = None, descriptors: tuple[int, ...] = ()
 ) -> Finished:
-    return run_tool([SSH_KEYGEN, *words], Options(), check=False, feed=feed, descriptors=descriptors)
+    return run_tool([SSH_KEYGEN, *words], None, check=False, feed=feed, descriptors=descriptors)

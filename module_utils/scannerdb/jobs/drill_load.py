@@ -45,8 +45,13 @@ def loader_of(superuser: str) -> str:
 def make_loader(conn: Connection, options: Options, target: Target) -> Target:
     """Make that login; the target with it as the owner, for the time of the load."""
     name = loader_of(options.user)
-    conn.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
+    conn.execute(SQL("CREATE ROLE {} LOGIN BYPASSRLS IN ROLE pg_read_all_data").format(Identifier(name)))
     return replace(target, owner=name)
+
+
+def reader(options: Options) -> Options:
+    """How to look at what was loaded: reading may run functions too, when it is planned with an index's expressions."""
+    return replace(options, user=loader_of(options.user))
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def load_weakly(
     Raises `ToolFailed` with what the archive is to blame for, `LoadInterrupted` where it needs a superuser.
     """
     contents = archive.contents
-    weak = replace(options, user=loader_of(options.user))
+    weak = reader(options)
     wanted = set(without_roles(contents, wanted_lines(contents, superuser=True)))
     entries = [entry for entry in contents.entries if entry.line in wanted and not _is(entry, _LEFT_OUT)]
     strong = [entry.line for entry in entries if _is(entry, _STRONG)]

@@ -57,6 +57,8 @@ def verify(
     with run.failure_told(), _chosen(wish, options, run, check_mode) as (item, tidy):
         drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
         if check_mode:
+            if wish.level == "restore" and item.path.is_absolute():  # what is elsewhere is looked at when it is here
+                require_known(item, wish.trust)
             return _plan_only(options, wish, drill)
         done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
         result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
@@ -82,8 +84,6 @@ def _chosen(wish: Wish, options: Options, run: Run, check_mode: bool) -> Iterato
         item = load_set(Path(source)) if Path(source).is_absolute() else find_set(wish.backup_dir, source)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
-        if wish.level == "restore":
-            require_known(item, wish.trust)
         yield item, swept
 
 
@@ -103,6 +103,8 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
     first = verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False)
     outcome = Outcome(list(first.problems))
     swept: list[str] = []
+    if first.ok and wish.level == "restore":
+        require_known(item, wish.trust)
     if first.ok and wish.level != "checksum":  # reading or restoring what is known to be damaged proves nothing
         outcome, swept = _look_inside(options, wish, drill, lock_wait_s)
     elif wish.level == "restore":

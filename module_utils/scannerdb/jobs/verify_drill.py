@@ -39,8 +39,8 @@ from ..restore.load import LoadInterrupted, command, load, must_go_on
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
 from ..runs import Run, now_text
+from .drill_load import Archive, load_weakly, make_loader, reader
 from .restore_build import counts_of
-from .drill_load import Archive, load_weakly, make_loader
 from .restore_target import target_of
 
 RECONNECT_S = 10.0
@@ -159,8 +159,12 @@ def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) 
             return outcome
         outcome.restore_s = round(time.monotonic() - started, 3)
         drill.run.log(f"restored into {name!r} in {outcome.restore_s} s")
-        with contextlib.closing(connect(options, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
-            _compare(side, server, drill, outcome)
+        looking = reader(options) if drill.own_server else options
+        with contextlib.closing(connect(looking, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
+            _compare(side, drill, outcome)
+        if drill.amcheck:
+            with contextlib.closing(connect(options, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
+                _check_storage(side, server, drill, outcome)
     return outcome
 
 
@@ -214,6 +218,8 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
         if ready.target.owner:
             with explained(f"Giving {name!r} to its owner"):
                 conn.execute(SQL("ALTER DATABASE {} OWNER TO {}").format(*map(Identifier, (name, ready.target.owner))))
+                looking = Identifier(reader(options).user)
+                conn.execute(SQL("GRANT CONNECT ON DATABASE {} TO {}").format(Identifier(name), looking))
         return
     with list_file(wanted_lines(ready.contents, server.superuser)) as (listing, descriptors):
         load(ready.tools, options, _words(ready, drill, server, listing, name), name, tell, descriptors)
@@ -238,7 +244,7 @@ def _words(ready: Prepared, drill: Drill, server: Server, listing: str, name: st
     return ["nice", "-n", str(drill.nice), *words] if drill.nice else words
 
 
-def _compare(side: Connection, server: Server, drill: Drill, outcome: Outcome) -> None:
+def _compare(side: Connection, drill: Drill, outcome: Outcome) -> None:
     """Rows, content, structure, storage and contract of the scratch database, against the manifest."""
     run, manifest = drill.run, drill.item.manifest
     run.progress("compare")
@@ -262,13 +268,16 @@ def _compare(side: Connection, server: Server, drill: Drill, outcome: Outcome) -
         "objects": len(manifest.structure),
     }
     _hold_against_contract(side, drill, outcome)
-    if drill.amcheck:
-        why = why_not(side, server.superuser)
-        if why:
-            outcome.remarks.append(f"amcheck was left out: {why}.")
-        else:
-            run.progress("amcheck")
-            outcome.problems += check_storage(side)
+
+
+def _check_storage(side: Connection, server: Server, drill: Drill, outcome: Outcome) -> None:
+    """Look into tables and indexes; amcheck itself takes on the rights of their owners."""
+    why = why_not(side, server.superuser)
+    if why:
+        outcome.remarks.append(f"amcheck was left out: {why}.")
+    else:
+        drill.run.progress("amcheck")
+        outcome.problems += check_storage(side)
 
 
 def _hold_against_contract(side: Connection, drill: Drill, outcome: Outcome) -> None:

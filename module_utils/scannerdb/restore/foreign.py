@@ -1,8 +1,9 @@
 """Code in an archive that its load runs: functions in CHECKs, domains, generated columns, partition keys and casts.
 
 They belong to roles of the database, and a load has more rights than these. So it is looked at before, in the text that
-pg_dump wrote: that names with its schema whatever is not PostgreSQL's own. Indexes, materialized views and ANALYZE are
-no concern, for the server runs their functions with the owner's rights by itself; triggers and defaults do not run.
+pg_dump wrote: that names with its schema whatever is not PostgreSQL's own. Indexes and statistics are built with their
+owner's rights, but whoever reads the table afterwards plans with their expressions, and that may run them. Triggers,
+rules and defaults do not run.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class _Finder:
     def take(self, tokens: Sequence[Token]) -> None:
         """Look at one statement."""
         words = [token.text.upper() if token.kind == "word" else "" for token in tokens]
-        kind = next((word for word in words[1:] if word not in ("OR", "REPLACE", "UNLOGGED", "FOREIGN", "EVENT")), "")
+        kind = next((word for word in words[1:] if word not in ("UNLOGGED", "FOREIGN", "EVENT", "UNIQUE")), "")
         if kind in ("FUNCTION", "PROCEDURE", "AGGREGATE"):
             self._function(tokens, words, words.index(kind) + 1)
         elif words[:2] == ["CREATE", "OPERATOR"] and words[2:3] not in (["CLASS"], ["FAMILY"]):
@@ -101,6 +102,9 @@ class _Finder:
             call = _called_after(tokens, words, ("FUNCTION", "PROCEDURE"))
             what = "a cast" if words[1] == "CAST" else "an event trigger"
             self._uses += [Use(what, (call,))] if call else []
+        elif kind in ("INDEX", "STATISTICS") and words[0] == "CREATE":
+            name = next(iter(_named(tokens, words.index(kind) + 1)), "")
+            self._found.append((f"{kind.lower()} {name}", tokens[words.index(kind) + 2 :]))
         elif kind in ("TABLE", "DOMAIN"):
             start = words.index(kind) + 1
             start += words[start : start + 1] == ["ONLY"]
@@ -133,6 +137,8 @@ def _expressions(tokens: Sequence[Token], words: Sequence[str]) -> Iterator[tupl
             yield "a CHECK", _within(tokens, at + 1)
         elif word == "AS" and words[at - 2 : at] == ["GENERATED", "ALWAYS"] and opened:
             yield "a generated column", _within(tokens, at + 1)
+        elif word == "EXCLUDE" and words[at + 1 : at + 2] == ["USING"]:
+            yield "an exclusion", tokens[at + 3 :]
         elif word == "PARTITION" and words[at + 1 : at + 2] == ["BY"] and not tokens[at].depth:
             yield "the partition key", tokens[at + 3 :]
 
