@@ -35,6 +35,12 @@ options:
     description: The run to take back, for O(state=undone).
     type: str
     default: ""
+  unsealed:
+    description:
+      - For O(state=undone), take back also entries of the journal that have no seal of this host (those of an earlier
+        release, of another host, or of runs without O(state_dir)). Somebody else may have written them.
+    type: bool
+    default: false
   only:
     description: Ids or globs of the findings to fix; all where it is empty. For O(state=undone), of the fixes to undo.
     type: list
@@ -228,6 +234,7 @@ def main() -> None:
             **window_arguments(),
             "state": {"type": "str", "default": "applied", "choices": ["applied", "undone"]},
             "run_id": {"type": "str", "default": ""},
+            "unsealed": {"type": "bool", "default": False},
         },
         required_if=[("state", "undone", ["run_id"])],
         supports_check_mode=True,
@@ -242,7 +249,14 @@ def main() -> None:
     }
     try:
         if p["state"] == "undone":
-            result = undo(options_from(p), run_id=p["run_id"], only=tuple(p["only"]), **common)
+            result = undo(
+                options_from(p),
+                run_id=p["run_id"],
+                only=tuple(p["only"]),
+                overlay=p["contract_overlay"],
+                unsealed=p["unsealed"],
+                **common,
+            )
         else:
             result = fix(
                 options_from(p),
@@ -254,7 +268,7 @@ def main() -> None:
                 **common,
             )
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**{**error.done, "msg": str(error)})
     module.exit_json(failed=bool(result["failures"]), **result)
 
 

@@ -1,10 +1,12 @@
 """Every error the bundle raises, as one tree.
 
 An error is a sentence: what failed, on which object, and what to do. `message` holds the first two, `cure` the
-third. A module turns any of them into `fail_json` and nothing else.
+third; `done` is what was changed before. A module turns any of them into `fail_json` and nothing else.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 LONGEST_NAME = 64
 
@@ -22,6 +24,7 @@ class ScannerDbError(Exception):
         super().__init__(f"{message} {cure}".strip())
         self.message = message
         self.cure = cure
+        self.done: dict[str, Any] = {}  # what a job had changed before it failed, as its result
 
 
 class DependencyMissing(ScannerDbError):
@@ -82,6 +85,10 @@ class BackupInvalid(ScannerDbError):
 
 class FixRefused(ScannerDbError):
     """A fix run stopped before anything was changed: no fresh backup, or a fix that would touch too much."""
+
+
+class UnsafeCode(ScannerDbError):
+    """Code of a lesser role would run with more rights than that role has."""
 
 
 class RestoreRefused(ScannerDbError):

@@ -32,14 +32,22 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Reversal:
+    """How one change of structure is taken back, in words: what the journal keeps, and no SQL."""
+
+    kind: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Fix:
     """How a finding would be mended.
 
     `id` is what `scannerdb_fix_only` and `_skip` select; it equals the finding's id. A structural fix carries its
     `changes`, a data fix none: its name stands in the fixes' registry. `sql` is for people. `consent` names the
     variable that has to be set before it is applied; `order` sorts fixes into one run (low first). `job` says which
-    other job mends it, where the fix job does not. `undo` are the changes that take a structural fix back; without any,
-    it stays. `needs` are the findings (id, object) that must have been mended before it: it builds on what they miss.
+    other job mends it, where the fix job does not. `undo` says how a structural fix is taken back; without any, it
+    stays. `needs` are the findings (id, object) that must have been mended before it: it builds on what they miss.
     """
 
     id: str
@@ -50,7 +58,7 @@ class Fix:
     consent: str = ""
     order: float = 50
     job: str = ""
-    undo: tuple[Change, ...] = ()
+    undo: tuple[Reversal, ...] = ()
     needs: tuple[tuple[str, str], ...] = ()
 
     def public(self) -> dict[str, Any]:

@@ -23,12 +23,12 @@ def test_undo_puts_every_row_back(field_db: Database) -> None:
     before = content(field_db)
     result = run_fix(field_db, policy=Policy(only=("data.*",), inactive="unverify"))
     assert content(field_db) != before
-    planned = undo(options(field_db), run_id=result["run_id"], check_mode=True)
+    planned = undo(options(field_db), unsealed=True, run_id=result["run_id"], check_mode=True)
     assert planned["changed"]
-    back = undo(options(field_db), run_id=result["run_id"])
+    back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
     assert back["conflicts"] == []
     assert content(field_db) == before
-    assert not undo(options(field_db), run_id=result["run_id"])["changed"]
+    assert not undo(options(field_db), unsealed=True, run_id=result["run_id"])["changed"]
 
 
 def test_undo_brings_orphans_back_where_it_can(make_database: Databases) -> None:
@@ -37,7 +37,7 @@ def test_undo_brings_orphans_back_where_it_can(make_database: Databases) -> None
         field.generate(conn, 0.002, orphans=True)
     before = content(database)
     result = run_fix(database, policy=Policy(only=("data.orphan",)))
-    undo(options(database), run_id=result["run_id"])
+    undo(options(database), unsealed=True, run_id=result["run_id"])
     assert sum(len(v) for v in content(database).values()) == sum(len(v) for v in before.values())
 
 
@@ -52,7 +52,7 @@ def test_undo_takes_structures_back_where_that_loses_nothing(field_db: Database)
     before = schema_findings()
     result = run_fix(field_db, policy=Policy(only=("schema.*",)))
     assert not result["failures"]
-    back = undo(options(field_db), run_id=result["run_id"])
+    back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
     assert back["conflicts"] == []
     rebuilt = {("schema.index.missing", "endpoints(verified, is_active)")}  # a valid index is not made invalid again
     assert schema_findings() == before - rebuilt
@@ -64,7 +64,7 @@ def test_undo_leaves_what_somebody_changed_since(field_db: Database) -> None:
     result = run_fix(field_db, policy=Policy(only=("data.endpoints.last_check_date_null",)))
     field_db.sql(f"UPDATE endpoints SET inactive_reason = 'mine' WHERE id = {touched}")
     field_db.sql(f"DELETE FROM endpoints WHERE id = {gone}")
-    back = undo(options(field_db), run_id=result["run_id"])
+    back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
     assert {c["object"]: c["why"] for c in back["conflicts"]} == {
         f"endpoints id {touched}": "the row has been changed since",
         f"endpoints id {gone}": "the row is gone",
@@ -102,7 +102,7 @@ def test_what_a_trigger_of_the_site_changes_besides_is_journalled_too(field_db: 
     assert not result["failures"], result["failures"]
     assert field_db.value("SELECT count(*) FROM scannerdb_maintenance.journal WHERE after ? 'updated_at'") > 0
     field_db.sql("DROP TRIGGER touch ON endpoints")
-    back = undo(options(field_db), run_id=result["run_id"])
+    back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
     assert back["conflicts"] == []
     assert field_db.value("SELECT count(*) FROM endpoints WHERE updated_at IS NOT NULL") == 0
 

@@ -315,8 +315,7 @@ class Canary:
         try:
             yield canary
         finally:
-            for role in (OWNER, GRANTEE):
-                database.sql(f"ALTER ROLE {role} NOSUPERUSER")
+            canary._disarm()
             file.unlink(missing_ok=True)
 
     def plant(self, attack: Attack) -> None:
@@ -334,10 +333,15 @@ class Canary:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen so far (planting an index runs its function, as its owner)."""
+        """Forget what was seen so far: planting an index runs its function, within SET ROLE."""
         for name in ("fired", "superuser", "maint", "owner"):
             self.database.sql(f"ALTER SEQUENCE canary.{name} RESTART")
+        self._disarm()
         self.file.unlink(missing_ok=True)
+
+    def _disarm(self) -> None:
+        for role in (OWNER, GRANTEE):
+            self.database.sql(f"ALTER ROLE {role} NOSUPERUSER")
 
     @property
     def fired(self) -> bool:

@@ -23,6 +23,8 @@ BASE = {
     "connection": {"login", "session", "pooler", "watch", "refusals", "errors"},
     "process": {"connection", "login", "session", "files", "errors"},
     "lockbudget": {"connection", "errors"},
+    "frame": {"connection", "errors"},
+    "foreigncode": {"connection", "errors"},
     "refusals": {"errors"},
     "joblock": {"connection", "errors"},
     "runs": {"files", "errors"},

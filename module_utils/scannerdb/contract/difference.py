@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from ..connection import SQL, Identifier
-from ..finding import Change, Finding, matches
-from . import ddl
+from ..finding import Change, Finding, Reversal, matches
+from . import ddl, reversal
 from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
 from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Table
@@ -143,15 +143,15 @@ def _nullable(contract: Contract, table: Table, column: Column, have: Column) ->
             {"expected": "NULL allowed"},
             by_hand(
                 "schema.column.nullable",
-                _altered(contract, table, column, "DROP NOT NULL"),
+                [ddl.alter_column(contract.schema, table.name, column.name, "DROP NOT NULL")],
                 "Allow it in the overlay, or run this.",
             ),
         )
 
 
-def _altered(contract: Contract, table: Table, column: Column, action: str) -> list[Change]:
+def _altered(contract: Contract, table: Table, column: Column, action: str) -> list[Reversal]:
     """How a column's alteration is taken back."""
-    return [ddl.alter_column(contract.schema, table.name, column.name, action)]
+    return [reversal.alter_column(contract.schema, table.name, column.name, action)]
 
 
 def _default(contract: Contract, table: Table, column: Column, have: Column) -> Iterator[Finding]:
@@ -188,7 +188,7 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
             nullable = [c for c in table.primary_key if actual.columns[c].nullable]
             changes = [change for c in nullable for change in ddl.set_not_null(contract.schema, table.name, c)]
             changes += ddl.add_key(contract.schema, table.name, table.primary_key, name, primary=True)
-            undo = [ddl.drop_constraint(contract.schema, [table.name], name)]
+            undo = [reversal.drop_constraint(contract.schema, [table.name], name)]
             fix, why = fix_of("schema.primary_key.missing", changes, undo=undo), ""
         yield Finding(
             "schema.primary_key.missing",
@@ -210,7 +210,9 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
                 f"{table.name} has no unique constraint on {', '.join(columns)}.",
                 {"expected": list(columns)},
                 fix_of(
-                    "schema.unique.missing", changes, undo=[ddl.drop_constraint(contract.schema, [table.name], name)]
+                    "schema.unique.missing",
+                    changes,
+                    undo=[reversal.drop_constraint(contract.schema, [table.name], name)],
                 ),
             )
 
@@ -248,7 +250,7 @@ def _indexes(contract: Contract, table: Table, actual: Table, catalog: Catalog) 
             message = f"There is no index on {place}."
             name = ddl.free_name(catalog.names, table.name, *wanted.columns, "idx")
             changes = [ddl.create_index(contract.schema, table.name, wanted, name)]
-            undo = [ddl.drop_index(contract.schema, name)]
+            undo = [reversal.drop_index(contract.schema, name)]
         yield Finding(
             "schema.index.missing",
             "warning",
@@ -267,7 +269,7 @@ def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Cata
             continue
         program = stamp_program(wanted.stamps, wanted.when_changed)
         place = f"{table.name}.{wanted.stamps}"
-        undo = [ddl.drop_triggers(contract.schema, table.name, [program.name])]
+        undo = [reversal.drop_triggers(contract.schema, table.name, [program.name])]
         yield Finding(
             "schema.trigger.missing",
             "info",
@@ -308,7 +310,7 @@ def _privileges(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
 def _missing_grant(contract: Contract, grant: Grant) -> Finding:
     privileges = ", ".join(sorted(grant.privileges))
     changes = [Change((ddl.grant(contract.schema, grant),), ddl.NONE, "plain")]
-    undo = [Change((ddl.revoke(contract.schema, grant),), ddl.NONE, "plain")]
+    undo = [reversal.revoke(contract.schema, grant)]
     return Finding(
         "schema.privilege.missing",
         "critical",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from ..finding import Finding
-from . import ddl
+from . import ddl, reversal
 from .model import Catalog, Contract, ForeignKey, Table
 from .repair import fix_of
 from .view import CONSENT
@@ -92,7 +92,7 @@ def _swapped(
 ) -> Finding:
     """The finding, mended by swapping one key for another under its name; the way back is the key just as it was."""
     changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, right, has_left_over)
-    undo = ddl.swap_foreign_key(contract.schema, table.name, right, wrong)
+    undo = [reversal.swap_foreign_key(contract.schema, table.name, right, wrong)]
     return dataclasses.replace(finding, fix=fix_of(finding.id, changes, consent, undo))
 
 
@@ -103,7 +103,7 @@ def _left_over(contract: Contract, table: Table, have: ForeignKey, original: For
     fix = fix_of(
         finding_id,
         [ddl.drop_constraint(contract.schema, [table.name, have.table], have.name)],
-        undo=ddl.add_foreign_key(contract.schema, table.name, have, have.name),
+        undo=[reversal.add_foreign_key(contract.schema, table.name, have, have.name)],
     )
     message = f"{have.name} on {table.name} is left over from an interrupted swap; {original.name} is in its place."
     return Finding(finding_id, "warning", _place(table, have), message, {"constraint": have.name}, fix)
@@ -112,7 +112,7 @@ def _left_over(contract: Contract, table: Table, have: ForeignKey, original: For
 def _missing(contract: Contract, table: Table, actual: Table, key: ForeignKey) -> Finding:
     name = ddl.free_name({k.name for k in actual.foreign_keys}, table.name, *key.columns, "fkey")
     changes = ddl.add_foreign_key(contract.schema, table.name, key, name)
-    undo = [ddl.drop_constraint(contract.schema, [table.name, key.table], name)]
+    undo = [reversal.drop_constraint(contract.schema, [table.name, key.table], name)]
     return Finding(
         "schema.foreign_key.missing",
         "critical",

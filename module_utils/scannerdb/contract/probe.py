@@ -1,4 +1,5 @@
-"""The write probe: does writing to `servers` reach the tables? Proven in a transaction that is always rolled back.
+"""The write probe: does writing to `servers` reach the tables? Proven as the application
+itself, in a frame (frame.py), in a transaction that is always rolled back: the frame is the wall, not the rollback.
 
 It uses an address nobody has (a random one of the private IPv6 range fd00::/8), so no row of the application is read
 or locked; nothing stays behind but a few numbers of the id sequences.
@@ -9,8 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from ..connection import SQL, Composable, Connection, DriverError, Identifier, fetch, scalar
+from ..connection import SQL, Composable, Connection, DriverError, Literal, scalar
+from ..errors import ScannerDbError
+from ..foreigncode import foreign_code, is_superuser, table_oids
+from ..frame import Frame, Frames
 from .ddl import qualified
 from .model import Contract
 
@@ -38,41 +43,50 @@ class _Rollback(Exception):
 
 @dataclass(frozen=True)
 class _Bench:
-    """The probe's own connection, names and address."""
+    """The probe's frame, in which it is the application; its names and address."""
 
-    conn: Connection
+    frame: Frame
     view: Composable
     endpoints: Composable
     links: Composable
     ip: str
 
     def linked(self, identity: int) -> bool:
-        query = SQL("SELECT count(*) FROM {} WHERE endpoint_id = %s").format(self.links)
-        return bool(scalar(self.conn, query, [identity]) == 1)
+        query = SQL("SELECT count(*) FROM {} WHERE endpoint_id = {}").format(self.links, Literal(identity))
+        return bool(self.frame.value(query) == 1)
 
     def insert(self) -> int:
-        query = SQL("INSERT INTO {} (ip) VALUES (%s) RETURNING id").format(self.view)
-        return int(scalar(self.conn, query, [self.ip]) or 0)
+        query = SQL("INSERT INTO {} (ip) VALUES ({}) RETURNING pg_catalog.to_jsonb(id)")
+        return int((self.frame.returning(query.format(self.view, Literal(self.ip))) or [0])[0] or 0)
+
+    def port(self, identity: int) -> Any:
+        return self.frame.value(SQL("SELECT port FROM {} WHERE id = {}").format(self.endpoints, Literal(identity)))
 
 
 def write_probe(conn: Connection, contract: Contract, lock_timeout_ms: int = 1000) -> ProbeResult:
-    """Insert, update and delete through the view as the application's role where that is possible; leave nothing.
+    """Insert, update and delete through the view as the application's role; leave nothing.
 
-    Never raises for what the view does: that is in the result.
+    Never raises for what the view does: that is in the result, as is why it could not look.
     """
-    result = ProbeResult()
+    role = contract.application_role
+    try:
+        frames = Frames(conn)
+        why = _why_not(frames, contract)
+    except ScannerDbError as error:
+        return ProbeResult(skipped=f"could not look: {error}")
+    if why:
+        return ProbeResult(skipped=f"could not look: {why}")
+    result = ProbeResult(role=role)
+    local = {"lock_timeout": f"{int(lock_timeout_ms)}ms"}
     bench = _Bench(
-        conn,
+        frames.of(role, local),
         qualified(contract.schema, contract.view.name),
         qualified(contract.schema, "endpoints"),
         qualified(contract.schema, "verified_endpoints"),
         "fd" + ":".join(secrets.token_hex(2) for _ in range(8))[2:],
     )
     try:
-        with conn.transaction():
-            conn.execute(SQL("SET LOCAL lock_timeout = {}").format(SQL(str(int(lock_timeout_ms)))))
-            conn.execute("SET LOCAL search_path = pg_catalog, pg_temp")
-            result.role = _become(conn, contract.application_role)
+        with frames.transaction(local):
             for name, step in STEPS:
                 _try(conn, name, step, bench, result)
             raise _Rollback
@@ -83,15 +97,22 @@ def write_probe(conn: Connection, contract: Contract, lock_timeout_ms: int = 100
     return result
 
 
-def _become(conn: Connection, role: str) -> str:
-    """Act as the application's role where this role may, so that its privileges are proven too."""
-    if scalar(conn, "SELECT count(*) FROM pg_roles WHERE rolname = %s", [role]):
-        try:
-            with conn.transaction():
-                conn.execute(SQL("SET LOCAL ROLE {}").format(Identifier(role)))
-        except DriverError:
-            pass  # not a member: the probe then runs as the maintenance role, and says so
-    return str(scalar(conn, "SELECT current_user::text"))
+def _why_not(frames: Frames, contract: Contract) -> str:
+    """Why the session cannot be the application, or nothing."""
+    conn, role = frames.conn, contract.application_role
+    if not scalar(conn, "SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname = %s", [role]):
+        return f"there is no role {role}"
+    member = "SET" if conn.info.server_version >= 160000 else "MEMBER"
+    if not scalar(conn, "SELECT pg_has_role(%s, %s)", [role, member]):
+        return f"the session's role {frames.user} is no member of {role}, so it cannot act as it; GRANT {role} TO it"
+    if not frames.superuser and not scalar(
+        conn, "SELECT has_database_privilege(%s, current_database(), 'TEMPORARY')", [role]
+    ):
+        return f"{role} has no TEMPORARY on the database"
+    if is_superuser(conn, role):
+        tables = table_oids(conn, contract.schema, [contract.view.name, "endpoints", "verified_endpoints"])
+        return foreign_code(conn, tables, role)
+    return ""
 
 
 def _try(conn: Connection, name: str, step: Callable[[_Bench], str], bench: _Bench, result: ProbeResult) -> None:
@@ -117,8 +138,8 @@ def _why(error: Exception) -> str:
 
 def _insert(bench: _Bench) -> str:
     identity = bench.insert()
-    query = SQL("SELECT port, verified, scan_date IS NOT NULL AS dated FROM {} WHERE id = %s").format(bench.endpoints)
-    rows = fetch(bench.conn, query, [identity])
+    query = SQL("SELECT port, verified, scan_date IS NOT NULL AS dated FROM {} WHERE id = {}")
+    rows = bench.frame.rows(query.format(bench.endpoints, Literal(identity)))
     if not rows:
         return "RETURNING does not give the endpoint's id"
     row = rows[0]
@@ -134,9 +155,8 @@ def _duplicate(bench: _Bench) -> str:
 
 def _update(bench: _Bench) -> str:
     identity = bench.insert()
-    update = SQL("UPDATE {} SET port = 11435 WHERE id = %s").format(bench.view)
-    touched = bench.conn.execute(update, [identity]).rowcount
-    port = scalar(bench.conn, SQL("SELECT port FROM {} WHERE id = %s").format(bench.endpoints), [identity])
+    update = SQL("UPDATE {} SET port = 11435 WHERE id = {}").format(bench.view, Literal(identity))
+    touched, port = bench.frame.run(update), bench.port(identity)
     if touched != 1 or port != 11435:
         return f"{touched} rows updated, and the endpoint's port is {port}"
     return "" if bench.linked(identity) else "the link row got lost"
@@ -145,8 +165,8 @@ def _update(bench: _Bench) -> str:
 def _update_id(bench: _Bench) -> str:
     identity = bench.insert()
     try:
-        with bench.conn.transaction():
-            bench.conn.execute(SQL("UPDATE {} SET id = -1 WHERE id = %s").format(bench.view), [identity])
+        with bench.frame.conn.transaction():
+            bench.frame.run(SQL("UPDATE {} SET id = -1 WHERE id = {}").format(bench.view, Literal(identity)))
     except DriverError:
         return ""
     return "changing the id is not refused"
@@ -154,10 +174,10 @@ def _update_id(bench: _Bench) -> str:
 
 def _delete(bench: _Bench) -> str:
     identity = bench.insert()
-    touched = bench.conn.execute(SQL("DELETE FROM {} WHERE id = %s").format(bench.view), [identity]).rowcount
-    left = scalar(bench.conn, SQL("SELECT count(*) FROM {} WHERE id = %s").format(bench.endpoints), [identity])
-    if touched != 1 or left != 0:
-        return f"{touched} rows deleted, and {left} endpoints left"
+    touched = bench.frame.run(SQL("DELETE FROM {} WHERE id = {}").format(bench.view, Literal(identity)))
+    left = bench.port(identity)
+    if touched != 1 or left is not None:
+        return f"{touched} rows deleted, and the endpoint is {'left' if left is not None else 'gone'}"
     return "the link row stayed" if bench.linked(identity) else ""
 
 

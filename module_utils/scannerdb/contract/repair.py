@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..connection import SQL, Identifier, text_of
-from ..finding import Change, Fix
+from ..finding import Change, Fix, Reversal
 from . import ddl
 from .model import Column
 
@@ -36,7 +36,7 @@ ORDER = {
 }
 
 
-def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequence[Change] = ()) -> Fix:
+def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequence[Reversal] = ()) -> Fix:
     """A structural fix out of its changes (and those that take it back), with the text people read."""
     locks = [change.lock for change in changes]
     strongest = max(locks, key=lambda lock: ddl.LOCK_STRENGTH[lock], default=ddl.NONE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..finding import Change, Finding
-from . import ddl
+from . import ddl, reversal
 from .model import Catalog, Contract, Trigger, View
 from .programs import PREDECESSORS, SEARCH_PATH, VIEW_PROGRAMS
 from .repair import fix_of
@@ -119,7 +119,7 @@ def _triggers(contract: Contract, view: View, heir: str) -> Iterator[Finding]:
         names = [VIEW_PROGRAMS[event].name for event in wrong]
         # Where an outdated trigger was replaced, there is nothing to go back to that works.
         replaced = any("outdated" in why for why in wrong.values())
-        undo = [] if replaced else [ddl.drop_triggers(contract.schema, view.name, names, soft=False)]
+        undo = [] if replaced else [reversal.drop_triggers(contract.schema, view.name, names, soft=False)]
         changes = ddl.view_triggers(contract.schema, wrong, sorted(drop), owner=heir)
         said = "; ".join(f"INSTEAD OF {event} {why}" for event, why in sorted(wrong.items()))
         yield Finding(

@@ -10,11 +10,15 @@ from typing import Any
 from ..connection import SQL, Connection, DriverError, explained, fetch, scalar, text_of
 from ..errors import ScannerDbError
 from ..finding import Change
-from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, run_alone, run_strong
+from ..frame import Frames
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, run_alone
 from .batches import Worker
 from .data import DataFix
-from .journal import Entry, forget, record_structure
+from .journal import Entry, forget, note_structure
 from .policy import Step, skipped, unmet
+from .rights import writer_for
+from .seals import Keys
+from .structure import run_online, run_plain, run_strong_change
 
 # The data stands in the way (duplicates, orphans, NULLs): said, and left for people to decide.
 DATA_IN_THE_WAY = {"23502", "23503", "23505", "23514"}
@@ -24,9 +28,10 @@ DATA_IN_THE_WAY = {"23502", "23503", "23505", "23514"}
 class Applier:
     """Applies steps on one connection and keeps what a result needs."""
 
-    conn: Connection
+    frames: Frames
     run_id: str
     schema: str
+    application: str
     budget: Budget
     batch_rows: int
     data_fixes: Mapping[tuple[str, str], Sequence[DataFix]]
@@ -34,12 +39,24 @@ class Applier:
     progress: Callable[[str, int, int], None]
     journal: bool = True
     max_lag_bytes: int = 0
+    keys: Keys | None = None
     gate: Callable[[], str] = field(default=lambda: "")
     record: LockRecord = field(default_factory=LockRecord)
     fixed: list[dict[str, Any]] = field(default_factory=list)
     left: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
+    touched: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """True where anything was changed, also by a fix that failed in the end."""
+        return bool(self.fixed) or self.touched
+
+    @property
+    def conn(self) -> Connection:
+        """The session."""
+        return self.frames.conn
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry out the steps in order; `fixed`, `left` and `failures` tell how it went."""
@@ -83,14 +100,15 @@ class Applier:
         return None
 
     def _structure(self, step: Step) -> None:
-        """Apply a structural fix. How to take it back is noted first: its statements do no harm if nothing was made."""
-        entry = Entry(self.run_id, step.finding.id, self.schema)
+        """Apply a structural fix. How to take it back is noted first: that does no harm if nothing was made."""
+        entry = Entry(self.run_id, step.finding.id, self.schema, keys=self.keys)
         noted = 0
         if self.journal and step.fix.undo:
-            noted = record_structure(self.conn, entry, step.finding.object, step.fix.undo)
+            noted = note_structure(self.conn, entry, step.finding.object, step.fix.undo)
         try:
-            for change in step.fix.changes:
+            for number, change in enumerate(step.fix.changes):
                 self.change(change, f"{step.finding.id} on {step.finding.object}")
+                self.touched |= number + 1 < len(step.fix.changes)
         except (ScannerDbError, DriverError):
             if noted and not self.conn.closed:
                 forget(self.conn, noted)
@@ -99,26 +117,27 @@ class Applier:
             self.say(f"  {statement}")
 
     def _data(self, fix: DataFix, expected: int) -> int:
-        entry = Entry(self.run_id, fix.id, self.schema, self.journal)
-        worker = Worker(self.conn, entry, fix, self.budget, self.record, self.batch_rows)
+        entry = Entry(self.run_id, fix.id, self.schema, self.journal, self.keys)
+        tables = sorted({fix.table, *(write.table for write in fix.writes)})
+        writer = writer_for(self.frames, self.schema, tables, self.application)
+        worker = Worker(writer, entry, fix, self.budget, self.record, self.batch_rows)
         worker.max_lag_bytes = self.max_lag_bytes
         worker.progress = lambda rows: self.progress(fix.id, rows, expected)
-        return worker.run()
+        try:
+            return worker.run()
+        finally:
+            self.touched |= worker.rows > 0
 
     def change(self, change: Change, what: str) -> None:
         """Carry out one change of structure; what it leaves half made when it fails is taken away."""
         try:
             if change.how == "strong":
-                budget, record = self.budget, self.record
-                run_strong(self.conn, change.statements, change.relations, budget, record, what, change.lock)
+                run_strong_change(self.frames, change, self.budget, self.record, what)
             elif change.how == "online":
                 drop_left_over(self.conn, change)
-                for statement in change.statements:
-                    run_alone(self.conn, statement, self.budget.online_ms)
+                run_online(self.frames, change, self.budget)
             else:
-                with self.conn.transaction():
-                    for statement in change.statements:
-                        self.conn.execute(statement)
+                run_plain(self.frames, change)
         except (ScannerDbError, DriverError):
             self._clean_up(change, what)
             raise
@@ -130,9 +149,7 @@ class Applier:
         try:
             drop_left_over(self.conn, change)
             if change.cleanup:
-                cleanup = change.cleanup
-                budget, record = self.budget, self.record
-                run_strong(self.conn, cleanup.statements, cleanup.relations, budget, record, what, cleanup.lock)
+                run_strong_change(self.frames, change.cleanup, self.budget, self.record, what)
         except (ScannerDbError, DriverError) as error:
             self.say(f"cleaning up after {what} failed, the next run tries again: {error}")
 

@@ -1,23 +1,27 @@
 """Data fixes in small committed batches: in key order, rows that others hold come last, nobody waits long.
 
-A batch is one transaction: pick and lock ids, journal both images, write, compare. The journal's after-image is what
-the row must be in the end: a row trigger may stamp a column in between, so triggering columns are written first and
-the stamped ones after them.
+A batch is one transaction: pick and lock ids, write, compare, journal both images. What a row must be in the end is
+known before it is written: a row trigger may stamp a column in between, so triggering columns are written first and the
+stamped ones after them. Whatever touches the tables does so in a frame (frame.py); the journal is written outside.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch, is_lock_timeout, scalar
+from ..connection import SQL, Composable, DriverError, Identifier, Literal, is_lock_timeout, scalar
 from ..errors import LockTimeout
+from ..frame import Frame
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
-from .journal import SCRATCH, Entry, insert_entries
-from .ranges import AIM_S, Ranges, first_width, flush, not_kept, start_batch
+from .journal import Entry, note, note_images
+from .ranges import AIM_S, Ranges, first_width, flush, not_kept
+from .rights import Writer
 
 SMALLEST = 50
 LOOK_EVERY_S = 1.0
@@ -30,9 +34,9 @@ Progress = Callable[[int], None]
 
 @dataclass
 class Worker:
-    """One data fix at work on one connection."""
+    """One data fix at work, with the rights of `writer`."""
 
-    conn: Connection
+    writer: Writer
     entry: Entry
     fix: DataFix
     budget: Budget
@@ -54,7 +58,7 @@ class Worker:
             careful = True
             left = self.count()
             if not left:
-                flush(self.conn)
+                flush(self.writer.frames.conn)
                 return self.rows
             if time.monotonic() > deadline:
                 raise LockTimeout(
@@ -69,13 +73,11 @@ class Worker:
 
         Returns whether it was made.
         """
-        if not self.entry.kept:
-            self.conn.execute(SCRATCH)
         write = self.fix.writes[0]
         if len(self.fix.writes) > 1 or write.kind != "update" or write.triggering:
             return False
         Ranges(
-            self.conn,
+            self.writer,
             self.entry,
             self.fix,
             write,
@@ -94,7 +96,12 @@ class Worker:
     def count(self) -> int:
         """How many rows still need the fix."""
         query = SQL("SELECT count(*) FROM {} t WHERE {}").format(self._table(self.fix.table), self._condition())
-        return int(scalar(self.conn, query))
+        with self._transaction() as frame:
+            return int(frame.value(query))
+
+    def _transaction(self) -> AbstractContextManager[Frame]:
+        tables = {self.fix.table, *(write.table for write in self.fix.writes)}
+        return self.writer.transaction(sorted(tables), self.budget.timeout_ms)
 
     def _pass(self, size: int, deadline: float) -> int:
         """Once over the table in key order; returns the batch size that fits the aim by now."""
@@ -124,117 +131,130 @@ class Worker:
         if not self.max_lag_bytes or now - self.looked_at < LOOK_EVERY_S:
             return
         self.looked_at = now
-        while time.monotonic() < deadline and scalar(self.conn, STANDBY_LAG) > self.max_lag_bytes:
+        while time.monotonic() < deadline and scalar(self.writer.frames.conn, STANDBY_LAG) > self.max_lag_bytes:
             time.sleep(0.2)
 
     def _batch(self, last: int | None, size: int) -> tuple[list[int], int]:
         """One transaction; returns the ids it looked at and how many of them it fixed."""
-        with self.conn.transaction():
-            start_batch(self.conn, self.budget)
-            ids = self._pick(last, size)
+        with self._transaction() as frame:
+            ids = self._pick(frame, last, size)
             if not ids:
                 return [], 0
-            fresh = self._recheck(ids)
+            fresh = self._recheck(frame, ids)
             for write in self.fix.writes:
-                {"update": self._update, "delete": self._delete, "insert": self._insert}[write.kind](write, fresh)
+                if write.kind == "update":
+                    self._update(frame, write, fresh)
+                else:
+                    statement = self._delete(write, fresh) if write.kind == "delete" else self._insert(write, fresh)
+                    with frame.images(statement) as source:
+                        note(self.writer.frames.conn, self.entry, source)
         return ids, len(fresh)
 
-    def _pick(self, last: int | None, size: int) -> list[int]:
+    def _pick(self, frame: Frame, last: int | None, size: int) -> list[int]:
         """The next ids, locked; rows that others hold are skipped."""
         start = SQL("t.id > {} AND ").format(Literal(last)) if last is not None else SQL("")
         query = SQL(
             "SELECT t.id FROM {} t WHERE {}({}) ORDER BY t.id LIMIT {} FOR NO KEY UPDATE OF t SKIP LOCKED"
         ).format(self._table(self.fix.table), start, self._condition(), Literal(size))
-        return [row["id"] for row in fetch(self.conn, query)]
+        return [row["id"] for row in frame.rows(query)]
 
-    def _recheck(self, ids: list[int]) -> list[int]:
+    def _recheck(self, frame: Frame, ids: list[int]) -> list[int]:
         """The ids that still need the fix, now that nobody can change them; their links are locked as well.
 
         The pick saw the links as of its start; a new statement sees what was committed since.
         """
+        query = SQL("SELECT t.id FROM {} t WHERE t.id = ANY({}) AND ({}) ORDER BY t.id").format(
+            self._table(self.fix.table), _ids(ids), self._condition()
+        )
+        locks = []
         if self.fix.table == "endpoints" and (len(self.fix.writes) > 1 or self.fix.writes[0].needs_links):
             links = SQL("SELECT v.id FROM {} v WHERE v.endpoint_id = ANY({}) ORDER BY v.id FOR UPDATE")
-            self.conn.execute(links.format(self._table("verified_endpoints"), Literal(ids)))
-        query = SQL("SELECT t.id FROM {} t WHERE t.id = ANY({}) AND ({})").format(
-            self._table(self.fix.table), Literal(ids), self._condition()
-        )
-        return [row["id"] for row in fetch(self.conn, query)]
+            locks = [links.format(self._table("verified_endpoints"), _ids(ids))]
+        return [row["id"] for row in frame.rows(*locks, query)]
 
-    def _update(self, write: Write, ids: list[int]) -> None:
-        table = self._table(write.table)
+    def _update(self, frame: Frame, write: Write, ids: list[int]) -> None:
+        if not ids:
+            return
+        table, columns = self._table(write.table), [column for column, _ in write.changes]
+        planned = {row["id"]: row for row in frame.rows(self._planned(write, ids))}
+        wanted = Literal("[" + ",".join(row["wanted"] for row in planned.values()) + "]")
+        first = [c for c in columns if c in write.triggering]
+        stages = [stage for stage in (first, [c for c in columns if c not in write.triggering]) if stage]
+        writes = [
+            SQL(
+                "UPDATE {0} t SET {1} FROM pg_catalog.jsonb_populate_recordset(NULL::{0}, {2}::jsonb) r"
+                " WHERE t.id = r.id"
+            ).format(table, SQL(", ").join(SQL("{0} = r.{0}").format(Identifier(c)) for c in stage), wanted)
+            for stage in stages
+        ]
+        now = SQL("SELECT t.id, pg_catalog.to_jsonb(t)::text AS image FROM {} t WHERE t.id = ANY({})")
+        rows = {row["id"]: row["image"] for row in frame.rows(*writes, now.format(table, _ids(ids)))}
+        wrong = [i for i, row in planned.items() if _differs(row["after"], rows.get(i), columns)]
+        if wrong:
+            raise not_kept(self.fix, len(wrong))
+        # What a trigger of the site changed besides is journalled as it is.
+        images = [(i, row["before"], rows[i]) for i, row in planned.items()]
+        note_images(self.writer.frames.conn, self.entry, write.table, images)
+
+    def _planned(self, write: Write, ids: list[int]) -> Composable:
+        """The rows' images before and after as text, and what is to be written; typed by the table's own columns."""
         target = SQL(", ").join(
             SQL("{}, {}").format(Literal(column), composed(text, self.entry.schema, self.fix))
             for column, text in write.changes
         )
-        images = SQL("t.id, to_jsonb(t), to_jsonb(t) || jsonb_build_object({})").format(target)
-        source = SQL("{} t WHERE t.id = ANY({})").format(table, Literal(ids))
-        journal = insert_entries(self.entry, write.table, "update", images, source)
-        query = SQL("WITH made AS ({} RETURNING seq) SELECT min(seq) AS first, max(seq) AS last FROM made")
-        span = fetch(self.conn, query.format(journal))[0]
-        if span["first"] is None:
-            return
-        columns = [column for column, _ in write.changes]
-        first = [c for c in columns if c in write.triggering]
-        for stage in (first, [c for c in columns if c not in write.triggering]):
-            if stage:
-                self._write_stage(table, stage, span["first"], span["last"])
-        self._compare(table, columns, span["first"], span["last"])
-
-    def _images(self, table: Composable, first: int, last: int) -> Composable:
-        """This batch's after-images, as typed rows `r`."""
         return SQL(
-            "(SELECT j.seq, j.row_id, j.after, (jsonb_populate_record(NULL::{}, j.after)).*"
-            " FROM {} j WHERE j.run_id = {} AND j.seq BETWEEN {} AND {}) r"
-        ).format(table, self.entry.table, Literal(self.entry.run_id), Literal(first), Literal(last))
+            "SELECT q.id, q.before::text AS before, (q.before || q.wanted)::text AS after,"
+            " (q.wanted || pg_catalog.jsonb_build_object('id', q.id))::text AS wanted FROM ("
+            "SELECT t.id, pg_catalog.to_jsonb(t) AS before,"
+            " (SELECT pg_catalog.jsonb_object_agg(e.key, pg_catalog.to_jsonb(p) -> e.key)"
+            " FROM pg_catalog.jsonb_object_keys(w.w) e(key)) AS wanted"
+            " FROM {0} t, LATERAL (SELECT pg_catalog.jsonb_build_object({1}) AS w) w,"
+            " LATERAL pg_catalog.jsonb_populate_record(NULL::{0}, w.w) p WHERE t.id = ANY({2})) q"
+        ).format(self._table(write.table), target, _ids(ids))
 
-    def _write_stage(self, table: Composable, columns: Sequence[str], first: int, last: int) -> None:
-        sets = SQL(", ").join(SQL("{0} = r.{0}").format(Identifier(column)) for column in columns)
-        query = SQL("UPDATE {} t SET {} FROM {} WHERE t.id = r.row_id")
-        self.conn.execute(query.format(table, sets, self._images(table, first, last)))
+    def _delete(self, write: Write, ids: list[int]) -> Composable:
+        return SQL(
+            "WITH gone AS (DELETE FROM {} d WHERE d.{} = ANY({}) RETURNING d.*)"
+            " SELECT {}::text, 'delete'::text, gone.id::bigint, pg_catalog.to_jsonb(gone), NULL::jsonb, NULL::text"
+            " FROM gone"
+        ).format(self._table(write.table), Identifier(write.key), _ids(ids), Literal(write.table))
 
-    def _compare(self, table: Composable, columns: Sequence[str], first: int, last: int) -> None:
-        """The rows must be what the journal says; what a site's own trigger changed besides is journalled as it is."""
-        wrong = SQL(" OR ").join(SQL("t.{0} IS DISTINCT FROM r.{0}").format(Identifier(c)) for c in columns)
-        query = SQL(
-            "SELECT count(*) FILTER (WHERE t.id IS NULL OR {}) AS wrong,"
-            " count(*) FILTER (WHERE to_jsonb(t) IS DISTINCT FROM r.after) AS other"
-            " FROM {} LEFT JOIN {} t ON t.id = r.row_id"
-        ).format(wrong, self._images(table, first, last), table)
-        row = fetch(self.conn, query)[0]
-        if row["wrong"]:
-            raise not_kept(self.fix, row["wrong"])
-        if row["other"]:
-            rewrite = SQL(
-                "UPDATE {} j SET after = to_jsonb(t) FROM {} t"
-                " WHERE j.run_id = {} AND j.seq BETWEEN {} AND {} AND t.id = j.row_id"
-            )
-            run_id = Literal(self.entry.run_id)
-            self.conn.execute(rewrite.format(self.entry.table, table, run_id, Literal(first), Literal(last)))
-
-    def _delete(self, write: Write, ids: list[int]) -> None:
-        images = SQL("gone.id, to_jsonb(gone), NULL::jsonb")
-        journal = insert_entries(self.entry, write.table, "delete", images, SQL("gone"))
-        query = SQL("WITH gone AS (DELETE FROM {} d WHERE d.{} = ANY({}) RETURNING d.*) {}")
-        self.conn.execute(query.format(self._table(write.table), Identifier(write.key), Literal(ids), journal))
-
-    def _insert(self, write: Write, ids: list[int]) -> None:
+    def _insert(self, write: Write, ids: list[int]) -> Composable:
         columns = SQL(", ").join(Identifier(column) for column, _ in write.changes)
         values = SQL(", ").join(composed(text, self.entry.schema, self.fix) for _, text in write.changes)
-        images = SQL("made.id, NULL::jsonb, to_jsonb(made)")
-        journal = insert_entries(self.entry, write.table, "insert", images, SQL("made"))
-        query = SQL(
+        return SQL(
             "WITH made AS (INSERT INTO {} AS i ({}) SELECT {} FROM {} t WHERE t.id = ANY({}) ORDER BY t.id"
-            " ON CONFLICT DO NOTHING RETURNING i.*) {}"
+            " ON CONFLICT DO NOTHING RETURNING i.*)"
+            " SELECT {}::text, 'insert'::text, made.id::bigint, NULL::jsonb, pg_catalog.to_jsonb(made), NULL::text"
+            " FROM made"
+        ).format(
+            self._table(write.table),
+            columns,
+            values,
+            self._table(self.fix.table),
+            _ids(ids),
+            Literal(write.table),
         )
-        driving = self._table(self.fix.table)
-        table = self._table(write.table)
-        self.conn.execute(query.format(table, columns, values, driving, Literal(ids), journal))
 
     def _table(self, name: str) -> Composable:
         return SQL("{}.{}").format(Identifier(self.entry.schema), Identifier(name))
 
     def _condition(self) -> Composable:
         return composed(self.fix.condition, self.entry.schema, self.fix)
+
+
+def _ids(ids: Sequence[int]) -> Composable:
+    return SQL("{}::bigint[]").format(Literal(list(ids)))
+
+
+def _differs(wanted: str, image: str | None, columns: Sequence[str]) -> bool:
+    """True where a row is gone, or one of the columns is not what was written. Pure."""
+    if image is None:
+        return True
+    if image == wanted:
+        return False
+    should, has = json.loads(wanted), json.loads(image)
+    return any(should.get(column) != has.get(column) for column in columns)
 
 
 def next_size(size: int, picked: int, elapsed_s: float, largest: int) -> int:

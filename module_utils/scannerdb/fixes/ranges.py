@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch, is_lock_timeout, scalar
+from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch, is_lock_timeout
 from ..errors import ValidationFailed
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
-from .journal import Entry
+from .journal import Entry, note
+from .rights import Writer
 
 AIM_S = 0.05
 NARROWEST = 100
@@ -28,7 +29,7 @@ COMPARABLE = {"int2", "int4", "int8", "text", "varchar", "bool", "timestamptz", 
 class Ranges:
     """One fix over ranges of ids. `progress` hears of every batch's rows; `before_each` may pause."""
 
-    conn: Connection
+    writer: Writer
     entry: Entry
     fix: DataFix
     write: Write
@@ -40,13 +41,13 @@ class Ranges:
 
     def run(self) -> None:
         """Once over the table; what is held by others stays as it is."""
-        statement = self._statement()
+        others = self._others_differ()
         low, width = self._next(None), first_width(self.largest)
         while low is not None:
             self.before_each()
             high = low + width - 1
             started = time.monotonic()
-            rows = self._batch(statement, low, high)
+            rows = self._batch(self._statement(others, low, high))
             elapsed = time.monotonic() - started
             if rows:
                 self.record.held(elapsed)
@@ -54,11 +55,12 @@ class Ranges:
             width = next_width(width, rows, elapsed, self.largest)
             low = self._next(high)
 
-    def _batch(self, statement: Composable, low: int, high: int) -> int:
+    def _batch(self, statement: Composable) -> int:
+        conn = self.writer.frames.conn
         try:
-            with self.conn.transaction():
-                start_batch(self.conn, self.budget)
-                row = fetch(self.conn, statement, {"low": low, "high": high})[0]
+            with self.writer.transaction([self.fix.table], self.budget.timeout_ms) as frame:
+                with frame.images(statement) as source:
+                    row = note(conn, self.entry, source)
                 if row["still"]:
                     raise not_kept(self.fix, row["still"])
                 if row["others"]:
@@ -76,7 +78,8 @@ class Ranges:
     def _next(self, after: int | None) -> int | None:
         """The smallest id above `after`, or None at the end."""
         start = SQL("WHERE t.id > {}").format(Literal(after)) if after is not None else SQL("")
-        value = scalar(self.conn, SQL("SELECT min(t.id) FROM {} t {}").format(self._table, start))
+        with self.writer.transaction([self.fix.table], self.budget.timeout_ms) as frame:
+            value = frame.value(SQL("SELECT min(t.id) FROM {} t {}").format(self._table, start))
         return None if value is None else int(value)
 
     @property
@@ -91,7 +94,7 @@ class Ranges:
             " JOIN pg_type y ON y.oid = a.atttypid"
             " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
         )
-        rows = fetch(self.conn, query, [self.entry.schema, self.fix.table])
+        rows = fetch(self.writer.frames.conn, query, [self.entry.schema, self.fix.table])
         others = [row for row in rows if row["name"] not in dict(self.write.changes)]
 
         def images(alias: str) -> Composable:
@@ -106,53 +109,41 @@ class Ranges:
 
         return SQL("ROW({}) IS DISTINCT FROM ROW({})").format(images("t"), images("o"))
 
-    def _statement(self) -> Composable:
-        """The UPDATE of one range, with its journal entries; counts rows, and rows that still need the fix."""
+    def _statement(self, others: Composable, low: int, high: int) -> Composable:
+        """The UPDATE of one range, with both images of each row; flags the rows that it did not do as it should."""
         schema = self.entry.schema
         condition = composed(self.fix.condition, schema, self.fix)
         pairs = [(Identifier(c), composed(text, schema, self.fix)) for c, text in self.write.changes]
         sets = SQL(", ").join(SQL("{} = {}").format(column, value) for column, value in pairs)
-        within = SQL("{0}.id BETWEEN %(low)s AND %(high)s")
         old: Composable = SQL(" WHERE ")
-        images: Composable = SQL("")
-        note: Composable = SQL("")
+        images: Composable = SQL("NULL::jsonb AS before, NULL::jsonb AS after, false AS others")
         if self.entry.kept:
-            same = SQL(" AND o.id = t.id AND o.ctid = t.ctid AND ") + within.format(SQL("o"))
-            old = SQL(" FROM {} o WHERE true").format(self._table) + same + SQL(" AND ")
-            written = SQL(", ").join(SQL("{}, t.{}").format(Literal(c), Identifier(c)) for c, _ in self.write.changes)
-            images = SQL(", t.id, to_jsonb(o) AS before, jsonb_build_object({}) AS after, {} AS others").format(
-                written, self._others_differ()
+            old = SQL(" FROM {} o WHERE o.id = t.id AND o.ctid = t.ctid AND o.id BETWEEN {} AND {} AND ").format(
+                self._table, Literal(low), Literal(high)
             )
-            note = SQL(
-                ", noted AS (INSERT INTO scannerdb_maintenance.journal"
-                " (run_id, fix_id, table_schema, table_name, operation, row_id, before, after)"
-                " SELECT {}, {}, {}, {}, 'update', id, before, after FROM done)"
-            ).format(*map(Literal, (self.entry.run_id, self.entry.fix_id, schema, self.fix.table)))
+            written = SQL(", ").join(SQL("{}, t.{}").format(Literal(c), Identifier(c)) for c, _ in self.write.changes)
+            images = SQL(
+                "pg_catalog.to_jsonb(o) AS before, pg_catalog.jsonb_build_object({}) AS after, {} AS others"
+            ).format(written, others)
         return SQL(
-            "WITH done AS (UPDATE {table} t SET {sets}{old}{within} AND ({condition})"
-            " RETURNING ({condition}) AS still{images}){note}"
-            " SELECT count(*) AS rows, count(*) FILTER (WHERE still) AS still, {others} AS others FROM done"
+            "WITH done AS (UPDATE {table} t SET {sets}{old}t.id BETWEEN {low} AND {high} AND ({condition})"
+            " RETURNING t.id, ({condition}) AS still, {images})"
+            " SELECT {name}::text, 'update'::text, d.id::bigint, d.before, d.after,"
+            " CASE WHEN d.still THEN 'still' WHEN d.others THEN 'others' END FROM done d"
         ).format(
-            others=SQL("count(*) FILTER (WHERE others)" if self.entry.kept else "0"),
             table=self._table,
             sets=sets,
             old=old,
-            within=within.format(SQL("t")),
+            low=Literal(low),
+            high=Literal(high),
             condition=condition,
             images=images,
-            note=note,
+            name=Literal(self.fix.table),
         )
 
 
 class _LeftForLater(Exception):
     """Rolls a batch back that the careful pass has to do."""
-
-
-def start_batch(conn: Connection, budget: Budget) -> None:
-    """Settings of a batch's transaction. Its commit need not wait for the disk: rows and journal are in it together, so
-    a crash of the server loses both, and the next run does them again. `flush` waits once, at the end."""
-    query = "SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'off', true)"
-    conn.execute(query, [f"{budget.timeout_ms}ms"])
 
 
 def flush(conn: Connection) -> None:

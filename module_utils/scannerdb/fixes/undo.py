@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, Row, fetch, scalar
+from ..connection import Connection, DriverError, Row, fetch, scalar
 from ..errors import ScannerDbError
-from ..finding import Change, matches
+from ..finding import Reversal, matches
+from ..frame import Frame, Frames
 from ..lockbudget import Budget, LockRecord, retrying
-from .journal import changes_of
+from .journal import sealed_ranges
+from .putback import CONFLICTS, Kept, put_back
+from .rights import Writer, writer_for
+from .seals import Keys
 
-IN_THE_WAY = {"23503", "23505"}
+UNSEALED = "this host did not write the entry, so it may be anybody's (scannerdb_undo_unsealed takes it all the same)"
 CONFLICTS_SHOWN = 1000
 
 
@@ -22,16 +26,26 @@ CONFLICTS_SHOWN = 1000
 class Undoer:
     """The undoing of one run."""
 
-    conn: Connection
+    frames: Frames
     run_id: str
     only: tuple[str, ...]
     budget: Budget
     batch_rows: int
-    change: Callable[[Change, str], None]
+    application: str
+    reverse: Callable[[Reversal, str], None]
+    keys: Keys | None = None
+    unsealed: bool = False
     progress: Callable[[int], None] = lambda rows: None
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     record: LockRecord = field(default_factory=LockRecord)
+    writers: dict[tuple[str, str], Writer] = field(default_factory=dict)
+    _sealed: list[tuple[int, int]] | None = None
+
+    @property
+    def conn(self) -> Connection:
+        """The session."""
+        return self.frames.conn
 
     def known(self) -> bool:
         """True where the journal has rows of the run, undone or not."""
@@ -78,7 +92,8 @@ class Undoer:
         return fetch(
             self.conn,
             """
-            SELECT seq, fix_id, table_schema, table_name, operation, row_id, before, after
+            SELECT seq, fix_id, table_schema, table_name, operation, row_id, after,
+                   before::text AS before_text, (coalesce(before, '{}') || coalesce(after, '{}'))::text AS left_text
               FROM scannerdb_maintenance.journal
              WHERE run_id = %(run)s AND undone_at IS NULL AND fix_id = ANY(%(fixes)s)
                AND (%(before)s::bigint IS NULL OR seq < %(before)s)
@@ -87,116 +102,140 @@ class Undoer:
             {"run": self.run_id, "fixes": selected, "before": before, "limit": self.batch_rows},
         )
 
-    def _rows(self, entries: list[Row]) -> None:
-        retrying(
-            lambda: self._batch(entries),
-            self.budget,
-            self.record,
-            f"Undoing run {self.run_id}",
-            lambda: "rows are held by other sessions",
+    def is_ours(self, seq: int) -> bool:
+        """True where this host wrote the entry, as far as its seal tells."""
+        if self._sealed is None:
+            self._sealed = sealed_ranges(self.conn, self.run_id, self.keys)
+        return any(first <= seq <= last for first, last in self._sealed)
+
+    def unproven(self) -> dict[str, int]:
+        """How many of the selected entries have no seal of this host, for each fix."""
+        found: Counter[str] = Counter()
+        before: int | None = None
+        selected = list(self.pending())
+        while True:
+            entries = self._entries(selected, before)
+            if not entries:
+                return dict(found)
+            found.update(entry["fix_id"] for entry in entries if not self.is_ours(entry["seq"]))
+            before = entries[-1]["seq"]
+
+    def reversals(self) -> list[Reversal]:
+        """The changes of structure that would be taken back, in order."""
+        rows = fetch(
+            self.conn,
+            "SELECT seq, after FROM scannerdb_maintenance.journal WHERE run_id = %s AND undone_at IS NULL"
+            " AND operation = 'structure' AND fix_id = ANY (%s) ORDER BY seq DESC",
+            [self.run_id, list(self.pending())],
         )
+        allowed = [row for row in rows if self.unsealed or self.is_ours(row["seq"])]
+        return [one for row in allowed for one in _reversals_of(row["after"]) or ()]
+
+    def _writable(self, entries: list[Row]) -> list[Row]:
+        """The entries that may be taken back; the others are listed as conflicts."""
+        allowed = []
+        for entry in entries:
+            if self.unsealed or self.is_ours(entry["seq"]):
+                allowed.append(entry)
+            else:
+                self._conflict(entry, UNSEALED)
+        return allowed
+
+    def _conflict(self, entry: Row, why: str) -> None:
+        if len(self.conflicts) < CONFLICTS_SHOWN:
+            place = entry["table_name"] + (f" id {entry['row_id']}" if entry["row_id"] is not None else "")
+            self.conflicts.append({"id": entry["fix_id"], "object": place, "why": why})
+
+    def _rows(self, entries: list[Row]) -> None:
+        for batch in alike(self._writable(entries)):
+            retrying(
+                lambda batch=batch: self._batch(batch),  # type: ignore[misc]
+                self.budget,
+                self.record,
+                f"Undoing run {self.run_id}",
+                lambda: "rows are held by other sessions",
+            )
 
     def _structure(self, entry: Row) -> None:
         """Take a change of structure back; what cannot be is listed with the reason."""
-        what = f"undoing {entry['fix_id']} on {entry['table_name']}"
+        if not self._writable([entry]):
+            return
+        reversals = _reversals_of(entry["after"])
+        if reversals is None:
+            self._conflict(entry, "an earlier release noted the way back as SQL text, which is not run: do it by hand")
+            return
         try:
-            for change in changes_of(entry["after"]):
-                self.change(change, what)
+            for one in reversals:
+                self.reverse(one, f"undoing {entry['fix_id']} on {entry['table_name']}")
         except (ScannerDbError, DriverError) as error:
             if self.conn.closed:
                 raise
-            self.conflicts.append({"id": entry["fix_id"], "object": entry["table_name"], "why": str(error).strip()})
+            self._conflict(entry, str(error).strip())
             return
         self.conn.execute("UPDATE scannerdb_maintenance.journal SET undone_at = now() WHERE seq = %s", [entry["seq"]])
         self.done[entry["fix_id"]] += 1
 
+    def _writer(self, entry: Row) -> Writer:
+        schema, table = entry["table_schema"], entry["table_name"]
+        if (schema, table) not in self.writers:
+            self.writers[schema, table] = writer_for(self.frames, schema, [table], self.application)
+        return self.writers[schema, table]
+
     def _batch(self, entries: list[Row]) -> None:
-        """One transaction: each entry in a savepoint, so that one conflict does not stop its neighbours."""
-        outcomes: list[tuple[Row, str]] = []
-        with self.conn.transaction():
-            self.conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(self.budget.timeout_ms)))
-            for entry in entries:
-                outcomes.append((entry, self._one(entry)))
-            undone = [entry["seq"] for entry, why in outcomes if not why]
+        """Entries of one table and one operation in one transaction; where one of them cannot go back, each in its own
+        savepoint, so that a conflict does not stop its neighbours."""
+        first = entries[0]
+        kept: dict[int, str] = {}
+        with self._writer(first).transaction([first["table_name"]], self.budget.timeout_ms, relaxed=False) as frame:
+            try:
+                with self.conn.transaction():
+                    kept = put_back(frame, entries)
+            except (Kept, DriverError) as error:
+                if not _is_conflict(error):
+                    raise
+                for entry in entries:
+                    kept.update(self._alone(frame, entry))
+            undone = [entry["seq"] for entry in entries if entry["seq"] not in kept]
             self.conn.execute(
                 "UPDATE scannerdb_maintenance.journal SET undone_at = now() WHERE seq = ANY(%s)", [undone]
             )
-        for entry, why in outcomes:  # counted only once the transaction holds
-            if not why:
+        for entry in entries:  # counted only once the transaction holds
+            if entry["seq"] in kept:
+                self._conflict(entry, kept[entry["seq"]])
+            else:
                 self.done[entry["fix_id"]] += 1
-            elif len(self.conflicts) < CONFLICTS_SHOWN:
-                place = f"{entry['table_name']} id {entry['row_id']}"
-                self.conflicts.append({"id": entry["fix_id"], "object": place, "why": why})
 
-    def _one(self, entry: Row) -> str:
-        """Undo one entry; returns why it was not, or nothing."""
-        action = {"update": self._back, "insert": self._remove, "delete": self._bring_back}[entry["operation"]]
+    def _alone(self, frame: Frame, entry: Row) -> dict[int, str]:
         try:
             with self.conn.transaction():
-                return action(entry)
-        except _Kept as kept:
-            return str(kept)
-        except DriverError as error:
-            if getattr(error, "sqlstate", None) not in IN_THE_WAY:
+                return put_back(frame, [entry])
+        except (Kept, DriverError) as error:
+            if not _is_conflict(error):
                 raise
-            return str(error).strip().splitlines()[0]
-
-    def _table(self, entry: Row) -> Composable:
-        return SQL("{}.{}").format(Identifier(entry["table_schema"]), Identifier(entry["table_name"]))
-
-    def _unchanged(self, entry: Row) -> str:
-        """Why the row is not what the fix left; it is locked by this."""
-        # An after-image may hold only the columns that were set.
-        query = SQL(
-            "SELECT to_jsonb(t) = coalesce(j.before, '{{}}') || j.after AS same"
-            " FROM {} t, scannerdb_maintenance.journal j"
-        ).format(self._table(entry)) + SQL(" WHERE t.id = {} AND j.seq = {} FOR UPDATE OF t").format(
-            Literal(entry["row_id"]), Literal(entry["seq"])
-        )
-        rows = fetch(self.conn, query)
-        if not rows:
-            return "the row is gone"
-        return "" if rows[0]["same"] else "the row has been changed since"
-
-    def _back(self, entry: Row) -> str:
-        """An update goes back in two steps: what row triggers watch, then what they stamp; then the row is compared."""
-        why = self._unchanged(entry)
-        if why:
-            return why
-        table = self._table(entry)
-        image = SQL(
-            "(SELECT (jsonb_populate_record(NULL::{}, j.before)).* FROM scannerdb_maintenance.journal j"
-            " WHERE j.seq = {}) r"
-        ).format(table, Literal(entry["seq"]))
-        row_id = Literal(entry["row_id"])
-        current = SQL("SELECT to_jsonb(t) AS row FROM {} t WHERE t.id = {}").format(table, row_id)
-        for _ in range(2):  # the first UPDATE fires row triggers; the second mends what they stamped and fires none
-            row = scalar(self.conn, current)
-            changed = [column for column, value in entry["before"].items() if row.get(column) != value]
-            if not changed:
-                return ""
-            sets = SQL(", ").join(SQL("{0} = r.{0}").format(Identifier(column)) for column in changed)
-            self.conn.execute(SQL("UPDATE {} t SET {} FROM {} WHERE t.id = {}").format(table, sets, image, row_id))
-        if scalar(self.conn, current) != entry["before"]:
-            raise _Kept("a trigger of this site changes the row while it is put back")
-        return ""
-
-    def _remove(self, entry: Row) -> str:
-        why = self._unchanged(entry)
-        if not why:
-            delete = SQL("DELETE FROM {} t WHERE t.id = {}").format(self._table(entry), Literal(entry["row_id"]))
-            self.conn.execute(delete)
-        return why
-
-    def _bring_back(self, entry: Row) -> str:
-        table = self._table(entry)
-        insert = SQL(
-            "INSERT INTO {0} SELECT (jsonb_populate_record(NULL::{0}, j.before)).*"
-            " FROM scannerdb_maintenance.journal j WHERE j.seq = {1}"
-        ).format(table, Literal(entry["seq"]))
-        self.conn.execute(insert)
-        return ""
+            return {entry["seq"]: str(error).strip().splitlines()[0]}
 
 
-class _Kept(Exception):
-    """Rolls a savepoint back; its text is the reason."""
+def alike(entries: list[Row]) -> Iterator[list[Row]]:
+    """Neighbouring entries of one table and one operation, in which no row comes twice. Pure."""
+    for _, group in itertools.groupby(entries, key=lambda e: (e["table_schema"], e["table_name"], e["operation"])):
+        batch: list[Row] = []
+        seen: set[int] = set()
+        for entry in group:
+            if entry["row_id"] in seen:
+                yield batch
+                batch, seen = [], set()
+            batch.append(entry)
+            seen.add(entry["row_id"])
+        yield batch
+
+
+def _is_conflict(error: Exception) -> bool:
+    return isinstance(error, Kept) or (getattr(error, "sqlstate", None) or "")[:2] in CONFLICTS
+
+
+def _reversals_of(after: Any) -> list[Reversal] | None:
+    """The reversals of an entry; None for one that holds SQL, as an earlier release wrote it. Pure."""
+    steps = after.get("undo") if isinstance(after, dict) else None
+    if not isinstance(steps, list) or any(not isinstance(s, dict) or set(s) != {"kind", "arguments"} for s in steps):
+        return None
+    return [Reversal(str(step["kind"]), step["arguments"]) for step in steps]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backup.sets import list_sets, newest_verified
 from ..clock import clocks_apart
-from ..connection import Connection, Options, connect, explained
+from ..connection import Options, connect, explained
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FixRefused
@@ -19,12 +19,15 @@ from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
+from ..fixes.seals import keys_of
+from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run, utc_now
 from ..window import Window, outside
 from .inspect import Inspection, inspect
-from .schema import proven, write_probe_of
+from .partial import telling, way_back
+from .schema import prove, write_probe_of
 
 MAKES_ROOM_FOR_MORE = ["schema.table.missing", "schema.column.missing", "schema.foreign_key.*", "index.invalid"]
 PASSES = 3
@@ -127,7 +130,8 @@ def fix(
     contract = contract_with(overlay)
     policy, budget, working = policy or Policy(), budget or Budget(), working or Working()
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
-    with job_lock(options, "fix", run.run_id, lock_wait_s), _session(options, run) as conn:
+    with job_lock(options, "fix", run.run_id, lock_wait_s), connect(options, purpose=f"fix {run.run_id}") as conn:
+        frames = Frames(conn)
         inspection = inspect(conn, contract, policy)
         rows = table_rows(conn, contract.schema)
         plan = make_plan(_only_own_database(contract, inspection), policy, rows)
@@ -137,15 +141,17 @@ def fix(
         closed = outside(window, utc_now())
         if plan.steps and not closed:
             _require_backup(options, safety or Safety(), run)
-            if working.journal:
-                ensure_journal(conn, inspection.catalog.owner)
-        applier = _applier(conn, contract, inspection, budget, working, run)
+        wanted = working.journal and bool(plan.steps) and not closed
+        ensure_journal(conn, inspection.catalog.owner, contract.application_role, make=wanted)
+        applier = _applier(frames, contract, inspection, budget, working, run)
+        applier.keys = keys_of(state_dir, make=wanted)
         applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
-        plan = _apply_all(applier, contract, policy, plan)
-        purged = 0 if applier.gate() or clocks_apart(conn) else purge(conn, working.journal_days)
-        result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
-        if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
-            result["probe"] = proven(write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
+        with telling(lambda: _applied(plan, applier, run, {"purged": 0})):
+            plan = _apply_all(applier, contract, policy, plan)
+            purged = 0 if applier.gate() or clocks_apart(conn) else purge(conn, working.journal_days)
+            result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
+            if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
+                prove(result, write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
         run.log(result["msg"])
         run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
@@ -162,18 +168,14 @@ def _only_own_database(contract: Contract, inspection: Inspection) -> list[Findi
     return [dataclasses.replace(f, fix=None, why_no_fix=why) for f in inspection.findings]
 
 
-def _session(options: Options, run: Run) -> Connection:
-    """A session in which the application's own triggers find their tables: it has the role's own search_path."""
-    return connect(options, purpose=f"fix {run.run_id}", role_search_path=True)
-
-
 def _applier(
-    conn: Connection, contract: Contract, inspection: Inspection, budget: Budget, working: Working, run: Run
+    frames: Frames, contract: Contract, inspection: Inspection, budget: Budget, working: Working, run: Run
 ) -> Applier:
     return Applier(
-        conn,
+        frames,
         run.run_id,
         contract.schema,
+        contract.application_role,
         budget,
         working.batch_rows,
         inspection.data_fixes,
@@ -267,8 +269,9 @@ def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any])
     message = f"{len(applier.fixed)} fixes applied, {len(left)} findings left."
     if applier.failures:
         message = f"{len(applier.failures)} fixes failed: {' '.join(applier.failures)} " + message
+        message += way_back(run.run_id) if applier.changed and applier.journal else ""
     return {
-        "changed": bool(applier.fixed) or journal["purged"] > 0,
+        "changed": applier.changed or journal["purged"] > 0,
         "run_id": run.run_id,
         "msg": message,
         "journal": dict(journal),

@@ -13,13 +13,14 @@ from ..contract.model import Contract
 from ..contract.needs import breaks_the_view, left_alone
 from ..contract.overlay import contract_with
 from ..contract.probe import ProbeResult, write_probe
-from ..errors import ValidationFailed
 from ..finding import Finding, matches, ordered
 from ..fixes.apply import Applier
 from ..fixes.policy import Plan, Policy, make_plan, plan_diff
+from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run
+from .partial import telling
 
 
 @explained("Applying the schema")
@@ -39,8 +40,8 @@ def schema(
 ) -> dict[str, Any]:
     """Create what the contract demands and the database lacks; never drops a table, a column, a row or the view.
 
-    Returns changed, fixed, left_undone, statements, findings (what is left), probe, max_lock_ms. Raises
-    `ValidationFailed` where the write probe fails afterwards.
+    Returns changed, fixed, left_undone, statements, findings (what is left), probe, failures, max_lock_ms. A write
+    probe that fails afterwards is one of the failures.
     """
     contract = contract_with(overlay)
     consents = frozenset({"scannerdb_fix_replace_foreign"} if replace_foreign else ())
@@ -52,13 +53,23 @@ def schema(
         if check_mode:
             return _planned(run, plan, before)
         applier = Applier(
-            conn, run.run_id, contract.schema, budget or Budget(), 0, {}, run.log, run.progress, journal=False
+            Frames(conn),
+            run.run_id,
+            contract.schema,
+            contract.application_role,
+            budget or Budget(),
+            0,
+            {},
+            run.log,
+            run.progress,
+            journal=False,
         )
-        applier.apply(plan.steps)
-        left = _look(conn, contract)
-        result = _applied(run, plan, applier, left)
-        if probe:
-            result["probe"] = proven(write_probe_of(conn, contract, left), run)
+        with telling(lambda: _applied(run, plan, applier, before)):
+            applier.apply(plan.steps)
+            left = _look(conn, contract)
+            result = _applied(run, plan, applier, left)
+            if probe:
+                prove(result, write_probe_of(conn, contract, left), run)
         run.log(result["msg"])
         run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
@@ -92,7 +103,7 @@ def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
 def _applied(run: Run, plan: Plan, applier: Applier, left: list[Finding]) -> dict[str, Any]:
     return {
         **_planned(run, plan, left),
-        "changed": bool(applier.fixed),
+        "changed": applier.changed,
         "msg": _said(len(applier.fixed), left, check_mode=False),
         "fixed": applier.fixed,
         "left_undone": plan.skipped + applier.left,
@@ -118,12 +129,14 @@ def write_probe_of(conn: Any, contract: Contract, findings: list[Finding]) -> Pr
     return write_probe(conn, contract)
 
 
-def proven(probe: ProbeResult, run: Run) -> dict[str, Any]:
-    """The probe as the result shows it; raises `ValidationFailed` where it failed."""
+def prove(result: dict[str, Any], probe: ProbeResult, run: Run) -> None:
+    """Add what the probe proved to a job's result; a probe that failed is a failure beside what was done."""
     run.log(f"write probe as {probe.role or 'nobody'}: {probe.skipped or probe.failures or 'passed'}")
+    result["probe"] = {"passed": probe.passed, "skipped": probe.skipped, "role": probe.role}
     if probe.failures:
-        raise ValidationFailed(
-            f"The write probe on servers failed: {'; '.join(probe.failures)}.",
-            "The probe was rolled back. Look at the triggers and constraints of endpoints and verified_endpoints.",
+        sentence = (
+            f"The write probe on servers failed: {'; '.join(probe.failures)}. The probe was rolled back; look at the "
+            "triggers and constraints of endpoints and verified_endpoints."
         )
-    return {"passed": probe.passed, "skipped": probe.skipped, "role": probe.role}
+        result["failures"] = [*result["failures"], sentence]
+        result["msg"] = f"{sentence} {result['msg']}"
