@@ -13,13 +13,12 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .connection import SQL, Composable, Connection, Identifier, Literal, Query, fetch, scalar, text_of
 from .errors import UnsafeCode
 
-SEARCH_PATH = "pg_catalog, pg_temp"  # pg_temp last: where it is not named, it is searched first
 PLAIN_VALUE = re.compile(r"^[A-Za-z0-9_ .,:/+-]*$")
 DEFERRED_RUN_AS_QUEUED = 180000  # since then a deferred trigger runs as the role that queued it
 
@@ -91,6 +90,7 @@ class Frame:
     superuser: bool
     restore: str
     local: Mapping[str, str] = field(default_factory=dict)
+    discarded: bool = False  # the transaction only reads, and is rolled back after one call
 
     def run(self, *statements: Query) -> int:
         """Run statements, one after the other; returns how many rows the last one touched."""
@@ -139,7 +139,11 @@ class Frame:
                 name, texts, Literal(text_of(result)), Literal(self.path)
             )
 
+        if self.discarded:
+            self.conn.execute("SET LOCAL transaction_read_only = on")
         yield call
+        if self.discarded:
+            return
         self.conn.execute(self.restore)
         if self.local:
             self.conn.execute(_set_local(self.local))
@@ -163,7 +167,6 @@ class Frames:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        conn.execute(f"SET search_path = {SEARCH_PATH}")
         query = (
             "SELECT rolname::text AS name, rolsuper AS superuser FROM pg_catalog.pg_roles WHERE rolname = current_user"
         )
@@ -188,6 +191,12 @@ class Frames:
             yield
             self._settle()
 
+    def read(self, role: str, query: Query) -> list[dict[str, Any]]:
+        """The rows of a query, read with the rights of `role`; nothing of the transaction stays, whatever it ran."""
+        with self.conn.transaction(force_rollback=True):
+            self.conn.execute("SET LOCAL transaction_read_only = off")
+            return replace(self.of(role), discarded=True).rows(query)
+
     def _settle(self) -> None:
         if self.conn.info.server_version >= DEFERRED_RUN_AS_QUEUED:
             return
@@ -204,16 +213,11 @@ class Frames:
 
 def _restore_text(conn: Connection) -> str:
     """The statements that give a session back its settings. Nothing in them depends on a setting to be read."""
-    rows = fetch(
-        conn,
-        "SELECT name, setting FROM pg_catalog.pg_settings"
-        " WHERE source = 'session' AND name NOT IN ('search_path', 'role', 'session_authorization')"
-        " AND context IN ('user', 'superuser') ORDER BY name",
-    )
-    words = ["CLOSE ALL", "RESET ALL", f"SET search_path = {SEARCH_PATH}"]
-    for row in rows:
-        if PLAIN_VALUE.match(row["setting"]):
-            words.append(f"SET {row['name']} = '{row['setting']}'")
+    words = ["CLOSE ALL", "RESET ALL"]
+    for name, value in conn.prepared.items():
+        if not PLAIN_VALUE.match(value):
+            raise ValueError(f"{name} has a value that cannot be set again safely: {value!r}")
+        words.append(f"SET {name} = {value if name == 'search_path' else repr(value)}")
     return "; ".join(words)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..connection import Connection
+from ..connection import Composable, Connection, Row, fetch
 from ..finding import Finding
 from ..runs import utc_now
 from .thresholds import Thresholds
@@ -45,7 +45,7 @@ class Context:
     contract speaks for itself. `stamps` are the dates that a trigger moves, with the columns whose change it follows.
     `role` is the application's, which makes tables of its own where `creates`; `readers` are those that must not write,
     `past` what earlier runs saw (history.py), the newest last.
-    `standbys` tells how they use the indexes.
+    `standbys` tells how they use the indexes. `reader` is what reads the tables themselves.
     `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`;
     `seen` takes what this run leaves for the next: the database's `bytes`, and the `sequences`.
     """
@@ -69,6 +69,15 @@ class Context:
     past: Sequence[Mapping[str, Any]] = ()
     counts: dict[str, int] = field(default_factory=dict)
     seen: dict[str, Any] = field(default_factory=dict)
+    reader: Callable[[Composable], list[Row]] | None = None
+
+    def read(self, query: Composable) -> list[Row]:
+        """The rows of a query over the tables themselves, which may run their owners' code (numbers and texts only)."""
+        return self.reader(query) if self.reader else fetch(self.conn, query)
+
+    def number(self, query: Composable) -> int:
+        """The one number that such a query returns."""
+        return int(next(iter(self.read(query)[0].values())))
 
 
 Check = Callable[[Context], Iterator[Finding]]

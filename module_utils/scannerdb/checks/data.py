@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..connection import SQL, Composable, Identifier, fetch, scalar, text_of
+from ..connection import SQL, Composable, Identifier, text_of
 from ..finding import Finding, Fix
 from ..lockbudget import relation
 from .context import Context, Reference
@@ -216,7 +216,7 @@ def endpoints(context: Context) -> Iterator[Finding]:
             links = SQL(DISTINCT_LINKS).format(links=links)
         source = SQL(LINKED).format(endpoints=table, links=links)
     query = SQL("SELECT {} FROM ({}) e").format(_aggregates(rules), source)
-    row = fetch(context.conn, query)[0]
+    row = context.read(query)[0]
     context.counts.update({"server_count": row["total"]})
     if "verified" in row:
         context.counts["verified_server_count"] = row["verified"]
@@ -259,7 +259,7 @@ def orphans(context: Context) -> Iterator[Finding]:
         parent_columns = context.tables.get(reference.parent, {})
         if reference.column not in child_columns or reference.parent_column not in parent_columns:
             continue
-        rows = scalar(context.conn, orphan_count(context.schema, reference))
+        rows = context.number(orphan_count(context.schema, reference))
         if rows:
             yield finding(
                 "data.orphan",

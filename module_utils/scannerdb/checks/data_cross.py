@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..connection import SQL, Composable, Identifier, Literal, Query, fetch, scalar, text_of
+from ..connection import SQL, Composable, Identifier, Literal, Query, text_of
 from ..finding import Finding, Fix
 from ..lockbudget import relation
 from .context import Context
@@ -58,7 +58,7 @@ def _future(context: Context, name: str, column: str) -> tuple[int, str, Composa
         Identifier(column), Literal(context.limits.future_minutes)
     )
     query = SQL("SELECT count(*) FROM {} e WHERE {}").format(relation(context.schema, name), condition)
-    rows = scalar(context.conn, query)
+    rows = context.number(query)
     return (rows, text_of(query).replace("count(*)", "*", 1), condition) if rows else None
 
 
@@ -74,7 +74,7 @@ def foreign_models(context: Context) -> Iterator[Finding]:
     query = SQL(
         "SELECT count(*) FROM {} b JOIN {} m ON m.id = b.model_id WHERE m.endpoint_id IS DISTINCT FROM b.endpoint_id"
     ).format(relation(context.schema, "benchmark_results"), relation(context.schema, "models"))
-    rows = scalar(context.conn, query)
+    rows = context.number(query)
     if rows:
         yield finding(
             "data.benchmark_results.foreign_model",
@@ -89,11 +89,10 @@ def metadata(context: Context) -> Iterator[Finding]:
     """Counters in metadata that contradict what they count: one finding for all of them."""
     if not {"key", "value"} <= set(context.tables.get("metadata", {})):
         return
-    query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY(%s)")
-    stored = {
-        r["key"]: r["value"]
-        for r in fetch(context.conn, query.format(relation(context.schema, "metadata")), [[*COUNTERS]])
-    }
+    query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY({})").format(
+        relation(context.schema, "metadata"), Literal([*COUNTERS])
+    )
+    stored = {r["key"]: r["value"] for r in context.read(query)}
     if not stored:
         return
     wrong = contradictions(stored, _true_counts(context, stored), context.limits.metadata_drift_rows)
@@ -115,8 +114,8 @@ def _true_counts(context: Context, wanted: Mapping[str, str]) -> dict[str, int]:
     """What the counters should say: from the pass over endpoints where it was made, and from one over models."""
     counts = dict(context.counts)
     if "model_count" in wanted and "models" in context.tables:
-        counts["model_count"] = scalar(
-            context.conn, SQL("SELECT count(*) FROM {}").format(relation(context.schema, "models"))
+        counts["model_count"] = context.number(
+            SQL("SELECT count(*) FROM {}").format(relation(context.schema, "models"))
         )
     return counts
 

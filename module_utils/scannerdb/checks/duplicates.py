@@ -57,7 +57,7 @@ def check(context: Context) -> Iterator[Finding]:
             names, relation(context.schema, table), known, names
         )
         query = SQL("SELECT count(*) AS groups, coalesce(sum(n - 1), 0)::bigint AS extra FROM ({}) d").format(groups)
-        row = fetch(context.conn, query)[0]
+        row = context.read(query)[0]
         if row["groups"]:
             yield finding(
                 "data.duplicate",

@@ -4,25 +4,26 @@ of others is attached to the tables."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..connection import SQL, Connection, Identifier, Row, fetch
+from ..connection import SQL, Composable, Connection, Identifier, Row, fetch, scalar
 from ..errors import PrivilegeMissing, UnsafeCode
 from ..foreigncode import foreign_code, is_superuser, refuse_foreign_code, table_oids
 from ..frame import Frame, Frames
 
+CHANGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 # For each role that could write: whether it may change every row of these tables, and whether we may act as it.
 _WRITERS = """
 SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(application)s AS application,
        (SELECT bool_and(c.relowner = r.oid OR NOT c.relrowsecurity
-                        AND has_table_privilege(r.oid, c.oid, 'SELECT') AND has_table_privilege(r.oid, c.oid, 'INSERT')
-                        AND has_table_privilege(r.oid, c.oid, 'UPDATE') AND has_table_privilege(r.oid, c.oid, 'DELETE')
+                        AND (SELECT bool_and(has_table_privilege(r.oid, c.oid, p)) FROM unnest(%(needed)s::text[]) p)
                         AND has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
-                        AND (SELECT coalesce(bool_and(has_sequence_privilege(r.oid, d.objid, 'USAGE')), true)
+                        AND (cardinality(%(needed)s::text[]) = 1 OR
+                             (SELECT coalesce(bool_and(has_sequence_privilege(r.oid, d.objid, 'USAGE')), true)
                                FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid
                               WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                                AND d.refobjid = c.oid AND d.deptype = 'a' AND q.relkind = 'S'))
+                                AND d.refobjid = c.oid AND d.deptype = 'a' AND q.relkind = 'S')))
           FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(tables)s::oid[])) AS able,
        pg_has_role(r.oid, %(member)s) AS ours,
        (SELECT m.rolsuper FROM pg_catalog.pg_roles m WHERE m.rolname = current_user)
@@ -30,7 +31,7 @@ SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(applicati
   FROM pg_catalog.pg_roles r
  WHERE r.rolname = %(application)s
     OR r.oid IN (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(tables)s::oid[]))
- ORDER BY r.rolname = %(application)s AND NOT r.rolsuper DESC, r.rolname
+ ORDER BY (r.rolname = %(application)s) = (cardinality(%(needed)s::text[]) > 1) AND NOT r.rolsuper DESC, r.rolname
 """
 
 
@@ -69,15 +70,42 @@ def writer_for(frames: Frames, schema: str, tables: Sequence[str], application: 
     return Writer(frames, role, schema, guarded=role != application or is_superuser(frames.conn, role))
 
 
-def writer_of(conn: Connection, schema: str, tables: Sequence[str], application: str) -> str:
+def reader_for(
+    conn: Connection, schema: str, tables: Sequence[str], application: str
+) -> Callable[[Composable], list[Row]]:
+    """A function that reads these tables: in a frame, for even the plan of a query evaluates expressions of theirs.
+
+    A role that is no superuser and may act as none of the tables' owners reads them in its own right, as any client.
+    """
+    if not tables or scalar(conn, "SELECT pg_is_in_recovery()"):  # a standby makes no function
+        return lambda query: _read_plainly(conn, schema, tables, query)
+    frames = Frames(conn)
+    try:
+        role = writer_of(conn, schema, tables, application, needed=("SELECT",))
+    except PrivilegeMissing:
+        return lambda query: _read_plainly(conn, schema, tables, query)
+
+    return lambda query: frames.read(role, query)
+
+
+def _read_plainly(conn: Connection, schema: str, tables: Sequence[str], query: Composable) -> list[Row]:
+    user = str(scalar(conn, "SELECT current_user::text"))
+    if is_superuser(conn, user):
+        refuse_foreign_code(conn, schema, tables, user, triggers=False)
+    return fetch(conn, query)
+
+
+def writer_of(
+    conn: Connection, schema: str, tables: Sequence[str], application: str, needed: Sequence[str] = CHANGES
+) -> str:
     """The role that may change every row of these tables without giving anybody's code more rights than it has.
 
     Raises `PrivilegeMissing` or `UnsafeCode`, whose hint says what would make it possible.
     """
     oids = table_oids(conn, schema, tables)
     member = "SET" if conn.info.server_version >= 160000 else "MEMBER"
-    known = fetch(conn, _WRITERS, {"application": application, "tables": oids, "member": member})
-    problems = [(row, _problem(conn, row, oids)) for row in known]
+    known = fetch(conn, _WRITERS, {"application": application, "tables": oids, "member": member, "needed": [*needed]})
+    problems = [(row, _problem(conn, row, oids, len(needed) > 1)) for row in known]
     for row, problem in problems:
         if not problem:
             return str(row["role"])
@@ -85,7 +113,7 @@ def writer_of(conn: Connection, schema: str, tables: Sequence[str], application:
     foreign = [problem for row, problem in problems if problem.startswith("code: ")]
     if foreign:
         raise UnsafeCode(
-            f"The rows of {names} cannot be changed safely: {foreign[0][6:]}.",
+            f"The rows of {names} cannot be {'changed' if len(needed) > 1 else 'read'} safely: {foreign[0][6:]}.",
             f"Let {application} change these tables (SELECT, INSERT, UPDATE, DELETE), or drop that code.",
         )
     raise PrivilegeMissing(
@@ -94,7 +122,7 @@ def writer_of(conn: Connection, schema: str, tables: Sequence[str], application:
     )
 
 
-def _problem(conn: Connection, role: Row, tables: Sequence[int]) -> str:
+def _problem(conn: Connection, role: Row, tables: Sequence[int], writes: bool) -> str:
     name = role["role"]
     if not role["able"]:
         return f"{name} may not change every row of them"
@@ -104,5 +132,5 @@ def _problem(conn: Connection, role: Row, tables: Sequence[int]) -> str:
         return f"{name} has no TEMPORARY on the database"
     if role["application"] and not role["superuser"]:
         return ""  # it writes these tables every day: what they run has its rights anyway
-    found = foreign_code(conn, tables, name)
+    found = foreign_code(conn, tables, name, triggers=writes)
     return f"code: {found}" if found else ""

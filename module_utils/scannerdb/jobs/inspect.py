@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,16 @@ from ..checks import tables
 from ..checks.context import Context, Reference, StandbyUse
 from ..checks.run import could_not_look, run_checks
 from ..checks.thresholds import Thresholds as Limits
-from ..connection import Connection, DriverError, explained
+from ..connection import Composable, Connection, DriverError, Row, explained
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Catalog, Contract
 from ..contract.needs import left_alone, needs_of, unusable
-from ..errors import LockTimeout, QueryFailed, ScannerDbError
+from ..errors import LockTimeout, QueryFailed, ScannerDbError, UnsafeCode
 from ..finding import Finding, ordered
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.policy import Policy
+from ..fixes.rights import reader_for
 from ..vacuum.confirm import confirmed
 from ..vacuum.measure import TableMeasure, measure
 from ..vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy, is_index_bloated
@@ -101,7 +102,22 @@ def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep)
         limits=deep.limits,
         version=conn.info.server_version,
         past=deep.past,
+        reader=_reader(conn, contract, catalog),
     )
+
+
+def _reader(conn: Connection, contract: Contract, catalog: Catalog) -> Callable[[Composable], list[Row]]:
+    """What reads the tables; where that would not be safe, it says so to each check that asks."""
+    tables = sorted(name for name in catalog.tables if name in contract.tables)
+    try:
+        return reader_for(conn, contract.schema, tables, contract.application_role)
+    except UnsafeCode as error:
+        why = error
+
+        def refuse(_: Composable) -> list[Row]:
+            raise why
+
+        return refuse
 
 
 def _unguarded(contract: Contract, catalog: Catalog) -> tuple[tuple[str, tuple[str, ...]], ...]:
