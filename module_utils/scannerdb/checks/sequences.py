@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from ..connection import SQL, Connection, Identifier, Literal, Query, fetch, text_of
+from ..connection import SQL, Composable, Connection, Identifier, Literal, Query, Row, fetch, text_of
 from ..finding import Change, Finding, Fix
 from ..lockbudget import relation
 from .context import Context
@@ -52,16 +52,18 @@ SELECT setval({name}, seen.largest)
 
 def check(context: Context) -> Iterator[Finding]:
     """The sequences behind their tables, in the contract's schema."""
-    yield from behind(context.conn, context.schema, context.contract_tables)
+    yield from behind(context.conn, context.read, context.schema, context.contract_tables)
 
 
-def behind(conn: Connection, schema: str, demanded: Collection[str]) -> Iterator[Finding]:
-    """One finding for each sequence that is behind, with its fix."""
+def behind(
+    conn: Connection, read: Callable[[Composable], list[Row]], schema: str, demanded: Collection[str]
+) -> Iterator[Finding]:
+    """One finding for each sequence that is behind, with its fix; `read` reads the tables."""
     for row in fetch(conn, TAKEN, {"schema": schema, "demanded": sorted(demanded)}):
         sequence, table = Identifier(row["sequence_schema"], row["sequence"]), relation(schema, row["table"])
         # The sequence is read after the snapshot was taken, so a busy table can't look behind.
         query = SQL("SELECT (SELECT max({}) FROM {})::bigint AS used, last_value::bigint AS last, is_called FROM {}")
-        seen = fetch(conn, query.format(Identifier(row["column"]), table, sequence))[0]
+        seen = read(query.format(Identifier(row["column"]), table, sequence))[0]
         coming = seen["last"] + (row["step"] if seen["is_called"] else 0)
         if seen["used"] is not None and coming <= seen["used"]:
             yield finding(

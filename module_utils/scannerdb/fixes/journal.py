@@ -128,7 +128,7 @@ def ensure_journal(conn: Connection, owner: str, application: str = "", make: bo
             if not make:
                 return False
             conn.execute("CREATE SCHEMA scannerdb_maintenance")
-        _hold(conn)
+        hold_journal(conn)
         _own(conn, owner, application)
         for table, statements in (("journal", CREATE), ("seal", CREATE_SEAL)):
             if make and not scalar(conn, f"SELECT to_regclass('scannerdb_maintenance.{table}') IS NOT NULL"):
@@ -137,7 +137,7 @@ def ensure_journal(conn: Connection, owner: str, application: str = "", make: bo
         return journal_exists(conn)
 
 
-def _hold(conn: Connection) -> None:
+def hold_journal(conn: Connection) -> None:
     """Lock the journal until the end of the transaction, and prove that it runs nobody's code."""
     conn.execute("SET LOCAL lock_timeout = '5s'")
     for table in (JOURNAL, SEAL):
@@ -290,7 +290,7 @@ def journal_report(conn: Connection) -> dict[str, Any]:
     if not journal_exists(conn):
         return {"rows": 0, "bytes": 0, "oldest": ""}
     with explained("Reading the journal"), conn.transaction():
-        _hold(conn)
+        hold_journal(conn)
         return fetch(conn, REPORT)[0]
 
 

@@ -19,11 +19,12 @@ SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(applicati
        (SELECT bool_and(c.relowner = r.oid OR NOT c.relrowsecurity
                         AND (SELECT bool_and(has_table_privilege(r.oid, c.oid, p)) FROM unnest(%(needed)s::text[]) p)
                         AND has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
-                        AND (cardinality(%(needed)s::text[]) = 1 OR
-                             (SELECT coalesce(bool_and(has_sequence_privilege(r.oid, d.objid, 'USAGE')), true)
+                        AND (SELECT coalesce(bool_and(has_sequence_privilege(
+                                        r.oid, d.objid, CASE cardinality(%(needed)s::text[]) WHEN 1 THEN 'SELECT'
+                                                        ELSE 'USAGE' END)), true)
                                FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid
                               WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                                AND d.refobjid = c.oid AND d.deptype = 'a' AND q.relkind = 'S')))
+                                AND d.refobjid = c.oid AND d.deptype = 'a' AND q.relkind = 'S'))
           FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(tables)s::oid[])) AS able,
        pg_has_role(r.oid, %(member)s) AS ours,
        (SELECT m.rolsuper FROM pg_catalog.pg_roles m WHERE m.rolname = current_user)

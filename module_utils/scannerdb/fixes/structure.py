@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..connection import SQL, Connection, Literal, Query, scalar, text_of
 from ..finding import Change
@@ -26,6 +26,7 @@ from ..lockbudget import (
 )
 
 _TABLE = re.compile(r'^ALTER TABLE ("(?:[^"]|"")*")\.("(?:[^"]|"")*") (.*)$', re.DOTALL)
+READS_ROWS = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 _EVALUATES_NOTHING = re.compile(r"^(OWNER TO |ENABLE TRIGGER )|( NOT VALID| NOT ENFORCED)$")
 
 
@@ -64,7 +65,7 @@ def run_strong_change(frames: Frames, change: Change, budget: Budget, record: Lo
             conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(local["lock_timeout"])))
             started = time.monotonic()
             for statement in change.statements:
-                _run(frames, statement, local)
+                _run(frames, statement, local, relations)
         record.held(time.monotonic() - started, structure=True)
 
     retrying(attempt, budget, record, what, lambda: who_blocks(conn, relations, change.lock))
@@ -78,18 +79,20 @@ def run_online(frames: Frames, change: Change, budget: Budget) -> None:
             run_alone(frames.conn, statement, budget.online_ms)
         else:
             with frames.transaction(local):
-                _run(frames, statement, local)
+                _run(frames, statement, local, change.relations)
 
 
 def run_plain(frames: Frames, change: Change) -> None:
     """Statements that lock nothing that exists, in one transaction."""
     with frames.transaction():
         for statement in change.statements:
-            _run(frames, statement, {})
+            _run(frames, statement, {}, change.relations)
 
 
-def _run(frames: Frames, statement: Query, local: Mapping[str, str]) -> None:
+def _run(frames: Frames, statement: Query, local: Mapping[str, str], relations: Sequence[tuple[str, str]]) -> None:
     table = altered_table(statement)
+    if table is None and text_of(statement).lstrip().startswith(READS_ROWS):
+        table = relations[0]
     owner = owner_of(frames.conn, table) if table else ""
     if not table or not owner:
         frames.conn.execute(statement)

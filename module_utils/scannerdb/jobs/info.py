@@ -10,6 +10,7 @@ from typing import Any
 
 from ..connection import Connection, Options, connect, explained, fetch, scalar, server_of
 from ..errors import ScannerDbError
+from ..fixes.journal import hold_journal
 from ..restore.heal import find, kept_databases
 
 # What decides how maintenance goes, and how fast.
@@ -83,7 +84,8 @@ def info(options: Options) -> dict[str, Any]:
 def _undoable(conn: Connection) -> dict[str, Any]:
     """The fix runs in the journal, the newest first; `why` says what kept it from being read."""
     try:
-        with explained("Reading the journal"):
+        with explained("Reading the journal"), conn.transaction():
+            hold_journal(conn)  # what somebody else made under its name would run his code
             there = scalar(conn, "SELECT to_regclass('scannerdb_maintenance.journal') IS NOT NULL")
             return {"runs": fetch(conn, _RUNS) if there else [], "why": ""}
     except ScannerDbError as error:

@@ -102,11 +102,11 @@ def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep)
         limits=deep.limits,
         version=conn.info.server_version,
         past=deep.past,
-        reader=_reader(conn, contract, catalog),
+        reader=reader_of(conn, contract, catalog),
     )
 
 
-def _reader(conn: Connection, contract: Contract, catalog: Catalog) -> Callable[[Composable], list[Row]]:
+def reader_of(conn: Connection, contract: Contract, catalog: Catalog) -> Callable[[Composable], list[Row]]:
     """What reads the tables; where that would not be safe, it says so to each check that asks."""
     tables = sorted(name for name in catalog.tables if name in contract.tables)
     try:

@@ -20,6 +20,7 @@ from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..runs import Run
+from .inspect import reader_of
 from .partial import telling
 
 
@@ -78,7 +79,8 @@ def schema(
 def _look(conn: Connection, contract: Contract) -> list[Finding]:
     """What the contract misses; sequences count as well, for behind their tables every insert fails."""
     catalog = read_catalog(conn, contract)
-    found = [*difference(contract, catalog), *behind(conn, contract.schema, contract.tables)]
+    read = reader_of(conn, contract, catalog)
+    found = [*difference(contract, catalog), *behind(conn, read, contract.schema, contract.tables)]
     return ordered(left_alone(found))
 
 
