@@ -15,7 +15,6 @@ from ..finding import Change
 from ..foreigncode import is_superuser, refuse_foreign_code
 from ..frame import Frames
 from ..lockbudget import (
-    ONLINE_TIMEOUT_MS,
     SOFT_TIMEOUT_MS,
     Budget,
     LockRecord,
