@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from ..finding import Finding
-from . import ddl
+from . import ddl, reversal
 from .model import Catalog, Contract, Pointing
 from .repair import by_hand, fix_of
 
@@ -58,5 +58,5 @@ def _blocked(contract: Contract, one: Pointing) -> Finding:
     if wanted not in WORDS:
         why = f"{VARIABLE} is report: cascade or set_null has it done; so does an overlay that names the key."
         return dataclasses.replace(finding, fix=by_hand(KIND, changes, why))
-    undo = ddl.swap_foreign_key(contract.schema, one.table, right, key)
+    undo = [reversal.swap_foreign_key(contract.schema, one.table, right, key)]
     return dataclasses.replace(finding, fix=fix_of(KIND, changes, undo=undo))
