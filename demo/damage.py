@@ -90,7 +90,7 @@ def count_damage(plan: Plan, orphans: bool = False) -> Damage:
         verified_null=_count(plan, lambda k: k.verified is None),
         honeypot_null=_count(plan, lambda k: k.is_honeypot is None),
         active_null=_count(plan, lambda k: k.is_active is None),
-        metadata=_metadata(plan.endpoints, verified, plan.models),
+        metadata=_metadata(_count(plan, lambda k: k.linked), verified, plan.models),
         orphans=lost,
     )
 
@@ -146,10 +146,10 @@ def _flagged(kind: Kind) -> bool:
     return kind.is_honeypot is True or kind.is_active is False
 
 
-def _metadata(endpoints: int, verified: int, models: int) -> dict[str, tuple[str, Optional[str]]]:
+def _metadata(links: int, verified: int, models: int) -> dict[str, tuple[str, Optional[str]]]:
     """What the metadata table says, beside what is true: the counters drifted, except one."""
     return {
-        "server_count": (str(endpoints - 37), str(endpoints)),
+        "server_count": (str(links + 37), str(links)),
         "verified_server_count": (str(verified + 12), str(verified)),
         "model_count": (str(models), str(models)),
         "last_sync": ("2025-04-18 12:00:00", None),

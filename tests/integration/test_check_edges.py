@@ -18,7 +18,7 @@ from scannerdb.errors import ConnectionFailed, InvalidInput
 from scannerdb.jobs.check import check
 
 from demo import field
-from tests.integration.support import findings, options, rows_of
+from tests.integration.support import findings, options, rows_of, run_offered
 from tests.servers import Database, Databases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -290,8 +290,7 @@ def test_the_offered_sql_mends_the_counters_and_the_sequence(field_db: Database)
     field_db.sql("SELECT setval('models_id_seq', 3)")
     found = findings(field_db)
     for finding_id in ("data.metadata.counter", "data.sequence.behind"):
-        for statement in found[finding_id][0]["fix"]["sql"]:
-            field_db.sql(statement)
+        run_offered(field_db, found[finding_id][0])
     after = findings(field_db)
     assert "data.metadata.counter" not in after and "data.sequence.behind" not in after
     with pytest.raises(psycopg.errors.NotNullViolation):  # and no duplicate key

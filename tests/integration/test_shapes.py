@@ -182,6 +182,23 @@ def test_an_older_layout_is_left_alone_and_named(make_database: Databases, shape
     assert (database.sql(catalog), content(database)) == before
 
 
+def test_a_counter_is_refreshed_by_a_statement_that_counts(make_database: Databases) -> None:
+    database = make_database(filled=True)
+    database.sql("UPDATE metadata SET value = '0' WHERE key = 'server_count'")
+    database.sql("INSERT INTO metadata (key, value) VALUES ('failed_count', '0'), ('scanned_count', '7')")
+    (finding,) = findings(database)["data.metadata.counter"]
+    assert "server_count" not in finding["evidence"]  # its program has not run yet
+    assert finding["evidence"]["scanned_count"]["actual"] == database.value("SELECT count(*) FROM endpoints")
+    database.sql("UPDATE metadata SET value = '5' WHERE key = 'server_count'")
+    (finding,) = findings(database)["data.metadata.counter"]
+    database.sql("DELETE FROM models WHERE id < 5")
+    database.sql("DELETE FROM verified_endpoints WHERE endpoint_id < 60")
+    run_offered(database, finding)
+    shown = database.value("SELECT count(*) FROM servers")
+    assert database.value("SELECT value FROM metadata WHERE key = 'server_count'") == str(shown)
+    assert database.value("SELECT value FROM metadata WHERE key = 'failed_count'") == "0"
+
+
 def chatted_with(database: Database) -> int:
     """An endpoint in servers whose model somebody has chatted with."""
     query = "SELECT s.id FROM servers s JOIN models m ON m.endpoint_id = s.id JOIN chat_history c ON c.model_id = m.id"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.checks.capacity import judge_disk, judge_growth, judge_sequence
 from scannerdb.checks.context import Context, amount
-from scannerdb.checks.data_cross import contradictions
+from scannerdb.checks.counters import contradictions, interrupted
 from scannerdb.checks.history import growth, pace, read_history
 from scannerdb.checks.holders import duration
 from scannerdb.checks.programs import only_stamps
@@ -198,6 +198,23 @@ def test_counters() -> None:
     assert contradictions({"server_count": "²", "verified_server_count": "1"}, actual, 9) == {
         "server_count": ("²", 100)
     }
+    assert contradictions({"server_count": "0"}, actual, 0) == {}  # its program has not run yet
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "is_interrupted"),
+    [
+        ("2026-01-01T00:00:00", "2026-01-01T03:00:00", False),
+        ("2026-01-01T00:00:00", "2025-12-25 03:00:00+00:00", True),
+        ("2026-01-01T00:00:00Z", None, True),
+        ("2026-01-09T12:00:00", None, False),  # it may well be running
+        ("yesterday", None, False),
+    ],
+)
+def test_an_interrupted_scan(start: str, end: str | None, is_interrupted: bool) -> None:
+    now = datetime.datetime(2026, 1, 10, tzinfo=datetime.timezone.utc)
+    said = list(interrupted({"last_scan_start": start, "last_scan_end": end}, now))
+    assert [f.object for f in said] == (["metadata.last_scan_start"] if is_interrupted else [])
 
 
 def test_numbers_for_people() -> None:

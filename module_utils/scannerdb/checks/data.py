@@ -217,9 +217,9 @@ def endpoints(context: Context) -> Iterator[Finding]:
         source = SQL(LINKED).format(endpoints=table, links=links)
     query = SQL("SELECT {} FROM ({}) e").format(_aggregates(rules), source)
     row = context.read(query)[0]
-    context.counts.update({"server_count": row["total"]})
+    context.counts["scanned_count"] = row["total"]
     if "verified" in row:
-        context.counts["verified_server_count"] = row["verified"]
+        context.counts["verified_server_count"] = context.counts["verified_count"] = row["verified"]
     for number, rule in enumerate(rules):
         rows = row[f"n{number}"]
         if rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from ..connection import SQL, Composable, Identifier, Literal, Query, text_of
 from ..finding import Finding, Fix
@@ -18,7 +18,6 @@ OTHER_DATES = (
     ("metadata", "updated_at"),
     ("schema_version", "applied_at"),
 )
-COUNTERS = ("server_count", "verified_server_count", "model_count")
 
 
 def result_dates(context: Context) -> Iterator[Finding]:
@@ -83,53 +82,3 @@ def foreign_models(context: Context) -> Iterator[Finding]:
             {"rows": rows, "query": text_of(query).replace("count(*)", "b.*", 1)},
             _offer("data.benchmark_results.foreign_model", own_models(context.schema)) if "name" in models else None,
         )
-
-
-def metadata(context: Context) -> Iterator[Finding]:
-    """Counters in metadata that contradict what they count: one finding for all of them."""
-    if not {"key", "value"} <= set(context.tables.get("metadata", {})):
-        return
-    query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY({})").format(
-        relation(context.schema, "metadata"), Literal([*COUNTERS])
-    )
-    stored = {r["key"]: r["value"] for r in context.read(query)}
-    if not stored:
-        return
-    wrong = contradictions(stored, _true_counts(context, stored), context.limits.metadata_drift_rows)
-    if wrong:
-        said = ", ".join(f"{key} says {says!r}, there are {is_}" for key, (says, is_) in wrong.items())
-        update = SQL("UPDATE {} SET value = {}, updated_at = now() WHERE key = {}")
-        table = relation(context.schema, "metadata")
-        statements = [text_of(update.format(table, Literal(str(n)), Literal(key))) for key, (_, n) in wrong.items()]
-        yield finding(
-            "data.metadata.counter",
-            "metadata",
-            f"Counters in metadata are wrong: {said}.",
-            {key: {"stored": says, "actual": is_} for key, (says, is_) in wrong.items()},
-            by_hand("data.metadata.counter", *statements, rows=len(wrong)),
-        )
-
-
-def _true_counts(context: Context, wanted: Mapping[str, str]) -> dict[str, int]:
-    """What the counters should say: from the pass over endpoints where it was made, and from one over models."""
-    counts = dict(context.counts)
-    if "model_count" in wanted and "models" in context.tables:
-        counts["model_count"] = context.number(
-            SQL("SELECT count(*) FROM {}").format(relation(context.schema, "models"))
-        )
-    return counts
-
-
-def contradictions(
-    stored: Mapping[str, str | None], actual: Mapping[str, int], drift: float
-) -> dict[str, tuple[str | None, int]]:
-    """The counters that are further than `drift` from the truth, or no number at all. Pure."""
-    wrong: dict[str, tuple[str | None, int]] = {}
-    for key in COUNTERS:
-        if key not in stored or key not in actual:
-            continue
-        text = (stored[key] or "").strip()
-        is_number = text.isascii() and text.isdigit()
-        if not is_number or abs(int(text) - actual[key]) > drift:
-            wrong[key] = (stored[key], actual[key])
-    return wrong

@@ -59,9 +59,15 @@ DATABASE = (
     Entry(
         "data.metadata.counter",
         "warning",
-        "A counter in metadata contradicts the table that it counts.",
-        how="The scanner writes these counters at its next sync; the SQL sets them now.",
+        "A counter in metadata contradicts what it counts; '0' is what it says before its program has run.",
+        how="The application writes these counters at its next sync; the SQL counts now.",
         lock="ROW EXCLUSIVE",
+    ),
+    Entry(
+        "data.metadata.interrupted",
+        "info",
+        "A scan or prune began more than a day ago, and metadata knows no end of it.",
+        how="Look whether it still runs; else start it again.",
     ),
     Entry(
         "data.sequence.behind",

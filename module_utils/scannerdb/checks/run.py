@@ -11,6 +11,7 @@ from ..errors import PrivilegeMissing, ScannerDbError
 from ..finding import Finding
 from . import (
     capacity,
+    counters,
     data,
     data_cross,
     duplicates,
@@ -50,7 +51,7 @@ UNITS = (
     Unit("dates of benchmark results", data_cross.result_dates),
     *(Unit(f"dates of {place[0]}", partial(data_cross.dates, *place)) for place in data_cross.OTHER_DATES),
     Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
-    Unit("counters in metadata", data_cross.metadata),
+    Unit("counters in metadata", counters.check),
     Unit("sequences behind their tables", sequences.check, deep=False),
     Unit("foreign keys without an index", foreign_keys.unindexed),
     Unit("triggers", programs.triggers),
