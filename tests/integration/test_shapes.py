@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -142,13 +143,13 @@ def test_another_spelling_of_text_and_dates_is_worked_with(make_database: Databa
 
 
 @pytest.mark.parametrize("shape", ["sqlite", "mixed", "chatted"])
-def test_what_fix_did_is_taken_back(make_database: Databases, shape: str) -> None:
-    database = made(make_database, shape)
+def test_what_fix_did_is_taken_back(make_database: Databases, shape: str, tmp_path: Path) -> None:
+    database, state = made(make_database, shape), str(tmp_path)
     before = content(database)
-    result = run_fix(database)
+    result = run_fix(database, state_dir=state)
     if any(f["id"].startswith(("data.endpoints", "data.verified")) for f in result["fixed"]):
         assert content(database) != before
-        undone = undo(options(database), run_id=result["run_id"])
+        undone = undo(options(database), run_id=result["run_id"], state_dir=state)
         assert undone["conflicts"] == []
     assert content(database) == before
 
@@ -206,8 +207,8 @@ def chatted_with(database: Database) -> int:
 
 
 @pytest.mark.parametrize("policy", ["cascade", "set_null"])
-def test_an_endpoint_with_chat_lines_can_be_deleted(make_database: Databases, policy: str) -> None:
-    database = made(make_database, "chatted")
+def test_an_endpoint_with_chat_lines_can_be_deleted(make_database: Databases, policy: str, tmp_path: Path) -> None:
+    database, state = made(make_database, "chatted"), str(tmp_path)
     run_fix(database)
     keys = {"chat_history(model_id)", "user_selected_models(model_id)"}
     found = findings(database)["schema.foreign_key.blocks_delete"]
@@ -217,7 +218,7 @@ def test_an_endpoint_with_chat_lines_can_be_deleted(make_database: Databases, po
     delete = f"DELETE FROM servers WHERE id = {endpoint}"
     with database.connect("ollama") as conn, pytest.raises(psycopg.errors.ForeignKeyViolation):
         conn.execute(delete.encode())
-    result = run_fix(database, overlay={"foreign_keys_of_others": policy})
+    result = run_fix(database, overlay={"foreign_keys_of_others": policy}, state_dir=state)
     assert {f["object"] for f in result["fixed"] if f["id"] == "schema.foreign_key.blocks_delete"} == keys
     assert not run_fix(database, overlay={"foreign_keys_of_others": policy})["changed"]
     with database.connect("ollama", autocommit=False) as conn:
@@ -225,7 +226,7 @@ def test_an_endpoint_with_chat_lines_can_be_deleted(make_database: Databases, po
         after = conn.execute("SELECT count(*) FROM chat_history").fetchone()
         assert after == (lines,) if policy == "set_null" else after is not None and after[0] < lines
         conn.rollback()
-    undo(options(database), run_id=result["run_id"])
+    undo(options(database), run_id=result["run_id"], state_dir=state)
     with database.connect("ollama") as conn, pytest.raises(psycopg.errors.ForeignKeyViolation):
         conn.execute(delete.encode())
 
@@ -240,7 +241,7 @@ def test_the_offered_foreign_keys_let_an_endpoint_go(make_database: Databases) -
 
 
 @pytest.mark.parametrize("shape", ["sqlite", "mixed", "older", "incomplete", "chatted"])
-def test_every_shape_is_backed_up(make_database: Databases, shape: str, tmp_path: Any) -> None:
+def test_every_shape_is_backed_up(make_database: Databases, shape: str, tmp_path: Path) -> None:
     database = made(make_database, shape)
     made_set = backup(options(database), backup_dir=str(tmp_path), storage="persistent")
     assert made_set["backup"]["verified"] == "read"
