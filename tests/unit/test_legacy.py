@@ -85,7 +85,10 @@ def test_it_is_only_said_by_default(crontabs: Path) -> None:
     found = legacy(crontabs=[str(crontabs)])
     assert not found["changed"] and (crontabs / "me").read_text() == before and len(found["lines"]) == 4
     (place,) = [p for p in found["places"] if p["env"]]
-    assert place["variables"] == {"scannerdb_login_host": "db"} and place["password"] is True
+    assert (
+        place["variables"] == {"scannerdb_login_host": "db", "scannerdb_login_port": "5433"}
+        and place["password"] is True
+    )
     assert place["backups"] == ["ollama_scanner_20250418_120000.backup"]
     assert "secret-1" not in str(found) and "scannerdb_backup_adopt" in found["msg"]
     assert "3 lines of crontabs that start" in found["msg"] and "1 that only log where the old" in found["msg"]
@@ -119,6 +122,18 @@ def test_a_user_may_have_a_point_in_his_name(crontabs: Path, monkeypatch: pytest
 def test_users_are_those_of_the_system() -> None:
     me = pwd.getpwuid(os.geteuid()).pw_name
     assert jobs.is_user(me) and not jobs.is_user("tmp.X1")
+
+
+def test_the_bots_env_is_read_where_there_is_no_other_and_postgres_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "DiscordBot").mkdir()
+    (tmp_path / "DiscordBot" / ".env").write_text(
+        "DB_HOST=other\nPOSTGRES_HOST=db\nDB_PORT=6000\nPOSTGRES_PASSWORD=x\n"
+    )
+    (place,) = legacy(folder=str(tmp_path), crontabs=[str(tmp_path / "none")])["places"]
+    assert place["env"].endswith("DiscordBot/.env") and place["password"]
+    assert place["variables"] == {"scannerdb_login_host": "db", "scannerdb_login_port": "6000"}
+    assert variables(read_env("POSTGRES_USER=ollama"))["scannerdb_login_port"] == "5433"
+    assert variables(read_env("TOKEN=x")) == {}
 
 
 def test_a_folder_that_no_line_names_and_none_at_all(crontabs: Path, tmp_path: Path) -> None:

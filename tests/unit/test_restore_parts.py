@@ -395,3 +395,16 @@ def test_the_block_quotes_what_it_is_given() -> None:
     text = text.replace("\\\\", "\\") if text.startswith("DO  E'") else text
     assert "live constant text := E''\\''; DROP" in text
     assert "comment constant text := NULL" in text_of(block(Switch("a", "b", "c", False, mark, mark)))
+
+
+def test_latest_in_an_old_folder_is_its_newest_file(tmp_path: Path) -> None:
+    """The old script's link is written from the project's folder, so it is always broken inside `backups/`."""
+    for stamp in ("20250101_030000", "20250301_030000", "20250201_030000"):
+        (tmp_path / f"ollama_scanner_{stamp}.backup").write_bytes(b"")
+    (tmp_path / "latest.backup").symlink_to("backups/ollama_scanner_20250301_030000.backup")
+    assert locate("latest", tmp_path).name == "ollama_scanner_20250301_030000.backup"
+    with pytest.raises(BackupInvalid, match="leads to"):  # among sets of our own, a broken link is damage
+        locate("latest", tmp_path, [(datetime.datetime.now(datetime.timezone.utc), tmp_path)])
+    (tmp_path / "other_20250401_030000.backup").write_bytes(b"")
+    with pytest.raises(BackupInvalid, match="old backups of ollama_scanner, other"):
+        locate("latest", tmp_path)

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import InvalidInput
 from ..files import file_errors, write_atomic
 from ..legacy.crontab import MARK, old_lines, switched_off, without
-from ..legacy.env import has_password, read_env, variables
+from ..legacy.env import FILES, has_password, read_env, variables
 from ..trusted import as_user, read_plain
 
 MODES = ("report", "take", "remove")
@@ -89,14 +89,19 @@ def _replace(path: Path, content: str, facts: os.stat_result) -> None:
         os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
 
 
+def _env(folder: Path, env: Path) -> dict[str, str]:
+    """What a `.env` says, read with the rights of whoever owns the folder."""
+    with file_errors("Reading", env):
+        return read_env(as_user(folder.stat().st_uid, lambda: read_plain(env)[0]))
+
+
 def _place(folder: Path) -> dict[str, Any]:
     """What lies in a folder of old scripts: what its `.env` says, without the password, and its backups."""
     facts: dict[str, Any] = {"folder": str(folder), "env": "", "variables": {}, "password": False}
-    env = folder / ".env"
-    if env.is_file():
-        with file_errors("Reading", env):
-            values = read_env(as_user(folder.stat().st_uid, lambda: read_plain(env)[0]))
-        facts.update(env=str(env), variables=variables(values), password=has_password(values))
+    for env in (folder / name for name in FILES):
+        if not facts["env"] and env.is_file():  # the project's own before the bot's
+            values = _env(folder, env)
+            facts.update(env=str(env), variables=variables(values), password=has_password(values))
     backups = sorted(p.name for p in (folder / "backups").glob("*.backup") if p.is_file() and not p.is_symlink())
     return {**facts, "backups_dir": str(folder / "backups") if backups else "", "backups": backups}
 

@@ -16,7 +16,7 @@ from ..process import Tools, find_tools
 from ..restore.archive import SQL_FILE
 from ..restore.contents import Contents, read_contents, read_data
 from ..restore.plain import scan
-from ..restore.source import Source, is_set, locate, open_source
+from ..restore.source import LATEST, Source, is_set, locate, open_source
 from ..runs import Run
 from .restore_wish import Wish
 
@@ -50,6 +50,8 @@ def loader(source: Source) -> str:
 def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: bool) -> Proven:
     """Find the source and prove it; with `record` that is added to a set's record. Raises `BackupInvalid`."""
     path = located(options, wish)
+    if wish.source in ("latest", LATEST) and path.is_file():
+        run.log(f"latest is {path}: the newest of the old script's files, by the time in its name")
     manifest = load_set(path).manifest if is_set(path) else None
     source = replace(open_source(path, manifest.dump_path if manifest else ""), told=wish.told)
     program = loader(source)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
+# The old scripts read POSTGRES_* first, and take this port where none is said.
 NAMES = {
-    "scannerdb_login_host": ("DB_HOST", "POSTGRES_HOST", "PGHOST"),
-    "scannerdb_login_port": ("DB_PORT", "POSTGRES_PORT", "PGPORT"),
-    "scannerdb_login_user": ("DB_USER", "POSTGRES_USER", "PGUSER"),
-    "scannerdb_login_db": ("DB_NAME", "POSTGRES_DB", "PGDATABASE"),
+    "scannerdb_login_host": ("POSTGRES_HOST", "DB_HOST", "PGHOST"),
+    "scannerdb_login_port": ("POSTGRES_PORT", "DB_PORT", "PGPORT"),
+    "scannerdb_login_user": ("POSTGRES_USER", "DB_USER", "PGUSER"),
+    "scannerdb_login_db": ("POSTGRES_DB", "DB_NAME", "PGDATABASE"),
 }
-PASSWORDS = ("DB_PASSWORD", "POSTGRES_PASSWORD", "PGPASSWORD")
+PORT = "5433"
+PASSWORDS = ("POSTGRES_PASSWORD", "DB_PASSWORD", "PGPASSWORD")
+FILES = (".env", "DiscordBot/.env")
 _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
 
 
@@ -32,11 +35,12 @@ def _unquoted(value: str) -> str:
 
 def variables(values: dict[str, str]) -> dict[str, str]:
     """The bundle's variables that the `.env` has values for; never the password."""
-    return {
+    found = {
         variable: next(values[name] for name in names if values.get(name))
         for variable, names in NAMES.items()
         if any(values.get(name) for name in names)
     }
+    return {**({"scannerdb_login_port": PORT} if found else {}), **found}
 
 
 def has_password(values: dict[str, str]) -> bool:

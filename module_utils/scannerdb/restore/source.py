@@ -74,7 +74,7 @@ def locate(text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, 
             "Set scannerdb_restore_source to latest, a backup's name, a path, or a time such as 2025-04-18T12:00:00Z.",
         )
     if text in ("latest", LATEST):
-        return _latest(backup_dir)
+        return _latest(backup_dir, bool(list(sets)))
     moment = parse_moment(text)
     if moment:
         return _at(moment, text, backup_dir, sets)
@@ -88,8 +88,12 @@ def locate(text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, 
     )
 
 
-def _latest(backup_dir: Path) -> Path:
+def _latest(backup_dir: Path, has_sets: bool) -> Path:
     link = backup_dir / LATEST
+    if not has_sets and not link.exists():
+        old = _newest_old_file(backup_dir)
+        if old:
+            return old
     if not link.is_symlink() and not link.exists():
         raise BackupInvalid(f"{backup_dir} has no {LATEST}.", "Make a backup first, or name a backup or a path.")
     with file_errors("Following the link", link):
@@ -106,6 +110,21 @@ def _at(moment: datetime.datetime, text: str, backup_dir: Path, sets: Iterable[t
         first = f"the oldest is of {min(known)[0]:%Y-%m-%d %H:%M:%S} UTC" if known else "there is none at all"
         raise BackupInvalid(f"{backup_dir} has no backup of {text} or before; {first}.")
     return max(usable)[1]
+
+
+def _newest_old_file(backup_dir: Path) -> Optional[Path]:
+    """The newest file with the old script's name: its own link is written from another folder, and leads nowhere.
+
+    Raises `BackupInvalid` where the folder holds the files of several databases.
+    """
+    files = _stamped_files(backup_dir)
+    bases = sorted({_STAMPED.sub("", path.name) for _, path in files})
+    if len(bases) > 1:
+        raise BackupInvalid(
+            f"{backup_dir / LATEST} leads nowhere, and the folder has old backups of {', '.join(bases)}.",
+            "Name the file that you mean.",
+        )
+    return max(files)[1] if files else None
 
 
 def _stamped_files(backup_dir: Path) -> list[tuple[datetime.datetime, Path]]:
