@@ -146,12 +146,13 @@ def fix(
         applier = _applier(frames, contract, inspection, budget, working, run)
         applier.keys = keys_of(state_dir, make=wanted)
         applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
-        with telling(lambda: _applied(plan, applier, run, {"purged": 0})):
+        with telling(lambda: _told(_applied(plan, applier, run, {"purged": 0}), applier)):
             plan = _apply_all(applier, contract, policy, plan)
             purged = 0 if applier.gate() or clocks_apart(conn) else purge(conn, working.journal_days)
             result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
             if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
                 prove(result, write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
+        result = _told(result, applier) if result["failures"] else result
         run.log(result["msg"])
         run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
@@ -264,12 +265,17 @@ def _leaving(plan: Plan) -> str:
     return f" {rows} endpoints would leave servers." if rows else ""
 
 
+def _told(result: dict[str, Any], applier: Applier) -> dict[str, Any]:
+    """The result of a run that failed, with the way back where something was changed."""
+    back = way_back(applier.run_id) if applier.changed and applier.journal else ""
+    return {**result, "msg": result["msg"] + back}
+
+
 def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any]) -> dict[str, Any]:
     left = plan.skipped + applier.left
     message = f"{len(applier.fixed)} fixes applied, {len(left)} findings left."
     if applier.failures:
         message = f"{len(applier.failures)} fixes failed: {' '.join(applier.failures)} " + message
-        message += way_back(run.run_id) if applier.changed and applier.journal else ""
     return {
         "changed": applier.changed or journal["purged"] > 0,
         "run_id": run.run_id,

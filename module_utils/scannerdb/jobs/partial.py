@@ -24,5 +24,6 @@ def telling(result: Callable[[], dict[str, Any]], doing: str = "The run") -> Ite
     except (ScannerDbError, DriverError) as error:
         done = result()
         if done["changed"] and isinstance(error, ScannerDbError):
-            error.done = {**done, "failures": [*done["failures"], str(error)]}
+            said = f"{error} Before that: {done['msg']}"
+            error.done = {**done, "failures": [*done["failures"], str(error)], "msg": said}
         raise

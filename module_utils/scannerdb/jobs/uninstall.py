@@ -7,11 +7,11 @@ from typing import Any
 
 from ..connection import Connection, Options, connect, explained, fetch, scalar
 from ..errors import InvalidInput
-from ..fixes.journal import SCHEMA
+from ..fixes.journal import SCHEMA, hold_journal
 from ..joblock import job_lock
 from ..runs import new_run_id
 
-OURS = ("journal",)
+OURS = ("journal", "seal")
 _OTHERS = """
 SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relname = ANY (%s) ORDER BY 1
@@ -35,7 +35,7 @@ def uninstall(options: Options, *, lock_wait_s: float = 0, check_mode: bool = Fa
         if not check_mode:
             with explained(f"Dropping the schema {SCHEMA}"), conn.transaction():
                 conn.execute("SET LOCAL lock_timeout = '5s'")
-                conn.execute("DROP TABLE IF EXISTS scannerdb_maintenance.journal")
+                conn.execute("DROP TABLE IF EXISTS scannerdb_maintenance.journal, scannerdb_maintenance.seal")
                 conn.execute("DROP SCHEMA scannerdb_maintenance")
     return {
         "changed": True,
@@ -54,4 +54,6 @@ def _rows(conn: Connection) -> int:
         )
     if scalar(conn, "SELECT to_regclass('scannerdb_maintenance.journal') IS NULL"):
         return 0
-    return int(scalar(conn, "SELECT count(*) FROM scannerdb_maintenance.journal"))
+    with conn.transaction():
+        hold_journal(conn)
+        return int(scalar(conn, "SELECT count(*) FROM scannerdb_maintenance.journal"))

@@ -14,3 +14,13 @@ SELECT format('GRANT %%s ON %%s %%I TO %%I', w.privilege, w.kind, w.name, w.role
            WHEN 'DATABASE' THEN has_database_privilege(r.oid, w.name, w.privilege)
            ELSE has_schema_privilege(r.oid, w.name, w.privilege)
            END
+UNION ALL
+-- The journal that a superuser's fixes made stays a superuser's; the maintenance role may use it.
+SELECT format('GRANT ALL ON SCHEMA %%I TO %%I', n.nspname, r.rolname)
+  FROM pg_namespace n JOIN pg_roles r ON r.rolname = %(maintenance)s
+ WHERE n.nspname = 'scannerdb_maintenance' AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE')
+UNION ALL
+SELECT format('GRANT ALL ON TABLE %%I.%%I TO %%I', n.nspname, c.relname, r.rolname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.rolname = %(maintenance)s
+ WHERE n.nspname = 'scannerdb_maintenance' AND c.relkind = 'r' AND c.relname IN ('journal', 'seal')
+   AND NOT has_table_privilege(r.oid, c.oid, 'INSERT')
