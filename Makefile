@@ -68,7 +68,8 @@ system: ## install the system packages that tests need, as root on Debian; tests
 
 test: ## everything that must pass; ends with what could not be tested here
 	@$(ANY_PY) -m tests.system begin
-	@for step in system lint unit integration molecule; do $(MAKE) $$step || exit 1; done
+	@for step in system lint unit integration molecule; do begun=$$(date +%s); \
+		$(MAKE) $$step || exit 1; echo "make $$step took $$(($$(date +%s) - begun)) s."; done
 	@$(ANY_PY) -m tests.system report
 
 test-pristine: ## make demo and make test on a bare Debian in a folder (PRISTINE="demo unit", RELEASE=trixie)
