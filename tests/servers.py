@@ -64,7 +64,7 @@ def reachable(bin_dir: Path) -> Path:
     folder = make_home("scannerdb-programs-")
     os.chown(folder, os.geteuid(), os.getegid())
     folder.chmod(0o755)
-    command = ["/bin/sh", "-c", 'cat > /dev/null; rm -rf "$1"', "remover", folder]
+    command = ["/bin/sh", "-c", 'cat > /dev/null; rm -rf "$1"', "remover", str(folder)]
     REMOVERS.append(subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True))
     return user.copy_programs(bin_dir, folder / "pg")
 
