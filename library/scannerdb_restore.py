@@ -147,6 +147,15 @@ options:
         places. The other role must exist; without a superuser, O(login_user) must be a member of one that is to own.
     type: dict
     default: {}
+  leave_out:
+    description:
+      - Objects that the restored database may do without, where they cannot be made and must not cost all the rest. An
+        error or a drill gives their names, such as C(public.my_view) or C(public.my_table.my_constraint).
+      - Of a materialized view or a table the rows are left out, and it comes back empty. A CHECK comes back NOT VALID,
+        of anything else nothing does. A name that the backup does not have stops the restore.
+    type: list
+    elements: str
+    default: []
   accept:
     description:
       - Ids of critical findings, or patterns of them, that may be in the restored database though they are not in the
@@ -303,6 +312,10 @@ restore:
     sessions_ended:
       description: How many sessions were ended. Not in check mode.
       type: int
+    left_out:
+      description: What O(leave_out) named, and is not there or not whole.
+      type: list
+      elements: str
     backup:
       description: Path of the backup made before the restore; null where none was made.
       type: str
@@ -388,6 +401,7 @@ def main() -> None:
         "terminate": {"type": "bool", "default": False},
         "role_map": {"type": "dict", "default": {}},
         "missing_roles": {"type": "str", "default": "stop", "choices": ["stop", "create", "ignore"]},
+        "leave_out": {"type": "list", "elements": "str", "default": []},
         "accept": {"type": "list", "elements": "str", "default": []},
         "keep_hours": {"type": "float", "default": 168},
         "replication": {"type": "str", "default": "stop", "choices": ["stop", "cut"]},

@@ -100,7 +100,8 @@ def back_up(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
 
 def bring_back(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
     """Restore the latest set."""
-    words = {"backup_dir": str(folder / "b"), "source": "latest", "confirm": db.name, "grace_s": 0, "accept": ["*"]}
+    words = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s"), "source": "latest", "grace_s": 0}
+    words.update(confirm=db.name, accept=["*"], run_code=True)
     return restore(options(db, **more.pop("login", {})), **{**words, **more})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +23,10 @@ from scannerdb.restore.contents import (
     without_roles,
 )
 from scannerdb.restore.cutover import Switch, block
+from scannerdb.restore.failures import failures_in
 from scannerdb.restore.heal import Found, diagnose, kept_databases
-from scannerdb.restore.load import command, conninfo, interrupted, must_go_on, real_errors
+from scannerdb.restore.leave_out import item_of, named
+from scannerdb.restore.load import NEWER_SETTINGS, command, conninfo, interrupted
 from scannerdb.restore.names import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
 from scannerdb.restore.prober import gap_ms
 from scannerdb.restore.rolenames import Rules
@@ -289,11 +292,60 @@ pg_restore: warning: errors ignored on restore: 2
 """
 
 
-def test_harmless_errors() -> None:
-    assert real_errors(ERRORS) == [
-        'pg_restore: error: could not execute query: ERROR: role "gone" does not exist '
-        "Command was: ALTER TABLE public.x OWNER TO gone;"
+TOC = """
+3; 1259 1 TABLE public x y owner
+4; 0 1 TABLE DATA public x y owner
+5; 0 2 TABLE DATA other x y owner
+6; 1259 3 INDEX public i it's owner
+7; 2606 4 FK CONSTRAINT public x some key the owner
+"""
+SCRIPT = """
+-- TOC entry 6 (class 1259 OID 3)
+-- Name: i it's; Type: INDEX
+
+CREATE INDEX "i it's" ON public."x y" USING btree (public.f(a));
+
+-- TOC entry 7 (class 2606 OID 4)
+
+ALTER TABLE ONLY public.x
+    ADD CONSTRAINT a;
+"""
+
+
+def failed_in(stderr: str) -> list[tuple[str, str, bool]]:
+    contents = Contents(parse_list(TOC), frozenset({"owner", "the owner"}))
+    found = failures_in(stderr, contents, re.compile(NEWER_SETTINGS), lambda: SCRIPT)
+    return [(f.name(contents), f.said, f.guessed) for f in found]
+
+
+def test_failures_and_their_entries() -> None:
+    """By the number that pg_restore says, by the table of a COPY, or by the command, which it cuts off."""
+    (strange,) = failed_in(ERRORS)
+    assert strange[0] == "" and strange[1].startswith('ERROR: role "gone" does not exist Command was: ALTER TABLE')
+    error = "pg_restore: error: could not execute query: ERROR:  no\nCommand was: "
+    index = 'public."i it\'s"'
+    assert failed_in(f"pg_restore: from TOC entry 6; 1259 3 INDEX i it's owner\n{error}x;") == [
+        (index, "ERROR: no Command was: x;", False)
     ]
+    assert [f[0] for f in failed_in(f'{error}CREATE INDEX "i it\'s" ON public."x y" USING bt...')] == [index]
+    key = failed_in(f"{error}ALTER TABLE ONLY public.x\n    ADD CONSTRAINT a;\n")
+    assert [f[0] for f in key] == ['public.x."some key"']
+    told = failed_in('pg_restore: error: COPY failed for table "x y": ERROR:  no\nCONTEXT:  COPY x y, line 1')
+    assert [(f[0], f[2]) for f in told] == [('public."x y"', True), ('other."x y"', True)]
+
+
+def test_names_of_what_is_left_out() -> None:
+    contents = Contents(parse_list(TOC), frozenset({"owner", "the owner"}))
+    by_kind = {entry.kind: entry for entry in contents.entries if entry.schema == "public"}
+    names = named(['"i it\'s"', 'public.x."some key"'])
+    assert names.entry(by_kind["INDEX"]) and names.entry(by_kind["FK CONSTRAINT"])
+    assert not names.entry(by_kind["TABLE DATA"]) and not names.unknown(contents, "")
+    assert named(['public."x y"']).entry(by_kind["TABLE DATA"]) and not named(['"x y"']).entry(by_kind["TABLE"])
+    assert named(["gone", "c"]).unknown(contents, "CONSTRAINT c CHECK (true)") == ["gone"]
+    assert named([item_of(by_kind["TABLE DATA"], contents.owners)]).entry(by_kind["TABLE DATA"])
+    for wrong in ("", "a.b.c.d", '"', "a..b", ".a"):
+        with pytest.raises(InvalidInput, match="no name"):
+            named([wrong])
 
 
 QUERY, COPY = "could not execute query: ", 'COPY failed for table "a": '
@@ -335,11 +387,10 @@ def test_names_do_not_blame_the_server(name: str) -> None:
 
 def test_the_command_line() -> None:
     tools = Tools("/bin", "17.1")
-    words = command(tools, Path("/a b"), "custom", "a=b", "/l", 4, stop=True)
-    assert words == ["/bin/pg_restore", "--dbname=dbname='a=b'", "--use-list=/l", "--jobs=4", "--exit-on-error", "/a b"]
-    assert "--jobs=4" not in command(tools, Path("/a"), "tar", "x", "/l", 4, stop=False)
+    words = command(tools, Path("/a b"), "custom", "a=b", "/l", 4)
+    assert words == ["/bin/pg_restore", "--dbname=dbname='a=b'", "--use-list=/l", "--jobs=4", "/a b"]
+    assert "--jobs=4" not in command(tools, Path("/a"), "tar", "x", "/l", 4)
     assert conninfo("it's \\") == "dbname='it\\'s \\\\'"
-    assert must_go_on(tools, 15) and not must_go_on(tools, 17)
 
 
 def test_counts_and_losses() -> None:

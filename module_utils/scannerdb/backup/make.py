@@ -135,7 +135,11 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: D
     if drill and outcome.ok:
         try:
             outcome = drill(load_set(folder))
-            append_record(folder, outcome)
+            if outcome.ok or not outcome.rows_whole:
+                append_record(folder, outcome)
+            else:  # as good as a backup of that database can be: without it there would be none
+                run.log(f"warning: not all of the new set can be made again: {' '.join(outcome.problems)}")
+                outcome = verify("read")
         except ScannerDbError as error:  # no room, no roles, a server that went away: no mark against the set
             run.log(f"warning: the new set could not be drilled, and is read instead: {error}")
             outcome = verify("read")

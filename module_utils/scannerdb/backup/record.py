@@ -31,6 +31,7 @@ class Verification:
     """The outcome of one verification. `manifest_sha256` ties it to the manifest that was looked at.
 
     `restore_s` and `place` belong to a drill: the seconds that bringing the database back took, and where it was done.
+    `rows_whole` belongs to a failed one: all rows came back, though not all objects.
     """
 
     level: str
@@ -42,6 +43,7 @@ class Verification:
     tools: str = ""
     restore_s: float = 0.0
     place: str = ""
+    rows_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _record(line: str) -> Verification:
             tools=str(values.get("tools", "")),
             restore_s=float(values.get("restore_s", 0)),
             place=str(values.get("place", "")),
+            rows_whole=values.get("rows_whole") is True,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return UNREADABLE

@@ -224,4 +224,19 @@ DATABASE = (
         how="ALTER FUNCTION … SET search_path.",
         lock="none",
     ),
+    Entry(
+        "restore.function.search_path",
+        "warning",
+        "A function in an index, a CHECK, a generated column or a materialized view finds its tables by the search_path"
+        " of the session, and a restore has none.",
+        how="ALTER FUNCTION … SET search_path; prove it with a restore drill.",
+        lock="none",
+    ),
+    Entry(
+        "restore.check.other_table",
+        "info",
+        "The function of a CHECK reads a table. A restore may fill that one later, and then needs a second attempt.",
+        how="A foreign key or a trigger instead; prove it with a restore drill.",
+        lock="ACCESS EXCLUSIVE",
+    ),
 )

@@ -50,6 +50,8 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
             remarks.append(f"The new backup could not be drilled, and was read instead: {error}")
             raise
         remarks.extend(outcome.remarks)
+        if outcome.rows_whole:
+            remarks.append(f"The new backup is kept as read. {' '.join(outcome.problems)} {outcome.hint}")
         return Verification(
             level="restore",
             ok=not outcome.problems,
@@ -60,6 +62,7 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
             tools=outcome.tools,
             restore_s=outcome.restore_s,
             place=asked.place,
+            rows_whole=outcome.rows_whole,
         )
 
     return prove

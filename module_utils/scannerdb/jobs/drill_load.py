@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..backup.cluster import LOADER
 from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch
-from ..errors import ToolFailed
-from ..process import Tools
-from ..restore.contents import Contents, Entry, list_file, wanted_lines, without_roles
-from ..restore.load import LoadInterrupted, command, load
+from ..restore.analyze import analyze
+from ..restore.contents import Contents, Entry, wanted_lines, without_roles
+from ..restore.failures import summed_up
+from ..restore.load import LoadInterrupted
+from ..restore.loading import Load, Loaded, load_archive
 from ..restore.target import Target
 
 _ROLELESS = ("--no-owner", "--no-privileges", "--no-tablespaces")
 _STRONG = ("SCHEMA", "EXTENSION")
 _LEFT_OUT = ("EVENT TRIGGER",)  # a superuser's, and they run at every statement about objects
-_ONLY_SUPERUSER = re.compile(
-    r"must be superuser|[Oo]nly (?:a )?superuser|permission denied for (?:language|foreign|database|parameter)"
-    r"|permission denied to (?:create|set|alter)|must be a superuser|must have privileges"
-)
+INSUFFICIENT_PRIVILEGE = "42501"
 _FOR_LOADER = """
 SELECT pg_catalog.format('ALTER SCHEMA %%I OWNER TO %%I', n.nspname, %(loader)s::text) AS statement
   FROM pg_catalog.pg_namespace n
@@ -54,40 +51,31 @@ def reader(options: Options) -> Options:
     return replace(options, user=loader_of(options.user))
 
 
-@dataclass(frozen=True)
-class Archive:
-    """What is loaded: an archive of that kind, what is in it, and the tools that read it."""
-
-    tools: Tools
-    contents: Contents
-    dump: Path
-    kind: str
-
-
-def load_weakly(
-    archive: Archive, options: Options, dbname: str, jobs: int, tell: Callable[[], object], nice: int
-) -> None:
+def load_weakly(load: Load, tell: Callable[[], object]) -> Loaded:
     """Load an archive into an empty database that belongs to the loader, and give everything to whom it belongs.
 
-    Raises `ToolFailed` with what the archive is to blame for, `LoadInterrupted` where it needs a superuser.
+    What failed is in the result, and then nothing is given. Raises `LoadInterrupted` where it needs a superuser.
     """
-    contents = archive.contents
+    contents, options, dbname = load.contents, load.archive.options, load.archive.dbname
     weak = reader(options)
     wanted = set(without_roles(contents, wanted_lines(contents, superuser=True)))
     entries = [entry for entry in contents.entries if entry.line in wanted and not _is(entry, _LEFT_OUT)]
     strong = [entry.line for entry in entries if _is(entry, _STRONG)]
     rest = [entry.line for entry in entries if not _is(entry, _STRONG)]
-    for who, lines, workers in ((options, strong, 1), (weak, rest, jobs)):
-        with list_file(lines or [";"]) as (listing, descriptors):
-            words = command(archive.tools, archive.dump, archive.kind, dbname, listing, workers, stop=True)
-            words[1:1] = _ROLELESS
-            with _superuser_needed():
-                load(archive.tools, who, ["nice", "-n", str(nice), *words], dbname, tell, descriptors)
+    loaded = Loaded()
+    for who, lines, workers in ((options, strong, 1), (weak, rest, load.jobs)):
+        archive = replace(load.archive, options=who, flags=_ROLELESS)
+        part = load_archive(replace(load, archive=archive, jobs=workers), lines, on_tick=tell)
+        loaded.failures += part.failures
+        loaded.again += part.again
         if who is options:
             _hand_over(options, dbname)
-    with _session(weak, dbname) as side, explained(f"Analyzing {dbname!r}"):
-        side.execute("ANALYZE")
-    _give(options, weak, contents, dbname)
+    _superuser_needed(loaded, contents)
+    with _session(weak, dbname) as side:
+        loaded.warnings += analyze(side, load.paths)
+    if not loaded.failures:
+        _give(options, weak, contents, dbname)
+    return loaded
 
 
 def _is(entry: Entry, kinds: Sequence[str]) -> bool:
@@ -96,19 +84,15 @@ def _is(entry: Entry, kinds: Sequence[str]) -> bool:
     return entry.is_a(*kinds) or (entry.is_a("COMMENT") and entry.rest.startswith(named))
 
 
-@contextlib.contextmanager
-def _superuser_needed() -> Iterator[None]:
+def _superuser_needed(loaded: Loaded, contents: Contents) -> None:
     """Tell what only a superuser may load, which proves nothing either way, from what is wrong with the archive."""
-    try:
-        yield
-    except ToolFailed as error:
-        if _ONLY_SUPERUSER.search(error.message):
-            raise LoadInterrupted(
-                f"The backup has objects that only a superuser can make, and a throw-away server has none for it. "
-                f"{error.message}",
-                "Drill it on the database's server (scannerdb_verify_place: server).",
-            ) from None
-        raise
+    refused = [failure for failure in loaded.failures if failure.state == INSUFFICIENT_PRIVILEGE]
+    if refused:
+        raise LoadInterrupted(
+            "The backup has objects that only a superuser can make, and a throw-away server has none for it. "
+            f"{summed_up(refused, contents)}",
+            "Drill it on the database's server (scannerdb_verify_place: server).",
+        )
 
 
 def _session(options: Options, dbname: str) -> contextlib.closing[Connection]:

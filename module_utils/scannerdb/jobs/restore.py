@@ -125,6 +125,7 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
         raise
     result = result_of(options, run, plan.source.place, plan.previous, gap, warnings)
     result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{_aftermath(plan, wish.keep_hours)}."
+    result["restore"]["left_out"] = wish.leave_out.texts
     result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=backup, **counted(plan.rows))
     result["diff"] = {
         "before": state_line(options.db, "as it was" if plan.live else "missing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -18,13 +18,16 @@ from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
 from ..contract.probe import write_probe
-from ..errors import RestoreRefused, ScannerDbError, ValidationFailed
+from ..errors import RestoreRefused, ScannerDbError, ToolFailed, ValidationFailed
 from ..finding import Finding
 from ..joblock import job_lock
+from ..restore.again import Archive, safe_paths
+from ..restore.analyze import analyze
 from ..restore.archive import SQL_FILE
-from ..restore.contents import list_file, wanted_lines, without_roles
+from ..restore.contents import wanted_lines, without_roles
+from ..restore.failures import remedy, summed_up
 from ..restore.heal import heal, set_comment
-from ..restore.load import command, load, must_go_on
+from ..restore.loading import Load, Loaded, load_archive
 from ..restore.names import SIDE, Mark
 from ..restore.plain import Terms, load_script
 from ..restore.target import Target, create_statement, property_statements
@@ -110,8 +113,8 @@ def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: R
     """Load the side database and analyze it; returns warnings."""
     warnings = load_side(conn, options, wish, plan, run, wanted_lines(plan.contents, plan.server.superuser))
     run.progress("analyze")
-    with side_session(options, plan, run) as side, explained(f"Analyzing {plan.side!r}"):
-        side.execute("ANALYZE")
+    with side_session(options, plan, run) as side:
+        warnings += analyze(side, _paths(conn, wish, plan))
     return warnings
 
 
@@ -147,45 +150,59 @@ def load_side(
             size = scalar(conn, "SELECT pg_database_size(%s)", [plan.side])
             run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
 
+    def roles() -> None:
+        """Give everything to its roles; before event triggers are there, which might forbid it."""
+        if plan.rules and not flags:
+            run.progress("roles")
+            with side_session(options, plan, run) as side:
+                run.log(f"{give_to_roles(side, plan)} statements about roles, as they were to be rewritten")
+                check_replaced(side, plan.rules)
+
+    warnings = []
     if plan.source.kind == SQL_FILE:
         terms = Terms(plan.server.major, plan.server.superuser, plan.rules)
         said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
+        roles()
     else:
-        said = _load_archive(options, wish, plan, lines, flags or ROLELESS if plan.rules else flags, tell)
+        load = _load_of(conn, options, wish, plan, flags or ROLELESS if plan.rules else flags)
+        wanted = without_roles(plan.contents, lines) if load.archive.flags == ROLELESS else lines
+        loaded = load_archive(load, wanted, roles, tell)
+        warnings, said = _outcome_of(loaded, plan), loaded.said
     for line in said.splitlines():
         run.log(f"{loader(plan.source)}: {line.strip()}")
-    if flags or not plan.rules:
-        return []
-    run.progress("roles")
-    with side_session(options, plan, run) as side:
-        run.log(f"{give_to_roles(side, plan)} statements about roles, as they were to be rewritten")
-        check_replaced(side, plan.rules)
     names = ", ".join(sorted(plan.rules.ignored))
-    return [f"Roles {names} do not exist: what they had was left out, their objects have another owner."] * bool(names)
+    if names and not flags:
+        warnings.append(f"Roles {names} do not exist: what they had was left out, their objects have another owner.")
+    return warnings
 
 
-def _load_archive(
-    options: Options,
-    wish: Wish,
-    plan: Plan,
-    lines: Sequence[str],
-    flags: Sequence[str],
-    tell: Callable[[], object],
-) -> str:
-    """Load lines of an archive with pg_restore; what it said."""
-    wanted = without_roles(plan.contents, lines) if flags == ROLELESS else lines
-    with list_file(wanted) as (listing, descriptors):
-        words = command(
-            plan.tools,
-            plan.source.dump,
-            plan.source.kind,
-            plan.side,
-            listing,
-            wish.jobs or cores(),
-            stop=not must_go_on(plan.tools, plan.server.major),
+def _paths(conn: Connection, wish: Wish, plan: Plan) -> tuple[str, ...]:
+    return safe_paths(conn, plan.target.settings, plan.contents.code, wish.run_code)
+
+
+def _load_of(conn: Connection, options: Options, wish: Wish, plan: Plan, flags: Sequence[str]) -> Load:
+    archive = Archive(plan.tools, options, plan.source.dump, plan.side, tuple(flags))
+    paths = _paths(conn, wish, plan)
+    jobs = wish.jobs or cores()
+    return Load(archive, plan.contents, plan.source.kind, jobs, paths=paths, named=wish.leave_out)
+
+
+def _outcome_of(loaded: Loaded, plan: Plan) -> list[str]:
+    """What people should know of a load; raises `ToolFailed` where something is missing that was not to be left out."""
+    if loaded.failures:
+        raise ToolFailed(
+            f"pg_restore failed: {summed_up(loaded.failures, plan.contents)} The live database was not touched.",
+            remedy(loaded.failures, plan.contents),
         )
-        words[1:1] = flags
-        return load(plan.tools, options, words, plan.side, tell, descriptors).stderr
+    told = []
+    if loaded.again:
+        told.append(
+            f"{len(loaded.again)} objects could be made in a second attempt only, with the original's search_path: "
+            f"{', '.join(loaded.again[:5])}."
+        )
+    if loaded.left_out:
+        told.append(f"Left out, as scannerdb_restore_leave_out says: {', '.join(loaded.left_out)}.")
+    return told
 
 
 def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:

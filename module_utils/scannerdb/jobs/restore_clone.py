@@ -9,6 +9,8 @@ from typing import Any
 from ..connection import SQL, Connection, Identifier, explained, fetch
 from ..errors import FileProblem, RestoreRefused, ValidationFailed
 from ..process import Tools, run_tool
+from ..restore.again import safe_paths
+from ..restore.analyze import analyze
 from ..restore.contents import wanted_lines
 from ..restore.cutover import Switch, switch_over
 from ..restore.heal import sessions_in
@@ -35,7 +37,7 @@ def clone(conn: Connection, task: Task) -> dict[str, Any]:
     plan = make_plan(conn, options, wish, run, record=not task.check_mode)
     lines = _steps(plan, task)
     result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])
-    result["restore"]["database"] = wish.into_database
+    result["restore"].update(database=wish.into_database, left_out=wish.leave_out.texts)
     result["diff"] = {
         "before": state_line(wish.into_database, "missing"),
         "after": state_line(wish.into_database, f"from {plan.source.place}"),
@@ -107,7 +109,10 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     run.progress("analyze")
     with side_session(options, plan, run) as side, explained(f"Analyzing {plan.side!r}"):
         # Statistics hold values, and updated rows stay in the files: only rewritten tables hold nothing else.
-        side.execute("VACUUM (FULL, ANALYZE)" if wish.masking_sql else "ANALYZE")
+        if wish.masking_sql:
+            side.execute("VACUUM (FULL, ANALYZE)")
+        else:
+            warnings += analyze(side, safe_paths(conn, plan.target.settings, plan.contents.code, wish.run_code))
     with explained(f"Giving {plan.side!r} its owner, privileges and settings"), conn.transaction():
         name = Identifier(plan.side)
         if target.owner:

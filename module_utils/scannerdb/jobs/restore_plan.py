@@ -13,7 +13,7 @@ from ..backup.sets import BackupSet, list_sets
 from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..restore.archive import SQL_FILE
-from ..restore.contents import database_script
+from ..restore.contents import database_script, structure_script
 from ..restore.foreign import refuse_strangers
 from ..restore.names import kept_name, side_name
 from ..restore.preflight import (
@@ -88,6 +88,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     """
     server = server_of(conn)
     proven = prove(options, wish, server, run, record=record)
+    _check_names(wish, proven)
     live, published = live_facts(options)
     target = choose_target(live, proven)
     named = proven.contents.roles | target.roles
@@ -122,6 +123,21 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         hangers=replace(hangers_on(conn, options.db), publications=published),
         warnings=(*_warnings(options, proven, server, free), *_strangers(wish.role_map, named)),
     )
+
+
+def _check_names(wish: Wish, proven: Proven) -> None:
+    """Raise `RestoreRefused` where something is to be left out that the backup does not have."""
+    if not wish.leave_out:
+        return
+    source = proven.source
+    unknown = wish.leave_out.texts
+    if source.kind != SQL_FILE:
+        unknown = wish.leave_out.unknown(proven.contents, structure_script(proven.tools, source.dump, proven.contents))
+    if unknown:
+        raise RestoreRefused(
+            f"scannerdb_restore_leave_out names what {source.name} does not have: {', '.join(unknown)}.",
+            "Write each name as the error or the drill did that spoke of it. Of an SQL file nothing can be left out.",
+        )
 
 
 def _roles(conn: Connection, server: Server, wish: Wish, named: Set[str]) -> tuple[Rules, tuple[str, ...]]:

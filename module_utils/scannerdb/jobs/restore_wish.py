@@ -14,6 +14,7 @@ from ..connection import Options
 from ..contract.model import Contract
 from ..errors import InvalidInput, RestoreRefused
 from ..files import ensure_folder
+from ..restore.leave_out import Named, named
 from ..runs import Run
 from .sources import Access, access_from
 
@@ -45,6 +46,7 @@ class Wish:
     masking_sql: str = ""
     run_code: bool = False
     trust: Trust = field(default_factory=Trust)
+    leave_out: Named = field(default_factory=Named)  # what the restored database may lack
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 
 
@@ -65,6 +67,7 @@ def wish_from(
     backup_dir: str,
     accept: Sequence[str] = (),
     tables: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     storage: str = "persistent",
     age_recipients: Sequence[str] = (),
     identity: str = "",
@@ -82,6 +85,7 @@ def wish_from(
         backup_dir=Path(backup_dir),
         accept=tuple(accept),
         tables=tuple(tables),
+        leave_out=named(leave_out),
         storage=Storage(Path(backup_dir), storage),
         recipients=tuple(age_recipients),
         access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),

@@ -120,6 +120,7 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
         tools=outcome.tools,
         restore_s=outcome.restore_s,
         place=wish.place if wish.level == "restore" else "",
+        rows_whole=outcome.rows_whole,
     )
     append_record(item.path, done)
     append_history(wish.state_dir, item.name, done)
@@ -205,7 +206,7 @@ def _result(
     return {
         "changed": wish.level == "restore",
         "failed": not done.ok,
-        "msg": _sentence(item, done),
+        "msg": _sentence(item, done, outcome.hint),
         "verification": verification,
         "proven": proven(wish.backup_dir, options.db),
         "swept": swept,
@@ -215,12 +216,11 @@ def _result(
     }
 
 
-def _sentence(item: BackupSet, done: Verification) -> str:
+def _sentence(item: BackupSet, done: Verification, hint: str) -> str:
     if not done.ok:
         more = f" ({len(done.problems)} problems in all.)" if len(done.problems) > 3 else ""
-        return (
-            f"Backup {item.name} failed its verification ({done.level}): {' '.join(done.problems[:3])}{more} "
-            "Do not rely on it: make a new backup, and look at the disk."
+        return f"Backup {item.name} failed its verification ({done.level}): {' '.join(done.problems[:3])}{more} " + (
+            hint or "Do not rely on it: make a new backup, and look at the disk."
         )
     if done.level == "restore":
         where = "on a throw-away server" if done.place == "cluster" else "into a scratch database"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,16 +30,20 @@ from ..connection import (
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
-from ..errors import RestoreRefused, ScannerDbError, ToolFailed
+from ..errors import RestoreRefused, ScannerDbError
 from ..joblock import job_lock
 from ..process import Tools, find_tools
-from ..restore.contents import Contents, list_file, read_contents, wanted_lines
+from ..restore.again import Archive, original_paths, safe_paths
+from ..restore.analyze import analyze
+from ..restore.contents import Contents, read_contents, wanted_lines
+from ..restore.failures import Failure, remedy, summed_up
 from ..restore.foreign import refuse_strangers
-from ..restore.load import LoadInterrupted, command, load, must_go_on
+from ..restore.load import LoadInterrupted
+from ..restore.loading import Load, Loaded, load_archive
 from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
 from ..restore.target import Target, create_statement
 from ..runs import Run, now_text
-from .drill_load import Archive, load_weakly, make_loader, reader
+from .drill_load import load_weakly, make_loader, reader
 from .restore_build import counts_of
 from .restore_target import target_of
 
@@ -62,7 +66,10 @@ class Drill:
 
 @dataclass
 class Outcome:
-    """What a drill showed: problems of the set, remarks, and how long bringing it back took."""
+    """What a drill showed: problems of the set, remarks, and how long bringing it back took.
+
+    `hint` is what helps against the problems; `rows_whole` says that all rows came back all the same.
+    """
 
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -70,6 +77,8 @@ class Outcome:
     restore_s: float = 0.0
     tools: str = ""
     compared: dict[str, int] = field(default_factory=dict)
+    hint: str = ""
+    rows_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,21 +160,60 @@ def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) 
     with _scratch(conn, options, drill, name):
         started = time.monotonic()
         try:
-            _build(conn, server, options, drill, ready, name)
-        except LoadInterrupted:  # such a drill proves nothing, and is no mark against the set
-            raise
-        except ToolFailed as error:
-            outcome.problems.append(f"It cannot be restored: {error.message}")
+            loaded = _build(conn, server, options, drill, ready, name)
+        except _Unreadable as error:
+            outcome.problems.append(f"It cannot be restored: {error}")
             return outcome
         outcome.restore_s = round(time.monotonic() - started, 3)
         drill.run.log(f"restored into {name!r} in {outcome.restore_s} s")
         looking = reader(options) if drill.own_server else options
         with contextlib.closing(connect(looking, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
-            _compare(side, drill, outcome)
-        if drill.amcheck:
+            if loaded.failures:
+                _refute(side, drill, ready, loaded, outcome)
+            else:
+                _compare(side, drill, outcome)
+        if drill.amcheck and not loaded.failures:
             with contextlib.closing(connect(options, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
                 _check_storage(side, server, drill, outcome)
+    outcome.remarks += loaded.warnings
+    if loaded.again:
+        outcome.remarks.append(
+            f"{len(loaded.again)} objects could be made in a second attempt only, with the original's search_path: "
+            f"{', '.join(loaded.again[:5])}. Give their functions a search_path of their own."
+        )
     return outcome
+
+
+class _Unreadable(Exception):
+    """pg_restore cannot read the archive, whatever the server."""
+
+
+def _refute(side: Connection, drill: Drill, ready: Prepared, loaded: Loaded, outcome: Outcome) -> None:
+    """What cannot be made of the set, whose own objects are to blame, and whether its rows came back nevertheless."""
+    outcome.hint = remedy(loaded.failures, ready.contents)
+    rows = _compare_rows(side, drill)
+    outcome.rows_whole = not rows
+    told = f" All rows of its {len(drill.item.manifest.tables)} tables came back." if not rows else ""
+    outcome.problems += [f"It cannot be restored: {summed_up(loaded.failures, ready.contents)}{told}", *rows]
+    outcome.findings += [
+        {
+            "id": "restore.object.failed",
+            "object": failure.name(ready.contents),
+            "message": failure.sentence(ready.contents),
+        }
+        for failure in loaded.failures
+    ]
+
+
+def _require_a_verdict(failures: Sequence[Failure], contents: Contents) -> None:
+    """Raise `LoadInterrupted` where not all failures are known to be the set's own; others may follow from those."""
+    strange = [failure for failure in failures if not failure.faulty]
+    if strange:
+        raise LoadInterrupted(
+            f"pg_restore failed, and that may lie at the server: {summed_up(strange, contents)}", strange[0].cure
+        )
+    if any(failure.unreadable for failure in failures):
+        raise _Unreadable(summed_up(failures, contents))
 
 
 @contextlib.contextmanager
@@ -195,8 +243,11 @@ def _clear_up(conn: Connection, options: Options, drill: Drill, name: str) -> No
             drill.run.log(f"the scratch database {name!r} was not removed, the next drill does it: {told}")
 
 
-def _build(conn: Connection, server: Server, options: Options, drill: Drill, ready: Prepared, name: str) -> None:
-    """Create, mark, load and analyze: what a real restore would have to do before its cutover."""
+def _build(conn: Connection, server: Server, options: Options, drill: Drill, ready: Prepared, name: str) -> Loaded:
+    """Create, mark, load and analyze: what a real restore would have to do before its cutover.
+
+    Raises `LoadInterrupted` where what failed is not known to be the set's own fault: that proves nothing.
+    """
     run, item = drill.run, drill.item
     run.progress("create")
     with explained(f"Creating the scratch database {name!r}"):
@@ -211,57 +262,41 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
             size = scalar(conn, "SELECT pg_database_size(%s)", [name])
             run.progress("load", int(size or 0), ready.needed_bytes, unit="bytes")
 
+    load = _load_of(conn, options, drill, ready, name)
     if drill.own_server:
-        manifest = item.manifest
-        dump = Archive(ready.tools, ready.contents, item.path / manifest.dump_path, manifest.dump_format)
-        load_weakly(dump, options, name, drill.jobs or cores(), tell, drill.nice)
+        loaded = load_weakly(load, tell)
+        _require_a_verdict(loaded.failures, ready.contents)
         if ready.target.owner:
             with explained(f"Giving {name!r} to its owner"):
                 conn.execute(SQL("ALTER DATABASE {} OWNER TO {}").format(*map(Identifier, (name, ready.target.owner))))
                 looking = Identifier(reader(options).user)
                 conn.execute(SQL("GRANT CONNECT ON DATABASE {} TO {}").format(Identifier(name), looking))
-        return
-    with list_file(wanted_lines(ready.contents, server.superuser)) as (listing, descriptors):
-        load(ready.tools, options, _words(ready, drill, server, listing, name), name, tell, descriptors)
+        return loaded
+    loaded = load_archive(load, wanted_lines(ready.contents, server.superuser), on_tick=tell)
+    _require_a_verdict(loaded.failures, ready.contents)
     run.progress("analyze")
     session = contextlib.closing(connect(options, dbname=name, purpose=f"drill {run.run_id}"))
-    with session as side, explained(f"Analyzing {name!r}"):
-        side.execute("ANALYZE")
+    with session as side:
+        loaded.warnings += analyze(side, load.paths)
+    return loaded
 
 
-def _words(ready: Prepared, drill: Drill, server: Server, listing: str, name: str) -> list[str]:
+def _load_of(conn: Connection, options: Options, drill: Drill, ready: Prepared, name: str) -> Load:
     manifest = drill.item.manifest
-    stop = not must_go_on(ready.tools, server.major)
-    words = command(
-        ready.tools,
-        drill.item.path / manifest.dump_path,
-        manifest.dump_format,
-        name,
-        listing,
-        drill.jobs or cores(),
-        stop=stop,
-    )
-    return ["nice", "-n", str(drill.nice), *words] if drill.nice else words
+    archive = Archive(ready.tools, options, drill.item.path / manifest.dump_path, name)
+    paths = original_paths(conn, ready.target.settings)
+    if not drill.own_server:  # there nothing of the set has more rights than it should
+        paths = safe_paths(conn, ready.target.settings, ready.contents.code, run_code=False)
+    return Load(archive, ready.contents, manifest.dump_format, drill.jobs or cores(), drill.nice, paths)
 
 
 def _compare(side: Connection, drill: Drill, outcome: Outcome) -> None:
     """Rows, content, structure, storage and contract of the scratch database, against the manifest."""
-    run, manifest = drill.run, drill.item.manifest
-    run.progress("compare")
-    expected, counts = counts_of(side, manifest.tables)
-    for schema, name, rows in expected:
-        found = counts[schema, name]
-        if found != rows:
-            has = "is missing" if found < 0 else f"has {found} rows"
-            outcome.problems.append(f"{schema}.{name} {has}; the snapshot had {rows}.")
-    if not outcome.problems:  # a table that is not there has no content to look at
-        outcome.problems += fingerprint_differences(
-            side, manifest.tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
-        )
+    manifest = drill.item.manifest
+    outcome.problems += _compare_rows(side, drill)
     if manifest.structure:
-        outcome.problems += structure_differences(
-            manifest.structure, read_structure(side, scheme_of(manifest.structure))
-        )
+        scheme = scheme_of(manifest.structure)
+        outcome.problems += structure_differences(manifest.structure, read_structure(side, scheme))
     outcome.compared = {
         "tables": len(manifest.tables),
         "fingerprints": sum(1 for t in manifest.tables if t.fingerprint),
@@ -278,6 +313,23 @@ def _check_storage(side: Connection, server: Server, drill: Drill, outcome: Outc
     else:
         drill.run.progress("amcheck")
         outcome.problems += check_storage(side)
+
+
+def _compare_rows(side: Connection, drill: Drill) -> list[str]:
+    """Where rows and their content differ from the manifest, as sentences."""
+    run, manifest, problems = drill.run, drill.item.manifest, []
+    run.progress("compare")
+    expected, counts = counts_of(side, manifest.tables)
+    for schema, name, rows in expected:
+        found = counts[schema, name]
+        if found != rows:
+            has = "is missing" if found < 0 else f"has {found} rows"
+            problems.append(f"{schema}.{name} {has}; the snapshot had {rows}.")
+    if not problems:  # a table that is not there has no content to look at
+        problems += fingerprint_differences(
+            side, manifest.tables, lambda done, total: run.progress("fingerprints", done, total, unit="tables")
+        )
+    return problems
 
 
 def _hold_against_contract(side: Connection, drill: Drill, outcome: Outcome) -> None:

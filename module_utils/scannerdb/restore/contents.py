@@ -162,12 +162,26 @@ def table_lines(contents: Contents, names: Sequence[tuple[str, str]]) -> list[st
 def read_contents(tools: Tools, dump: Path) -> Contents:
     """Ask pg_restore for the table of contents and the roles; raises `BackupInvalid` where it cannot be read."""
     bare = Contents(parse_list(_print(tools, dump, ["--list"])))
-    script: list[bytes] = []
-    _print(tools, dump, ["--file=-"], structure_lines(bare) or [NOTHING], script.append)
-    text = b"".join(script).decode("utf-8", "surrogateescape")
+    text = structure_script(tools, dump, bare)
     told = about_roles(text)
     owners, others = roles_in("\n".join(told))
     return Contents(bare.entries, frozenset(owners), frozenset(others), told, code=code_in(text))
+
+
+def structure_script(tools: Tools, dump: Path, contents: Contents) -> str:
+    """The archive's SQL without rows, to be read; bytes that are no UTF-8 are Python's surrogates."""
+    script: list[bytes] = []
+    _print(tools, dump, ["--file=-"], structure_lines(contents) or [NOTHING], script.append)
+    return b"".join(script).decode("utf-8", "surrogateescape")
+
+
+def verbose_script(tools: Tools, dump: Path, contents: Contents, lines: Sequence[str]) -> str:
+    """The SQL of these lines without tables' rows, each entry behind a remark with its number."""
+    rows = {entry.line for entry in contents.entries if entry.is_a("TABLE DATA", "BLOBS")}
+    script: list[bytes] = []
+    wanted = [line for line in lines if line not in rows]
+    _print(tools, dump, ["--verbose", "--file=-"], wanted or [NOTHING], script.append)
+    return b"".join(script).decode("utf-8", "replace")
 
 
 def read_data(tools: Tools, dump: Path, take: Callable[[bytes], object]) -> None:
