@@ -78,8 +78,14 @@ def cutovers(lab: Lab, repetitions: int) -> Iterator[Figure]:
     folder = str(lab.folder())
     with lab.copy(scale=SMALL) as name:
         options = lab.options(name)
-        backup(options, backup_dir=folder, jobs=JOBS)
-        more: dict[str, Any] = {"backup_dir": folder, "confirm": name, "terminate": True, "grace_s": 0}
+        backup(options, backup_dir=folder, state_dir=f"{folder}/state", jobs=JOBS)
+        more: dict[str, Any] = {
+            "backup_dir": folder,
+            "state_dir": f"{folder}/state",
+            "confirm": name,
+            "terminate": True,
+            "grace_s": 0,
+        }
         restore(options, source="latest", prebackup=False, **more)
         for _ in range(max(CUTOVERS, repetitions)):
             with hammering(lab, name) as met:
@@ -147,7 +153,7 @@ def loads(lab: Lab, repetitions: int) -> Iterator[Figure]:
     """Our load beside the bare tool, of one set."""
     with lab.copy() as name:
         folder = lab.folder()
-        backup(lab.options(name), backup_dir=str(folder), jobs=JOBS)
+        backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
         ways = {"ours": lambda: _our_load(lab, name, folder), "bare": lambda: _bare_load(lab, folder)}
         seen = interleave(repetitions, ways)
     yield Figure("the load", "s", seen["ours"], seen["bare"], f"pg_restore -j{JOBS}", Goal(times=1.05))
@@ -159,7 +165,7 @@ def loads(lab: Lab, repetitions: int) -> Iterator[Figure]:
 def _ours(lab: Lab, name: str, folder: Path) -> float:
     """Pre-restore backup, verification, load, validation, cutover."""
     work: dict[str, Any] = {"source": "latest", "confirm": name, "grace_s": 0, "terminate": True, "jobs": JOBS}
-    seconds = timed(lambda: restore(lab.options(name), backup_dir=str(folder), **work))
+    seconds = timed(lambda: restore(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), **work))
     _drop_kept(lab, name)
     for path in folder.glob("*.backup"):
         if not path.is_symlink() and path.name != (folder / "latest.backup").readlink().name:
@@ -192,7 +198,7 @@ def whole(lab: Lab, repetitions: int) -> Iterator[Figure]:
     with lab.copy() as name:
         folder, dumps = lab.folder(), lab.folder()
         site = Site(lab.folder(), {"db": lab.options(name)})
-        backup(lab.options(name), backup_dir=str(folder), jobs=JOBS)
+        backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
         dump = dumps / "x.pgc"
         _pg(lab, name, "pg_dump", "-Fc", f"--file={dump}")
         ways = {
@@ -210,7 +216,7 @@ def clients(lab: Lab, repetitions: int) -> Iterator[Beside]:
     """What clients see while the whole database is restored, from a backup that is there already."""
     with lab.copy() as name:
         folder, dump = lab.folder(), lab.folder() / "x.pgc"
-        backup(lab.options(name), backup_dir=str(folder), jobs=JOBS)
+        backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
         _pg(lab, name, "pg_dump", "-Fc", f"--file={dump}")
         ways = {
             "ours": lambda: beside(lab, name, lambda: _ours(lab, name, folder)),

@@ -9,6 +9,8 @@ import pytest
 from psycopg.sql import SQL, Literal
 from scannerdb.connection import connect
 from scannerdb.errors import RestoreRefused
+from scannerdb.jobs import restore as restore_job
+from scannerdb.jobs import restore_cutover
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_sweep import sweep
@@ -150,3 +152,26 @@ def test_an_ordinary_role_sees_them_too(own_db: Database) -> None:
         own_db.sql("ALTER SUBSCRIPTION seen SET (slot_name = NONE)")
         own_db.sql("DROP SUBSCRIPTION seen")
         own_db.sql("SELECT pg_drop_replication_slot('seen')")
+
+
+def test_a_slot_that_is_made_meanwhile_stops_the_cutover(
+    own_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After everything was looked at, and just before the database would be renamed."""
+    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    before, names = state(own_db), databases(own_db)
+    for place in ("give_properties", "hangers_on"):
+        room = restore_job if place == "give_properties" else restore_cutover
+        usual = getattr(room, place)
+
+        def late(*words: Any, usual: Any = usual) -> Any:
+            found = usual(*words)
+            own_db.sql("SELECT pg_create_logical_replication_slot('late', 'pgoutput')")
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(room, place, late)
+            with pytest.raises(RestoreRefused, match="late"):
+                run(own_db, tmp_path)
+        own_db.sql("SELECT pg_drop_replication_slot('late')")
+        assert (state(own_db), databases(own_db)) == (before, names)
