@@ -15,6 +15,7 @@ import pytest
 from scannerdb import connection, process
 from scannerdb.backup import make, offsite, snapshot
 from scannerdb.backup.growing import Growing
+from scannerdb.backup.hashes import record_hash
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.sets import find_set
@@ -48,6 +49,7 @@ def test_one_file_is_as_good_as_a_folder(field_db: Database, tmp_path: Path) -> 
         "dump.pgdump",
         "globals.sql",
         "manifest.json",
+        "manifest.json.sig",
         "verification.jsonl",
     ]
     assert (path / "dump.pgdump").stat().st_mode & 0o077 == 0
@@ -140,6 +142,7 @@ def print_of(database: Database, folder: Path) -> str:
 def test_a_set_of_an_older_version_can_still_be_drilled(make_database: Databases, tmp_path: Path) -> None:
     database = make_database("ollama_scanner")
     shutil.copytree(OLD_SET, tmp_path / OLD_SET.name)
+    record_hash(str(tmp_path / "state"), OLD_SET.name, read_manifest(tmp_path / OLD_SET.name)[1])
     for level in ("checksum", "read", "restore"):
         result = verify(
             options_of(database),
