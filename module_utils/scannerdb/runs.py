@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import FileProblem, InvalidInput
 from .files import append_line, ensure_folder, file_errors, sweep_partials, write_atomic
+from .jsontext import read_json
 
 PROGRESS_KEPT = 50
 STAMP = "%Y-%m-%dT%H:%M:%SZ"  # of moments in UTC
@@ -134,7 +135,7 @@ def last_runs(state_dir: str, database: str) -> list[dict[str, Any]]:
                 texts += [path.read_text(encoding="utf-8", errors="replace")] if RUN_ID.fullmatch(path.stem) else []
     for text in texts:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            run: dict[str, Any] = json.loads(text)
+            run: dict[str, Any] = read_json(text)
             when = datetime.datetime.strptime(run["at"], STAMP).replace(tzinfo=datetime.timezone.utc)
             if run["database"] == database:
                 found.setdefault(str(run["job"]), {**run, "step": _outcome(run), "at_s": when.timestamp()})

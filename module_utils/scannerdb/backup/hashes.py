@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..files import ensure_folder, file_errors, remove_tree, sweep_partials, write_atomic
+from ..jsontext import read_json
 
 
 def _path(state_dir: str, name: str) -> Path:
@@ -34,7 +35,7 @@ def recorded_hash(state_dir: str, name: str, which: str = "manifest_sha256") -> 
     with file_errors("Reading", _path(state_dir, name)):
         text = _path(state_dir, name).read_text(encoding="utf-8", errors="replace")
     try:
-        return str(json.loads(text)[which])
+        return str(read_json(text)[which])
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -16,6 +16,7 @@ from typing import Any, Optional, TypeVar
 
 from ..errors import BackupInvalid
 from ..files import file_errors, write_atomic
+from ..jsontext import read_json
 
 FORMAT = "scannerdb-backup"
 PLAIN_VERSION, ENCRYPTED_VERSION = 1, 2
@@ -195,7 +196,7 @@ def to_json(manifest: Manifest) -> str:
 def from_json(text: str, where: str = MANIFEST) -> Manifest:
     """Read a manifest's text; keys that are not known are passed over. Pure; raises `BackupInvalid`."""
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except ValueError as error:
         raise BackupInvalid(f"{where} is not JSON: {error}.", "The set is damaged: use another.") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:

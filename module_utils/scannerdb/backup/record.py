@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import BackupInvalid, FileProblem
 from ..files import append_line, ensure_folder, file_errors
+from ..jsontext import read_json
 from .manifest import VERIFICATIONS
 
 LEVELS = ("none", "checksum", "read", "restore")
@@ -132,7 +133,7 @@ def _crc32(values: Mapping[str, Any]) -> str:
 
 def _record(line: str) -> Verification:
     try:
-        values: dict[str, Any] = json.loads(line)
+        values: dict[str, Any] = read_json(line)
         values.pop("set", "")  # of the state's history
         if values.pop("crc32", "") not in ("", _crc32(values)):  # older versions wrote none
             return UNREADABLE

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from ..connection import SQL, Connection, DriverError, Identifier, Literal, explained, fetch, scalar
+from ..jsontext import read_json
 
 KEY, KIND = "scannerdb", "drill"
 GONE_S = 5.0  # the server sessions of a killed run end by themselves within this
@@ -48,7 +49,7 @@ def is_left_over(name: str, comment: str | None, database: str) -> bool:
         tail = name[len(_prefix(database)) :]
         return name.startswith(_prefix(database)) and len(tail) == 8 and set(tail) <= set("0123456789abcdef")
     try:
-        values = json.loads(comment)
+        values = read_json(comment)
         return bool(values[KEY] == KIND and values["database"] == database)
     except (ValueError, KeyError, TypeError):
         return False

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import FileProblem
 from ..files import append_line, ensure_folder, read_if_there, write_atomic
+from ..jsontext import read_json
 from ..runs import STAMP
 
 NAME = "check_history.jsonl"
@@ -26,7 +27,7 @@ def read_history(state_dir: str, database: str) -> list[dict[str, Any]]:
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        run = json.loads(line)
+        run = read_json(line)
         when(run)
         counts = run["summary"]
         sizes = [run["bytes"], *run["tables"].values(), *run["sequences"].values()]

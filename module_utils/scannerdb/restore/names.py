@@ -12,6 +12,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
+from ..jsontext import read_json
+
 LONGEST = 63  # bytes; PostgreSQL cuts the rest off without a word
 SIDE = "side"
 KEPT = "kept"
@@ -50,7 +52,7 @@ def parse_mark(comment: Optional[str]) -> Optional[Mark]:
     if not comment or not comment.startswith("{"):
         return None
     try:
-        values: Any = json.loads(comment)
+        values: Any = read_json(comment)
         kind, database, run_id = values[KEY], values["database"], values["run_id"]
     except (ValueError, KeyError, TypeError):
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
 from ..files import file_errors
+from ..jsontext import read_json
 from .model import Job, read_jobs
 
 FILE = "schedule.json"
@@ -37,7 +37,7 @@ def read_installed(config_dir: str) -> Installed | None:
             return None
         text, changed = path.read_text(encoding="utf-8"), path.stat().st_mtime
     try:
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = read_json(text)
         return Installed(
             kind=str(values["kind"]),
             timezone=str(values["timezone"]),

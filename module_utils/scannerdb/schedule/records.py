@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import FileProblem
 from ..files import ensure_folder, file_errors, write_atomic
+from ..jsontext import read_json
 from ..runs import RUN_ID, STAMP
 
 FOLDER = "runs"
@@ -87,7 +88,7 @@ def read_records(state_dir: str) -> list[Record]:
 def _read(path: Path) -> Record | None:
     try:
         with file_errors("Reading", path):
-            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            fields: dict[str, Any] = read_json(path.read_text(encoding="utf-8"))
         record = Record(**{key: value for key, value in fields.items() if key in Record.__dataclass_fields__})
         moment(record.started)
         if record.finished:

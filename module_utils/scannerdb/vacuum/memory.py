@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import ensure_folder, read_if_there, write_atomic
+from ..jsontext import read_json
 from .decide import density
 from .measure import TableMeasure
 from .outcome import Outcome
@@ -47,7 +48,7 @@ def remember(state_dir: str, learnt: Memory) -> None:
 def parse(text: str) -> Memory:
     """The memory out of its file; anything unreadable counts as nothing."""
     try:
-        values = json.loads(text)
+        values = read_json(text)
         rebuilt = {str(name): float(size) for name, size in values["rebuilt"].items()}
         rate = float(values.get("rate") or REWRITE_BYTES_PER_S)
         runs = tuple(run for run in values.get("runs", ()) if _whole(run))
