@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import InvalidInput
+from .jsontext import DEEPEST
 from .lockbudget import Budget
 from .login import CHANNEL_BINDINGS, SSL_MODES, Options
 from .window import Window, parse_window
@@ -84,8 +86,56 @@ def retention_arguments() -> dict[str, dict[str, Any]]:
     return {f"retention_{name}": {"type": "int", "default": default} for name, default in given.items()}
 
 
+# The largest value of a number, by the last word of the option's name. A larger one is a slip, and more than the
+# server's own settings, or a clock, can hold.
+LIMITS = {
+    "port": 65535,
+    "ms": 2_147_483_647,
+    "s": 2_147_483,
+    "h": 876_000,
+    "hours": 876_000,
+    "days": 36_500,
+    "jobs": 1024,
+    "nice": 19,
+    "mb": 1 << 40,
+    "rows": 1_000_000_000,
+}
+LARGEST = (1 << 63) - 1  # of any other: PostgreSQL's bigint
+
+
+def ensure_within_bounds(params: Mapping[str, Any]) -> None:
+    """Raise `InvalidInput` for an option whose number is out of its bounds, or whose text no program could be given."""
+    for name, value in params.items():
+        limit = LIMITS.get(name.rpartition("_")[2], LARGEST)
+        least = 1 if name == "login_port" else 0 if limit != LARGEST else -LARGEST
+        if isinstance(value, (int, float)) and not least <= value <= limit:  # NaN is in no bounds either
+            raise InvalidInput(f"Option {name} is {str(value)[:40]}; it goes from {least} to {limit}.")
+        _ensure_sane(name, value)
+
+
+def _ensure_sane(name: str, value: Any, depth: int = 0) -> None:
+    if depth > DEEPEST:
+        raise InvalidInput(f"Option {name} is nested deeper than {DEEPEST} levels.")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidInput(f"Option {name} holds a NUL byte, which no name, path or password can have.")
+        with_surrogates = any("\ud800" <= letter <= "\udfff" for letter in value)
+        if with_surrogates:
+            raise InvalidInput(f"Option {name} holds bytes that are no UTF-8.")
+    elif isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
+        raise InvalidInput(f"A number in option {name} is too large: {str(value)[:40]}.")
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            _ensure_sane(name, key, depth + 1)
+            _ensure_sane(name, inner, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _ensure_sane(name, inner, depth + 1)
+
+
 def options_from(params: Mapping[str, Any]) -> Options:
-    """The connection options out of a module's parameters."""
+    """The connection options out of a module's parameters, all of which are held against their bounds first."""
+    ensure_within_bounds(params)
     return Options(
         host=params["login_host"] or "",
         port=params["login_port"],

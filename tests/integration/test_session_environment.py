@@ -16,9 +16,10 @@ from scannerdb.process import find_tools, run_tool
 
 from demo import user
 from tests.integration.support import NO_BACKUP, options
-from tests.servers import FAST, Database, Databases, lone_server
+from tests.servers import FAST, Database, Databases, find_bin_dir, lone_server
 
 NOWHERE = "127.0.0.9"
+VERSION = 17  # the build of 18 has no TLS
 
 
 def hostile(database: Database, folder: Path) -> dict[str, str]:
@@ -102,8 +103,10 @@ def test_a_fix_for_one_server_changes_no_other(
 
 
 @pytest.fixture
-def certified(database: Database, tmp_path: Path) -> Iterator[Options]:
+def certified(tmp_path: Path) -> Iterator[Options]:
     """The options for a server that lets nobody in without a certificate of its authority."""
+    bin_dir = find_bin_dir(VERSION)
+    assert bin_dir is not None
     openssl(tmp_path, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj /CN=authority -days 2")
     for name, subject in (("server", "localhost"), ("client", "postgres")):
         openssl(tmp_path, f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={subject}")
@@ -111,7 +114,7 @@ def certified(database: Database, tmp_path: Path) -> Iterator[Options]:
         signed = f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -out {name}.crt -days 2 -extfile san"
         openssl(tmp_path, signed)
     (tmp_path / "client.key").chmod(0o600)
-    with lone_server(database.server.bin_dir, FAST, "hostssl all all 127.0.0.1/32 cert\n") as lone:
+    with lone_server(bin_dir, FAST, "hostssl all all 127.0.0.1/32 cert\n") as lone:
         for name, target in (("ca.crt", "ca.crt"), ("server.crt", "server.crt"), ("server.key", "server.key")):
             path = lone.server.data / target
             path.write_bytes((tmp_path / name).read_bytes())

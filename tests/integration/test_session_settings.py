@@ -145,9 +145,9 @@ def _elsewhere(database: Database) -> tuple[list[tuple[str, str, str]], list[str
 
 def _content(database: Database) -> dict[str, str]:
     """Every row, whatever the database's own settings are."""
-    with database.connect(
-        options="-c search_path=public " + tool_settings(options(database), database.name, {})
-    ) as conn:
+    settings, _ = tool_settings(options(database), database.name, {})
+    with database.connect(options=settings) as conn:
+        conn.execute("SET search_path = public")
         tables = conn.execute("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'").fetchall()
         query = "SELECT pg_catalog.md5(pg_catalog.string_agg(t::text, '|' ORDER BY t::text)) FROM public.{} t"
         return {name: conn.execute(SQL(query).format(Identifier(name))).fetchone()[0] for (name,) in tables}

@@ -32,7 +32,7 @@ BASE = {
     "window": {"errors"},
     "serverdisk": {"connection", "errors"},
     "finding": {"connection", "errors"},
-    "argspec": {"login", "lockbudget", "window", "errors"},
+    "argspec": {"jsontext", "login", "lockbudget", "window", "errors"},
 }
 
 
