@@ -22,11 +22,10 @@ from .errors import (
     PrivilegeMissing,
     QueryFailed,
     ScannerDbError,
-    ServerUnsupported,
 )
 from .login import Options
 from .pooler import refuse_sharing
-from .refusals import refusal_state, refused
+from .refusals import refusal_state, refuse_unsuitable, refused
 from .session import (
     KEEPALIVES,
     STATEMENT_LIMIT_S,
@@ -79,10 +78,11 @@ Connection = Any  # psycopg.Connection[dict[str, Any]]; kept loose so that its a
 Query = Union[str, "Composable"]
 Row = dict[str, Any]
 
-OLDEST_SERVER = 140000
 PRIMARY_SINCE = 140000  # from which libpq on one may ask for the "primary"; a distribution's psycopg may have an older
 TRACE_SINCE = 140000  # from which libpq on a trace names the fields of a message
 LOOK_S = 30.0  # what a short question may take, and how much later than the server the client gives a statement up
+ATTEMPTS = 4
+SLOW_S = 5.0  # a session that ends sooner, while it is set up, is tried again
 LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -148,24 +148,35 @@ def connect(
             "or 'pip install psycopg[binary]'.",
         )
     words = _words(options, dbname, purpose, timeout_s)
-    conn = _open(words, options, allow_standby)
-    try:
-        with explained(f"Looking at the session on {options.server}"):
-            seen = _look(conn)
-            _refuse(conn, options, seen, allow_standby)
-        if seen["pid"] != conn.info.backend_pid:
-            conn.pooled = True
-            refuse_sharing(conn, seen["pid"], lambda: _open(words, options, allow_standby), DriverError, options.server)
-        conn.prepared = settings_for(seen["names"], statement_timeout_s)
-        conn.language = seen["language"]
-        conn.english = "lc_messages" in conn.prepared or speaks_english(conn.language)
-        conn.limit_s = (statement_timeout_s or STATEMENT_LIMIT_S) + LOOK_S
-        own_path = {"search_path": behind_catalog(seen["path"])} if role_search_path else {}
-        _prepare(conn, {**conn.prepared, **own_path})
-    except BaseException:
-        conn.close()
-        raise
-    return conn
+    for attempts_left in reversed(range(ATTEMPTS)):
+        conn = _open(words, options, allow_standby)
+        opened = time.monotonic()
+        try:
+            seen = _known(conn, options, words, allow_standby)
+            conn.prepared = settings_for(seen["names"], statement_timeout_s)
+            conn.language = seen["language"]
+            conn.english = "lc_messages" in conn.prepared or speaks_english(conn.language)
+            conn.limit_s = (statement_timeout_s or STATEMENT_LIMIT_S) + LOOK_S
+            own_path = {"search_path": behind_catalog(seen["path"])} if role_search_path else {}
+            _prepare(conn, {**conn.prepared, **own_path})
+            return conn
+        except BaseException as error:
+            conn.close()
+            # A timeout of the role's, which is not off yet, may have ended a session that was slow to be set up.
+            if not attempts_left or not isinstance(error, ConnectionFailed) or time.monotonic() - opened > SLOW_S:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _known(conn: Connection, options: Options, words: dict[str, Any], allow_standby: bool) -> Row:
+    """What has to be known of a session that may be used; raises where it may not."""
+    with explained(f"Looking at the session on {options.server}"):
+        seen = _look(conn)
+        refuse_unsuitable(conn.info.server_version, seen, options.server, allow_standby)
+    if seen["pid"] != conn.info.backend_pid:
+        conn.pooled = True
+        refuse_sharing(conn, seen["pid"], lambda: _open(words, options, allow_standby), DriverError, options.server)
+    return seen
 
 
 def _words(options: Options, dbname: str | None, purpose: str, timeout_s: int) -> dict[str, Any]:
@@ -249,26 +260,6 @@ def _look(conn: Connection) -> Row:
     """
     found = fetch(conn, SQL(query).format(equal=equal, granted=granted.format(equal=equal)))
     return found[0]
-
-
-def _refuse(conn: Connection, options: Options, seen: Row, allow_standby: bool) -> None:
-    version = conn.info.server_version
-    if version < OLDEST_SERVER:
-        raise ServerUnsupported(
-            f"The server on {options.server} is PostgreSQL {version // 10000}; 14 is the oldest that is supported.",
-            "Upgrade the server.",
-        )
-    if seen["standby"] and not allow_standby:
-        raise ServerUnsupported(
-            f"The server on {options.server} is a standby, which cannot be written.",
-            "Point scannerdb_login_host at the primary.",
-        )
-    if seen["read_only"] and not allow_standby:
-        raise ServerUnsupported(
-            f"The server on {options.server} is set to be read only (default_transaction_read_only in its "
-            "configuration), and this job writes.",
-            "ALTER SYSTEM RESET default_transaction_read_only, or take the line out of postgresql.conf, and reload.",
-        )
 
 
 def _prepare(conn: Connection, settings: Mapping[str, str]) -> None:

@@ -7,7 +7,9 @@ answered or an old libpq hides it, and where one code has several causes, for a 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import (
     AuthenticationFailed,
@@ -17,6 +19,8 @@ from .errors import (
     ScannerDbError,
     ServerUnsupported,
 )
+
+OLDEST_SERVER = 140000
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,29 @@ def refusal_state(trace: bytes) -> str:
     """The SQLSTATE of the last error in libpq's trace of a connection; empty where there is none."""
     found = _TRACED.findall(trace)
     return found[-1].decode("ascii") if found else ""
+
+
+def refuse_unsuitable(version: int, seen: Mapping[str, Any], server: str, allow_standby: bool) -> None:
+    """Raise `ServerUnsupported` where a server is too old, or cannot be written and the job writes.
+
+    `seen` is what it says of itself: `standby`, `read_only` (set in its own configuration, and so on purpose).
+    """
+    if version < OLDEST_SERVER:
+        raise ServerUnsupported(
+            f"The server on {server} is PostgreSQL {version // 10000}; 14 is the oldest that is supported.",
+            "Upgrade the server.",
+        )
+    if seen["standby"] and not allow_standby:
+        raise ServerUnsupported(
+            f"The server on {server} is a standby, which cannot be written.",
+            "Point scannerdb_login_host at the primary.",
+        )
+    if seen["read_only"] and not allow_standby:
+        raise ServerUnsupported(
+            f"The server on {server} is set to be read only (default_transaction_read_only in its configuration), and "
+            "this job writes.",
+            "ALTER SYSTEM RESET default_transaction_read_only, or take the line out of postgresql.conf, and reload.",
+        )
 
 
 def refused(text: str, state: str, server: str, host: str, user: str, db: str) -> ScannerDbError:
