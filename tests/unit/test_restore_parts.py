@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from scannerdb.connection import Options, text_of
-from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, ValidationFailed
+from scannerdb.errors import BackupInvalid, InvalidInput, PrivilegeMissing, RestoreRefused, ValidationFailed
 from scannerdb.jobs.restore_plan import check_roles, drilled_rate
 from scannerdb.jobs.restore_wish import Wish, check_wish
 from scannerdb.process import Finished, Tools
@@ -23,11 +23,12 @@ from scannerdb.restore.contents import (
     without_roles,
 )
 from scannerdb.restore.cutover import Switch, block
-from scannerdb.restore.failures import failures_in
+from scannerdb.restore.failures import Failure, failures_in
 from scannerdb.restore.heal import Found, diagnose, kept_databases
 from scannerdb.restore.leave_out import item_of, named
 from scannerdb.restore.load import NEWER_SETTINGS, command, conninfo, interrupted
 from scannerdb.restore.names import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
+from scannerdb.restore.preflight import check_superuser_objects
 from scannerdb.restore.prober import gap_ms
 from scannerdb.restore.rolenames import Rules
 from scannerdb.restore.source import locate, parse_moment
@@ -332,6 +333,22 @@ def test_failures_and_their_entries() -> None:
     assert [f[0] for f in key] == ['public.x."some key"']
     told = failed_in('pg_restore: error: COPY failed for table "x y": ERROR:  no\nCONTEXT:  COPY x y, line 1')
     assert [(f[0], f[2]) for f in told] == [('public."x y"', True), ('other."x y"', True)]
+
+
+def test_only_known_faults_are_the_sets() -> None:
+    for state, faulty in (("23503", True), ("42P01", True), ("P0001", True), ("22P02", True), ("22023", False)):
+        assert Failure(None, "", state).faulty == faulty
+    for state in ("", "42501", "42704", "0A000", "58P01", "57P01", "53100", "XX000", "40001"):
+        assert not Failure(None, "", state).faulty
+    assert Failure(None, "", "", unreadable=True).faulty
+
+
+def test_what_only_a_superuser_brings_back() -> None:
+    weak = SimpleNamespace(superuser=False, user="maint")
+    check_superuser_objects(weak, {"TABLE"}, ["GRANT SELECT ON TABLE a TO b;"])  # type: ignore[arg-type]
+    for kinds, statements in (({"EVENT TRIGGER"}, []), (set(), ["\nSET SESSION AUTHORIZATION x;"])):
+        with pytest.raises(PrivilegeMissing, match="cannot bring back"):
+            check_superuser_objects(weak, kinds, statements)  # type: ignore[arg-type]
 
 
 def test_names_of_what_is_left_out() -> None:

@@ -24,6 +24,8 @@ from ..restore.preflight import (
     check_owners,
     check_rights,
     check_room,
+    check_superuser_objects,
+    check_tablespace,
     data_room,
     existing_roles,
     hangers_on,
@@ -98,6 +100,10 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, proven.contents.extensions)
+    check_tablespace(conn, target.tablespace)
+    if not wish.tables:
+        kinds = {entry.kind for entry in proven.contents.entries}
+        check_superuser_objects(server, kinds, proven.contents.about_roles)
     if not wish.run_code:
         refuse_strangers(conn, proven.contents.code, RUN_CODE)
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)

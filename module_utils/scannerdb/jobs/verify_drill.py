@@ -40,7 +40,15 @@ from ..restore.failures import Failure, remedy, summed_up
 from ..restore.foreign import refuse_strangers
 from ..restore.load import LoadInterrupted
 from ..restore.loading import Load, Loaded, load_archive
-from ..restore.preflight import check_extensions, check_rights, check_room, data_room, existing_roles
+from ..restore.preflight import (
+    check_extensions,
+    check_rights,
+    check_room,
+    check_superuser_objects,
+    check_tablespace,
+    data_room,
+    existing_roles,
+)
 from ..restore.target import Target, create_statement
 from ..runs import Run, now_text
 from .drill_load import load_weakly, make_loader, reader
@@ -112,6 +120,8 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
+    check_tablespace(conn, target.tablespace)
+    check_superuser_objects(server, {entry.kind for entry in listed.entries}, listed.about_roles)
     if not drill.own_server:
         refuse_strangers(
             conn, listed.code, "Drill on a throw-away server (scannerdb_verify_place: cluster), where it has no rights."

@@ -26,6 +26,7 @@ _HEAD = re.compile(
 # its definitions that lead nowhere, and definitions that contradict each other.
 FAULTS_OF_THE_SET = ("22", "23", "P0", "42P01", "42703", "42883", "42P17", "42804", "42P16", "21000")
 REMARKS = ("COMMENT", "ACL", "SECURITY LABEL")
+INVALID_PARAMETER = "22023"  # a setting that this server does not take: a tablespace that it has not, say
 MOST_WORDS = 700
 _CURES = {
     "42501": "The role that restores lacks a right: run as a superuser, or drill in the other place "
@@ -68,7 +69,7 @@ class Failure:
     @property
     def faulty(self) -> bool:
         """True where what was backed up is known to be the reason; the surroundings may be where it is not."""
-        return self.unreadable or self.state.startswith(FAULTS_OF_THE_SET)
+        return self.unreadable or (self.state.startswith(FAULTS_OF_THE_SET) and self.state != INVALID_PARAMETER)
 
     @property
     def cure(self) -> str:

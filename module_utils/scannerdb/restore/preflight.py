@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
@@ -76,6 +76,36 @@ def check_owners(conn: Connection, server: Server, owners: Iterable[str]) -> Non
             f"Role {server.user!r} is no member of {', '.join(foreign)}, who own things in the backup.",
             f"Run as a superuser: GRANT {words} TO {text_of(Identifier(server.user))}; or name roles that take their "
             "place in scannerdb_restore_role_map.",
+        )
+
+
+def check_superuser_objects(server: Server, kinds: Container[str], statements: Sequence[str]) -> None:
+    """Raise `PrivilegeMissing` where only a superuser can bring back what the backup has.
+
+    `kinds` are those of its objects, `statements` those that name roles.
+    """
+    if server.superuser:
+        return
+    what = []
+    if "EVENT TRIGGER" in kinds:
+        what.append("event triggers")
+    if any(statement.lstrip().startswith("SET SESSION AUTHORIZATION") for statement in statements):
+        what.append("privileges that somebody else than the owner has granted")
+    if what:
+        raise PrivilegeMissing(
+            f"The backup has {' and '.join(what)}, which role {server.user!r} cannot bring back.",
+            "Run this as a superuser.",
+        )
+
+
+def check_tablespace(conn: Connection, tablespace: str) -> None:
+    """Raise `RestoreRefused` where the server does not have the tablespace that the database shall lie in."""
+    with explained("Looking at the tablespaces"):
+        there = not tablespace or scalar(conn, "SELECT count(*) FROM pg_tablespace WHERE spcname = %s", [tablespace])
+    if not there:
+        raise RestoreRefused(
+            f"The database lay in the tablespace {tablespace!r}, which this server does not have.",
+            "Make it (CREATE TABLESPACE), or drill on a throw-away server (scannerdb_verify_place: cluster).",
         )
 
 
