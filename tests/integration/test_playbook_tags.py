@@ -41,7 +41,8 @@ def test_each_step_has_its_tag(site: Site, field_17: Database) -> None:
         done = site.run("maintain.yml", "--tags", step, scannerdb_check_fail_on="never", **plain).ok()
         assert steps_of(done.output) == {step}
     assert len(site.backups("one")) == 1
-    left_out = site.run("maintain.yml", "--check", "--skip-tags", "molecule-notest,notest,fix,vacuum", **plain).ok()
+    skipped = "molecule-notest,notest,molecule-idempotence-notest,fix,vacuum"  # the first three, as Molecule does
+    left_out = site.run("maintain.yml", "--check", "--skip-tags", skipped, **plain).ok()
     assert steps_of(left_out.output) == {"check", "backup"} and "Not done" not in left_out.output
 
 
