@@ -143,10 +143,23 @@ def _look_inside(options: Options, wish: Wish, drill: Drill, lock_wait_s: float)
         with _readable(wish, item) as plain:
             if wish.level == "read":
                 return _read(options, wish, plain, run), swept
-            outcome, dropped = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
+            with _untried(item):
+                outcome, dropped = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
             return outcome, [*swept, *dropped]
     except BackupInvalid as error:
         return Outcome([str(error)]), swept
+
+
+@contextlib.contextmanager
+def _untried(item: BackupSet) -> Iterator[None]:
+    """Say of an error that the drill could not be tried: it proves nothing, and the set keeps its standing."""
+    try:
+        yield
+    except BackupInvalid:
+        raise
+    except ScannerDbError as error:
+        error.args = (f"Backup {item.name} could not be tried, which is no mark against it. {error}",)
+        raise
 
 
 @contextlib.contextmanager
