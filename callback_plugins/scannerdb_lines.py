@@ -135,7 +135,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._handle_warnings(result.result)
         if (result.host.name, result.task._uuid) in self._items_failed:
             return
-        self._complain(result, "failed, ignored" if ignore_errors else "FAILED")
+        if ignore_errors:  # whoever ignores it says what it means
+            self._line(result, "ignored", C.COLOR_SKIP)
+        else:
+            self._complain(result, "FAILED")
 
     @short
     def v2_runner_item_on_failed(self, result: Any) -> None:

@@ -138,7 +138,66 @@ def role_page(role: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/checks.md": checks_page, "docs/variables.md": variables_page}
+# What a command needs beside the inventory, for the example.
+ARGUMENTS = {
+    "undo": "-l db1 -e scannerdb_run_id=20250418T031500Z-0a1b2c3d",
+    "restore": "-l db1 -e scannerdb_restore_source=latest -e scannerdb_restore_confirm=ollama_scanner",
+    "uninstall": "-l db1",
+    "remove": "-l db1 -e scannerdb_remove_set=ollama_scanner_20250418_120000.backup",
+    "check": "-e scannerdb_check_fail_on=never",
+    "fix": "--check --diff",
+    "verify": "-e scannerdb_verify_level=restore",
+    "client": "-e scannerdb_client_install=true",
+}
+SHARED_ROLES = ("scannerdb_common", "scannerdb_summary")
+
+
+def _roles_of(playbook: Path) -> list[tuple[str, str]]:
+    """The roles that a playbook uses, each with its entry point."""
+    found = re.findall(r"name: (scannerdb_\w+)(?:\n\s+tasks_from: (\w+))?", playbook.read_text(encoding="utf-8"))
+    seen = dict.fromkeys((role, entry or "main") for role, entry in found if role not in SHARED_ROLES)
+    return [(role, entry) for role, entry in seen if entry in _specs(role)]
+
+
+def _specs(role: str) -> dict[str, Any]:
+    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+    return found
+
+
+def commands_page() -> str:
+    """docs/commands.md: every playbook with what it does, an example, and its variables."""
+    lines = [
+        "# Commands",
+        "",
+        MADE.format(source="the playbooks and their roles' argument specs"),
+        "Every playbook takes `-i` (the inventory), `-l` (which of its hosts), `--check --diff` (what it would do), and "
+        "the variables of [all roles](variables.md) with `-e`. Each name below leads to what its role's variables mean.",
+        "",
+    ]
+    for path in [ROOT / "maintain.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]:
+        if path.parent.name == "playbooks" and path.stem == "maintain":
+            continue
+        roles = _roles_of(ROOT / "playbooks" / path.name)
+        name = path.relative_to(ROOT).as_posix()
+        says = [_specs(role)[entry]["short_description"] for role, entry in roles]
+        variables = [
+            v for role, _ in roles[:1] for v in _role_options(ROOT / "roles" / role) if v in _defaults_of(role)
+        ]
+        shown = ", ".join(f"`{v}`" for v in variables[:9]) or "those that all roles share"
+        more = f" and {len(variables) - 9} more" if len(variables) > 9 else ""
+        links = ", ".join(f"[{role}](../roles/{role}/README.md)" for role, _ in roles)
+        example = " ".join(filter(None, ["ansible-playbook -i inventories/mine", name, ARGUMENTS.get(path.stem, "")]))
+        lines += [f"## {name}", "", f"{'; '.join(says)}. {links}", "", "```bash", example, "```", ""]
+        lines += [f"Variables: {shown}{more}.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _defaults_of(role: str) -> dict[str, Any]:
+    return _defaults(ROOT / "roles" / role)
+
+
+PAGES = {"docs/checks.md": checks_page, "docs/variables.md": variables_page, "docs/commands.md": commands_page}
 PAGES.update(
     {f"roles/{role.name}/README.md": partial(role_page, role) for role in sorted((ROOT / "roles").glob("scannerdb_*"))}
 )

@@ -77,6 +77,10 @@ options:
         runs for trends and forecasts; nowhere where it is empty.
     type: path
     default: ""
+  host:
+    description: The database's name in the inventory, for the report; empty for the machine's name.
+    type: str
+    default: ""
   statement_timeout_s:
     description: A check's statement is cancelled after so many seconds; 0 for never.
     type: int
@@ -174,6 +178,7 @@ def main() -> None:
             "log_path": {"type": "path", "default": ""},
             "state_dir": {"type": "path", "default": ""},
             "statement_timeout_s": {"type": "int", "default": 300},
+            "host": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -192,6 +197,7 @@ def main() -> None:
             log_path=p["log_path"],
             state_dir=p["state_dir"],
             statement_timeout_s=p["statement_timeout_s"],
+            host=p["host"],
             check_mode=module.check_mode,
         )
     except ScannerDbError as error:

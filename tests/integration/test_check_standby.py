@@ -17,10 +17,11 @@ from tests.integration.support import options, wait_until
 from tests.servers import FAST, Database, standby_of
 
 pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
+AT_ONCE = {"min_statistics_days": 0}  # the tests' servers are young
 
 
 def unused(database: Database, *standbys: str) -> dict[str, dict[str, Any]]:
-    found = check(options(database), standbys=standbys)["findings"]
+    found = check(options(database), standbys=standbys, thresholds=AT_ONCE)["findings"]
     return {f["object"]: f for f in found if f["id"] == "index.unused"}
 
 
@@ -72,7 +73,7 @@ def test_a_standby_that_streams_is_found_by_its_address(primary: Database) -> No
     )
 
     def seen() -> dict[str, dict[str, Any]]:
-        return {f["object"]: f for f in check(where)["findings"] if f["id"] == "index.unused"}
+        return {f["object"]: f for f in check(where, thresholds=AT_ONCE)["findings"] if f["id"] == "index.unused"}
 
     assert set(seen()) == {"t.there", "t.nowhere"}
     with standby_of(primary, host=PRIMARY, port=primary.server.port) as second:

@@ -146,7 +146,7 @@ def test_a_server_that_is_older_than_its_programs_is_named(pool: Pool, tmp_path:
         newer.chmod(0o755)
         newer.replace(program)
         said = wrongs(doctor(options(database), places))["server programs"]
-        assert f"{VERSION}.99 by now: it was not restarted" in said and "Restart it" in said
+        assert f"{VERSION}.99 by now: it was not restarted" in said and "Restart the server" in said
     finally:
         server.remove()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.playbooks import Site, site
+from tests.integration.playbooks import ROOT, Site, run, site
+from tests.needs import needs
 from tests.servers import Database, Databases, Pool
 
 __all__ = ["site"]
@@ -51,3 +55,34 @@ def test_metrics_that_cannot_be_written_are_a_problem_and_not_the_end(site: Site
         said = site.run("playbooks/status.yml", *arguments, scannerdb_status_fail_on="never").ok()
         assert "warning The metrics were not written: " in said.prose and "UNREACHABLE" not in said.output
         assert "primary" in said.prose
+
+
+@needs("root")
+def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_17: Database) -> None:
+    """Each stop of a first run, made for real, with what to type; nothing is done before."""
+    hidden = site.folder / "root"
+    hidden.mkdir(mode=0o700)
+    (hidden / "python3").symlink_to(sys.executable)
+    site.add("one", field_17)
+    other = {"scannerdb_become": True, "scannerdb_become_user": "nobody", "ansible_become_method": "su"}
+    shell = {"ansible_become_flags": "-s /bin/sh"}
+    seen = site.run("playbooks/check.yml", **other, **shell, ansible_python_interpreter=str(hidden / "python3"))
+    seen.failed("does not run as nobody", "Permission denied", "not /root")
+    bare = site.folder / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    lacking = site.run("playbooks/check.yml", ansible_python_interpreter=str(bare / "bin" / "python"))
+    lacking.failed("has no psycopg", "scannerdb_client_install=true")
+    none = {**other, "ansible_become_method": "sudo", "ansible_become_exe": "/nowhere/sudo"}
+    site.run("playbooks/check.yml", **none).failed("nobody could become nobody by sudo", "ansible_become_method: su")
+    assert site.files("one") == []
+
+
+def test_the_local_inventory_is_ready_to_use(site: Site, field_17: Database) -> None:
+    """With the socket and the name of this test's server, and nothing else."""
+    changes = {"scannerdb_become": False, "scannerdb_check_fail_on": "never"}
+    for kind in ("backup", "state", "log"):
+        changes[f"scannerdb_{kind}_dir"] = f"{site.folder}/{kind}"
+    changes.update({f"scannerdb_{name}": value for name, value in field_17.login.items() if name.startswith("login")})
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(ROOT / "inventories" / "local")]
+    run([*command, "-e", json.dumps(changes), "playbooks/check.yml"], site.folder, ROOT, {}).ok()
+    assert (site.folder / "state" / "reports" / "db_schema_issues_report.json").exists()

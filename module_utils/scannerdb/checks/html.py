@@ -34,7 +34,7 @@ def as_html(
     runs: Sequence[Mapping[str, Any]],
 ) -> str:
     """The page, out of the findings, the JSON report's document, and the runs so far with this one as the last."""
-    database = document["server"]["database"]
+    database, host = document["server"]["database"], document.get("host", "")
     policy = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     security = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{policy}'; img-src data:"
     sections = [_tiles(document), _charts(document, runs)]
@@ -46,7 +46,7 @@ def as_html(
             f'<meta http-equiv="Content-Security-Policy" content="{e(security)}">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">',
-            f"<title>{e(database)}: database report</title>\n<style>{STYLE}</style>\n</head>\n<body>",
+            f"<title>{e(host)}: {e(database)}, database report</title>\n<style>{STYLE}</style>\n</head>\n<body>",
             '<a class="skip" href="#findings">Skip to the findings</a>',
             _header(document),
             f"<main>\n{''.join(sections)}\n</main>",
@@ -63,7 +63,7 @@ def _header(document: Mapping[str, Any]) -> str:
     when = document["checked_at"].replace("T", " ").replace("Z", " UTC")
     return (
         f"<header><h1>{e(server['database'])}</h1>"
-        f'<p class="soft">PostgreSQL {e(server["version"])}{standby} · checked {e(when)}</p>'
+        f'<p class="soft">{e(document.get("host", ""))} · PostgreSQL {e(server["version"])}{standby} · checked {e(when)}</p>'
         f'<p class="verdict {tone}">{verdict}</p></header>'
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..connection import SQL, Identifier, fetch, scalar, text_of
+from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Change, Finding, Fix
 from .context import Context, StandbyUse, place
 from .registry import by_hand, finding
@@ -56,10 +56,12 @@ SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS n
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE i.indisvalid AND i.indisready AND NOT i.indisunique AND pg_stat_get_numscans(i.indexrelid) = 0
    AND NOT c.relispartition AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+   AND n.nspname <> 'scannerdb_maintenance'
    AND {ours}
 """
 STATISTICS_AGE = """
-SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text AS age
+SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text AS age,
+       extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::float8 / 86400 AS days
   FROM pg_stat_database d WHERE d.datname = current_database()
 """
 
@@ -154,7 +156,9 @@ def check(context: Context) -> Iterator[Finding]:
 
 def _unused(context: Context, doubles: frozenset[tuple[str, str]]) -> Iterator[Finding]:
     """Findings about idle indexes; a double is a finding already."""
-    age = scalar(context.conn, STATISTICS_AGE)
+    age, days = fetch(context.conn, STATISTICS_AGE)[0].values()
+    if days < context.limits.min_statistics_days:
+        return  # too short a time to say so of any index
     beyond = {"statistics_age": age, **_beyond(context.standbys)}
     where = "this server or its standbys" if context.standbys.seen else "this server"
     idle = [Idle(**row) for row in fetch(context.conn, IDLE.format(ours=OURS))]

@@ -28,7 +28,7 @@ def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str
     lines = [
         "# Database Schema Issues Report",
         "",
-        f"Database **{_plain(server['database'])}** on PostgreSQL {server['version']}, checked {document['checked_at']}"
+        f"Database **{_plain(server['database'])}** of {_plain(document.get('host', 'this host'))} on PostgreSQL {server['version']}, checked {document['checked_at']}"
         f"{' on a standby' if server.get('in_recovery') else ''}.",
         "",
         "| severity | findings |",

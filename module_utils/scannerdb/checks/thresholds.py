@@ -32,6 +32,7 @@ class Thresholds:
     holding_minutes: float = 60  # a transaction older than this keeps vacuum from its work
     holding_transactions: float = 1_000_000  # so far behind, a slot or a standby keeps vacuum from its work
     slot_wal_mb: float = 512  # an inactive slot may keep so much WAL
+    min_statistics_days: float = 14  # an index that is used once a week looks idle before
     support_days: float = 180  # how long before its end of support a version is mentioned
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import gc
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def check(
     cross_table: bool = False,
     standbys: Sequence[str] = (),
     statement_timeout_s: int = 300,
+    host: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
@@ -83,6 +85,7 @@ def check(
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())
     result = _result(findings, suppressed, server, inspection, utc_now())
     result["server"]["left_by_restores"] = left
+    result["host"] = host or socket.gethostname()
     now = _snapshot(result, inspection)
     if report_dir and not check_mode:
         result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
