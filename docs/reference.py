@@ -149,6 +149,7 @@ ARGUMENTS = {
     "verify": "-e scannerdb_verify_level=restore",
     "client": "-e scannerdb_client_install=true",
 }
+SAYS = {"maintain": "Check, back up, fix, vacuum, check again, and say what came of it"}
 SHARED_ROLES = ("scannerdb_common", "scannerdb_summary")
 
 
@@ -171,8 +172,8 @@ def commands_page() -> str:
         "# Commands",
         "",
         MADE.format(source="the playbooks and their roles' argument specs"),
-        "Every playbook takes `-i` (the inventory), `-l` (which of its hosts), `--check --diff` (what it would do), and "
-        "the variables of [all roles](variables.md) with `-e`. Each name below leads to what its role's variables mean.",
+        "Every playbook takes `-i` (the inventory), `-l` (which of its hosts), `--check --diff` (what it would do), "
+        "and the variables of [all roles](variables.md) with `-e`.",
         "",
     ]
     for path in [ROOT / "maintain.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]:
@@ -180,21 +181,15 @@ def commands_page() -> str:
             continue
         roles = _roles_of(ROOT / "playbooks" / path.name)
         name = path.relative_to(ROOT).as_posix()
-        says = [_specs(role)[entry]["short_description"] for role, entry in roles]
-        variables = [
-            v for role, _ in roles[:1] for v in _role_options(ROOT / "roles" / role) if v in _defaults_of(role)
-        ]
+        says = SAYS.get(path.stem) or "; ".join(_specs(role)[entry]["short_description"] for role, entry in roles)
+        variables = list(_defaults(ROOT / "roles" / roles[0][0]))
         shown = ", ".join(f"`{v}`" for v in variables[:9]) or "those that all roles share"
         more = f" and {len(variables) - 9} more" if len(variables) > 9 else ""
         links = ", ".join(f"[{role}](../roles/{role}/README.md)" for role, _ in roles)
         example = " ".join(filter(None, ["ansible-playbook -i inventories/mine", name, ARGUMENTS.get(path.stem, "")]))
-        lines += [f"## {name}", "", f"{'; '.join(says)}. {links}", "", "```bash", example, "```", ""]
+        lines += [f"## {name}", "", f"{says}. {links}", "", "```bash", example, "```", ""]
         lines += [f"Variables: {shown}{more}.", ""]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _defaults_of(role: str) -> dict[str, Any]:
-    return _defaults(ROOT / "roles" / role)
 
 
 PAGES = {"docs/checks.md": checks_page, "docs/variables.md": variables_page, "docs/commands.md": commands_page}

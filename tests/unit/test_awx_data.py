@@ -93,6 +93,7 @@ def test_surveys_are_ones_that_awx_takes(name: str) -> None:
     assert {one["variable"] for one in asked if one["required"] or one.get("default", "") != ""} <= {
         "scannerdb_restore_source",
         "scannerdb_restore_confirm",
+        "scannerdb_remove_set",
     }
 
 

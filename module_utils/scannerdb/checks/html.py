@@ -57,13 +57,13 @@ def as_html(
 
 
 def _header(document: Mapping[str, Any]) -> str:
-    server, counts = document["server"], document["summary"]
+    server, counts, host = document["server"], document["summary"], document.get("host", "")
     standby = ", a standby" if server.get("in_recovery") else ""
     tone, verdict = verdict_of(counts)
     when = document["checked_at"].replace("T", " ").replace("Z", " UTC")
     return (
         f"<header><h1>{e(server['database'])}</h1>"
-        f'<p class="soft">{e(document.get("host", ""))} · PostgreSQL {e(server["version"])}{standby} · checked {e(when)}</p>'
+        f'<p class="soft">{e(host)} · PostgreSQL {e(server["version"])}{standby} · checked {e(when)}</p>'
         f'<p class="verdict {tone}">{verdict}</p></header>'
     )
 

@@ -61,7 +61,8 @@ SELECT n.nspname::text AS schema, t.relname::text AS table, c.relname::text AS n
 """
 STATISTICS_AGE = """
 SELECT date_trunc('second', clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::text AS age,
-       extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::float8 / 86400 AS days
+       extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::float8
+         / 86400 AS days
   FROM pg_stat_database d WHERE d.datname = current_database()
 """
 

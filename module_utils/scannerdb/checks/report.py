@@ -24,11 +24,13 @@ def as_json(report: Mapping[str, Any]) -> str:
 
 def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
     """The report for people: a summary, then findings by severity with evidence and the SQL that would mend them."""
+    host = _plain(document.get("host", "this host"))
     server, summary, suppressed = document["server"], document["summary"], document["suppressed"]
     lines = [
         "# Database Schema Issues Report",
         "",
-        f"Database **{_plain(server['database'])}** of {_plain(document.get('host', 'this host'))} on PostgreSQL {server['version']}, checked {document['checked_at']}"
+        f"Database **{_plain(server['database'])}** of {host} on PostgreSQL {server['version']},"
+        f" checked {document['checked_at']}"
         f"{' on a standby' if server.get('in_recovery') else ''}.",
         "",
         "| severity | findings |",
