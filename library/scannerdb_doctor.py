@@ -37,6 +37,11 @@ options:
     description: Folder of what C(schedule.yml) installed.
     type: path
     required: true
+  backup_storage:
+    description: Whether the backup folder outlives the machine or container it is in; V(auto) to look.
+    type: str
+    choices: [auto, persistent, ephemeral]
+    default: auto
   stale_s:
     description: A job lock that is held for more seconds is called stale; 0 for never.
     type: int
@@ -95,6 +100,7 @@ def main() -> None:
         **connection_arguments(),
         **overlay_arguments(),
         **{name: {"type": "path", "required": True} for name in folders},
+        "backup_storage": {"type": "str", "default": "auto", "choices": ["auto", "persistent", "ephemeral"]},
         "stale_s": {"type": "int", "default": 21600},
         "heal": {"type": "bool", "default": True},
     }
@@ -103,7 +109,7 @@ def main() -> None:
     try:
         result = doctor(
             options_from(given),
-            Places(**{name: given[name] for name in folders}),
+            Places(**{name: given[name] for name in folders}, storage=given["backup_storage"]),
             overlay=given["contract_overlay"],
             stale_s=given["stale_s"],
             heal_cutover=given["heal"],

@@ -155,3 +155,13 @@ def test_versions_are_compared_as_numbers() -> None:
     assert judged("15.18 (Debian 15.18-1)", "15.18", "/x").state == "fine"
     assert judged("15.9", "15.18", "/x").state == "wrong"
     assert judged("15.9", "", "/x").state == "wrong"
+
+
+def test_a_folder_that_a_backup_refuses_is_not_called_fine(site: Site, field_17: Database) -> None:
+    """What goes with its container is said before the first backup is refused; the hint's variable settles it."""
+    site.add("one", field_17, scannerdb_backup_storage="ephemeral")
+    site.run("playbooks/backup.yml").failed("would not last")
+    said = site.run("playbooks/doctor.yml", scannerdb_doctor_fail=False).ok()
+    assert "WRONG backup storage: A backup in" in said.prose and "scannerdb_backup_storage: persistent" in said.prose
+    cured = site.run("playbooks/doctor.yml", scannerdb_doctor_fail=False, scannerdb_backup_storage="persistent").ok()
+    assert "ok backup storage" in cured.prose

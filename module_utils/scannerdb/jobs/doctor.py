@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.sets import latest_target, list_sets, newest
+from ..backup.storage import Storage
 from ..connection import Connection, Options, connect, explained, server_of
 from ..contract.overlay import contract_with
 from ..doctor import host, server
 from ..doctor.binaries import server_programs
 from ..doctor.diagnosis import WRONG, Diagnosis, fine, from_error, unknown, wrong
 from ..doctor.remedies import diagnoses
-from ..errors import DependencyMissing, JobLocked, ScannerDbError
+from ..errors import DependencyMissing, FileProblem, JobLocked, ScannerDbError
 from ..fixes.apply import table_rows
 from ..fixes.policy import Policy, make_plan
 from ..joblock import job_lock
@@ -43,6 +44,7 @@ class Places:
     log_dir: str
     report_dir: str
     config_dir: str
+    storage: str = "persistent"  # or `auto`, to look whether the backup folder outlives the container it is in
 
 
 @explained("The diagnosis")
@@ -184,6 +186,7 @@ def _on_host(options: Options, places: Places, major: int, difference: float | N
         "reports": places.report_dir,
     }
     yield from host.folders(folders, {"backups": 2 * last.manifest.size_bytes if last else 0})
+    yield _lasting(Storage(Path(places.backup_dir), places.storage))
     records: list[Record] = []
     with contextlib.suppress(ScannerDbError):  # the schedule's part tells why
         records = read_records(places.state_dir)
@@ -192,6 +195,15 @@ def _on_host(options: Options, places: Places, major: int, difference: float | N
     yield from _backups(places.backup_dir, sets, why)
     yield host.debris(places.backup_dir)
     yield from _schedule(places)
+
+
+def _lasting(storage: Storage) -> Diagnosis:
+    """Whether a backup would be kept where it is written: a backup refuses what the doctor calls wrong here."""
+    try:
+        storage.ensure_kept("")
+    except FileProblem as error:
+        return from_error("backup storage", error)
+    return fine("backup storage", f"{storage.folder} outlives this machine's containers.")
 
 
 def _sets(backup_dir: str, database: str) -> tuple[list[Any], str]:
