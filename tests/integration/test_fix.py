@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scannerdb.errors import FixRefused
+from scannerdb.errors import FixRefused, PrivilegeMissing
 from scannerdb.fixes.policy import Policy
 from scannerdb.jobs.fix import Safety, fix
 
@@ -192,3 +192,14 @@ def test_refuses_to_touch_too_much(field_db: Database) -> None:
 def test_hostile_database_names(field_db: Database) -> None:
     assert run_fix(field_db)["changed"]
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
+
+
+def test_a_journal_of_somebody_else_is_named_in_check_mode_already(field_db: Database) -> None:
+    run_fix(field_db)
+    field_db.sql("DROP ROLE IF EXISTS journal_stranger")
+    field_db.sql("CREATE ROLE journal_stranger LOGIN")
+    field_db.sql("GRANT pg_read_all_data TO journal_stranger")
+    stranger = options(field_db, user="journal_stranger")
+    for check_mode in (True, False):
+        with pytest.raises(PrivilegeMissing, match=r"belongs to .* and 'journal_stranger' may not write to it.*GRANT"):
+            fix(stranger, check_mode=check_mode)

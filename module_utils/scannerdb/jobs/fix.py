@@ -18,6 +18,7 @@ from ..errors import FixRefused
 from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
+from ..fixes.journal_rights import require_journal_rights
 from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
 from ..fixes.seals import keys_of
 from ..frame import Frames
@@ -131,6 +132,7 @@ def fix(
     policy, budget, working = policy or Policy(), budget or Budget(), working or Working()
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "fix", run.run_id, lock_wait_s), connect(options, purpose=f"fix {run.run_id}") as conn:
+        require_journal_rights(conn)
         frames = Frames(conn)
         inspection = inspect(conn, contract, policy)
         rows = table_rows(conn, contract.schema)
