@@ -189,6 +189,9 @@ kept_databases:
     kept_at:
       description: When it was replaced, UTC.
       type: str
+    run_id:
+      description: The restore that replaced it.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -73,7 +73,12 @@ def info(options: Options) -> dict[str, Any]:
         "extensions": extensions,
         "undoable": undoable,
         "kept_databases": [
-            {"name": item.name, "size_bytes": item.size_bytes, "kept_at": item.mark.at if item.mark else ""}
+            {
+                "name": item.name,
+                "size_bytes": item.size_bytes,
+                "kept_at": item.mark.at if item.mark else "",
+                "run_id": item.mark.run_id if item.mark else "",
+            }
             for item in kept
         ],
         "msg": f"Database {database['name']!r} has {database['size_pretty']} in {len(tables)} tables, "
