@@ -31,6 +31,18 @@ options:
     description: System user whose folders and files in them go to O(owner), too; empty for none.
     type: str
     default: ""
+  backup_dir:
+    description: Folder of the backups, in which half-made sets of O(database) are looked for that killed runs left.
+    type: path
+    default: ""
+  state_dir:
+    description: Folder of the state, in which half-written files are looked for likewise.
+    type: path
+    default: ""
+  database:
+    description: The database whose half-made sets are removed; empty to remove nothing.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Tells which folders would be made or changed.
@@ -53,6 +65,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+swept:
+  description: What killed runs had left and was removed, or would be.
+  returned: success
+  type: list
+  elements: str
 made:
   description: Folders that were made, or would be, parents included.
   returned: success
@@ -72,14 +89,15 @@ def main() -> None:
             "paths": {"type": "list", "elements": "path", "required": True},
             "owner": {"type": "str", "default": ""},
             "from_owner": {"type": "str", "default": ""},
+            "backup_dir": {"type": "path", "default": ""},
+            "state_dir": {"type": "path", "default": ""},
+            "database": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    given = module.params
+    given = dict(module.params)
     try:
-        result = folders(
-            given["paths"], owner=given["owner"], from_owner=given["from_owner"], check_mode=module.check_mode
-        )
+        result = folders(given.pop("paths"), **given, check_mode=module.check_mode)
     except ScannerDbError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -19,7 +19,7 @@ from ..checks.thresholds import parse_thresholds
 from ..connection import Options, Server, connect, explained, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
-from ..errors import InvalidInput
+from ..errors import FileProblem, InvalidInput
 from ..files import ensure_folder, write_atomic
 from ..finding import SEVERITIES, Finding, summary
 from ..restore.heal import marked_databases
@@ -88,7 +88,10 @@ def check(
     result["host"] = host or socket.gethostname()
     now = _snapshot(result, inspection)
     if report_dir and not check_mode:
-        result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
+        try:
+            result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
+        except FileProblem as error:  # what was found is not lost for that, and a cure may be waiting for it
+            result["warnings"] = [f"There is no report: {error}"]
     _log(run, result, findings)
     trouble = remember(run.state_dir, now)
     if trouble:

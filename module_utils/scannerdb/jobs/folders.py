@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Optional
 
 from ..errors import FileProblem
 from ..files import PRIVATE_FOLDER, file_errors
 from ..trusted import Place, as_user, give, opened, step, user_id, user_name, walked
+from .leftovers import remove_leftovers
 
+DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PARENT_MODE = 0o755  # below root's own parents other databases' folders may lie, which are other users'
 
 
-def folders(paths: Sequence[str], *, owner: str = "", from_owner: str = "", check_mode: bool = False) -> dict[str, Any]:
-    """Make folders private and `owner`'s own; returns the module's result: `made`, `changed`, `diff`.
+def folders(
+    paths: Sequence[str],
+    *,
+    owner: str = "",
+    from_owner: str = "",
+    backup_dir: str = "",
+    state_dir: str = "",
+    database: str = "",
+    check_mode: bool = False,
+) -> dict[str, Any]:
+    """Make folders private and `owner`'s own; returns the module's result: `made`, `swept`, `changed`, `diff`.
 
-    What `from_owner` had in them is handed over as well. Raises `FileProblem` and `InvalidInput`.
+    What `from_owner` had in them is handed over as well. What killed runs on `database` left goes (`remove_leftovers`).
+    A full or read-only disk is a warning: it may be what the job is to cure. Raises `FileProblem` and `InvalidInput`.
     """
     made: list[str] = []
     diffs: list[dict[str, Any]] = []
     wanted = user_id(owner) if owner else None
     giver = user_id(from_owner) if from_owner else None
+    warnings: list[str] = []
+    swept: list[str] = []
     before = os.umask(0)  # each folder is made with its mode: changing it later would be one more look at a name
     try:
         for path in paths:
-            with file_errors("Making the folder", path), walked(path) as place:
+            with _troubles(warnings, DISK_TROUBLES), file_errors("Making the folder", path), walked(path) as place:
                 _one(place, wanted, giver, made, diffs, check_mode)
     finally:
         os.umask(before)
-    return {"changed": bool(diffs), "made": made, "diff": diffs}
+    with _troubles(warnings, (*DISK_TROUBLES, errno.EACCES)):
+        swept += remove_leftovers(backup_dir, state_dir, database, check_mode) if database else []
+    return {"changed": bool(diffs or swept), "made": made, "swept": swept, "diff": diffs, "warnings": warnings}
+
+
+@contextlib.contextmanager
+def _troubles(warnings: list[str], kinds: Sequence[int]) -> Iterator[None]:
+    """Let troubles of some kinds be warnings."""
+    try:
+        yield
+    except FileProblem as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in kinds:
+            raise
+        warnings.append(str(error))
 
 
 def _one(

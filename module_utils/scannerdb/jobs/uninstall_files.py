@@ -39,7 +39,7 @@ STATE = (
     r"manifests/.+_\d{8}_\d{6}\.backup\.sha256",
     "ansible/tmp/ansible-.+",
 )
-CONFIG = (re.escape(FILE), r"inventory\.json")
+CONFIG = (re.escape(FILE), r"(inventory|login)\.json")
 REPORTS = tuple(map(re.escape, FILES.values()))
 BUNDLE = (rf"releases/{ID}", rf"venvs/{ID}", r"wheelhouse/.+\.whl")
 # Folders within one of those that are its own as well; an outer one comes first.

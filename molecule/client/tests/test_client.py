@@ -59,3 +59,40 @@ def test_the_job_left_a_report_and_a_verified_backup(container: Container) -> No
     assert report["summary"]["critical"] == report["summary"]["warning"] == 0
     proof = host.file("/var/backups/scannerdb/client-app/latest.backup/verification.jsonl").content_string
     assert json.loads(proof.splitlines()[-1])["level"] == "read"
+
+
+def test_the_jobs_of_a_database_host_got_a_login_of_their_own(container: Container, query: Query) -> None:
+    host = container("client-db")
+    by_peer = json.loads(host.file("/root/by-peer.json").content_string)
+    assert (by_peer["role"], by_peer["user"], by_peer["host"]) == ("scannerdb_maint", "scannerdb_maint", "")
+    assert host.user("scannerdb_maint").uid < 1000
+    assert host.check_output("id -nG scannerdb_maint") == "scannerdb_maint"
+    for folder in ("lib", "log", "backups"):
+        assert host.check_output(f"find /var/{folder}/scannerdb/client-db ! -user scannerdb_maint ! -type l") == ""
+    assert query("client-db", "SELECT rolsuper FROM pg_roles WHERE rolname = 'scannerdb_maint'") == ["f"]
+    owned = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'scannerdb_maintenance'"
+    assert query("client-db", owned) == ["scannerdb_maint"]
+
+
+def test_every_job_was_done_by_it(container: Container, query: Query) -> None:
+    host = container("client-db")
+    folder = "/var/backups/scannerdb/client-db"
+    for name in ("db_schema_check", "db_maintenance_fix"):
+        assert host.file(f"/var/log/scannerdb/client-db/{name}.log").user == "scannerdb_maint"
+    levels = host.check_output(f"cat {folder}/*.backup/verification.jsonl")
+    assert "restore" in {json.loads(line)["level"] for line in levels.splitlines()}
+    kept = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'ollama_scanner'"
+    assert query("client-db", kept) == ["scannerdb_maint"]
+    replaced = (
+        "SELECT count(*) > 0 FROM pg_database WHERE datname LIKE 'ollama_scanner%' AND datname <> 'ollama_scanner'"
+    )
+    assert query("client-db", replaced) == ["t"]
+
+
+def test_where_the_server_asks_for_a_password_it_has_one(container: Container) -> None:
+    host = container("client-db")
+    assert json.loads(host.file("/etc/scannerdb/client-db/login.json").content_string)["host"] == "127.0.0.1"
+    passfile = host.file("/var/lib/scannerdb_maint/.pgpass")
+    assert (passfile.user, stat.S_IMODE(passfile.mode)) == ("scannerdb_maint", 0o600)
+    report = json.loads(host.file("/var/lib/scannerdb/client-db/reports/db_schema_issues_report.json").content_string)
+    assert report["server"]["user"] == "scannerdb_maint"

@@ -17,7 +17,7 @@ HOSTS = ("cron-db", "timer-db")
 def test_cron_has_the_entries(container: Container) -> None:
     host = container("cron-db")
     entries = host.file("/etc/cron.d/scannerdb-cron-db").content_string
-    assert len(re.findall(r"^\d+ \d+ \* \* \* postgres .*run_job.py", entries, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\d+ \d+ \* \* \* scannerdb_maint .*run_job.py", entries, re.MULTILINE)) == 3
     assert host.service("cron").is_running
     assert host.run("ls /etc/systemd/system/scannerdb-*").rc != 0
 
@@ -40,7 +40,7 @@ def test_the_job_ran_by_itself_and_left_log_record_and_backup(container: Contain
     done = [record for record in records if record.get("finished")]
     assert done and {(record["outcome"], record["exit_code"]) for record in done} == {("ok", 0)}
     log = host.file(f"/var/backups/scannerdb/{name}/cron_soon.log")
-    assert (log.user, log.mode) == ("postgres", 0o600)
+    assert (log.user, log.mode) == ("scannerdb_maint", 0o600)
     assert "PLAY RECAP" in log.content_string
     assert any(record["run_id"] in log.content_string for record in done)
     proof = host.file(f"/var/backups/scannerdb/{name}/latest.backup/verification.jsonl").content_string
