@@ -54,14 +54,14 @@ def test_no_cure_stops_at_a_bad_disk(field_db: Database, bad_disk: Path, capfd: 
     assert schema_damage(field_db) == []
     assert vacuum(options(field_db), **places)["tables"]
     said = capfd.readouterr().err
-    assert "/logs" in said and "/progress" in said and "schema.view.trigger" in said
+    assert "/bad/" in said and " vacuum: " in said and " fix: " in said
     assert "Traceback" not in said
 
 
 @needs("root")
 def test_the_folders_are_a_warning_there(bad_disk: Path) -> None:
     made = folders([str(bad_disk / "state"), str(bad_disk / "logs")], database="d", backup_dir=str(bad_disk))
-    assert (len(made["warnings"]) >= 2) != bool(made["made"])  # a full tmpfs still makes folders
+    assert len(made["warnings"]) in (0, 2)  # a full tmpfs still makes folders
 
 
 def test_the_next_job_of_any_kind_sweeps(field_db: Database, site: Site) -> None:
