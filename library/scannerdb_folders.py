@@ -100,6 +100,8 @@ def main() -> None:
         result = folders(given.pop("paths"), **given, check_mode=module.check_mode)
     except ScannerDbError as error:
         module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
     module.exit_json(**result)
 
 

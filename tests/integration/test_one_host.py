@@ -96,6 +96,7 @@ def test_for_one_host_the_environment_counts_and_the_run_says_so(site: Site, mak
         run = site.run(f"playbooks/{name}.yml", environment=shell)
         assert "From your environment: scannerdb_login_db from PGDATABASE." in run.prose
     assert site.report("db1")["server"]["database"] == db.name
+    assert "environment" not in site.run("playbooks/check.yml", scannerdb_login_db=db.name).prose
 
 
 @pytest.mark.parametrize("name", ["maintain.yml", "playbooks/status.yml", "playbooks/restore.yml"])
