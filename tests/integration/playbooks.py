@@ -133,7 +133,7 @@ def run(command: list[str], home: Path, cwd: Path, more: Mapping[str, str]) -> R
     environment.update(
         ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_HOME=str(home / "ansible"), LC_ALL="C.UTF-8", **more
     )
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=1200)
     return Run(done.returncode, done.stdout + done.stderr)
 
 

@@ -235,6 +235,19 @@ def test_a_backup_that_would_not_last_is_refused(tower: Tower) -> None:
     assert tower.backups == []
 
 
+def test_a_part_of_a_sliced_job_without_any_chosen_database_is_green(tower: Tower) -> None:
+    """AWX gives each part only its share of the hosts; the template says how they are all called."""
+    share = {"scannerdb_slices": 2, "scannerdb_slice_names": ["db", "db2", "scannerdb"]}
+    job = tower.job("check")
+    job.answers = {**job.answers, **share, "scannerdb_hosts": "db2"}
+    done = job.run().ok()
+    assert "None of the chosen databases (db2) is in this part of the job" in done.prose and done.artifacts == {}
+    job = tower.job("check")
+    job.answers = {**job.answers, **share, "scannerdb_hosts": "db3"}
+    refused = job.run()
+    assert refused.status == "failed" and "No host of the inventory is in 'db3'" in refused.prose
+
+
 def test_the_doctor_names_what_is_wrong(tower: Tower) -> None:
     done = tower.run("doctor")
     assert done.status == "failed"

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from croniter import croniter
 from dateutil import rrule, tz
@@ -126,22 +127,178 @@ def test_every_step_has_a_job_and_answers_that_it_takes() -> None:
         assert set(step.get("answers", {})) <= {question["variable"] for question in asked}
 
 
-def test_a_workflow_that_is_linked_otherwise_is_noticed() -> None:
-    steps = list(STEPS.values())
-    there = [
-        {"id": number, "identifier": step["step"], **{f"{when}_nodes": [] for when in ("success", "failure", "always")}}
-        for number, step in enumerate(steps)
+@pytest.fixture
+def nodes() -> list[dict[str, Any]]:
+    """The nodes as AWX shows them after a run."""
+    made: list[dict[str, Any]] = [
+        {
+            "id": number,
+            "identifier": name,
+            "extra_data": step.get("answers", {}),
+            "limit": None,
+            "summary_fields": {"unified_job_template": {"name": f"N: {step.get('job', name)}"}},
+        }
+        for number, (name, step) in enumerate(STEPS.items())
     ]
-    numbers = {node["identifier"]: node["id"] for node in there}
-    for node, step in zip(there, steps, strict=True):
-        node.update({f"{when}_nodes": [numbers[one] for one in step[when]] for when in step if f"{when}_nodes" in node})
-    assert not FILTERS.other_workflow([], steps)
-    assert not FILTERS.other_workflow(there, steps)
-    there[0]["failure_nodes"] = []
-    assert FILTERS.other_workflow(there, steps)
+    numbers = {node["identifier"]: node["id"] for node in made}
+    for node in made:
+        for when in ("success", "failure", "always"):
+            node[f"{when}_nodes"] = [numbers[one] for one in STEPS[node["identifier"]].get(when, [])]
+    return made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"failure_nodes": []},
+        {"extra_data": {"scannerdb_check_fail_on": "critical"}},
+        {"limit": "db9"},
+        {"summary_fields": {"unified_job_template": {"name": "N: restore"}}},
+    ],
+)
+def test_a_workflow_that_somebody_has_changed_is_noticed(nodes: list[dict[str, Any]], change: dict[str, Any]) -> None:
+    steps = list(STEPS.values())
+    assert not FILTERS.other_workflow([], steps, "N: ")
+    assert not FILTERS.other_workflow(nodes, steps, "N: ")
+    nodes[0].update(change)
+    assert FILTERS.other_workflow(nodes, steps, "N: ")
+
+
+# --- notifications
+
+
+def read(text: str) -> Any:
+    """What YAML 1.1, Ansible's, makes of a notification with this line."""
+    return [{"name": "n", "type": "t", "configuration": {}, **yaml.safe_load(text)}]
+
+
+@pytest.mark.parametrize("line", ["events: [success]", "events: success", "on: [success]", "'on': [success]", "{}"])
+def test_a_success_is_told_however_the_key_is_written(line: str) -> None:
+    given = FILTERS.notifications(read(line))
+    assert FILTERS.told(given, "failure", "P: ", "O+1") == ["P: n++O[+]1"]
+    assert FILTERS.told(given, "success", "P: ", "O") == ([] if line == "{}" else ["P: n++O"])
+
+
+@pytest.mark.parametrize(("line", "word"), [("events: [sucess]", "'sucess'"), ("evnts: [success]", "'evnts'")])
+def test_a_notification_with_an_unknown_word_is_refused(line: str, word: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=word):
+        FILTERS.notifications(read(line))
+
+
+def test_no_choice_of_ours_is_a_word_that_yaml_reads_as_something_else() -> None:
+    """YAML 1.1 takes on, off, yes, no for booleans: as an unquoted choice such a word would never arrive."""
+    for name, spec in VARIABLES.items():
+        for choice in spec.get("choices") or []:
+            assert yaml.safe_load(str(choice)) == choice, name
+    for name in VARIABLES:
+        assert yaml.safe_load(name) == name
+
+
+# --- rights
+
+HELD = {"kind": "job_templates", "object": "N: check", "role": "execute", "holders": "teams", "holder": 7, "id": 1}
+
+
+@pytest.mark.parametrize(
+    ("found", "foreign"),
+    [
+        ({"holder_name": "N operators"}, False),
+        ({"holder_name": "N viewers"}, True),
+        ({"holder_name": "N operators", "object": "N: restore"}, True),
+        ({"holder_name": "N operators", "role": "admin"}, True),
+        ({"holder_name": "me", "holders": "users", "holder": 3}, False),
+        ({"holder_name": "somebody", "holders": "users"}, True),
+    ],
+)
+def test_a_right_that_nobody_declared_is_foreign(found: dict[str, Any], foreign: bool) -> None:
+    grants = [{"team": "operators", "role": "execute", "templates": ["check"], "workflow": True}]
+    assert bool(FILTERS.foreign_rights([{**HELD, **found}], grants, "N", [3])) == foreign
+    workflow = {**HELD, "kind": "workflow_job_templates", "object": "N", "holder_name": "N operators"}
+    held = [{**HELD, "holder_name": "N operators"}, workflow]
+    assert FILTERS.granted(held, grants[0], "N") and not FILTERS.granted(held[1:], grants[0], "N")
+
+
+# --- what the real one refuses
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said"),
+    [
+        ({"type": "multiplechoice", "choices": ["a"]}, "", "expected to be one of"),
+        ({"type": "integer", "min": 1, "max": 5}, "3", "expected to be a integer"),
+        ({"type": "integer", "min": 1, "max": 5}, 6, "too large"),
+        ({"type": "text", "min": 2}, "x", "too small"),
+        ({"type": "text", "required": True, "default": "latest"}, None, "value missing"),
+    ],
+)
+def test_answers_that_awx_refuses(question: dict[str, Any], answer: Any, said: str) -> None:
+    asked = [{"variable": "v", "required": False, **question}]
+    (error,) = rules.check_answers(asked, {} if answer is None else {"v": answer})
+    assert said in error
+
+
+@pytest.mark.parametrize("part", ["COUNT=1000", "FREQ=SECONDLY", "BYDAY=1MO", "COUNT=2;UNTIL=20300101T000000Z"])
+def test_recurrences_that_awx_refuses(part: str) -> None:
+    start = "DTSTART:20240101T000000Z RRULE:"
+    rules.check_rrule(f"{start}FREQ=DAILY;INTERVAL=1")
+    with pytest.raises(rules.Refused):
+        rules.check_rrule(f"{start}{part}{'' if 'FREQ' in part else ';FREQ=DAILY'};INTERVAL=1")
+
+
+FIELDS = [{"id": "token", "label": "Token", "type": "string", "secret": True}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        ([{"id": "tower", "label": "T"}], {}),
+        ([{"id": "a-b", "label": "T"}], {}),
+        (FIELDS * 2, {}),
+        ([{"id": "flag", "label": "F", "type": "boolean", "secret": True}], {}),
+        (FIELDS, {"template": "x", "template.one": "y"}),
+    ],
+)
+def test_credential_types_that_awx_refuses(fields: list[dict[str, Any]], files: dict[str, str]) -> None:
+    rules.check_credential_type({"inputs": {"fields": FIELDS}, "injectors": {"file": {"template.one": "{{ token }}"}}})
+    with pytest.raises(rules.Refused):
+        rules.check_credential_type({"inputs": {"fields": fields}, "injectors": {"file": files}})
+
+
+@pytest.mark.parametrize(
+    ("configuration", "messages"),
+    [
+        ({"url": 1}, {}),
+        ({"colour": "red"}, {}),
+        ({}, {"finished": {"message": "x"}}),
+        ({}, {"error": {"message": "{{ job.name"}}),
+    ],
+)
+def test_notifications_that_awx_refuses(configuration: dict[str, Any], messages: dict[str, Any]) -> None:
+    good = {"url": "https://hook.example.org"}
+    item = {"notification_type": "webhook", "notification_configuration": dict(good), "messages": {}}
+    rules.check_notification(item)
+    with pytest.raises(rules.Refused):
+        rules.check_notification(
+            {**item, "notification_configuration": {**good, **configuration}, "messages": messages}
+        )
 
 
 # --- what is ours
+
+
+def test_an_inventory_with_somebody_elses_hosts_stays() -> None:
+    there = {
+        "inventories": [{"id": 1, "name": "ours", "description": "M."}],
+        "hosts": [{"id": 2, "name": "theirs", "description": "", "inventory": 1}],
+        "groups": [{"id": 3, "name": "scannerdb", "description": "M.", "inventory": 1}],
+        "inventory_sources": [],
+        "job_templates": [],
+        "schedules": [],
+    }
+    extra = FILTERS.surplus(there, {}, "M.")
+    assert extra["inventories"] == [] and [one["name"] for one in extra["groups"]] == ["scannerdb"]
+    there["hosts"][0]["has_inventory_sources"] = True  # what a source has brought goes with the inventory
+    assert [one["name"] for one in FILTERS.surplus(there, {}, "M.")["inventories"]] == ["ours"]
 
 
 def test_surplus_is_what_has_our_mark_and_is_not_wanted() -> None:

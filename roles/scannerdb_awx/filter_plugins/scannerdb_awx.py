@@ -17,6 +17,29 @@ KINDS = {"int": "integer", "float": "float"}  # everything else is text
 # A fixed Monday in the past: RRULEs count from it, and it must not change from run to run.
 START = "20240101"
 LINKS = ("success", "failure", "always")
+EVENTS = ("failure", "success")
+HOME = "summary_fields.organization.name"
+# The roles of an object by kind, and the prompts that a schedule or a node may have answered.
+POWERS = {
+    "job_templates": "templates",
+    "workflow_job_templates": "workflow",
+    "inventories": "inventory",
+    "projects": "project",
+}
+PROMPTS = (
+    "inventory",
+    "limit",
+    "job_type",
+    "job_tags",
+    "skip_tags",
+    "scm_branch",
+    "diff_mode",
+    "verbosity",
+    "forks",
+    "timeout",
+    "job_slice_count",
+    "execution_environment",
+)
 IN_ORGANIZATIONS = (
     "credentials",
     "inventories",
@@ -120,15 +143,150 @@ def nodes(steps: Sequence[Mapping[str, Any]], prefix: str, organization: str) ->
     ]
 
 
-def other_workflow(there: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the nodes that are there are linked in another way than the steps say; no nodes at all are not."""
+def other_workflow(there: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], prefix: str) -> bool:
+    """Whether the nodes that are there are others than the steps say: other jobs, links, answers or prompts.
+
+    No nodes at all are no other ones.
+    """
     names = {node["id"]: node["identifier"] for node in there}
     found = {
-        node["identifier"]: {when: {names.get(one) for one in node[f"{when}_nodes"]} for when in LINKS}
+        node["identifier"]: {
+            "job": node["summary_fields"].get("unified_job_template", {}).get("name"),
+            "answers": node["extra_data"] or {},
+            "prompts": _prompts(node),
+            **{when: {names.get(one) for one in node[f"{when}_nodes"]} for when in LINKS},
+        }
         for node in there
     }
-    wanted = {step["step"]: {when: set(step.get(when, [])) for when in LINKS} for step in steps}
+    wanted = {
+        step["step"]: {
+            "job": prefix + step.get("job", step["step"]),
+            "answers": step.get("answers", {}),
+            "prompts": [],
+            **{when: set(step.get(when, [])) for when in LINKS},
+        }
+        for step in steps
+    }
     return bool(found) and found != wanted
+
+
+def _prompts(item: Mapping[str, Any]) -> list[str]:
+    """What somebody has chosen for a schedule or a node beside the survey's answers."""
+    return [name for name in PROMPTS if item.get(name) not in (None, "")]
+
+
+def prompting(there: Sequence[Mapping[str, Any]], mark: str) -> list[Any]:
+    """Those of our schedules for which somebody has chosen a limit, a job type and the like."""
+    return [item for item in there if item["description"].endswith(mark) and _prompts(item)]
+
+
+def same(there: Sequence[Mapping[str, Any]], name: str, fields: Mapping[str, Any]) -> bool:
+    """Whether something of that name is there with just these fields: then no module has to look at it.
+
+    Dots in a field lead into mappings; variables are compared by their meaning.
+    """
+    home = fields.get(HOME)
+    found = [item for item in there if item["name"] == name and (not home or _field(item, HOME) == home)]
+    return len(found) == 1 and all(_field(found[0], field) == value for field, value in fields.items())
+
+
+def _field(item: Any, path: str) -> Any:
+    for name in path.split("."):
+        item = item.get(name) if isinstance(item, Mapping) else None
+    return yaml.safe_load(item or "{}") if path in ("variables", "extra_vars") else item
+
+
+def unique_name(parts: Sequence[Any]) -> str:
+    """AWX's own name of an object: its name (and type), those of what it belongs to; a plus in one of them is `[+]`."""
+    return "++".join("+".join(str(word).replace("+", "[+]") for word in _flat(part)) for part in parts)
+
+
+def _flat(part: Any) -> list[Any]:
+    return list(part) if isinstance(part, (list, tuple)) else [part]
+
+
+def notifications(given: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """The notifications with their `events`.
+
+    The older key `on` is taken as well; unquoted, YAML 1.1 reads it as the boolean true. A failure is always told.
+    """
+    made = []
+    for one in given:
+        kept = {key: value for key, value in one.items() if key not in ("on", True)}
+        events = one.get("events", one.get("on", one.get(True, [])))
+        kept["events"] = [events] if isinstance(events, str) else list(events or [])
+        unknown = [str(event) for event in kept["events"] if event not in EVENTS] + [
+            str(key) for key in kept if key not in ("name", "type", "configuration", "events")
+        ]
+        if unknown or not {"name", "type", "configuration"} <= set(kept):
+            told = f"has {unknown[0]!r}" if unknown else "lacks a name, a type or a configuration"
+            raise AnsibleFilterError(
+                f"An entry of scannerdb_awx_notifications {told}. It has a name, a type, a configuration, and may have "
+                f"events, a list of {' and '.join(EVENTS)}."
+            )
+        made.append(kept)
+    return made
+
+
+def told(given: Sequence[Mapping[str, Any]], event: str, prefix: str, organization: str) -> list[str]:
+    """The unique names of the notification templates that an event is told to; a failure is told to all."""
+    names_of = [one["name"] for one in given if event == "failure" or event in one["events"]]
+    return [unique_name([prefix + name, organization]) for name in names_of]
+
+
+def roles(there: Mapping[str, Sequence[Any]], mark: str) -> list[dict[str, Any]]:
+    """The roles of our objects, each once for teams and once for users: where to look who has them."""
+    return [
+        {"kind": kind, "id": item["id"], "object": item["name"], "role": role.removesuffix("_role"),
+         "role_id": about["id"], "holders": holders}
+        for kind in POWERS
+        for item in there.get(kind, [])
+        if item["description"].endswith(mark)
+        for role, about in item["summary_fields"]["object_roles"].items()
+        for holders in ("teams", "users")
+    ]  # fmt: skip
+
+
+def holders(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Who has a role: number and name of a team or a user."""
+    return [{"holder": one["id"], "holder_name": one.get("name") or one.get("username", "")} for one in found]
+
+
+def _rights(grant: Mapping[str, Any], prefix: str) -> set[tuple[str, str, str, str]]:
+    """A grant as (team, role, kind, object)."""
+    objects = {
+        "job_templates": [f"{prefix}: {name}" for name in grant.get("templates", [])],
+        **{kind: [prefix] for kind, word in POWERS.items() if word != "templates" and grant.get(word)},
+    }
+    team = f"{prefix} {grant['team']}"
+    return {(team, grant["role"], kind, name) for kind, names_of in objects.items() for name in names_of}
+
+
+def _held(found: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return found["holder_name"], found["role"], found["kind"], found["object"]
+
+
+def granted(held: Sequence[Mapping[str, Any]], grant: Mapping[str, Any], prefix: str) -> bool:
+    """Whether the team has all rights of a grant already."""
+    return _rights(grant, prefix) <= {_held(one) for one in held if one["holders"] == "teams"}
+
+
+def foreign_rights(
+    held: Sequence[Mapping[str, Any]], grants: Sequence[Mapping[str, Any]], prefix: str, me: Sequence[int]
+) -> list[Any]:
+    """The rights on our objects that no grant gives; those of the user who made them stay."""
+    wanted = set().union(*(_rights(grant, prefix) for grant in grants))
+    return [one for one in held if (one["holder"] not in me if one["holders"] == "users" else _held(one) not in wanted)]
+
+
+def lodgers(there: Mapping[str, Sequence[Any]], mark: str) -> list[str]:
+    """What others have put into our inventory by hand; what a source of it has brought goes with it."""
+    return [
+        item["name"]
+        for kind in ("hosts", "groups")
+        for item in there.get(kind, [])
+        if not item["description"].endswith(mark) and not item.get("has_inventory_sources")
+    ]
 
 
 def surplus(there: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]], mark: str) -> dict[str, list[Any]]:
@@ -139,6 +297,8 @@ def surplus(there: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[st
         ]
         for kind, items in there.items()
     }
+    if lodgers(there, mark):
+        extra["inventories"] = []
     for kind, (field, parents) in PARENTS.items():
         gone = {parent["id"] for parent in extra[parents]}
         extra[kind] = [item for item in extra[kind] if item[field] not in gone]
@@ -190,4 +350,14 @@ class FilterModule:
             "scannerdb_awx_lacking": lacking,
             "scannerdb_awx_surplus": surplus,
             "scannerdb_awx_foreign": foreign,
+            "scannerdb_awx_foreign_rights": foreign_rights,
+            "scannerdb_awx_granted": granted,
+            "scannerdb_awx_holders": holders,
+            "scannerdb_awx_lodgers": lodgers,
+            "scannerdb_awx_notifications": notifications,
+            "scannerdb_awx_prompting": prompting,
+            "scannerdb_awx_roles": roles,
+            "scannerdb_awx_same": same,
+            "scannerdb_awx_told": told,
+            "scannerdb_awx_unique_name": unique_name,
         }

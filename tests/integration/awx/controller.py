@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -14,6 +15,16 @@ from tests.integration.awx.shapes import SHAPES, UNIFIED, Field
 Item = dict[str, Any]
 KINDS: dict[str, Any] = {"str": str, "int": int, "bool": bool, "dict": dict}
 BASE = "/api/v2/"
+PROMPTS = {  # what a schedule or a node may decide, by the word of the template's `ask_…_on_launch`
+    "inventory": "inventory",
+    "limit": "limit",
+    "job_type": "job_type",
+    "diff_mode": "diff_mode",
+    "verbosity": "verbosity",
+    "job_tags": "tags",
+    "skip_tags": "skip_tags",
+    "scm_branch": "scm_branch",
+}
 
 
 class Controller:
@@ -30,6 +41,9 @@ class Controller:
         self.role_ids: dict[tuple[int, str], int] = {}
         self.role_members: dict[tuple[int, str], list[int]] = {}
         self.playbooks: dict[int, list[str]] = {}  # of the projects, from their repositories
+        self.revisions: dict[int, str] = {}  # the commit that each project was last synchronised to
+        self.active: set[int] = set()  # what has a job that runs
+        self.user = 0  # whose token it is
         self._ids = itertools.count(1)
 
     # --- for tests
@@ -53,10 +67,18 @@ class Controller:
         """The requests that were not only reading."""
         return [request for request in self.requests if request[0] != "GET"]
 
-    def granted(self, item: Item, role: str) -> list[str]:
-        """The names of the teams that have a role on an item."""
-        role_id = self.role_ids[item["id"], f"{role}_role"]
-        return [self.items["teams"][one]["name"] for one in self.role_members.get((role_id, "teams"), [])]
+    def grant(self, item: Item, role: str, holders: str, holder: int) -> None:
+        """Give a team or a user a role, as a hand does."""
+        put(self.role_members.setdefault((self.role_ids[item["id"], f"{role}_role"], holders), []), {"id": holder})
+
+    def rights(self) -> dict[tuple[int, str], list[int]]:
+        """Who has which role on which item: numbers of teams and users."""
+        return {
+            (item, role.removesuffix("_role")): [
+                one for holders in ("teams", "users") for one in self.role_members.get((number, holders), [])
+            ]
+            for (item, role), number in self.role_ids.items()
+        }
 
     # --- the API's verbs on items
 
@@ -80,8 +102,11 @@ class Controller:
 
     def delete(self, resource: str, item: Item) -> None:
         """Delete with everything that cannot live without it; other references become empty."""
-        if resource == "credential_types" and self._users_of(item["id"], "credentials", "credential_type"):
-            raise Refused({"detail": "Credential types that are in use cannot be deleted."}, 403)
+        self._check_delete(resource, item)
+        if resource == "groups":  # AWX takes along what is in no other one
+            for host in list(self.links.get((item["id"], "hosts"), [])):
+                if sum(host in members for (_, what), members in self.links.items() if what == "hosts") == 1:
+                    self.delete("hosts", self.items["hosts"][host])
         self.items[resource].pop(item["id"], None)
         for key in [key for key in self.links if key[0] == item["id"]]:
             del self.links[key]
@@ -97,6 +122,12 @@ class Controller:
                         else:
                             dependent[name] = None
 
+    def _check_delete(self, resource: str, item: Item) -> None:
+        if resource == "credential_types" and self._users_of(item["id"], "credentials", "credential_type"):
+            raise Refused({"detail": "Credential types that are in use cannot be deleted."}, 403)
+        if item["id"] in self.active:
+            raise Refused({"error": "Resource is being used by running jobs.", "active_jobs": []}, 409)
+
     def _take(self, resource: str, item: Item, body: Item) -> None:
         """Check a body against the shape and put it into the item."""
         shape = SHAPES[resource]
@@ -105,6 +136,10 @@ class Controller:
             raise Refused({name: ["AWX has no such field."] for name in unknown})
         for name, value in body.items():
             item[name] = self._checked(name, shape.fields[name], value)
+        if len(str(item.get("name") or "")) > rules.LONGEST_NAME:
+            raise Refused({"name": [f"Ensure this field has no more than {rules.LONGEST_NAME} characters."]})
+        if "variables" in item:
+            rules.check_variables(item)
         if resource == "job_templates":
             item["organization"] = self.items["projects"].get(item["project"], {}).get("organization")
         for other in self.items[resource].values():
@@ -132,21 +167,30 @@ class Controller:
     # --- rules of single resources
 
     def _check_projects(self, item: Item) -> None:
-        """A project is synchronised when it is made: its repository is read, really."""
+        """A project is synchronised when it is made, or when what it is made from has changed."""
         if item["scm_type"] != "git":
             return
-        branch = item["scm_branch"] or "HEAD"
         if not item["scm_url"]:
             raise Refused({"scm_url": ["SCM URL is required."]})
-        where = item["scm_url"].removeprefix("file://")
-        listed = subprocess.run(
-            ["git", f"--git-dir={where}", "ls-tree", "-r", "--name-only", branch],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        old = self.items["projects"].get(item["id"], {})
+        if any(item[name] != old.get(name) for name in ("scm_url", "scm_branch", "scm_refspec")):
+            self.synchronise(item)
+
+    def synchronise(self, item: Item) -> None:
+        """Read the project's repository, really; a failed update leaves what an earlier one brought."""
+        where, branch = item["scm_url"].removeprefix("file://"), item["scm_branch"] or "HEAD"
+        git = ["git", f"--git-dir={where}"]
+        revision = subprocess.run([*git, "rev-parse", branch], capture_output=True, text=True, check=False)
+        listing = [*git, "ls-tree", "-r", "--name-only", branch]
+        listed = subprocess.run(listing, capture_output=True, text=True, check=False)
         item["status"] = "failed" if listed.returncode else "successful"
-        self.playbooks[item["id"]] = [name for name in listed.stdout.splitlines() if name.endswith(".yml")]
+        if not listed.returncode:
+            self.playbooks[item["id"]] = [name for name in listed.stdout.splitlines() if name.endswith(".yml")]
+            self.revisions[item["id"]] = revision.stdout.strip()
+
+    def _check_groups(self, item: Item) -> None:
+        if item["name"] in ("all", "_meta"):
+            raise Refused({"name": ["Invalid group name."]})
 
     def _check_job_templates(self, item: Item) -> None:
         if item["inventory"] is None and not item["ask_inventory_on_launch"]:
@@ -178,22 +222,24 @@ class Controller:
 
     def _check_schedules(self, item: Item) -> None:
         rules.check_rrule(item["rrule"])
-        template = self._find("unified_job_templates", item["unified_job_template"])
-        self._check_launch(template or {}, item["extra_data"])
+        self._check_launch(item)
 
     def _check_workflow_job_template_nodes(self, item: Item) -> None:
-        template = self._find("unified_job_templates", item["unified_job_template"])
-        self._check_launch(template or {}, item["extra_data"])
+        self._check_launch(item)
 
-    def _check_launch(self, template: Item, extra_data: Item) -> None:
-        """What a schedule or a workflow launches must be able to start without anybody."""
+    def _check_launch(self, item: Item) -> None:
+        """What a schedule or a workflow launches must be able to start without anybody, and with what is asked for."""
+        template = self._find("unified_job_templates", item["unified_job_template"]) or {}
+        for name, ask in PROMPTS.items():
+            if item.get(name) not in (None, "") and not template.get(f"ask_{ask}_on_launch"):
+                raise Refused({name: ["Field is not configured to prompt on launch."]})
         questions = self.surveys.get(template.get("id", 0), {}).get("spec", [])
         questions = questions if template.get("survey_enabled") else []
         allowed = {question["variable"] for question in questions}
-        refused = set(extra_data) - allowed
+        refused = set(item["extra_data"]) - allowed
         if refused and not template.get("ask_variables_on_launch"):
             raise Refused({"extra_data": [f"Variables {', '.join(sorted(refused))} are not allowed on launch."]})
-        if errors := rules.check_answers(questions, extra_data):
+        if errors := rules.check_answers(questions, item["extra_data"]):
             raise Refused({"variables_needed_to_start": errors})
 
     # --- looking
@@ -211,12 +257,11 @@ class Controller:
         """The item of a number, or of a unique name: its own, its credential type's and kind, its organization's."""
         if address.isdigit():
             return self._find(resource, int(address))
-        name, *rest = (part.replace("[+]", "+") for part in address.split("++"))
-        home = rest[-1] if rest else ""
+        parts = [part.replace("[+]", "+") for part in re.split(r"(?<!\[)\+\+?(?!\])", address)]
         for item in self.items[resource].values():
-            kind = self.items["credential_types"].get(item.get("credential_type", 0), {})
-            typed = len(rest) < 2 or rest[0] == f"{kind['name']}+{kind['kind']}"
-            if item["name"] == name and typed and self._name(item.get("organization")) == home:
+            kind = self.items["credential_types"].get(item.get("credential_type", 0))
+            typed = [kind["name"], kind["kind"]] if kind else []
+            if parts == [item["name"], *typed, self._name(item.get("organization"))]:
                 return item
         return None
 
@@ -279,7 +324,7 @@ class Controller:
         if resource == "credential_types":
             shown["managed"] = False
         if resource == "projects":
-            shown["scm_revision"] = "0" * 40
+            shown["scm_revision"] = self.revisions.get(item["id"], "")
         if resource == "workflow_job_template_nodes":
             kinds = ("success_nodes", "failure_nodes", "always_nodes")
             shown.update({kind: self.links.get((item["id"], kind), []) for kind in kinds})

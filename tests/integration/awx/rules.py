@@ -4,43 +4,59 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import jinja2
+import jinja2.sandbox
+import yaml
 from dateutil import rrule
 
 HIDDEN = "$encrypted$"
+LONGEST_NAME = 512
 QUESTIONS = ("text", "textarea", "password", "multiplechoice", "multiselect", "integer", "float")
-NOTIFICATION = {  # type: (name, kind, default; None where it must be given), and the one that is secret
+NUMBERS: dict[str, Any] = {"integer": int, "float": (int, float)}
+# type: its parameters as (type, default), without a default where they must be given; and the one that is secret
+NOTIFICATION: dict[str, tuple[dict[str, tuple[Any, ...]], str]] = {
     "email": (
         {
-            "host": None,
-            "port": None,
-            "username": None,
-            "password": None,
-            "sender": None,
-            "recipients": None,
-            "use_tls": None,
-            "use_ssl": None,
-            "timeout": 30,
+            "host": (str,),
+            "port": (int,),
+            "username": (str,),
+            "password": (str,),
+            "sender": (str,),
+            "recipients": (list,),
+            "use_tls": (bool,),
+            "use_ssl": (bool,),
+            "timeout": (int, 30),
         },
         "password",
     ),
-    "slack": ({"token": None, "channels": None, "hex_color": ""}, "token"),
+    "slack": ({"token": (str,), "channels": (list,), "hex_color": (str, "")}, "token"),
     "webhook": (
         {
-            "url": None,
-            "http_method": "POST",
-            "headers": {},
-            "username": "",
-            "password": "",
-            "disable_ssl_verification": False,
+            "url": (str,),
+            "http_method": (str, "POST"),
+            "headers": (dict, {}),
+            "username": (str, ""),
+            "password": (str, ""),
+            "disable_ssl_verification": (bool, False),
         },
         "password",
     ),
 }
-PROPERTIES = {"id", "label", "help_text", "type", "secret", "multiline", "choices", "default", "format"}
 MESSAGES = {"started", "success", "error", "workflow_approval"}
+# What AWX has taken out of recurrence rules, and how it says so.
+RULES = (
+    (r"^(?!.*INTERVAL)", "INTERVAL required in rrule"),
+    (r"FREQ=SECONDLY", "SECONDLY is not supported"),
+    (r"BYDAY=\d", "BYDAY with numeric prefix not supported"),
+    (r"COUNT=\d{4,}", "COUNT > 999 is unsupported"),
+    (r"^(?=.*COUNT)(?=.*UNTIL)", "RRULE may not contain both COUNT and UNTIL"),
+)
+FIELD = {"id", "label", "help_text", "type", "secret", "multiline", "choices", "default", "format"}
+RESERVED_FIELDS = {"tower", "awx"}
 
 
 class Refused(Exception):
@@ -62,11 +78,7 @@ def check_rrule(value: str) -> None:
     rules = re.findall(r"RRULE:(\S*)", value)
     if not rules:
         errors.append("One or more rule required in rrule.")
-    for rule in rules:
-        if "INTERVAL" not in rule:
-            errors.append(f"INTERVAL required in rrule: {rule}")
-        if re.search(r"BYDAY=\d", rule):
-            errors.append(f"BYDAY with numeric prefix not supported: {rule}")
+    errors += [f"{said}: {rule}" for rule in rules for pattern, said in RULES if re.search(pattern, rule)]
     try:
         parsed = rrule.rrulestr(value, forceset=True)
         if any(one._dtstart.tzinfo is None for one in parsed._rrule):
@@ -113,25 +125,38 @@ def _check_default(number: int, question: Mapping[str, Any]) -> None:
 
 
 def check_answers(questions: list[dict[str, Any]], extra_data: Mapping[str, Any]) -> list[str]:
-    """What a launch with these answers lacks or gets wrong, as AWX says it."""
+    """What a launch with these answers lacks or gets wrong, as AWX says it.
+
+    A required question must be answered even where it has a default: only AWX's own page fills that in.
+    """
     errors = []
     for question in questions:
-        name, kind = question["variable"], question["type"]
-        value = extra_data.get(name, question.get("default", ""))
-        if value in ("", None, []):
-            if question["required"]:
-                errors.append(f"'{name}' value missing")
-            continue
-        if kind in ("text", "textarea", "password"):
-            if not isinstance(value, str):
-                errors.append(f"Value {value} for '{name}' expected to be a string.")
-            elif question.get("min") and len(value) < question["min"]:
-                errors.append(f"'{name}' value {value} is too small (length is {len(value)} must be at least …).")
-            elif question.get("max") and len(value) > question["max"]:
-                errors.append(f"'{name}' value {value} is too large (must be no more than {question['max']}).")
-        if kind == "multiplechoice" and value not in _choices(question):
-            errors.append(f"Value {value} for '{name}' expected to be one of {question['choices']}.")
+        name = question["variable"]
+        if name in extra_data:
+            errors += _check_answer(question, extra_data[name])
+        elif question["required"]:
+            errors.append(f"'{name}' value missing")
     return errors
+
+
+def _check_answer(question: Mapping[str, Any], value: Any) -> list[str]:
+    name, kind = question["variable"], question["type"]
+    least, most = question.get("min"), question.get("max")
+    if kind == "multiplechoice":  # not even an empty one, unless it is among the choices
+        known = value in _choices(question)
+        return [] if known else [f"Value {value} for '{name}' expected to be one of {question['choices']}."]
+    if value in ("", None) and not question["required"]:
+        return []
+    wanted = NUMBERS.get(kind, str)
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        return [f"Value {value!r} for '{name}' expected to be a {'string' if wanted is str else kind}."]
+    size = len(value) if isinstance(value, str) else value
+    what = "length is " if isinstance(value, str) else ""
+    if least is not None and size < least:
+        return [f"'{name}' value {value} is too small ({what}{size} must be at least {least})."]
+    if most is not None and size > most:
+        return [f"'{name}' value {value} is too large ({what}{size} must be no more than {most})."]
+    return []
 
 
 def _choices(question: Mapping[str, Any]) -> list[str]:
@@ -142,30 +167,39 @@ def _choices(question: Mapping[str, Any]) -> list[str]:
 def check_credential_type(item: Mapping[str, Any]) -> None:
     """Inputs are a list of fields; injectors may speak of them only."""
     inputs, injectors = item["inputs"], item["injectors"]
-    fields = {field["id"] for field in inputs.get("fields", [])}
-    if not set(inputs) <= {"fields", "required"} or not set(inputs.get("required", [])) <= fields:
+    fields = inputs.get("fields", [])
+    ids = Counter(field.get("id", "") for field in fields)
+    if not set(inputs) <= {"fields", "required"} or not set(inputs.get("required", [])) <= set(ids):
         raise Refused({"inputs": ["Schema validation failed"]})
+    for field in fields:
+        _check_field(field, ids)
     if not set(injectors) <= {"env", "file", "extra_vars"}:
         raise Refused({"injectors": ["Additional properties are not allowed"]})
-    for field in inputs.get("fields", []):
-        if not set(field) <= {
-            "id",
-            "label",
-            "help_text",
-            "type",
-            "secret",
-            "multiline",
-            "choices",
-            "default",
-            "format",
-        }:
-            raise Refused({"inputs": [f"Additional properties are not allowed in {field}"]})
-    known = fields | {"tower", "awx"}
+    files = set(injectors.get("file", {}))
+    if "template" in files and len(files) > 1:
+        raise Refused({"injectors": ["Must use multi-file syntax when injecting multiple files"]})
+    if bad := [name for name in files if not re.fullmatch(r"template(\.[a-zA-Z_]\w*)?", name)]:
+        raise Refused({"injectors": [f"{bad[0]} does not match the pattern of a file template"]})
     for used in re.findall(r"{{\s*(\w+)", json.dumps(injectors)):
-        if used not in known:
+        if used not in set(ids) | RESERVED_FIELDS:
             raise Refused({"injectors": [f"{used} uses an undefined field"]})
     if any(name.startswith("ANSIBLE_") for name in injectors.get("env", {})):
         raise Refused({"injectors": ["Environment variables starting with ANSIBLE_ are not allowed"]})
+
+
+def _check_field(field: Mapping[str, Any], ids: Mapping[str, int]) -> None:
+    name = field.get("id", "")
+    wrong = {
+        f"Additional properties are not allowed in {name}": not set(field) <= FIELD or "label" not in field,
+        f"{name} is a reserved field": name in RESERVED_FIELDS,
+        f"{name} is an invalid variable name": not re.fullmatch(r"[a-zA-Z_]+[a-zA-Z0-9_]*", name),
+        f"{name} must be unique in field list": ids[name] > 1,
+        f"secret is not allowed for {name}, a boolean": field.get("type") == "boolean" and "secret" in field,
+        f"become_method is a reserved type name: {name}": field.get("type") == "become_method",
+        f"{name} has an unknown type": field.get("type", "string") not in ("string", "boolean"),
+    }
+    if said := [sentence for sentence, true in wrong.items() if true]:
+        raise Refused({"inputs": said})
 
 
 def secrets_of(credential_type: Mapping[str, Any]) -> set[str]:
@@ -183,18 +217,36 @@ def check_credential(item: Mapping[str, Any], credential_type: Mapping[str, Any]
 
 
 def check_notification(item: dict[str, Any]) -> None:
-    """The configuration of the type, completed by its defaults; messages only of known events."""
+    """The configuration of the type, completed by its defaults; messages of known events, that render."""
     parameters, _ = NOTIFICATION[item["notification_type"]]
     configuration = item["notification_configuration"]
     if unknown := set(configuration) - set(parameters):
         raise Refused({"notification_configuration": [f"Unexpected fields: {sorted(unknown)}"]})
-    if missing := {name for name, default in parameters.items() if default is None} - set(configuration):
+    if missing := {name for name, known in parameters.items() if len(known) == 1} - set(configuration):
         raise Refused({"notification_configuration": [f"Missing required fields: {sorted(missing)}"]})
-    for name, default in parameters.items():
-        configuration.setdefault(name, default)
+    for name, known in parameters.items():
+        value = configuration.setdefault(name, known[-1])
+        if type(value) is not known[0]:
+            told = f"Configuration field '{name}' incorrect type, expected {known[0].__name__}."
+            raise Refused({"notification_configuration": [told]})
     for event, message in (item["messages"] or {}).items():
         if event not in MESSAGES or not set(message or {}) <= {"message", "body"}:
             raise Refused({"messages": [f"Unexpected field 'messages.{event}'"]})
+        for name, text in (message or {}).items():
+            try:
+                jinja2.sandbox.ImmutableSandboxedEnvironment().parse(text)
+            except jinja2.TemplateSyntaxError as error:
+                raise Refused({"messages": [f"Unable to render message '{event}.{name}': {error}"]}) from None
+
+
+def check_variables(item: Mapping[str, Any]) -> None:
+    """Variables of an inventory, a group or a host are a mapping in JSON or YAML."""
+    try:
+        given = yaml.safe_load(item["variables"] or "{}")
+    except yaml.YAMLError as error:
+        raise Refused({"variables": [f"Cannot parse as JSON or YAML: {error}"]}) from None
+    if not isinstance(given, dict):
+        raise Refused({"variables": ["Variables must be a mapping."]})
 
 
 def hide(values: Mapping[str, Any], secret: set[str]) -> dict[str, Any]:

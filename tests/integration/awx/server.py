@@ -48,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             parts = urlsplit(self.path)
             if not parts.path.startswith(BASE):
                 raise Refused({"detail": "The requested resource could not be found."}, 404)
-            names = parts.path.removeprefix(BASE).strip("/").split("/")
+            # The server in front of AWX decodes the path: a name with a slash is another address.
+            names = unquote(parts.path).removeprefix(BASE).strip("/").split("/")
             status, answer = Router(self.controller).answer(method, names, parse_qsl(parts.query), body)
         except Refused as refused:
             status, answer = refused.status, refused.body
@@ -76,13 +77,15 @@ class Router:
         if resource == "roles" and len(names) == 3:
             return self._role(method, int(names[1]), names[2], query, body)
         if resource == "project_updates":
-            status = self.controller.items["projects"][int(names[1])]["status"]
-            return 200, {"id": int(names[1]), "status": status, "finished": "now", "failed": status != "successful"}
+            return 200, self._update(self.controller.items["projects"][int(names[1])])
+        computed = {"me": lambda _: [{"id": self.controller.user, "username": "builder"}], "unified_jobs": self._active}
+        if resource in computed:
+            return 200, self._page(f"{BASE}{resource}/", computed[resource](dict(query)), query)
         if resource not in SHAPES and resource != "unified_job_templates":
             raise Refused({"detail": "The requested resource could not be found."}, 404)
         if len(names) == 1:
             return self._collection(method, resource, query, body)
-        item = self.controller.at(resource, unquote(names[1]))
+        item = self.controller.at(resource, names[1])
         if item is None:
             raise Refused({"detail": "Not found."}, 404)
         if len(names) == 2:
@@ -97,7 +100,7 @@ class Router:
             raise Refused({"detail": f'Method "{method}" not allowed.'}, 405)
         made = self.controller.create(resource, body)
         shown = self.controller.shown(made)
-        if resource == "projects" and made["scm_type"]:
+        if resource == "projects" and made["scm_type"]:  # the first update begins by itself
             shown["summary_fields"]["current_update"] = {"id": made["id"]}
         return 201, shown
 
@@ -121,6 +124,9 @@ class Router:
             elif method == "DELETE":
                 controller.surveys.pop(item["id"], None)
             return 200, controller.surveys.get(item["id"], {})
+        if what == "update" and shape.type == "project" and method == "POST":
+            controller.synchronise(item)
+            return 202, self._update(item)
         if what not in shape.lists:
             raise Refused({"detail": "Not found."}, 404)
         if method == "POST":
@@ -128,6 +134,24 @@ class Router:
             return 204, None
         members = [controller._find(shape.lists[what], one) for one in controller.links.get((item["id"], what), [])]
         return 200, self._page(self._path(item, what), [controller.shown(one) for one in members if one], query)
+
+    def _active(self, query: dict[str, str]) -> list[Item]:
+        """The jobs that run, of the templates that are asked about."""
+        asked = {int(one) for one in query.get("unified_job_template__in", "").split(",") if one}
+        find = self.controller._find
+        found = [find("unified_job_templates", one) for one in self.controller.active & asked]
+        return [{"id": item["id"] + 1000, "name": item["name"], "status": "running"} for item in found if item]
+
+    def _update(self, project: Item) -> Item:
+        """An update of a project, which is over as soon as it was asked for."""
+        return {
+            "id": project["id"],
+            "url": f"{BASE}project_updates/{project['id']}/",
+            "status": project["status"],
+            "finished": "now",
+            "failed": project["status"] != "successful",
+            "scm_revision": self.controller.revisions.get(project["id"], ""),
+        }
 
     def _path(self, item: Item, what: str) -> str:
         return f"{BASE}{self.controller._resource_of(item['id'])}/{item['id']}/{what}/"
@@ -138,7 +162,7 @@ class Router:
             raise Refused({"detail": "Not found."}, 404)
         members = controller.role_members.setdefault((role, who), [])
         if method == "POST":
-            if body.get("id") not in controller.items[who]:
+            if body.get("id") not in controller.items[who]:  # a user's id, or a team's
                 raise Refused({"msg": f"{who} {body.get('id')} does not exist."})
             put(members, body)
             return 204, None
