@@ -12,7 +12,7 @@ from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.schema import schema
 
 from tests.security.attacks import ATTACKS, MAINT, Canary
-from tests.security.test_fix import options
+from tests.security.test_attack_fix import options
 
 USERS = ["postgres", MAINT]
 
