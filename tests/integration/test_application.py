@@ -159,6 +159,9 @@ def test_the_overlays_of_the_example_fit_what_the_application_makes(one: Databas
     wrong = {
         f["id"] for group in findings(database, overlay=overlay).values() for f in group if f["severity"] != "info"
     }
-    assert {i for i in wrong if i.startswith("schema.")} <= normal
+    bystanders = (
+        set() if part == "chat" else {"schema.foreign_key.blocks_delete"}
+    )  # the chat's tables, not this overlay's
+    assert {i for i in wrong if i.startswith("schema.")} <= normal | bystanders
     schema(options(database), overlay=overlay)
     assert not {i for i in findings(database, overlay=overlay) if i in normal}

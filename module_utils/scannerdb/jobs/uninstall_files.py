@@ -19,10 +19,12 @@ from typing import Any
 from ..backup.manifest import VERIFICATIONS
 from ..backup.names import LATEST
 from ..backup.sets import list_sets
+from ..backup.signature import KEY
 from ..backup.workspace import debris
 from ..checks import history
 from ..errors import FileProblem, JobLocked
 from ..files import PARTIAL, file_errors, remove_tree
+from ..fixes.seals import KEY_FILE
 from ..runs import RUN_ID, is_our_log
 from ..schedule.installed import FILE
 from ..schedule.records import LOCK
@@ -34,7 +36,7 @@ RUN = rf"{RUN_ID.pattern.strip('^$')}\.json"
 ID = "[0-9a-f]{16}"
 # By folder, its own files as patterns of their names; `/` stands between the names on the way.
 STATE = (
-    *map(re.escape, (LOCK, history.NAME, memory.NAME, VERIFICATIONS)),
+    *map(re.escape, (LOCK, history.NAME, memory.NAME, VERIFICATIONS, KEY, f"{KEY}.pub", KEY_FILE)),
     rf"(runs|progress)/{RUN}",
     r"manifests/.+_\d{8}_\d{6}\.backup\.sha256",
     "ansible/tmp/ansible-.+",
