@@ -148,6 +148,7 @@ def test_a_group_that_owns_the_tables_lets_the_application_alter_them(site: Site
 @pytest.mark.parametrize("part", ["chat", "localai", "verifications", "honeypots"])
 def test_the_overlays_of_the_example_fit_what_the_application_makes(one: Databases, part: str) -> None:
     """On the tables as its programs make them, an overlay finds nothing wrong but the rules it is there for."""
+    one.pool.damage(one.server)  # makes the field's roles, too
     database = one()
     schema(options(database))
     with database.connect() as conn:
@@ -164,4 +165,4 @@ def test_the_overlays_of_the_example_fit_what_the_application_makes(one: Databas
     )  # the chat's tables, not this overlay's
     assert {i for i in wrong if i.startswith("schema.")} <= normal | bystanders
     schema(options(database), overlay=overlay)
-    assert not {i for i in findings(database, overlay=overlay) if i in normal}
+    assert not [f for i, g in findings(database, overlay=overlay).items() if i in normal for f in g]
