@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 from scannerdb.backup.sets import load_set
-from scannerdb.connection import Options, connect
+from scannerdb.connection import connect
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
-from scannerdb.process import find_tools
-from scannerdb.restore.load import LoadInterrupted, command, load
 
 from tests.integration.support import options
 from tests.servers import FAST, Database, find_bin_dir, lone_server, make_home
@@ -128,19 +126,3 @@ def _end_loads(foreign: Database, over: threading.Event) -> None:
     while not over.is_set():
         Database(foreign.server, "postgres").sql(query)
         time.sleep(0.005)
-
-
-def test_a_message_in_an_unknown_language_never_blames_the_archive(foreign: Database, tmp_path: Path) -> None:
-    """What the server says of a load is only understood in English; else nothing follows from it."""
-    foreign.sql("DROP ROLE IF EXISTS loader")
-    foreign.sql("CREATE ROLE loader LOGIN")
-    tools = find_tools(str(foreign.server.bin_dir), VERSION)
-    dump, listing = tmp_path / "dump", tmp_path / "list"
-    login = options(foreign)
-    where = ["-h", login.unix_socket, "-p", str(login.port), "-U", "postgres"]
-    subprocess.run([tools.path("pg_dump"), "-Fc", "-f", str(dump), *where, foreign.name], check=True)
-    told = subprocess.run([tools.path("pg_restore"), "-l", str(dump)], check=True, capture_output=True)
-    listing.write_bytes(told.stdout)
-    words = command(tools, dump, "custom", foreign.name, str(listing), 1, True)
-    with pytest.raises(LoadInterrupted):
-        load(tools, Options(**{**vars(login), "user": "loader"}), words, foreign.name)
