@@ -99,10 +99,6 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Nor what was not needed."""
 
     @short
-    def v2_runner_item_on_ok(self, result: Any) -> None:
-        """The task itself tells."""
-
-    @short
     def v2_runner_item_on_skipped(self, result: Any) -> None:
         """The task itself tells."""
 
@@ -119,10 +115,20 @@ class CallbackModule(Default):  # type: ignore[misc]
         super().v2_runner_on_start(host, task)
 
     @short
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """One of several: what it says, or that it has changed."""
+        if result.task.action in SHOWN:
+            self._speak(result)
+        elif result.result.get("changed") and result.task.action not in UNSAID:
+            self._line(result, "changed", C.COLOR_CHANGED, timed=False)
+
+    @short
     def v2_runner_on_ok(self, result: Any) -> None:
-        """A step, a change, or what a job has to say."""
+        """A step, a change, or what a job has to say. Of several, each has told its own."""
         self._handle_warnings(result.result)
         action, changed = result.task.action, bool(result.result.get("changed"))
+        if result.task.loop and "results" in result.result:
+            return
         if action in SHOWN:
             self._speak(result)
         elif (changed and action not in UNSAID) or action.rpartition(".")[2].startswith(STEP):
@@ -178,10 +184,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         """The host, where that is not clear by itself."""
         return f"{self.host_label(result)}: "
 
-    def _line(self, result: Any, word: str, colour: str) -> None:
+    def _line(self, result: Any, word: str, colour: str, timed: bool = True) -> None:
         """One step: its result, whose it is, its name, and how long it took."""
         self._heading()
-        began = self._began.pop((result.host.name, result.task._uuid), None)
+        began = self._began.pop((result.host.name, result.task._uuid), None) if timed else None
         took = f"  {time.monotonic() - began:.1f} s" if began else ""
         self._display.display(f"  {word:<8} {self._label(result)}{self._name(result)}{took}", color=colour)
 
@@ -190,7 +196,9 @@ class CallbackModule(Default):  # type: ignore[misc]
         if result.result.get("argument_errors"):
             return "Check the variables"
         role_and_name = result.task.get_name().strip().partition(" : ")
-        return str(role_and_name[2] or role_and_name[0])
+        name = str(role_and_name[2] or role_and_name[0])
+        item = self._get_item_label(result.result) if result.task.loop else None
+        return f"{name} ({item})" if item is not None else name
 
     def _complain(self, result: Any, word: str) -> None:
         self._line(result, word, C.COLOR_UNREACHABLE if word == "UNREACHABLE" else C.COLOR_ERROR)

@@ -233,7 +233,7 @@ def test_a_plan_for_what_is_there_names_what_is_new(story: Story) -> None:
     told = story.runs["planned again"].prose
     for line in ("hosts to make: db3", f"notification templates to make: {NAME}: new"):
         assert line in told, line
-    assert "changed: [db1 -> localhost] => (item=db1)" in told, "a host that somebody has disabled"
+    assert "changed db1 -> localhost: Databases (db1)" in told, "a host that somebody has disabled"
     assert "groups to make" not in told and "job templates to make" not in told
 
 

@@ -72,3 +72,25 @@ def test_a_restore_ends_with_rows_outage_and_the_way_back(site: Site, field_17: 
     tables = {**source, "scannerdb_restore_tables": "metadata", "scannerdb_restore_into_schema": "old"}
     brought = site.run("playbooks/restore.yml", **tables).ok()
     assert re.search(r"Brought \d+ rows of 1 tables.*Remove DROP SCHEMA \"old\" CASCADE;", brought.prose)
+
+
+def test_each_item_of_a_loop_that_says_or_changes_something_is_told(site: Site) -> None:
+    """A plan made of items would else be invisible."""
+    book = site.folder / "book.yml"
+    book.write_text("""
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Say it
+      ansible.builtin.debug:
+        msg: "{{ item }} to make"
+      loop: [one, two]
+    - name: Make it
+      ansible.builtin.command: "{{ item }}"
+      changed_when: item == 'true'
+      loop: ['true', 'sleep 0']
+""")
+    site.hosts = {"one": {}}
+    said = site.run(str(book)).ok().output
+    assert "localhost: one to make" in said and "localhost: two to make" in said
+    assert "changed  localhost: Make it (true)" in said and "sleep" not in said, said
