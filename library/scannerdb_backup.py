@@ -80,10 +80,7 @@ options:
     type: int
     default: 0
   bandwidth:
-    description:
-      - How much C(pg_dump) reads from the server a second at most, all its workers together, such as V(20M) for 20 MiB;
-        at least V(32K). V(0) is no limit.
-      - It is the data as the server sends it, uncompressed. A slower dump holds its snapshot for longer. On Linux only.
+    description: No more. Anything but V(0) is refused, with what to use instead; the option goes with the next release.
     type: bytes
     default: 0
   contract_fingerprint:

@@ -13,7 +13,6 @@ CHANNEL_BINDINGS = ("disable", "prefer", "require")
 SERVICE = "scannerdb"  # of the service file that tools are given
 _VARIABLES = {
     "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
     "port": "PGPORT",
     "user": "PGUSER",
     "dbname": "PGDATABASE",
@@ -31,8 +30,7 @@ class Options:
     """How to reach the database: the values of the `login_*` options.
 
     `host` may list several servers, of which the primary is taken: `db1,db2:5433`. `password` is never part of the
-    `repr`. An empty `host` and `unix_socket` mean libpq's default socket. `hostaddr` is the address of
-    `host`, where that name is not to be looked up.
+    `repr`. An empty `host` and `unix_socket` mean libpq's default socket.
     """
 
     host: str = ""
@@ -45,7 +43,6 @@ class Options:
     ca_cert: str = ""
     maintenance_db: str = "postgres"
     pg_bin_dir: str = ""
-    hostaddr: str = ""
     ssl_cert: str = ""
     ssl_key: str = ""
     channel_binding: str = "prefer"
@@ -69,7 +66,6 @@ class Options:
         servers = self.servers
         words = {
             "host": ",".join(server.host or server.unix_socket for server in servers),
-            "hostaddr": self.hostaddr,
             "port": ",".join(str(server.port) for server in servers),
             "target_session_attrs": "primary" if len(servers) > 1 else "",
             "user": self.user,

@@ -280,7 +280,7 @@ def test_every_kind_of_variable_as_a_string(site: Site, one: Databases) -> None:
         "scannerdb_retention_min": "1",
         "scannerdb_backup_jobs": "1",
         "scannerdb_backup_nice": "0",
-        "scannerdb_backup_bandwidth": "1G",
+        "scannerdb_backup_bandwidth": "0",
         "scannerdb_check_ignore": ignored,
         "scannerdb_check_statement_timeout_s": "60",
         "scannerdb_fix_only": "data.verified.*, schema.index.missing",

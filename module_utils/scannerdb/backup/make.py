@@ -14,7 +14,6 @@ from ..connection import Connection, Options, connect
 from ..errors import BackupInvalid, ConnectionFailed, LockTimeout, ScannerDbError
 from ..files import ensure_folder, fsync_tree, remove_tree
 from ..runs import Run, utc_now
-from .bandwidth import limited
 from .crypt import encrypt_set
 from .dump import dump_command, run_dump, run_globals
 from .facts import read_facts
@@ -216,11 +215,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
     """One dump; what else has to be known of its snapshot is found out while it runs."""
     target, seen = folder / wish.dump_path, Growing()
     application = f"scannerdb pg_dump {run.run_id}"
-    with (
-        open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot,
-        limited(conn, ready.options, wish.bandwidth, run.log) as options,
-        seen.following(target) as look,
-    ):
+    with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot, seen.following(target) as look:
         taken = format_time(utc_now())
         found: list[_Dumped] = []
 
@@ -245,7 +240,7 @@ def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path)
                 lock_timeout_ms=wish.lock_timeout_ms,
                 dump_format=wish.dump_format,
             ),
-            options,
+            ready.options,
             application=application,
             nice=wish.nice,
             meanwhile=meanwhile,

@@ -26,7 +26,6 @@ FEWEST_DUMP_LOCK_MS = 2000
 class Wish:
     """What kind of set is wanted. `jobs` 0 means: from the cores. `contract` is the contract's fingerprint, if known.
 
-    `bandwidth` is how many bytes a second pg_dump reads from the server at most; 0 is no limit.
     `lock_timeout_ms` is how long one attempt waits for its ACCESS SHARE locks, which stop no writer.
     """
 
@@ -36,7 +35,6 @@ class Wish:
     verify_level: str = "read"
     jobs: int = 0
     nice: int = 0
-    bandwidth: int = 0
     lock_timeout_ms: int = FEWEST_DUMP_LOCK_MS
     lock_deadline_s: float = 300.0
     contract: str = ""

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from ..backup.adopted import Adopted, remove_adopted
-from ..backup.bandwidth import ensure_limitable
 from ..backup.crypt import check_recipients
 from ..backup.make import Drill, make_set
 from ..backup.names import format_time, log_name
@@ -57,7 +56,6 @@ def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tup
     """Choose the server, and look at all that could stop a backup, without writing."""
     check_recipients(asked.wish.recipients)
     ensure_rclone(asked.offsite)
-    ensure_limitable(asked.wish.bandwidth)
     asked.storage.ensure_kept(asked.offsite.remote)
     place = find_place(options, asked.origin)
     ready = get_ready(place.options, asked.wish, before)

@@ -17,7 +17,6 @@ from ..argspec import (
     run_arguments,
 )
 from ..backup.adopted import checked_patterns
-from ..backup.bandwidth import FEWEST
 from ..backup.hooks import EVENTS, Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
 from ..backup.offsite import CHECKS, Offsite
@@ -133,6 +132,7 @@ def checked_choices(values: Mapping[str, Any], known: Mapping[str, Mapping[str, 
 def _wish(values: Mapping[str, Any]) -> Wish:
     folder, jobs, nice = values["backup_dir"], values["jobs"], values["nice"]
     checked_workers(jobs, nice)
+    refuse_bandwidth(values["bandwidth"])
     if values["max_lag_mb"] < 0:
         raise InvalidInput(f"max_lag_mb is {values['max_lag_mb']}.", "Give a number of MB, 0 or more.")
     return Wish(
@@ -142,7 +142,6 @@ def _wish(values: Mapping[str, Any]) -> Wish:
         verify_level=values["verify_level"],
         jobs=jobs,
         nice=nice,
-        bandwidth=checked_bandwidth(values["bandwidth"]),
         # Waiting for ACCESS SHARE stops no writer, so more than the writers' budget is fair; too little, and a dump
         # of many tables would never begin.
         lock_timeout_ms=max(FEWEST_DUMP_LOCK_MS, 10 * values["lock_timeout_ms"]),
@@ -162,13 +161,14 @@ def checked_workers(jobs: int, nice: int) -> None:
         )
 
 
-def checked_bandwidth(bytes_per_s: int) -> int:
-    """The limit itself, unless it is too low to be meant."""
-    if bytes_per_s and bytes_per_s < FEWEST:
+def refuse_bandwidth(bytes_per_s: int) -> None:
+    """The limit that pg_dump does not have: it went through a relay of our own, which is gone."""
+    if bytes_per_s:
         raise InvalidInput(
-            f"bandwidth is {bytes_per_s} bytes a second.", "Give at least 32K, such as 20M, or 0 for no limit."
+            "scannerdb_backup_bandwidth is no more: nothing limits by the second what pg_dump reads from the server.",
+            "Remove it. To give way, set scannerdb_backup_nice and scannerdb_backup_jobs=1, read from a standby, and "
+            "limit uploads with scannerdb_backup_offsite_bandwidth.",
         )
-    return bytes_per_s
 
 
 def checked_folder(folder: str) -> Path:
