@@ -26,19 +26,19 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(database: Database, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = options_of(database)
-    first = backup(options, backup_dir=str(disk), state_dir=str(disk / "state"))["backup"]["name"]
+    options, state = options_of(database), str(tmp_path / "state")
+    first = backup(options, backup_dir=str(disk), state_dir=state)["backup"]["name"]
     database.sql("CREATE TABLE big AS SELECT md5(i::text) || md5((-i)::text) AS m FROM generate_series(1, 150000) i")
     with monkeypatch.context() as patch:
         patch.setattr(job, "ensure_room", lambda *_: None)  # the estimate cannot know how badly this compresses
         with pytest.raises(ScannerDbError, match=r"(?s)No space left on device.*disk is full"):
-            backup(options, backup_dir=str(disk), state_dir=str(disk / "state"))
+            backup(options, backup_dir=str(disk), state_dir=state)
     assert visible(disk) == {"latest.backup", first}
     assert find_set(disk, "latest").name == first
     assert "failed" in next(iter(sorted(disk.glob("*.log"), reverse=True))).read_text(encoding="utf-8")
     (disk / "ballast").write_bytes(b"x" * (1 << 20))
     with pytest.raises(FileProblem, match=r"MiB free; the backup needs about"):
-        backup(options, backup_dir=str(disk), state_dir=str(disk / "state"))
+        backup(options, backup_dir=str(disk), state_dir=state)
     assert visible(disk) == {"latest.backup", first, "ballast"}
 
 

@@ -102,7 +102,7 @@ def test_globals_that_may_not_be_read_are_said_and_no_error(database: Database, 
 def test_two_at_once(database: Database, tmp_path: Path) -> None:
     with (
         job_lock(options_of(database), "vacuum", "20250418T120000Z-0a1b2c3d"),
-        pytest.raises(JobLocked, match=r"scannerdb vacuum 20250418T120000Z-0a1b2c3d \(process \d+, role postgres"),
+        pytest.raises(JobLocked, match=r"'scannerdb vacuum 20250418T120000Z-0a1b2c3d' \(process \d+, role 'postgres'"),
     ):
         run(database, tmp_path)
     assert not (tmp_path / "b").exists() or visible(tmp_path / "b") == set()
@@ -113,7 +113,7 @@ def test_a_strong_lock_is_waited_for_until_the_deadline(database: Database, tmp_
     database.sql(ROWS)
     with database.connect(autocommit=False, application_name="the alterer") as holder:
         holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(LockTimeout, match=r"could not get its locks within 1 s.*the alterer\) on t"):
+        with pytest.raises(LockTimeout, match=r"could not get its locks within 1 s.*'the alterer'\) on 't'"):
             run(database, tmp_path, lock_deadline_s=1)
         assert visible(tmp_path / "b") == set()
         threading.Timer(1.0, holder.rollback).start()
@@ -126,7 +126,7 @@ def test_pg_dump_does_not_wait_for_ever_at_an_altered_sequence(database: Databas
     database.sql("CREATE SEQUENCE halting")
     with database.connect(autocommit=False, application_name="the alterer") as holder:
         holder.execute("ALTER SEQUENCE halting RENAME TO moved")
-        with pytest.raises(LockTimeout, match=r"waited too long for a lock.*the alterer\) on"):
+        with pytest.raises(LockTimeout, match=r"waited too long for a lock.*'the alterer'\) on"):
             run(database, tmp_path, lock_deadline_s=1)
     assert not children("pg_dump", tmp_path)
     assert visible(tmp_path / "b") == set()

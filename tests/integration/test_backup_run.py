@@ -79,7 +79,13 @@ def test_a_set_has_all_it_should(field_db: Database, tmp_path: Path) -> None:
     path = Path(result["backup"]["path"])
     assert result["changed"]
     assert result["backup"]["verified"] == "read"
-    assert sorted(p.name for p in path.iterdir()) == ["dump", "globals.sql", "manifest.json", "verification.jsonl"]
+    assert sorted(p.name for p in path.iterdir()) == [
+        "dump",
+        "globals.sql",
+        "manifest.json",
+        "manifest.json.sig",
+        "verification.jsonl",
+    ]
     assert (tmp_path / "b" / "latest.backup").readlink() == Path(path.name)
     assert b"CREATE ROLE ollama" in (path / "globals.sql").read_bytes()
     assert b"PASSWORD" not in (path / "globals.sql").read_bytes()

@@ -144,5 +144,5 @@ def test_a_standby_that_ends_the_dump_is_given_up_for_the_primary(
     assert not result["backup"]["standby"]
     assert "The dump was taken from the primary" in result["warnings"][0]
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".log")) == sorted(
-        [result["backup"]["name"], "latest.backup"]
+        [result["backup"]["name"], "latest.backup", "state"]
     )

@@ -308,10 +308,11 @@ def test_a_set_that_fails_its_drill_does_not_count(
     first = run(database, tmp_path)["backup"]["name"]
     real = verify_drill._build
 
-    def lose_rows(conn: Any, server: Any, options: Any, drill: Any, ready: Any, name: str) -> None:
-        real(conn, server, options, drill, ready, name)
+    def lose_rows(conn: Any, server: Any, options: Any, drill: Any, ready: Any, name: str) -> Any:
+        loaded = real(conn, server, options, drill, ready, name)
         with database.connect(dbname=name) as side:
             side.execute("DELETE FROM t WHERE i = 7")
+        return loaded
 
     monkeypatch.setattr(verify_drill, "_build", lose_rows)
     with pytest.raises(BackupInvalid, match=r"failed its verification \(restore\): public.t has 999 rows"):

@@ -136,10 +136,15 @@ def test_hostile_names_and_the_sql_against_them(field_db: Database, tmp_path: Pa
         *("security.schema.public_create", "index.foreign_key.unindexed", "table.autovacuum.off"),
     }
     for finding in mine:
-        for statement in finding["fix"]["sql"]:
+        asked = (
+            finding["id"] == "schema.foreign_key.blocks_delete"
+        )  # what is to become of the rows is for people to say
+        assert bool(finding["fix"]) != asked, finding
+        for statement in (finding["fix"] or {"sql": []})["sql"]:
             field_db.sql(statement)
     left = check(options(field_db), thresholds={"unindexed_rows": 10})
-    assert [f["id"] for f in left["findings"] if "%s{0}" in f["object"] and f["id"] != "index.unused"] == []
+    kept = ("index.unused", "schema.foreign_key.blocks_delete")
+    assert [f["id"] for f in left["findings"] if "%s{0}" in f["object"] and f["id"] not in kept] == []
 
 
 def test_mixed_case_tables_beside_the_contract(field_db: Database) -> None:

@@ -47,8 +47,8 @@ EXTRAS = [
         {"models.v": "foreign key"},
     ),
     ("CREATE UNIQUE INDEX extra ON models (size_mb)", {"models.extra": "index"}),
+    ("CREATE INDEX idle ON models (size_mb, name)", {"models.idle": "index"}),  # unused so far, for less than 14 days
     # what is said elsewhere, or belongs to something
-    ("CREATE INDEX idle ON models (parameter_size)", {}),  # nobody has used it: index.unused
     ("CREATE INDEX twin ON models (name)", {}),  # index.duplicate
     ("CREATE SEQUENCE loose; ALTER TABLE models ALTER id SET DEFAULT nextval('loose')", {}),  # not_owned
     ("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION hstore", {}),

@@ -39,7 +39,7 @@ def two(site: Site, make_database: Databases) -> tuple[Site, list[Database]]:
         site.add(name, db)
         folder = site.folder / name / "backups"
         folder.mkdir(parents=True)
-        backup(options(db), backup_dir=str(folder))
+        backup(options(db), backup_dir=str(folder), state_dir=str(site.folder / name / "state"))
         with db.connect() as conn:
             conn.execute("DELETE FROM benchmark_results")
         databases.append(db)

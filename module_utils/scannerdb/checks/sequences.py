@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from ..connection import SQL, Composable, Connection, Identifier, Literal, Query, Row, fetch, text_of
+from ..connection import (
+    SQL,
+    Composable,
+    Connection,
+    DriverError,
+    Identifier,
+    Literal,
+    Query,
+    Row,
+    fetch,
+    scalar,
+    text_of,
+)
+from ..errors import PrivilegeMissing
 from ..finding import Change, Finding, Fix
 from ..lockbudget import relation
 from .context import Context
@@ -27,7 +40,8 @@ WITH takers AS (
       JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = d.oid
            AND u.refclassid = 'pg_class'::regclass AND u.refobjid <> d.adrelid)
 SELECT t.relname::text AS table, a.attname::text AS column, sn.nspname::text AS sequence_schema,
-       s.relname::text AS sequence, q.seqincrement::bigint AS step, q.seqcycle AS cycle
+       s.relname::text AS sequence, q.seqincrement::bigint AS step, q.seqcycle AS cycle,
+       s.oid::bigint AS number, q.seqstart::bigint AS start
   FROM takers d
   JOIN pg_class t ON t.oid = d.relation AND t.relkind IN ('r', 'p')
   JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = %(schema)s
@@ -61,9 +75,7 @@ def behind(
     """One finding for each sequence that is behind, with its fix; `read` reads the tables."""
     for row in fetch(conn, TAKEN, {"schema": schema, "demanded": sorted(demanded)}):
         sequence, table = Identifier(row["sequence_schema"], row["sequence"]), relation(schema, row["table"])
-        # The sequence is read after the snapshot was taken, so a busy table can't look behind.
-        query = SQL("SELECT (SELECT max({}) FROM {})::bigint AS used, last_value::bigint AS last, is_called FROM {}")
-        seen = read(query.format(Identifier(row["column"]), table, sequence))[0]
+        seen = _seen(conn, read, row, Identifier(row["column"]), table, sequence)
         coming = seen["last"] + (row["step"] if seen["is_called"] else 0)
         if seen["used"] is not None and coming <= seen["used"]:
             yield finding(
@@ -73,6 +85,28 @@ def behind(
                 {"next": coming, "largest": seen["used"], "sequence": row["sequence"]},
                 _moved(schema, row),
             )
+
+
+def _seen(
+    conn: Connection,
+    read: Callable[[Composable], list[Row]],
+    row: Row,
+    column: Composable,
+    table: Composable,
+    sequence: Composable,
+) -> Row:
+    """The largest id in use and where the sequence stands; it is read later, so a busy table can't look behind."""
+    used = SQL("SELECT max({})::bigint AS used FROM {}").format(column, table)
+    both = SQL("SELECT ({})::bigint AS used, last_value::bigint AS last, is_called FROM {}").format(used, sequence)
+    try:
+        return read(both)[0]
+    except (PrivilegeMissing, DriverError) as error:
+        if not isinstance(error, PrivilegeMissing) and getattr(error, "sqlstate", "") != "42501":
+            raise
+    # Whoever the table is read as may not read this sequence. By its number this role can, and no name leads it astray.
+    largest = read(used)[0]["used"]
+    last = scalar(conn, "SELECT pg_sequence_last_value(%s::oid::regclass)", [row["number"]])
+    return {"used": largest, "last": row["start"] if last is None else last, "is_called": last is not None}
 
 
 def _moved(schema: str, row: dict[str, Any]) -> Fix:

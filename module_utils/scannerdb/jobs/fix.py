@@ -14,13 +14,13 @@ from ..clock import clocks_apart
 from ..connection import Options, connect, explained
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
-from ..errors import FixRefused
+from ..errors import FileProblem, FixRefused
 from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.journal_rights import require_journal_rights
 from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
-from ..fixes.seals import keys_of
+from ..fixes.seals import Keys, keys_of
 from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget
@@ -146,7 +146,7 @@ def fix(
         wanted = working.journal and bool(plan.steps) and not closed
         ensure_journal(conn, inspection.catalog.owner, contract.application_role, make=wanted)
         applier = _applier(frames, contract, inspection, budget, working, run)
-        applier.keys = keys_of(state_dir, make=wanted)
+        applier.keys = _keys(state_dir, wanted, run)
         applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
         with telling(lambda: _told(_applied(plan, applier, run, {"purged": 0}), applier)):
             plan = _apply_all(applier, contract, policy, plan)
@@ -158,6 +158,15 @@ def fix(
         run.log(result["msg"])
         run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
+
+
+def _keys(state_dir: str, wanted: bool, run: Run) -> Keys | None:
+    """The key that seals the journal. A full or read-only state folder stops no fix; its undo is insisted on then."""
+    try:
+        return keys_of(state_dir, make=wanted)
+    except FileProblem as error:
+        run.log(f"The journal is not sealed, so that undo.yml asks for scannerdb_undo_unsealed=true: {error}")
+        return None
 
 
 def _only_own_database(contract: Contract, inspection: Inspection) -> list[Finding]:
