@@ -44,7 +44,7 @@ def tools_of(database: Database) -> Tools:
     return find_tools(str(database.server.bin_dir), 0)
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 240) -> None:
     """Wait for a condition; the time is only there to end a test that would hang."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -111,13 +111,13 @@ def test_the_server_crashes_during_the_load(
 ) -> None:
     backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
-    honest = restore_build.load
+    honest = restore_build.load_archive
 
-    def load(tools: Any, opts: Any, words: Any, dbname: str, tick: Any, *more: Any) -> Any:
-        return honest(tools, opts, words, dbname, lambda: crash(own_server) if own_server.pid else None, *more)
+    def load(work: Any, wanted: Any, roles: Any, tick: Any) -> Any:
+        return honest(work, wanted, roles, lambda: crash(own_server) if own_server.pid else None)
 
     monkeypatch.setattr(process, "TICK_S", 0.02)
-    monkeypatch.setattr(restore_build, "load", load)
+    monkeypatch.setattr(restore_build, "load_archive", load)
     monkeypatch.setattr(restore_build, "RECONNECT_S", 0.1)
     try:
         with pytest.raises(ScannerDbError):

@@ -6,7 +6,13 @@ WITH wanted (role, kind, name, privilege) AS (
            (%(maintenance)s, 'SCHEMA', 'public', 'USAGE'),
            (%(maintenance)s, 'SCHEMA', 'public', 'CREATE'),
            (%(application)s, 'DATABASE', current_database()::text, 'CONNECT'),
+           (%(application)s, 'DATABASE', current_database()::text, 'TEMPORARY'),
            (%(application)s, 'SCHEMA', 'public', 'USAGE')
+    UNION
+    -- Fixes change rows and structure with the rights of these roles, in functions that are temporary objects.
+    SELECT o.rolname::text, 'DATABASE', current_database()::text, 'TEMPORARY'
+      FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner AND NOT o.rolsuper
+     WHERE c.relnamespace = to_regnamespace('public')::oid AND c.relkind IN ('r', 'p', 'v', 'S')
 )
 SELECT format('GRANT %%s ON %%s %%I TO %%I', w.privilege, w.kind, w.name, w.role) AS statement
   FROM wanted w JOIN pg_roles r ON r.rolname = w.role
