@@ -145,8 +145,15 @@ def test_folders_that_are_missing_open_or_closed(database: Database, places: Pla
     Path(places.log_dir).rmdir()
     Path(places.report_dir).chmod(0o755)
     found = wrongs(doctor(options(database), places))
-    assert f"install -d -m 0700 {places.log_dir}" in found["folder: logs"]
+    assert "folder: logs" not in found, "a run makes it"
     assert f"chmod 0700 {places.report_dir}" in found["folder: reports"]
+
+
+def test_a_folder_that_nobody_here_can_make_is_missing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.os, "access", lambda path, _: Path(path) != Path(places.log_dir).parent)
+    Path(places.log_dir).rmdir()
+    (said,) = host.folders({"logs": places.log_dir}, {})
+    assert said.state == "wrong" and f"install -d -m 0700 -o USER {places.log_dir}" in said.cure
 
 
 def test_a_disk_without_room(places: Places) -> None:

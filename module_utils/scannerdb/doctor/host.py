@@ -47,7 +47,7 @@ def _folder(cause: str, path: str, needed: int) -> Iterator[Diagnosis]:
     except OSError:
         there = False
     if not there:
-        yield wrong(cause, f"There is no folder {path}.", f"A run makes it; or: install -d -m 0700 {path}")
+        yield _missing(cause, Path(path))
         return
     found = [_room(cause, path, needed)]
     if not os.access(path, os.W_OK | os.X_OK):
@@ -56,6 +56,15 @@ def _folder(cause: str, path: str, needed: int) -> Iterator[Diagnosis]:
     if Path(path).stat().st_mode & stat.S_IRWXO:
         found.append(wrong(cause, f"Everybody may look into {path}.", f"chmod 0700 {path}"))
     yield from [one for one in found if one.state != FINE] or found[:1]
+
+
+def _missing(cause: str, path: Path) -> Diagnosis:
+    """A folder that nobody has needed yet is no trouble where whoever runs this can make it."""
+    above = next((one for one in path.parents if one.is_dir()), Path("/"))
+    if os.access(above, os.W_OK | os.X_OK):
+        return fine(cause, f"There is no folder {path} yet; the first run that needs it makes it.")
+    text = f"There is no folder {path}, and this user cannot make it in {above}."
+    return wrong(cause, text, f"As root: install -d -m 0700 -o USER {path}")
 
 
 def _room(cause: str, path: str, needed: int) -> Diagnosis:
