@@ -106,6 +106,7 @@ def test_every_variable_that_a_role_reads_is_declared(role: str) -> None:
         declared |= {"scannerdb_found", "scannerdb_fix_dry_run"} | set(load("scannerdb_common", "defaults/main.yml"))
     if role == "scannerdb_awx":  # its surveys ask for other roles' variables
         declared |= {name for other in ROLES for name in load(other, "defaults/main.yml")} | {"scannerdb_hosts"}
+        declared |= {"scannerdb_slices", "scannerdb_slice_names"}  # what a sliced job of AWX is told
         declared |= set(re.findall(r'"(scannerdb_awx_\w+)": ', (ROOT / AWX_FILTERS).read_text(encoding="utf-8")))
     if role == "scannerdb_common":  # its preflight prints a command of client.yml
         declared |= set(load("scannerdb_client", "defaults/main.yml"))
