@@ -76,7 +76,7 @@ def test_with_the_bundle(site: Site, one: Databases) -> None:
     site.add("db1", db)
     folder = site.folder / "db1" / "backups"
     folder.mkdir(parents=True)
-    backup(options(db), backup_dir=str(folder), state_dir=str(folder / "state"))
+    backup(options(db), backup_dir=str(folder), state_dir=str(site.folder / "db1" / "state"))
     whole = state(db)
     damage(db)
     damaged, names = state(db), databases(db)
