@@ -180,7 +180,8 @@ def test_restore_asks_for_source_and_confirmation(tower: Tower) -> None:
     backup = tower.run("backup").ok().artifacts["scannerdb_backup_artifacts"]["db"]["name"]
     tower.database.sql("DELETE FROM endpoints")
     damaged = content(tower.database)
-    wrong = tower.run("restore", {"scannerdb_restore_confirm": "{{ scannerdb_login_db }}"})
+    injected = {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": "{{ scannerdb_login_db }}"}
+    wrong = tower.run("restore", injected)
     assert wrong.status == "failed" and "scannerdb_restore_confirm" in wrong.output
     right = {"scannerdb_restore_source": backup, "scannerdb_restore_confirm": name}
     planned = tower.run("restore", right, job_type="check").ok()
