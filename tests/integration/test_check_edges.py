@@ -302,6 +302,20 @@ def test_the_offered_sql_mends_the_counters_and_the_sequence(field_db: Database)
         field_db.sql("INSERT INTO models (name) VALUES ('x')")
 
 
+def test_a_scan_that_never_ended_is_told_until_the_next_one_ends(field_db: Database) -> None:
+    field_db.sql(
+        "INSERT INTO metadata (key, value) VALUES ('last_scan_start', (now() - interval '2 days')::text)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    )
+    (told,) = findings(field_db)["data.metadata.interrupted"]
+    assert told["object"] == "metadata.last_scan_start" and told["fix"] is None
+    field_db.sql(
+        "INSERT INTO metadata (key, value) VALUES ('last_scan_end', now()::text)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    )
+    assert "data.metadata.interrupted" not in findings(field_db)
+
+
 def test_a_link_made_twice_counts_its_endpoint_once(field_db: Database) -> None:
     field_db.sql("ALTER TABLE verified_endpoints DROP CONSTRAINT verified_endpoints_endpoint_id_key")
     before = findings(field_db)
