@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean system test test-pristine lint unit integration molecule molecule-clean docs bench wheelhouse
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean system test test-pristine lint lint-python lint-types lint-yaml lint-ansible unit integration molecule molecule-clean docs bench wheelhouse release
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -9,6 +9,7 @@ DEV_STAMP := .venv/.requirements-dev
 # Tests run side by side, each worker with servers of its own; fewer than the cores on a large machine.
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 TESTS ?= tests/integration tests/security
+PG ?=
 RELEASE ?= bookworm
 # The scripts in .venv/bin name the folder they were made in; modules survive when the checkout moves.
 PY := .venv/bin/python
@@ -75,21 +76,29 @@ test: ## everything that must pass; ends with what could not be tested here
 test-pristine: ## make demo and make test on a bare Debian in a folder (PRISTINE="demo unit", RELEASE=trixie)
 	@python3 -m tests.pristine --release $(RELEASE) $(PRISTINE)
 
-lint: $(DEV_STAMP) ## style, types, YAML and Ansible
+lint: lint-python lint-types lint-yaml lint-ansible ## style, types, YAML and Ansible
+
+lint-python: $(DEV_STAMP)
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
+
+lint-types: $(DEV_STAMP)
 	@$(PY) -m mypy
 	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/needs.py tests/extras.py \
 		tests/pristine.py tests/system tests/containers
+
+lint-yaml: $(DEV_STAMP)
 	@$(PY) -m yamllint --strict .
+
+lint-ansible: $(DEV_STAMP)
 	@$(PY) -m ansiblelint
 
 unit: system $(DEV_STAMP) ## tests without a server
 	@$(PY) -m pytest $(WORKERS) $(ORDER) tests/unit
 
-integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers (TESTS="FILE …" for some)
+integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers (TESTS="FILE …" for some, PG=17 for one version)
 	@$(PY) -m tests.extras
-	@$(PY) -m pytest $(WORKERS) $(ORDER) --durations=20 --durations-min=1 $(TESTS)
+	@$(PY) -m pytest $(WORKERS) $(ORDER) --durations=20 --durations-min=1 $(PG:%=--pg %) $(TESTS)
 
 molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none
 	@$(PY) -m tests.containers run $(SCENARIO)
@@ -102,3 +111,11 @@ docs: $(DEV_STAMP) ## rewrite the reference pages from the code
 
 bench: $(DEV_STAMP) ## measure every speed claim beside its peer (SCALE=20 for a million endpoints)
 	@$(PY) -m bench --scale "$$SCALE"
+
+release: $(DEV_STAMP) ## put the fragments of changelog.d into CHANGELOG.md, commit and tag (VERSION=1.2.3)
+	@test -n "$(VERSION)" || { echo "Say which: make release VERSION=1.2.3"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { echo "Commit or put aside what is changed first."; exit 1; }
+	@$(PY) -m towncrier build --yes --version $(VERSION)
+	@sed -i -E 's/^(version|BUNDLE_VERSION) = ".*"/\1 = "$(VERSION)"/' pyproject.toml module_utils/scannerdb/backup/manifest.py
+	@git add --all && git commit --quiet --message "Release $(VERSION)" && git tag --annotate v$(VERSION) --message "Release $(VERSION)"
+	@echo "Tagged v$(VERSION). Push it: git push --follow-tags"

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: scannerdb_progress
 type: aggregate
 short_description: Show how far the jobs of the scanner database are
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - While a module of the bundle works on this machine (C(ansible_connection=local)), one line on the standard error
     tells its step and how much of it is done, out of C(scannerdb_state_dir/progress).

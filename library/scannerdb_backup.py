@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_backup
 short_description: Back up the Ollama Scanner database into a verified set
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Makes one backup set, a folder with a parallel dump, the role definitions, and a manifest of what a restore needs.
   - The rows of every table are counted in the dump's own snapshot while it runs, and the set is verified before

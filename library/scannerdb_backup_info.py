@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_backup_info
 short_description: List the backup sets of the Ollama Scanner database
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Lists the sets in a folder with age, size, versions, and how far each has been verified.
   - Reads manifests only; those of the copies too, where O(offsite_remote) is given. It asks no server and writes

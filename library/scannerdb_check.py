@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_check
 short_description: Check the Ollama Scanner database against its contract and the data's own rules
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Compares the database with its contract by meaning (columns, keys, indexes, the view C(servers), triggers,
     privileges), looks for rows that break the data's rules, for invalid, duplicate or unused indexes, dead rows and

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_doctor
 short_description: Find out what is wrong with the Ollama Scanner database and its maintenance
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - Tests every known cause of trouble, one at a time, from the server and the login to disks, programs and cron, and
     names the cure of each that is wrong. What cannot be tested is said.

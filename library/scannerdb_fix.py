@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_fix
 short_description: Fix what the checks find in the Ollama Scanner database, online and with a journal
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Plans from the same findings as M(scannerdb_check), then applies what the policies allow, structure first.
   - Structural changes run under the lock budget, indexes CONCURRENTLY, constraints NOT VALID first. Rows are changed in

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_folders
 short_description: Make the private folders that the jobs write to
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Makes several folders private and with an owner, in one call; M(ansible.builtin.file) needs one call for each.
   - Missing parents are made, too, but anybody can pass through those. Another database's folders may come to lie there,

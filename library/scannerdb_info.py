@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_info
 short_description: Tell sizes, settings and sessions of the Ollama Scanner database
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Tells the server's version, the size of the database and of every table, the settings that matter to maintenance,
     extensions, connections, and the databases that restores have kept.

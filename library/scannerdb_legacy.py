@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_legacy
 short_description: Recognise what the old shell scripts left on a host
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - Finds lines of crontabs that start the old scripts, their C(.env) and their backups. On request the lines are
     switched off or removed; nothing else is ever touched. A line that only logs where the old scripts did is said, and

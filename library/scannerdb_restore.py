@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_restore
 short_description: Restore the Ollama Scanner database beside the live one, prove it, and cut over
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Verifies the source, backs up what is about to be replaced, builds a second database beside the live one, compares
     its rows with the backup's record and its structure with the contract, tries to write to it, and only then lets it

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_schedule_info
 short_description: Say when scheduled jobs run
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - Checks a schedule and gives each of its jobs in the words of cron, of systemd and of iCalendar (which AWX takes).
   - Reads and writes nothing. Only the time zone's rules come from the machine.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_schema
 short_description: Bring the Ollama Scanner database up to its contract
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Creates the tables, columns, defaults, keys, indexes, triggers and privileges that the contract demands and the
     database lacks, and the view C(servers) with its INSTEAD OF triggers.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_status
 short_description: Say how the Ollama Scanner database and its maintenance are doing
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - Gathers schedules, runs, backups, findings of the last check, databases kept by restores, and logs, and judges them.
     A job that did not run when it was due is red, although nothing failed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_uninstall
 short_description: Take the bundle's schema out of the Ollama Scanner database
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - Drops the schema C(scannerdb_maintenance) with the journal of fixes; after that no fix can be undone any more.
   - Refuses where the schema holds anything else. The view C(servers), its triggers and all data stay.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_uninstall_files
 short_description: Take the bundle's files off a host
-version_added: "0.2.0"
+version_added: "0.3.0"
 description:
   - Removes what is recognisably the bundle's own in the folders of one database, and the folders that are empty then.
     Files go by their names, logs also by how they begin, backup sets by their manifests. Whatever else lies there

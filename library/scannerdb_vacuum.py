@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_vacuum
 short_description: Vacuum what needs it in the Ollama Scanner database
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - Measures every table (dead rows, bloat, age of its transaction ids, age of its statistics), decides what pays, and
     does only that. The limits fall as a table grows; small tables are left alone unless they are grossly bad.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_verify
 short_description: Prove a backup set of the Ollama Scanner database, by restoring it
-version_added: "0.1.0"
+version_added: "0.3.0"
 description:
   - At level V(restore), the restore drill, the set is restored into a scratch database. Its rows, the content where it
     was fingerprinted, and every object are compared with the set's manifest.

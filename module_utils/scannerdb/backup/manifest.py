@@ -22,7 +22,7 @@ FORMAT = "scannerdb-backup"
 PLAIN_VERSION, ENCRYPTED_VERSION = 1, 2
 # The newest that is read. It rises only for what older readers would misread: keys they do not know they pass over.
 FORMAT_VERSION = ENCRYPTED_VERSION
-BUNDLE_VERSION = "0.1.0"
+BUNDLE_VERSION = "0.3.0"
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.sig"
 VERIFICATIONS = "verification.jsonl"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 DOCUMENTATION = r"""
 name: scannerdb_collection
 short_description: Whether a collection is installed on the controller
-version_added: "0.2.0"
+version_added: "0.3.0"
 description: True where Ansible finds the collection of that name.
 positional: _input
 options:
