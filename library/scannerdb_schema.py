@@ -95,10 +95,16 @@ findings:
   type: list
   elements: dict
 probe:
-  description: What the write probe proved, and as which role.
+  description: >-
+    What the write probe proved, and as which role; C(notes) are the deletes that a foreign key of another table
+    refuses, or that could not be tried.
   returned: when it was made
   type: dict
-  sample: {passed: [insert, duplicate insert, update, update of id, delete], role: ollama, skipped: ""}
+  sample:
+    passed: [insert, duplicate insert, update, update of id, delete, delete with rows in models(endpoint_id)]
+    notes: ["delete with rows in chat_history(model_id) fails: chat_history_model_id_fkey is ON DELETE NO ACTION"]
+    role: ollama
+    skipped: ""
 max_lock_ms:
   description: The longest time a strong lock was held, in milliseconds.
   returned: always

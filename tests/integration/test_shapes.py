@@ -8,6 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from scannerdb.connection import connect
+from scannerdb.contract.overlay import contract_with
+from scannerdb.contract.probe import write_probe
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.schema import schema
@@ -229,6 +232,49 @@ def test_an_endpoint_with_chat_lines_can_be_deleted(make_database: Databases, po
     undo(options(database), run_id=result["run_id"], state_dir=state)
     with database.connect("ollama") as conn, pytest.raises(psycopg.errors.ForeignKeyViolation):
         conn.execute(delete.encode())
+
+
+def test_the_probe_deletes_an_endpoint_with_chat_lines(make_database: Databases) -> None:
+    database = made(make_database, "chatted")
+    steps = [f"delete with rows in {table}(model_id)" for table in ("chat_history", "user_selected_models")]
+    probe = run_fix(database)["probe"]
+    assert [note.split(" fails: ")[0] for note in probe["notes"]] == steps
+    assert "delete with rows in benchmark_results(model_id)" in probe["passed"]
+    probe = run_fix(database, overlay={"foreign_keys_of_others": "cascade"})["probe"]
+    assert probe["notes"] == [] and set(steps) <= set(probe["passed"])
+
+
+CHILDREN = """
+CREATE DOMAIN mark AS varchar(3) CHECK (value <> '');
+CREATE TYPE mood AS ENUM ('well', 'ill');
+CREATE TABLE visits (
+    endpoint_id integer NOT NULL REFERENCES endpoints ON DELETE CASCADE, at timestamptz NOT NULL, note mark NOT NULL,
+    mood mood NOT NULL, share numeric(5, 4) NOT NULL, tags text[] NOT NULL, more jsonb NOT NULL, token uuid NOT NULL,
+    open boolean NOT NULL, code char(2) NOT NULL, lasted interval NOT NULL, PRIMARY KEY (token));
+CREATE TABLE spots (ip text, port integer, place point NOT NULL,
+    FOREIGN KEY (ip, port) REFERENCES endpoints (ip, port) ON DELETE CASCADE);
+CREATE TABLE mine (link_id integer REFERENCES verified_endpoints ON DELETE SET NULL);
+CREATE TABLE kept (endpoint_id integer REFERENCES endpoints ON DELETE CASCADE);
+GRANT ALL ON visits, spots, kept TO ollama;
+CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''this row stays''; END';
+CREATE TRIGGER stay BEFORE DELETE ON kept FOR EACH ROW EXECUTE FUNCTION stay();
+"""
+
+
+@pytest.mark.pg(17)
+def test_the_probe_makes_rows_in_any_table(make_database: Databases) -> None:
+    database = make_database(filled=True)
+    run_fix(database)
+    with database.connect() as conn:
+        conn.execute(CHILDREN.encode())
+    with connect(options(database)) as session:
+        result = write_probe(session, contract_with({}))
+    assert "delete with rows in visits(endpoint_id)" in result.passed
+    assert result.failures == ["delete with rows in kept(endpoint_id): this row stays"]
+    told = " ".join(result.notes)
+    assert "spots(ip, port) could not be tried: column place of type point wants a value" in told
+    assert "mine(link_id) could not be tried: permission denied" in told
+    assert [database.value(f"SELECT count(*) FROM {table}") for table in ("visits", "spots", "mine", "kept")] == [0] * 4
 
 
 def test_the_offered_foreign_keys_let_an_endpoint_go(make_database: Databases) -> None:

@@ -149,7 +149,7 @@ def test_the_probe_runs_as_the_application_and_leaves_no_row(field_db: Database)
     before = content(field_db)
     result = schema(options(field_db))
     assert result["probe"]["role"] == field.APP_ROLE
-    assert set(result["probe"]["passed"]) == {"insert", "duplicate insert", "update", "update of id", "delete"}
+    assert set(result["probe"]["passed"]) >= {"insert", "duplicate insert", "update", "update of id", "delete"}
     assert content(field_db) == before
 
 

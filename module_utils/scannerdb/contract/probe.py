@@ -2,7 +2,8 @@
 itself, in a frame (frame.py), in a transaction that is always rolled back: the frame is the wall, not the rollback.
 
 It uses an address nobody has (a random one of the private IPv6 range fd00::/8), so no row of the application is read
-or locked; nothing stays behind but a few numbers of the id sequences.
+or locked; nothing stays behind but a few numbers of the id sequences. An endpoint is deleted once more for each foreign
+key that a delete meets (probe_children.py): the bot's rows, say, hang on models.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from ..foreigncode import foreign_code, is_superuser, table_oids
 from ..frame import Frame, Frames
 from .ddl import qualified
 from .model import Contract
+from .probe_children import Child, children, insert_child
 
 DEFAULT_PORT = 11434
 
 
 @dataclass
 class ProbeResult:
-    """What the probe saw. `failures` are sentences; `skipped` says why it could not look, where that is so."""
+    """What the probe saw. `failures` are sentences; `skipped` says why it could not look, where that is so.
+
+    `notes` are the deletes that a foreign key of another table refuses, or that could not be tried.
+    """
 
     failures: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     skipped: str = ""
     role: str = ""
 
@@ -89,6 +95,8 @@ def write_probe(conn: Connection, contract: Contract, lock_timeout_ms: int = 100
         with frames.transaction(local):
             for name, step in STEPS:
                 _try(conn, name, step, bench, result)
+            for child in children(conn, contract) if result.ok else ():
+                _try_child(child, bench, contract.schema, result)
             raise _Rollback
     except _Rollback:
         pass
@@ -130,6 +138,59 @@ def _try(conn: Connection, name: str, step: Callable[[_Bench], str], bench: _Ben
         result.failures.append(f"{name}: {problem}")
     else:
         result.passed.append(name)
+
+
+def _try_child(child: Child, bench: _Bench, schema: str, result: ProbeResult) -> None:
+    """Delete an endpoint that a row of another table references, in a savepoint that is always rolled back."""
+    conn = bench.frame.conn
+    try:
+        with conn.transaction():
+            identity, problem = _made(child, bench, schema)
+            if problem:
+                result.notes.append(f"{child.text} could not be tried: {problem}")
+                raise _Rollback
+            problem = _gone(bench, identity)
+            if problem:
+                result.failures.append(f"{child.text}: {problem}")
+            else:
+                result.passed.append(child.text)
+            raise _Rollback
+    except _Rollback:
+        pass
+    except DriverError as error:
+        if child.refuses:
+            result.notes.append(f"{child.text} fails: {child.name} is ON DELETE {child.on_delete}")
+        else:
+            result.failures.append(f"{child.text}: {_why(error)}")
+
+
+def _made(child: Child, bench: _Bench, schema: str) -> tuple[int, str]:
+    """An endpoint and the row that references it; or why it cannot be made, for all tables have rules of their own."""
+    conn, frame, identity = bench.frame.conn, bench.frame, bench.insert()
+    if is_superuser(conn, frame.role):
+        foreign = foreign_code(conn, [child.relation, *table_oids(conn, schema, ["models", child.parent])], frame.role)
+        if foreign:
+            return identity, foreign
+    try:
+        with conn.transaction():
+            parent = _parent(child.parent, bench, schema, identity)
+            made = frame.run(insert_child(child, schema, parent, identity))
+    except (DriverError, LookupError) as error:
+        return identity, _why(error)
+    return identity, "" if made == 1 else "the row was not made"
+
+
+def _parent(table: str, bench: _Bench, schema: str, identity: int) -> int:
+    """The row that the child references, of the endpoint `identity`: its own, its link, or a new one of its."""
+    if table == "endpoints":
+        return identity
+    at = Literal(identity)
+    if table == "verified_endpoints":
+        return int(bench.frame.value(SQL("SELECT id FROM {} WHERE endpoint_id = {}").format(bench.links, at)))
+    if table not in PARENTS:
+        raise LookupError(f"it references {table}")
+    query = SQL(PARENTS[table]).format(qualified(schema, table), at)  # type: ignore[arg-type,unused-ignore]
+    return int(bench.frame.returning(query)[0])
 
 
 def _why(error: Exception) -> str:
@@ -174,12 +235,22 @@ def _update_id(bench: _Bench) -> str:
 
 def _delete(bench: _Bench) -> str:
     identity = bench.insert()
+    return _gone(bench, identity) or ("the link row stayed" if bench.linked(identity) else "")
+
+
+def _gone(bench: _Bench, identity: int) -> str:
+    """Delete an endpoint through the view; what is wrong with that."""
     touched = bench.frame.run(SQL("DELETE FROM {} WHERE id = {}").format(bench.view, Literal(identity)))
     left = bench.port(identity)
     if touched != 1 or left is not None:
         return f"{touched} rows deleted, and the endpoint is {'left' if left is not None else 'gone'}"
-    return "the link row stayed" if bench.linked(identity) else ""
+    return ""
 
+
+PARENTS = {
+    "models": "INSERT INTO {} (endpoint_id, name) VALUES ({}, 'scannerdb probe') RETURNING pg_catalog.to_jsonb(id)",
+    "benchmark_results": "INSERT INTO {} (endpoint_id) VALUES ({}) RETURNING pg_catalog.to_jsonb(id)",
+}
 
 STEPS: tuple[tuple[str, Callable[[_Bench], str]], ...] = (
     ("insert", _insert),

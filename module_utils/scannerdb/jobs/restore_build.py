@@ -226,7 +226,8 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
             f"Writing to the restored database does not work: {'; '.join(probe.failures)}.",
             "The live database was not touched; use another backup.",
         )
-    run.log(f"write probe: {probe.skipped or 'passed'}")
+    for said in (probe.skipped or "passed", *probe.notes):
+        run.log(f"write probe: {said}")
     return [f"The write probe could not look: {probe.skipped}."] if probe.skipped else []
 
 

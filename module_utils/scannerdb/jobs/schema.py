@@ -134,7 +134,9 @@ def write_probe_of(conn: Any, contract: Contract, findings: list[Finding]) -> Pr
 def prove(result: dict[str, Any], probe: ProbeResult, run: Run) -> None:
     """Add what the probe proved to a job's result; a probe that failed is a failure beside what was done."""
     run.log(f"write probe as {probe.role or 'nobody'}: {probe.skipped or probe.failures or 'passed'}")
-    result["probe"] = {"passed": probe.passed, "skipped": probe.skipped, "role": probe.role}
+    for note in probe.notes:
+        run.log(f"write probe: {note}")
+    result["probe"] = {"passed": probe.passed, "skipped": probe.skipped, "role": probe.role, "notes": probe.notes}
     if probe.failures:
         sentence = (
             f"The write probe on servers failed: {'; '.join(probe.failures)}. The probe was rolled back; look at the "
