@@ -13,11 +13,14 @@ from scannerdb.contract.overlay import contract_with
 from scannerdb.contract.probe import write_probe
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
+from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
+from scannerdb.jobs.verify import verify
 
 from demo import __main__ as demo_command
 from demo.shapes import SHAPES
+from tests.integration.restore_support import state
 from tests.integration.support import content, findings, options, run_fix, run_offered
 from tests.servers import FIELD_SCALE, Database, Databases
 
@@ -286,8 +289,37 @@ def test_the_offered_foreign_keys_let_an_endpoint_go(make_database: Databases) -
     database.sql(f"DELETE FROM servers WHERE id = {chatted_with(database)}")
 
 
-@pytest.mark.parametrize("shape", ["sqlite", "mixed", "older", "incomplete", "chatted"])
-def test_every_shape_is_backed_up(make_database: Databases, shape: str, tmp_path: Path) -> None:
+@pytest.mark.pg(17)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_backed_up_drilled_restored_and_swapped_back(
+    make_database: Databases, shape: str, tmp_path: Path
+) -> None:
+    """Whatever is wrong with it: what people have is what they get back."""
     database = made(make_database, shape)
-    made_set = backup(options(database), backup_dir=str(tmp_path), storage="persistent")
+    places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    whole = state(database)
+    made_set = backup(options(database), storage="persistent", fingerprints=True, **places)
     assert made_set["backup"]["verified"] == "read"
+    drilled = verify(options(database), **places)
+    assert (drilled["failed"], drilled["verification"]["problems"]) == (False, [])
+    database.sql("CREATE TABLE made_since (n integer)")
+    database.sql("DROP TABLE IF EXISTS models CASCADE")
+    damaged = state(database)
+    wishes = {"confirm": database.name, "grace_s": 0, **places}
+    restored = restore(options(database), source="latest", prebackup=False, **wishes)
+    assert (restored["changed"], state(database)) == (True, whole)
+    restore(options(database), state="undone", **wishes)
+    assert state(database) == damaged
+
+
+@pytest.mark.pg(17)
+def test_an_older_layout_comes_back_where_nothing_is_left(make_database: Databases, tmp_path: Path) -> None:
+    database = made(make_database, "older")
+    places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    whole = state(database)
+    backup(options(database), storage="persistent", **places)
+    with database.connect(dbname="postgres") as conn:
+        conn.execute(f"DROP DATABASE {database.name}".encode())
+    restored = restore(options(database), source="latest", confirm=database.name, **places)
+    assert state(database) == whole
+    assert "critical findings, as the backup had" in " ".join(restored["warnings"])

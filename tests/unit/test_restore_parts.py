@@ -419,6 +419,13 @@ def test_counts_and_losses() -> None:
     assert new_losses([lost], [lost]) == []
 
 
+def test_a_table_that_the_live_database_lacks_loses_nothing_more() -> None:
+    live = [("schema.table.missing", "models")]
+    parts = [("schema.column.missing", "models.size_mb"), ("schema.primary_key.missing", "models(id)")]
+    other = ("schema.column.missing", "endpoints.port")
+    assert new_losses([*parts, other], live) == [other]
+
+
 def test_the_gap_a_client_sees() -> None:
     assert gap_ms([(0.0, 1), (0.5, 1), (0.5375, 2), (0.6, 2)]) == 37.5
     assert gap_ms([(0.0, 1), (1.0, 1)]) is None

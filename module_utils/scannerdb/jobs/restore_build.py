@@ -17,6 +17,7 @@ from ..connection import SQL, Composable, Connection, DriverError, Identifier, O
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
+from ..contract.needs import OLDER_LAYOUT
 from ..contract.probe import write_probe
 from ..errors import RestoreRefused, ScannerDbError, ToolFailed, ValidationFailed
 from ..finding import Finding
@@ -268,8 +269,8 @@ def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contrac
     for finding in serious:
         run.log(f"critical: {finding.id} {finding.object}: {finding.message}")
     refused = [f for f in serious if not any(fnmatch.fnmatchcase(f.id, pattern) for pattern in wish.accept)]
-    if not refused:
-        return
+    if not refused or (plan.live is None and any(f.id == OLDER_LAYOUT for f in serious)):
+        return  # the contract says nothing of an older layout
     present: list[Finding] = []
     if plan.live:
         with contextlib.closing(connect(options, purpose=f"restore {run.run_id}")) as live:
