@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the only file that imports psycopg.
+"""Connections to PostgreSQL: the only file that imports psycopg, besides `anybytes.py` and `knock.py`, its helpers.
 
 The module must be importable where psycopg is absent (Ansible imports it before anything can be said), so the names it
 re-exports are placeholders then, and `connect` raises `DependencyMissing` with the cure.
@@ -7,13 +7,13 @@ re-exports are placeholders then, and `connect` raises `DependencyMissing` with 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import select
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Union
+from typing import Any, TypeVar, Union, cast
 
 from .errors import (
     ConnectionFailed,
@@ -22,10 +22,11 @@ from .errors import (
     PrivilegeMissing,
     QueryFailed,
     ScannerDbError,
+    printable,
 )
 from .login import Options
 from .pooler import refuse_sharing
-from .refusals import refusal_state, refuse_unsuitable, refused
+from .refusals import refuse_unsuitable, refused
 from .session import (
     KEEPALIVES,
     STATEMENT_LIMIT_S,
@@ -39,9 +40,11 @@ from .watch import WATCH
 
 try:
     import psycopg
-    from psycopg.conninfo import make_conninfo
     from psycopg.rows import dict_row
-    from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+    from psycopg.sql import Composable, Composed, Literal
+
+    from .anybytes import ANY_BYTES, SQL, Identifier, take_any_bytes
+    from .knock import state_of_refusal
 
     HAVE_PSYCOPG = True
     DriverError: type[Exception] = psycopg.Error
@@ -68,6 +71,7 @@ __all__ = [
     "explained",
     "fetch",
     "is_lock_timeout",
+    "job_entry",
     "scalar",
     "server_of",
     "text_of",
@@ -77,9 +81,9 @@ __all__ = [
 Connection = Any  # psycopg.Connection[dict[str, Any]]; kept loose so that its absence is survived
 Query = Union[str, "Composable"]
 Row = dict[str, Any]
+_Job = TypeVar("_Job", bound=Callable[..., dict[str, Any]])
 
 PRIMARY_SINCE = 140000  # from which libpq on one may ask for the "primary"; a distribution's psycopg may have an older
-TRACE_SINCE = 140000  # from which libpq on a trace names the fields of a message
 LOOK_S = 30.0  # what a short question may take, and how much later than the server the client gives a statement up
 ATTEMPTS = 4
 SLOW_S = 5.0  # a session that ends sooner, while it is set up, is tried again
@@ -111,6 +115,7 @@ if HAVE_PSYCOPG:
 
         limit_s: float = LOOK_S
         pooled = False  # whether a pooler, in session mode, is in between
+        any_bytes = False  # whether the database knows no encoding, so that texts may be any bytes
         language = ""  # of the server's messages, before anything is set
         english = True  # whether they are, since then
         prepared: Mapping[str, str] = MappingProxyType({})  # the settings that the session was given
@@ -153,7 +158,8 @@ def connect(
         opened = time.monotonic()
         try:
             seen = _known(conn, options, words, allow_standby)
-            conn.prepared = settings_for(seen["names"], statement_timeout_s)
+            any_bytes = {"client_encoding": ANY_BYTES} if conn.any_bytes else {}
+            conn.prepared = {**settings_for(seen["names"], statement_timeout_s), **any_bytes}
             conn.language = seen["language"]
             conn.english = "lc_messages" in conn.prepared or speaks_english(conn.language)
             conn.limit_s = (statement_timeout_s or STATEMENT_LIMIT_S) + LOOK_S
@@ -198,49 +204,15 @@ def _open(words: dict[str, Any], options: Options, allow_standby: bool) -> Conne
         words["target_session_attrs"] = "read-write"  # the same, unless the primary is set to be read only
     started = time.monotonic()
     try:
-        return _Watched.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
+        conn = _Watched.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
+        conn.any_bytes = take_any_bytes(conn)
+        return conn
     except DriverError as error:
         if allow_standby and words.pop("target_session_attrs", ""):
             return _open(words, options, allow_standby)
         in_time = time.monotonic() - started < float(words["connect_timeout"]) - 1
-        state = _refusal_state(words) if in_time else ""
+        state = state_of_refusal(words) if in_time else ""
         raise refused(str(error), state, options.server, options.host, options.user, words["dbname"]) from None
-
-
-def _refusal_state(words: Mapping[str, Any]) -> str:
-    """The SQLSTATE with which the server refuses a connection; empty where none answers.
-
-    libpq hands out no more than a text, in the server's language; its trace of the protocol has the code.
-    """
-    if psycopg.pq.version() < TRACE_SINCE or not hasattr(os, "memfd_create"):
-        return ""
-    with contextlib.suppress(DriverError, OSError), os.fdopen(os.memfd_create("scannerdb"), "rb") as trace:
-        knocking = psycopg.pq.PGconn.connect_start(make_conninfo(**words).encode())
-        knocking.trace(trace.fileno())
-        end = time.monotonic() + float(words["connect_timeout"])
-        try:
-            while _goes_on(knocking, end):
-                pass
-        finally:
-            knocking.untrace()  # writes out what is buffered
-            knocking.finish()
-        trace.seek(0)
-        return refusal_state(trace.read())
-    return ""
-
-
-def _goes_on(knocking: Any, end: float) -> bool:
-    """Take the next step of connecting; False when it has come to its end, or is out of time."""
-    event = {
-        psycopg.pq.PollingStatus.READING: select.POLLIN,
-        psycopg.pq.PollingStatus.WRITING: select.POLLOUT,
-    }.get(knocking.connect_poll())
-    left = end - time.monotonic()
-    if event is None or left <= 0:
-        return False
-    waiting = select.poll()
-    waiting.register(knocking.socket, event)
-    return bool(waiting.poll(left * 1000))
 
 
 def _look(conn: Connection) -> Row:
@@ -302,6 +274,20 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except DriverError as error:
         raise _query_error(error, doing) from error
+
+
+def job_entry(doing: str) -> Callable[[_Job], _Job]:
+    """For the function that is a job's entry: its driver errors are `explained`, its result is UTF-8 throughout."""
+
+    def prepared(work: _Job) -> _Job:
+        @functools.wraps(work)
+        def entry(*args: Any, **more: Any) -> Any:
+            with explained(doing):
+                return printable(work(*args, **more))
+
+        return cast(_Job, entry)
+
+    return prepared
 
 
 def _query_error(error: Exception, doing: str) -> ScannerDbError:

@@ -17,13 +17,22 @@ def quoted(name: str) -> str:
     return repr(shown) + ("…" if len(name) > LONGEST_NAME else "")
 
 
+def printable(value: Any) -> Any:
+    """A value in which every text is UTF-8: other bytes, of a database without an encoding, are escaped. Pure."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {printable(key): printable(inner) for key, inner in value.items()}
+    return [printable(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
 class ScannerDbError(Exception):
     """Base of all errors; `str()` gives the whole sentence."""
 
     def __init__(self, message: str, cure: str = "") -> None:
-        super().__init__(f"{message} {cure}".strip())
-        self.message = message
-        self.cure = cure
+        self.message: str = printable(message)
+        self.cure: str = printable(cure)
+        super().__init__(f"{self.message} {self.cure}".strip())
         self.done: dict[str, Any] = {}  # what a job had changed before it failed, as its result
 
 

@@ -90,10 +90,15 @@ def fsync_tree(folder: Path) -> None:
             fsync_folder(base)
 
 
+def encoded(text: str) -> bytes:
+    """A text as UTF-8. What a database without an encoding has in other bytes is escaped, as JSON would read it."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_atomic(path: Path | str, data: str | bytes, mode: int = PRIVATE_FILE) -> None:
     """Replace a file's content in one step, or leave it as it was."""
     target = Path(path)
-    content = data.encode("utf-8") if isinstance(data, str) else data
+    content = encoded(data) if isinstance(data, str) else data
     with file_errors("Writing", target):
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
         try:
@@ -166,7 +171,7 @@ def append_line(path: Path | str, line: str, flush: bool = False) -> None:
         try:
             size = os.fstat(handle).st_size
             torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            data = ("\n" * torn + line.rstrip("\n") + "\n").encode("utf-8")
+            data = encoded("\n" * torn + line.rstrip("\n") + "\n")
             if os.write(handle, data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if flush:

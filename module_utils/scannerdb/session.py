@@ -52,6 +52,7 @@ SETTINGS = {
 }
 # Every other setting whose name ends so is switched off, whichever the server has.
 TIMEOUT = "_timeout"
+TOOLS_OWN = ("search_path", "client_encoding")
 NOT_OURS = ("deadlock_timeout", "wal_sender_timeout", "wal_receiver_timeout")  # they end no session of ours
 # libpq's side of the same: a server that is gone is noticed, too.
 KEEPALIVES = {
@@ -93,12 +94,12 @@ def speaks_english(lc_messages: str) -> bool:
 def startup_options(settings: Mapping[str, str]) -> str:
     """Settings as libpq's `options`, for client tools: the value of PGOPTIONS.
 
-    Without the search path, which the tools fix themselves, and which SQL of the user's own expects to be the role's;
-    and without a limit for statements: a COPY takes as long as it takes.
+    Without the search path and the encoding, which the tools fix themselves (and SQL of the user's own expects the
+    role's path); and without a limit for statements: a COPY takes as long as it takes.
     """
     unlimited = {"statement_timeout": "0"} if "statement_timeout" in settings else {}
     words = {name: value.replace(" ", "\\ ") for name, value in {**settings, **unlimited}.items()}
-    return " ".join(f"-c {name}={value}" for name, value in words.items() if name != "search_path")
+    return " ".join(f"-c {name}={value}" for name, value in words.items() if name not in TOOLS_OWN)
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Optional, TypeVar
 
 from ..errors import BackupInvalid
-from ..files import file_errors, write_atomic
+from ..files import encoded, file_errors, write_atomic
 from ..jsontext import read_json
 
 FORMAT = "scannerdb-backup"
@@ -274,7 +274,7 @@ def _check(manifest: Manifest, where: str) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
     """Write a set's manifest and return the SHA-256 of its bytes."""
-    text = to_json(manifest).encode("utf-8")
+    text = encoded(to_json(manifest))
     write_atomic(folder / MANIFEST, text)
     return hashlib.sha256(text).hexdigest()
 

@@ -110,7 +110,7 @@ def scheme_of(objects: Sequence[ObjectPrint]) -> str:
 
 def _print(values: object) -> str:
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def structure_fingerprint(objects: Sequence[ObjectPrint]) -> str:

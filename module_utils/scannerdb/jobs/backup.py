@@ -20,7 +20,7 @@ from ..backup.snapshot import StandbyConflict
 from ..backup.standby import Place, find_place
 from ..backup.workspace import debris, free_name, sweep
 from ..clock import clocks_apart
-from ..connection import Connection, Options, connect, explained
+from ..connection import Connection, Options, connect, job_entry
 from ..errors import ScannerDbError
 from ..files import ensure_folder, remove_tree, tree_bytes
 from ..joblock import job_lock
@@ -33,7 +33,7 @@ from .backup_result import Made, as_if_made, made_result, planned_result
 JOB = "backup"
 
 
-@explained("The backup")
+@job_entry("The backup")
 def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
     """Back up the database, then let old backups go; returns the module's result. `given` are `backup_arguments`.
 

@@ -16,7 +16,7 @@ from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
 from ..checks.thresholds import parse_thresholds
-from ..connection import Options, Server, connect, explained, server_of
+from ..connection import Options, Server, connect, job_entry, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FileProblem, InvalidInput
@@ -43,7 +43,7 @@ TABLES = 50  # the largest ones are in the report
 FAIL_ON = (*SEVERITIES, "never")
 
 
-@explained("The check")
+@job_entry("The check")
 def check(
     options: Options,
     *,

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..backup.sets import latest_target, list_sets, newest
 from ..backup.storage import Storage
-from ..connection import Connection, Options, connect, explained, server_of
+from ..connection import Connection, Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
 from ..doctor import host, server
 from ..doctor.binaries import server_programs
@@ -47,7 +47,7 @@ class Places:
     storage: str = "persistent"  # or `auto`, to look whether the backup folder outlives the container it is in
 
 
-@explained("The diagnosis")
+@job_entry("The diagnosis")
 def doctor(
     options: Options,
     places: Places,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backup.sets import list_sets, newest_verified
 from ..clock import clocks_apart
-from ..connection import Options, connect, explained
+from ..connection import Options, connect, job_entry
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FileProblem, FixRefused
@@ -107,7 +107,7 @@ def working_from(params: Mapping[str, Any]) -> Working:
     return Working(params["batch_rows"], params["journal"], params["journal_days"], params["max_lag_mb"] << 20)
 
 
-@explained("The fix")
+@job_entry("The fix")
 def fix(
     options: Options,
     *,

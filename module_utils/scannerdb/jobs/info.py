@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..connection import Connection, Options, connect, explained, fetch, scalar, server_of
+from ..connection import Connection, Options, connect, explained, fetch, job_entry, scalar, server_of
 from ..errors import ScannerDbError
 from ..fixes.journal import hold_journal
 from ..restore.heal import find, kept_databases
@@ -45,7 +45,7 @@ SETTINGS = (
 )
 
 
-@explained("Looking at the database")
+@job_entry("Looking at the database")
 def info(options: Options) -> dict[str, Any]:
     """Look at the server and the database; changes nothing.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
-from ..connection import Connection, Options, connect, explained
+from ..connection import Connection, Options, connect, job_entry
 from ..contract.overlay import contract_with
 from ..joblock import job_lock
 from ..restore.cutover import Switch
@@ -28,7 +28,7 @@ from .restore_wish import Task, backup_folder, check_wish, counted, result_of, s
 JOB = "restore"
 
 
-@explained("The restore")
+@job_entry("The restore")
 def restore(
     options: Options,
     *,

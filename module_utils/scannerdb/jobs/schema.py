@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checks.sequences import behind
-from ..connection import Connection, Options, connect, explained
+from ..connection import Connection, Options, connect, job_entry
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
@@ -24,7 +24,7 @@ from .inspect import reader_of
 from .partial import telling
 
 
-@explained("Applying the schema")
+@job_entry("Applying the schema")
 def schema(
     options: Options,
     *,

@@ -16,7 +16,7 @@ from typing import Any
 from ..backup.names import parse_time
 from ..backup.sets import ahead, list_sets, newest, newest_proven
 from ..checks.history import read_history, when
-from ..connection import Options, connect, explained, scalar
+from ..connection import Options, connect, explained, job_entry, scalar
 from ..errors import FileProblem, ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
 from ..restore.heal import find, kept_databases
@@ -33,7 +33,7 @@ DAY_S = 86400.0
 METRICS_MODE = 0o644  # the node exporter is another user
 
 
-@explained("Asking for the state")
+@job_entry("Asking for the state")
 def status(
     options: Options,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..connection import Options, connect, explained, text_of
+from ..connection import Options, connect, job_entry, text_of
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
@@ -25,7 +25,7 @@ from .partial import telling
 BATCH_ROWS = 2000
 
 
-@explained("The undo")
+@job_entry("The undo")
 def undo(
     options: Options,
     *,

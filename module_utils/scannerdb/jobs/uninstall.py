@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..connection import Connection, Options, connect, explained, fetch, scalar
+from ..connection import Connection, Options, connect, explained, fetch, job_entry, scalar
 from ..errors import InvalidInput
 from ..fixes.journal import SCHEMA, hold_journal
 from ..joblock import job_lock
@@ -18,7 +18,7 @@ SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.
 """
 
 
-@explained("Removing what is in the database")
+@job_entry("Removing what is in the database")
 def uninstall(options: Options, *, lock_wait_s: float = 0, check_mode: bool = False) -> dict[str, Any]:
     """Drop the bundle's schema; returns `changed`, `rows` (of the journal) and `msg`.
 

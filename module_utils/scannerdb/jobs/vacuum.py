@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..connection import Connection, Options, connect, explained
+from ..connection import Connection, Options, connect, explained, job_entry
 from ..errors import FileProblem, QueryFailed
 from ..joblock import job_lock
 from ..lockbudget import Budget
@@ -29,7 +29,7 @@ DEFAULT_BUDGET = Budget()
 DEFAULT_THRESHOLDS = Thresholds()
 
 
-@explained("The vacuum")
+@job_entry("The vacuum")
 def vacuum(
     options: Options,
     *,

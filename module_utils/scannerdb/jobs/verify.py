@@ -20,7 +20,7 @@ from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_prove
 from ..backup.signature import origin_of, require_known
 from ..backup.verify import read_dump, reading_tools, verify_set
 from ..backup.workspace import debris, in_use
-from ..connection import Options, connect, explained, server_of
+from ..connection import Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
@@ -33,7 +33,7 @@ from .verify_wish import Wish, wish_from
 JOB = "verify"
 
 
-@explained("The verification")
+@job_entry("The verification")
 def verify(
     options: Options,
     *,

@@ -79,7 +79,7 @@ class Contents:
 def parse_list(text: str) -> tuple[Entry, ...]:
     """The entries out of `pg_restore --list`. Pure."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # of all that ends a line elsewhere, pg_restore takes only this out of names
         match = _ENTRY.match(line)
         if match:
             found.append(Entry(line, match.group(4), match.group(5), match.group(6)))
@@ -161,7 +161,9 @@ def table_lines(contents: Contents, names: Sequence[tuple[str, str]]) -> list[st
 
 def read_contents(tools: Tools, dump: Path) -> Contents:
     """Ask pg_restore for the table of contents and the roles; raises `BackupInvalid` where it cannot be read."""
-    bare = Contents(parse_list(_print(tools, dump, ["--list"])))
+    listed: list[bytes] = []
+    _print(tools, dump, ["--list"], take=listed.append)
+    bare = Contents(parse_list(_text(listed)))
     text = structure_script(tools, dump, bare)
     told = about_roles(text)
     owners, others = roles_in("\n".join(told))
@@ -172,7 +174,11 @@ def structure_script(tools: Tools, dump: Path, contents: Contents) -> str:
     """The archive's SQL without rows, to be read; bytes that are no UTF-8 are Python's surrogates."""
     script: list[bytes] = []
     _print(tools, dump, ["--file=-"], structure_lines(contents) or [NOTHING], script.append)
-    return b"".join(script).decode("utf-8", "surrogateescape")
+    return _text(script)
+
+
+def _text(pieces: Sequence[bytes]) -> str:
+    return b"".join(pieces).decode("utf-8", "surrogateescape")
 
 
 def verbose_script(tools: Tools, dump: Path, contents: Contents, lines: Sequence[str]) -> str:
@@ -201,7 +207,7 @@ def database_script(tools: Tools, dump: Path, entries: Sequence[Entry]) -> str:
 @contextlib.contextmanager
 def list_file(lines: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The lines as a file for pg_restore's --use-list, and the descriptors that it must inherit."""
-    with memory_file(("\n".join(lines) + "\n").encode("utf-8")) as made:
+    with memory_file(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")) as made:
         yield made
 
 
