@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from .connection import tool_settings
-from .errors import ToolFailed, ToolMissing
+from .errors import InvalidInput, ToolFailed, ToolMissing
 from .login import SERVICE, Options, passfile_line, tool_environment
 from .session import own_environment, service_file
 
@@ -30,6 +30,7 @@ PR_SET_PDEATHSIG = 1
 TICK_S = 0.5
 NICEST = 19  # leaves the processor to everybody else who wants it
 GRACE_S = 10.0  # for a child that was asked to end
+MOST_JOBS = 8
 PIECE = 1 << 16  # as much as a pipe holds
 LIKELY_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
@@ -373,3 +374,17 @@ def tool_error(program: str, finished: Finished) -> ToolFailed:
     if finished.returncode < 0:
         words = f"it was ended by signal {-finished.returncode}. {words}"
     return ToolFailed(f"{name} failed: {words.rstrip('.')}.", cure)
+
+
+def cores() -> int:
+    """The processors that this process may use, at most MOST_JOBS."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, MOST_JOBS))
+
+
+def checked_workers(jobs: int, nice: int) -> None:
+    """Raise `InvalidInput` where a number of workers or a niceness makes no sense."""
+    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
+        raise InvalidInput(
+            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
+        )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import re
+from pathlib import Path
 from typing import Optional
 from urllib.parse import quote, unquote
+
+from ..errors import InvalidInput
 
 LATEST = "latest.backup"
 SUFFIX = ".backup"
@@ -78,3 +81,10 @@ def parse_time(text: str) -> datetime.datetime:
 def format_time(when: datetime.datetime) -> str:
     """A time in UTC as manifests write it."""
     return f"{when:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def checked_folder(folder: str) -> Path:
+    """The backup folder, unless it is no absolute path."""
+    if not folder or not Path(folder).is_absolute():
+        raise InvalidInput(f"backup_dir is {folder!r}.", "Give an absolute path in scannerdb_backup_dir.")
+    return Path(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from pathlib import Path
 from ..connection import Options, Server, connect, server_of
 from ..errors import FileProblem, ToolMissing
 from ..files import file_errors, free_bytes
-from ..process import Tools, find_tools, version_of
+from ..process import Tools, cores, find_tools, version_of
 from .dump import choose_compression
 from .facts import read_facts
 from .manifest import DUMP, DUMP_FILE, DatabaseFacts
 from .sets import BackupSet, ensure_link_or_nothing
 from .slots import workers
 
-MOST_JOBS = 8
 FEWEST_DUMP_LOCK_MS = 2000
 
 
@@ -61,12 +59,6 @@ class Ready:
     jobs: int
     estimate_bytes: int
     notes: tuple[str, ...] = ()
-
-
-def cores() -> int:
-    """The processors that this process may use, at most MOST_JOBS."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, MOST_JOBS))
 
 
 def estimate(size_bytes: int, previous: Sequence[BackupSet]) -> int:

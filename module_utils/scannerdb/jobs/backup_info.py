@@ -8,14 +8,14 @@ from typing import Any
 
 from ..argspec import offsite_arguments, retention_arguments, trust_arguments
 from ..backup.adopted import Adopted, find_adopted
-from ..backup.names import format_time
+from ..backup.names import checked_folder, format_time
 from ..backup.offsite import Offsite, remote_sets
 from ..backup.retention import Decision, Kept, plan_retention
 from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
 from ..backup.signature import OWN, Origin, Trust, origin_of, public_key
 from ..runs import utc_now
 from .backup_extras import database_in
-from .backup_options import checked_folder, policy_from
+from .backup_options import policy_from
 from .backup_result import public_proof, public_set
 
 

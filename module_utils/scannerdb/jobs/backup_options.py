@@ -19,6 +19,7 @@ from ..argspec import (
 from ..backup.adopted import checked_patterns
 from ..backup.hooks import EVENTS, Hooks, hooks_from
 from ..backup.manifest import DUMP_FORMATS, PURPOSES
+from ..backup.names import checked_folder
 from ..backup.offsite import CHECKS, Offsite
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Wish
 from ..backup.record import CLUSTER_DIR, LEVELS, PLACES
@@ -28,6 +29,7 @@ from ..backup.storage import STORAGES, Storage
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput
+from ..process import checked_workers
 from ..runs import checked_run_id, new_run_id
 
 ADDRESS = re.compile(r"https?://.+", re.DOTALL)
@@ -153,14 +155,6 @@ def _wish(values: Mapping[str, Any]) -> Wish:
     )
 
 
-def checked_workers(jobs: int, nice: int) -> None:
-    """Raise `InvalidInput` where a number of workers or a niceness makes no sense."""
-    if not 0 <= jobs <= 64 or not 0 <= nice <= 19:
-        raise InvalidInput(
-            f"jobs is {jobs} and nice is {nice}.", "jobs goes from 0 (from the cores) to 64, nice to 19."
-        )
-
-
 def refuse_bandwidth(bytes_per_s: int) -> None:
     """The limit that pg_dump does not have: it went through a relay of our own, which is gone."""
     if bytes_per_s:
@@ -169,13 +163,6 @@ def refuse_bandwidth(bytes_per_s: int) -> None:
             "Remove it. To give way, set scannerdb_backup_nice and scannerdb_backup_jobs=1, read from a standby, and "
             "limit uploads with scannerdb_backup_offsite_bandwidth.",
         )
-
-
-def checked_folder(folder: str) -> Path:
-    """The backup folder, unless it is no absolute path."""
-    if not folder or not Path(folder).is_absolute():
-        raise InvalidInput(f"backup_dir is {folder!r}.", "Give an absolute path in scannerdb_backup_dir.")
-    return Path(folder)
 
 
 def _offsite(values: Mapping[str, Any]) -> Offsite:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
+from ..backup.plan import Wish as BackupWish
 from ..connection import Connection, Options, connect, job_entry
 from ..contract.overlay import contract_with
+from ..errors import RestoreRefused, ScannerDbError
 from ..joblock import job_lock
 from ..restore.cutover import Switch
 from ..restore.heal import diagnose, find, heal
@@ -17,13 +19,15 @@ from ..restore.names import KEPT, Mark
 from ..restore.preflight import check_replication
 from ..restore.sessions import connected, named
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from .restore_build import clear_up, create_side, fill_side, give_properties, pre_restore_backup, side_mark, validate
+from .backup import make_backup
+from .backup_extras import copy_away
+from .restore_build import clear_up, create_side, fill_side, give_properties, side_mark, validate
 from .restore_clone import clone
 from .restore_cutover import cut_over, undo
 from .restore_fetch import at_hand
 from .restore_plan import Plan, check_sessions, make_plan, plan_values, steps
 from .restore_tables import bring_tables
-from .restore_wish import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
+from .restore_wish import Task, Wish, backup_folder, check_wish, counted, result_of, state_line, wish_from
 
 JOB = "restore"
 
@@ -114,7 +118,7 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
         check_sessions(conn, options, wish, wish.grace_s)  # said now, not after an hour of loading
     try:
         properties = create_side(conn, options, wish, plan, run)
-        backup = pre_restore_backup(options, wish, plan, run)
+        backup = _pre_restore_backup(options, wish, plan, run)
         ignored = fill_side(conn, options, wish, plan, run)
         warnings = [*task.told, *plan.warnings, *replication, *ignored]
         warnings += validate(options, wish, plan, run, task.contract)
@@ -132,6 +136,43 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
         "after": state_line(options.db, f"from {plan.source.place}"),
     }
     return result
+
+
+def _pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
+    """Back up what is about to be replaced; the set's path. Its failure stops the restore."""
+    if plan.live is None:
+        run.log("there is no database to back up")
+        return None
+    if not wish.prebackup:
+        run.log("no pre-restore backup, as asked")
+        return None
+    run.progress("backup")
+    try:
+        wish.storage.ensure_kept(wish.access.offsite.remote)
+        made = make_backup(
+            options,
+            BackupWish(
+                backup_dir=wish.backup_dir,
+                state_dir=wish.state_dir,
+                purpose="pre_restore",
+                jobs=wish.jobs,
+                recipients=wish.recipients,
+            ),
+            run,
+        )
+    except ScannerDbError as error:
+        raise RestoreRefused(
+            f"The backup before the restore failed, so nothing was restored: {error}",
+            "Where the database is too broken to be backed up, set scannerdb_restore_prebackup to false.",
+        ) from error
+    copied = copy_away(wish.access.offsite, made, (), run)
+    if copied and not copied.copied and wish.storage.why_lost():
+        raise RestoreRefused(
+            f"The backup before the restore would not last ({wish.storage.why_lost()}), and could not be copied to "
+            f"{copied.remote}: {copied.why}",
+            "Nothing was restored. Look at the remote and run again.",
+        )
+    return str(made.path)
 
 
 def _switch(task: Task, plan: Plan) -> Switch:

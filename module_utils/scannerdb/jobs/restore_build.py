@@ -1,4 +1,4 @@
-"""The middle of a restore: the pre-restore backup, the side database, and its proof. The live one is only read."""
+"""The middle of a restore: the side database, and its proof. The live one is only read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import contextlib
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Optional
 
 from ..backup.content import fingerprint_differences
 from ..backup.manifest import TableCount
-from ..backup.plan import Wish as BackupWish
-from ..backup.plan import cores
 from ..backup.scattered import gathered, partition_roots
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Options, connect, explained, scalar
 from ..contract.difference import difference
@@ -19,9 +16,10 @@ from ..contract.introspect import read_catalog
 from ..contract.model import Contract
 from ..contract.needs import OLDER_LAYOUT
 from ..contract.probe import write_probe
-from ..errors import RestoreRefused, ScannerDbError, ToolFailed, ValidationFailed
+from ..errors import ScannerDbError, ToolFailed, ValidationFailed
 from ..finding import Finding
 from ..joblock import job_lock
+from ..process import cores
 from ..restore.again import Archive, safe_paths
 from ..restore.analyze import analyze
 from ..restore.archive import SQL_FILE
@@ -34,8 +32,6 @@ from ..restore.plain import Terms, load_script
 from ..restore.target import Target, create_statement, property_statements
 from ..restore.validate import check_counts, count_rows, new_losses, plain_tables, sequences_kept
 from ..runs import Run, now_text
-from .backup import make_backup
-from .backup_extras import copy_away
 from .restore_plan import Plan
 from .restore_proof import loader
 from .restore_roles import check_replaced, contract_under, give_to_roles, make_roles
@@ -44,43 +40,6 @@ from .restore_wish import Wish
 RECONNECT_S = 10.0
 ROLELESS = ("--no-owner", "--no-privileges")  # flags of pg_restore where roles are replaced
 GIVING = "Giving the restored database the settings, privileges and limits of {!r}"
-
-
-def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
-    """Back up what is about to be replaced; the set's path. Its failure stops the restore."""
-    if plan.live is None:
-        run.log("there is no database to back up")
-        return None
-    if not wish.prebackup:
-        run.log("no pre-restore backup, as asked")
-        return None
-    run.progress("backup")
-    try:
-        wish.storage.ensure_kept(wish.access.offsite.remote)
-        made = make_backup(
-            options,
-            BackupWish(
-                backup_dir=wish.backup_dir,
-                state_dir=wish.state_dir,
-                purpose="pre_restore",
-                jobs=wish.jobs,
-                recipients=wish.recipients,
-            ),
-            run,
-        )
-    except ScannerDbError as error:
-        raise RestoreRefused(
-            f"The backup before the restore failed, so nothing was restored: {error}",
-            "Where the database is too broken to be backed up, set scannerdb_restore_prebackup to false.",
-        ) from error
-    copied = copy_away(wish.access.offsite, made, (), run)
-    if copied and not copied.copied and wish.storage.why_lost():
-        raise RestoreRefused(
-            f"The backup before the restore would not last ({wish.storage.why_lost()}), and could not be copied to "
-            f"{copied.remote}: {copied.why}",
-            "Nothing was restored. Look at the remote and run again.",
-        )
-    return str(made.path)
 
 
 def side_mark(options: Options, plan: Plan, run: Run) -> Mark:

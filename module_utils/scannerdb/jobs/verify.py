@@ -13,7 +13,6 @@ from ..backup import cluster
 from ..backup.crypt import require_key, unlocked
 from ..backup.names import format_time
 from ..backup.offsite import add_record
-from ..backup.plan import cores
 from ..backup.record import Verification, append_history, append_record
 from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
@@ -24,6 +23,7 @@ from ..connection import Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
+from ..process import cores
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup_result import public_proof
 from .sources import OFFSITE, fetched, find_copy, tidied

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..backup import cluster
 from ..backup.amcheck import check_storage, why_not
 from ..backup.content import fingerprint_differences
-from ..backup.plan import cores
 from ..backup.scratch import Mark, drop, left_over, mark, scratch_name
 from ..backup.sets import BackupSet
 from ..backup.structure import read_structure, scheme_of, structure_differences
@@ -32,7 +31,7 @@ from ..contract.introspect import read_catalog
 from ..contract.model import Contract
 from ..errors import RestoreRefused, ScannerDbError
 from ..joblock import job_lock
-from ..process import Tools, find_tools
+from ..process import Tools, cores, find_tools
 from ..restore.again import Archive, original_paths, safe_paths
 from ..restore.analyze import analyze
 from ..restore.contents import Contents, read_contents, wanted_lines

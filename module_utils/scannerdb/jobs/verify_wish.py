@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..backup.names import checked_folder
 from ..backup.record import CLUSTER_DIR, PLACES
 from ..backup.signature import Trust
 from ..errors import InvalidInput
-from .backup_options import checked_folder, checked_workers
+from ..process import checked_workers
 from .sources import Access, access_from
 
 LEVELS = ("checksum", "read", "restore")
