@@ -338,7 +338,7 @@ def main() -> None:
             **{name: module.params[name] for name in own},
         )
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

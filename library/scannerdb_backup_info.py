@@ -189,7 +189,7 @@ def main() -> None:
     try:
         result = backup_info(**module.params)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

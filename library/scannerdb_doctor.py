@@ -116,7 +116,7 @@ def main() -> None:
             check_mode=module.check_mode,
         )
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

@@ -268,7 +268,7 @@ def main() -> None:
                 **common,
             )
     except ScannerDbError as error:
-        module.fail_json(**{"msg": str(error), **error.done})
+        module.fail_json(**error.result)
     module.exit_json(failed=bool(result["failures"]), **result)
 
 

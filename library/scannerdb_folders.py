@@ -99,7 +99,7 @@ def main() -> None:
     try:
         result = folders(given.pop("paths"), **given, check_mode=module.check_mode)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

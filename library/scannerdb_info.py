@@ -206,7 +206,7 @@ def main() -> None:
     try:
         result = info(options_from(module.params))
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

@@ -78,7 +78,7 @@ def main() -> None:
     try:
         result = legacy(**module.params, check_mode=module.check_mode)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     try:
         result = keep_password(p["path"], p["place"], p["password"], p["owner"], module.check_mode)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

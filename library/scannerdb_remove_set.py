@@ -87,7 +87,7 @@ def main() -> None:
     try:
         result = remove_set(options_from(module.params), check_mode=module.check_mode, **given)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

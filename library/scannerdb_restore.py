@@ -426,7 +426,7 @@ def main() -> None:
         else:
             result = restore(options_from(module.params), check_mode=module.check_mode, **values)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

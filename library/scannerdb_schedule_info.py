@@ -101,7 +101,7 @@ def main() -> None:
     try:
         result = schedule_info(**module.params)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

@@ -160,7 +160,7 @@ def main() -> None:
             check_mode=module.check_mode,
         )
     except ScannerDbError as error:
-        module.fail_json(**{"msg": str(error), **error.done})
+        module.fail_json(**error.result)
     module.exit_json(failed=bool(result["failures"]), **result)
 
 

@@ -151,7 +151,7 @@ def main() -> None:
     try:
         result = status(options_from(given), check_mode=module.check_mode, **own)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     try:
         result = uninstall(options_from(given), lock_wait_s=given["lock_wait_s"], check_mode=module.check_mode)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

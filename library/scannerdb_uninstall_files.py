@@ -111,7 +111,7 @@ def main() -> None:
     try:
         result = uninstall_files(folders, **rest, check_mode=module.check_mode)
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

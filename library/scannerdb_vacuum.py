@@ -251,7 +251,7 @@ def main() -> None:
             **{name: module.params[name] for name in plain},
         )
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     module.exit_json(**result)
 
 

@@ -232,7 +232,7 @@ def main() -> None:
             **{name: module.params[name] for name in names},
         )
     except ScannerDbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(**error.result)
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

@@ -35,6 +35,11 @@ class ScannerDbError(Exception):
         super().__init__(f"{self.message} {self.cure}".strip())
         self.done: dict[str, Any] = {}  # what a job had changed before it failed, as its result
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """What a module answers: the sentence, and what was changed before."""
+        return {"msg": str(self), **self.done}
+
 
 class DependencyMissing(ScannerDbError):
     """A Python library is not installed where the module runs."""

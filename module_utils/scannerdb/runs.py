@@ -67,6 +67,12 @@ class Run:
     log_path: str = ""
     started: bool = field(default=False, repr=False)
     unwritable: set[str] = field(default_factory=set, repr=False)
+    changes: dict[str, str] = field(default_factory=dict, repr=False)  # what was changed, with the way back
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)  # of the result, as far as it is known
+
+    def note_change(self, what: str, back: str = "") -> None:
+        """Remember a change that stays even if the run fails from here on, as a sentence, and how to take it back."""
+        self.changes[what] = back
 
     def log(self, line: str) -> None:
         """Add a line to the job's log."""

@@ -33,6 +33,7 @@ from .workspace import claimed, publish
 
 Drill = Callable[[BackupSet], Verification]
 CONFLICT = "conflict with recovery"
+REMOVING = "ansible-playbook playbooks/remove.yml -e scannerdb_remove_set="
 MOST_CONFLICTS = 2  # a dump that met one will as a rule meet the next: vacuum comes by on the primary again and again
 
 
@@ -74,16 +75,25 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
             record_hash(wish.state_dir, name, digest, plain)
             final = publish(wish.backup_dir, name)
         except BaseException as error:
+            if (wish.backup_dir / name).is_dir():  # it has its name: only the flush of the folder failed
+                _note_made(run, name, wish)
+                raise
             if isinstance(error, BackupInvalid) and not wish.recipients:
+                run.note_change(f"What was written is in {folder}; the next run removes it.")
                 raise
             with contextlib.suppress(ScannerDbError):
                 remove_tree(folder)
             raise
+    _note_made(run, name, wish)
     if wish.purpose == "regular":
         point_latest(wish.backup_dir, name)
     if proof and proof.level == "restore":
         append_history(wish.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
     return load_set(final)
+
+
+def _note_made(run: Run, name: str, wish: Wish) -> None:
+    run.note_change(f"Backup {name} was made, and is kept in {wish.backup_dir}.", f"To remove it: {REMOVING}{name}")
 
 
 def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float) -> Manifest:

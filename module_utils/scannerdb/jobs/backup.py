@@ -28,7 +28,8 @@ from ..runs import Run, utc_now
 from .backup_drill import check_drill, drill_of
 from .backup_extras import Hooked, adopted_dumps, copy_away, with_copy
 from .backup_options import Request, request_from
-from .backup_result import Made, as_if_made, made_result, planned_result
+from .backup_result import Made, as_if_made, made_result, planned_result, public_set
+from .partial import telling_changes
 
 JOB = "backup"
 
@@ -46,7 +47,7 @@ def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[
     if check_mode:
         return _plan_only(options, asked, run)
     hooks = Hooked(asked.hooks, options, asked.wish, run)
-    with hooks.around():
+    with telling_changes(run), hooks.around():
         result = _backup(options, asked, run)
         hooks.finish(result)
     return result
@@ -74,6 +75,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         swept = sweep(wish.backup_dir, options.db)
         if swept:
             run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
+            run.note_change(f"The debris of earlier runs was removed: {', '.join(swept)}.")
         started = time.monotonic()
         remarks = [*place.remarks, *ready.notes]
         made = _make(place, ready, wish, run, drill_of(conn, holder, asked, run, remarks), remarks)
@@ -124,6 +126,7 @@ def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) ->
         f"{ready.facts.size_bytes} bytes, about {ready.estimate_bytes} expected, {free} free"
     )
     made = make_set(wish, ready, run, drill)
+    run.facts["backup"] = public_set(made)
     run.log(
         f"made {made.name}: {made.manifest.size_bytes} bytes, {made.manifest.rows} rows in {len(made.manifest.tables)} "
         f"tables, {made.manifest.duration_s} s, verified: {made.verified}"
@@ -148,6 +151,7 @@ def _retain(
         try:
             _remove(decision.set, asked.wish.state_dir)
             removed.append(decision.set.name)
+            run.note_change(f"The old backup {decision.set.name} was removed.")
             run.log(f"removed {decision.set.name}: {decision.why}")
         except ScannerDbError as error:
             warnings.append(str(error))

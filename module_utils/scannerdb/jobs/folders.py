@@ -8,9 +8,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Optional
 
-from ..errors import FileProblem
+from ..errors import FileProblem, ScannerDbError
 from ..files import PRIVATE_FOLDER, file_errors
 from ..trusted import Place, as_user, give, opened, step, user_id, user_name, walked
 from .leftovers import remove_leftovers
@@ -43,13 +44,31 @@ def folders(
     before = os.umask(0)  # each folder is made with its mode: changing it later would be one more look at a name
     try:
         for path in paths:
-            with _troubles(warnings, DISK_TROUBLES), file_errors("Making the folder", path), walked(path) as place:
+            with _troubles(warnings, DISK_TROUBLES), _as_far_as(path, made, diffs, check_mode), walked(path) as place:
                 _one(place, wanted, giver, made, diffs, check_mode)
     finally:
         os.umask(before)
     with _troubles(warnings, (*DISK_TROUBLES, errno.EACCES)):
         swept += remove_leftovers(backup_dir, state_dir, database, check_mode) if database else []
     return {"changed": bool(diffs or swept), "made": made, "swept": swept, "diff": diffs, "warnings": warnings}
+
+
+@contextlib.contextmanager
+def _as_far_as(path: str, made: list[str], diffs: list[dict[str, Any]], check: bool) -> Iterator[None]:
+    """Let an error say what was made before it: of earlier paths, and of this one, as far as it went."""
+    missing = [str(p) for p in reversed([Path(path), *Path(path).parents]) if not os.path.lexists(p)]
+    known, before = list(made), list(diffs)
+    try:
+        with file_errors("Making the folder", path):
+            yield
+    except ScannerDbError as error:
+        fresh = [name for name in missing if Path(name).is_dir() and name not in known]
+        made[:], diffs[:] = [*known, *fresh], [*before, *map(_absent, fresh)]
+        if diffs and not check:
+            settled = [*made, *(d["after"]["path"] for d in before if "state" not in d["after"])]
+            done = {"changed": True, "made": made, "swept": [], "diff": diffs}
+            error.done = {**done, "msg": f"{error} Before that these were made, or made private: {', '.join(settled)}."}
+        raise
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import FileProblem, InvalidInput
 from ..files import file_errors, write_atomic
 from ..legacy.crontab import MARK, old_lines, switched_off, without
 from ..legacy.env import FILES, has_password, read_env, variables
@@ -33,7 +33,8 @@ def legacy(
     """
     if mode not in MODES:
         raise InvalidInput(f"scannerdb_adopt_legacy is {mode!r}.", f"Choose one of {', '.join(MODES)}.")
-    lines, diffs, places = [], [], {folder} if folder else set()
+    lines, places = [], {folder} if folder else set()
+    diffs: list[dict[str, str]] = []
     for path in _files(crontabs):
         with file_errors("Reading", path):
             before, facts = read_plain(path)
@@ -42,9 +43,9 @@ def legacy(
         places |= {line.folder for line in old if line.folder}
         after = {"report": before, "take": switched_off(before), "remove": without(before)}[mode]
         if after != before:
-            diffs.append({"before_header": str(path), "after_header": str(path), "before": before, "after": after})
             if not check_mode:
-                _replace(path, after, facts)
+                _replace(path, after, facts, diffs)
+            diffs.append(_difference(path, before, after))
     found = [_place(Path(place)) for place in sorted(places)]
     return {
         "changed": bool(diffs),
@@ -82,11 +83,25 @@ def is_user(name: str) -> bool:
     return True
 
 
-def _replace(path: Path, content: str, facts: os.stat_result) -> None:
-    """Write a crontab in one step; it keeps its owner and mode, which cron insists on."""
-    with file_errors("Writing", path):
-        write_atomic(path, content.encode("utf-8", "surrogateescape"), stat.S_IMODE(facts.st_mode))
-        os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
+def _difference(path: Path, before: str, after: str) -> dict[str, str]:
+    return {"before_header": str(path), "after_header": str(path), "before": before, "after": after}
+
+
+def _replace(path: Path, content: str, facts: os.stat_result, earlier: list[dict[str, str]]) -> None:
+    """Write a crontab in one step; it keeps its owner and mode, which cron insists on. A failure tells of others."""
+    before = read_plain(path)[0]
+    try:
+        with file_errors("Writing", path):
+            write_atomic(path, content.encode("utf-8", "surrogateescape"), stat.S_IMODE(facts.st_mode))
+            os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
+    except FileProblem as error:
+        written = read_plain(path)[0] == content
+        done = [*earlier, *([_difference(path, before, content)] if written else [])]
+        if done:
+            names = ", ".join(one["after_header"] for one in done)
+            said = f"{error} Before that these crontabs were changed (the diff has what they were): {names}."
+            error.done = {"changed": True, "diff": done, "msg": said}
+        raise
 
 
 def _env(folder: Path, env: Path) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..connection import DriverError, explained
 from ..errors import ScannerDbError
+from ..runs import Run
 
 
 def way_back(run_id: str) -> str:
@@ -27,3 +29,39 @@ def telling(result: Callable[[], dict[str, Any]], doing: str = "The run") -> Ite
             said = f"{error} Before that: {done['msg']}"
             error.done = {**done, "failures": [*done["failures"], str(error)], "msg": said}
         raise
+
+
+@contextlib.contextmanager
+def telling_changes(run: Run) -> Iterator[None]:
+    """An error inside the block carries what the run had noted as changed; without any it goes on as it is.
+
+    Also one that nobody has foreseen: a module that dies of it would say that nothing was changed.
+    """
+    try:
+        with explained(f"The {run.job}"):
+            yield
+    except ScannerDbError as error:
+        if run.changes:
+            error.done = _done(run, str(error))
+        raise
+    except Exception as error:
+        if not run.changes:
+            raise
+        sudden = ScannerDbError(f"The {run.job} ended with an error of its own: {type(error).__name__}: {error}.")
+        sudden.done = {**_done(run, str(sudden)), "exception": traceback.format_exc()}
+        raise sudden from error
+
+
+def _done(run: Run, why: str) -> dict[str, Any]:
+    backs = list(dict.fromkeys(filter(None, run.changes.values())))
+    told = " ".join([why, "Before that:", *run.changes, *backs])
+    return {
+        **run.facts,
+        "changed": True,
+        "run_id": run.run_id,
+        "log": run.log_path,
+        "done": list(run.changes),
+        "way_back": backs,
+        "failures": [why],
+        "msg": told,
+    }

@@ -6,16 +6,18 @@ brings it back.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from ..backup.names import LATEST, parse_set_name
 from ..backup.sets import BackupSet, latest_target, list_sets, newest, point_latest
 from ..connection import Options
-from ..errors import BackupInvalid, RestoreRefused
+from ..errors import BackupInvalid, FileProblem, RestoreRefused
 from ..files import ensure_folder, file_errors, fsync_folder, remove_tree
 from ..joblock import job_lock
-from ..runs import new_run_id
+from ..runs import Run
+from .partial import telling_changes
 
 ASIDE = ".aside"
 LIST = "playbooks/backups.yml lists what there is."
@@ -32,16 +34,17 @@ def remove_set(
     named = parse_set_name(name)
     if not named or named[0] != options.db:
         raise BackupInvalid(f"{name!r} is not the name of a backup set of {options.db!r}.", LIST)
+    run = Run("remove", options.db)
     if check_mode:
-        return _remove(Path(backup_dir), options.db, name, final, True)
-    with job_lock(options, "remove", new_run_id(), lock_wait_s):
-        return _remove(Path(backup_dir), options.db, name, final, False)
+        return _remove(Path(backup_dir), options.db, name, final, True, run)
+    with telling_changes(run), job_lock(options, run.job, run.run_id, lock_wait_s):
+        return _remove(Path(backup_dir), options.db, name, final, False, run)
 
 
-def _remove(folder: Path, database: str, name: str, final: bool, check_mode: bool) -> dict[str, Any]:
+def _remove(folder: Path, database: str, name: str, final: bool, check_mode: bool, run: Run) -> dict[str, Any]:
     aside = folder / ASIDE / name
     if final:
-        return _remove_for_good(aside, check_mode)
+        return _remove_for_good(aside, check_mode, run)
     if aside.exists() and not (folder / name).exists():
         return _result(False, aside, f"{name} was put aside before, in {aside.parent}.")
     listing = list_sets(folder, database)
@@ -54,15 +57,17 @@ def _remove(folder: Path, database: str, name: str, final: bool, check_mode: boo
             f"{name} is the last backup that is not damaged.", "Make another with playbooks/backup.yml."
         )
     if not check_mode:
-        _put_aside(folder, name, aside, left)
+        _put_aside(folder, name, aside, left, run)
     would = "would be" if check_mode else "is"
     return _result(True, aside, f"{name} {would} put aside in {aside.parent}; no job takes it for a backup there.")
 
 
-def _put_aside(folder: Path, name: str, aside: Path, left: list[BackupSet]) -> None:
+def _put_aside(folder: Path, name: str, aside: Path, left: list[BackupSet], run: Run) -> None:
     ensure_folder(aside.parent)
     with file_errors("Moving", folder / name):
         (folder / name).rename(aside)
+    back = shlex.join(["mv", str(aside), f"{folder}/"])
+    run.note_change(f"{name} was put aside.", f"To bring it back: {back}")
     fsync_folder(folder)
     if latest_target(folder) == name:
         follower = newest(left)
@@ -72,14 +77,18 @@ def _put_aside(folder: Path, name: str, aside: Path, left: list[BackupSet]) -> N
             (folder / LATEST).unlink(missing_ok=True)
 
 
-def _remove_for_good(aside: Path, check_mode: bool) -> dict[str, Any]:
+def _remove_for_good(aside: Path, check_mode: bool, run: Run) -> dict[str, Any]:
     if not aside.exists():
         raise BackupInvalid(
             f"{aside.name} was not put aside, so it is not removed.",
             f"Put it aside first: playbooks/remove.yml -e scannerdb_remove_set={aside.name}",
         )
     if not check_mode:
-        remove_tree(aside)
+        try:
+            remove_tree(aside)
+        except FileProblem:
+            run.note_change(f"{aside} is removed in part; run it again to remove the rest.")
+            raise
     return _result(True, aside, f"{aside} {'would be' if check_mode else 'is'} removed for good.")
 
 

@@ -21,6 +21,7 @@ from ..restore.sessions import connected, named
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup import make_backup
 from .backup_extras import copy_away
+from .partial import telling_changes
 from .restore_build import clear_up, create_side, fill_side, give_properties, side_mark, validate
 from .restore_clone import clone
 from .restore_cutover import cut_over, undo
@@ -62,12 +63,13 @@ def restore(
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             told = diagnose(find(conn, options.db), options.db)
             return _work(conn, Task(options, wish, run, contract, tuple(told), True), state, undo_run_id)
-    with job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
+    with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
         run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
             told = heal(conn, options.db, options)
             for line in told:
                 run.log(line)
+                run.note_change(line)
             began = time.monotonic()
             result = _work(conn, Task(options, wish, run, contract, tuple(told)), state, undo_run_id)
             result["restore"]["duration_s"] = round(time.monotonic() - began, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..backup.content import fingerprint_differences
@@ -25,7 +25,7 @@ from ..restore.analyze import analyze
 from ..restore.archive import SQL_FILE
 from ..restore.contents import wanted_lines, without_roles
 from ..restore.failures import remedy, summed_up
-from ..restore.heal import heal, set_comment
+from ..restore.heal import find, heal, set_comment
 from ..restore.loading import Load, Loaded, load_archive
 from ..restore.names import SIDE, Mark
 from ..restore.plain import Terms, load_script
@@ -51,13 +51,14 @@ def create_empty(conn: Connection, options: Options, plan: Plan, target: Target,
     """Create the empty side database, marked as ours."""
     with explained(f"Creating the database {plan.side!r}"):
         conn.execute(create_statement(plan.side, target, plan.server.major))
+        run.facts["side_database"] = plan.side
         set_comment(conn, plan.side, side_mark(options, plan, run).text())
 
 
 def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
     """Create the empty side database; returns the statements that will give it its properties, tried out."""
     run.progress("create")
-    make_roles(conn, wish, plan)
+    make_roles(conn, wish, plan, run)
     create_empty(conn, options, plan, plan.target, run)
     properties = property_statements(plan.side, plan.target)
     with explained(GIVING.format(options.db)):
@@ -246,11 +247,31 @@ def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contrac
 
 def clear_up(conn: Connection, options: Options, run: Run) -> None:
     """Put right what a failed run left, at once where the lock is still ours; else the next run does it."""
-    with contextlib.suppress(ScannerDbError, DriverError):
-        if not conn.closed:
-            told = heal(conn, options.db)
-        else:  # the server went away; a cutover may have been cut short
-            with job_lock(options, "restore", run.run_id, RECONNECT_S) as again:
-                told = heal(again, options.db)
-        for line in told:
-            run.log(line)
+    told, settled = [], False
+    with contextlib.suppress(ScannerDbError, DriverError), still_ours(conn, options, run) as session:
+        told = heal(session, options.db)
+        left = [f.name for f in find(session, options.db) if f.mark and _is_side_of(f.mark, run)]
+        told += [f"Database {name!r}, half restored, is still there; the next restore removes it." for name in left]
+        settled = True
+        for line in told[len(told) - len(left) :]:
+            run.note_change(line)
+        if not left:
+            run.facts.pop("side_database", None)
+    for line in told:
+        run.log(line)
+    if not settled and "side_database" in run.facts:
+        run.note_change("What is left of the side database could not be looked at; the next restore removes it.")
+
+
+def _is_side_of(mark: Mark, run: Run) -> bool:
+    return mark.kind == SIDE and mark.run_id == run.run_id
+
+
+@contextlib.contextmanager
+def still_ours(conn: Connection, options: Options, run: Run) -> Iterator[Connection]:
+    """The session that holds the job lock; a new one where the server went away."""
+    if conn.closed:
+        with job_lock(options, "restore", run.run_id, RECONNECT_S) as again:
+            yield again
+    else:
+        yield conn

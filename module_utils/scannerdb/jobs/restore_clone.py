@@ -6,13 +6,13 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from ..connection import SQL, Connection, Identifier, explained, fetch
+from ..connection import SQL, Connection, Identifier, explained, fetch, text_of
 from ..errors import FileProblem, RestoreRefused, ValidationFailed
 from ..process import Tools, run_tool
 from ..restore.again import safe_paths
 from ..restore.analyze import analyze
 from ..restore.contents import wanted_lines
-from ..restore.cutover import Switch, switch_over
+from ..restore.cutover import Switch
 from ..restore.heal import sessions_in
 from ..restore.target import property_statements
 from .restore_build import (
@@ -23,6 +23,7 @@ from .restore_build import (
     side_mark,
     side_session,
 )
+from .restore_cutover import switched
 from .restore_plan import Plan, make_plan, plan_values, role_lines
 from .restore_roles import make_roles
 from .restore_wish import Task, counted, result_of, state_line
@@ -52,7 +53,9 @@ def clone(conn: Connection, task: Task) -> dict[str, Any]:
         result["warnings"] += _build(conn, task, plan)
         mark = side_mark(options, plan, run)
         comment = f"Clone of {options.db!r} made by run {run.run_id} from {plan.source.place}"
-        switch_over(conn, Switch(wish.into_database, plan.side, "", False, mark, mark, comment))
+        switch = Switch(wish.into_database, plan.side, "", False, mark, mark, comment)
+        back = f"To remove it: {text_of(SQL('DROP DATABASE {}').format(Identifier(wish.into_database)))};"
+        switched(conn, options, run, switch, (f"The clone {wish.into_database!r} was made.", back))
     except BaseException:
         clear_up(conn, options, run)
         raise
@@ -92,7 +95,7 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     """Load, compare, mask, analyze, give away; returns warnings."""
     options, wish, run = task.options, task.wish, task.run
     run.progress("create")
-    make_roles(conn, wish, plan)
+    make_roles(conn, wish, plan, run)
     target = replace(plan.target, comment="")
     # Its owner could connect: it gets one when all is done.
     create_empty(conn, options, plan, replace(target, owner=""), run)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import Any, Optional
 
-from ..connection import Connection, Options, explained, fetch, server_of
-from ..errors import InvalidInput, RestoreRefused
+from ..connection import Connection, DriverError, Options, explained, fetch, server_of
+from ..errors import InvalidInput, RestoreRefused, ScannerDbError
 from ..restore.cutover import Switch, Switched, switch_over
 from ..restore.heal import Found, find, kept_databases
 from ..restore.names import KEPT, Mark, kept_name
@@ -14,7 +15,7 @@ from ..restore.nudge import Nudger
 from ..restore.preflight import check_obstacles, check_replication, check_rights, hangers_on
 from ..restore.prober import Prober
 from ..runs import Run, checked_run_id, now_text
-from .restore_build import clear_up
+from .restore_build import clear_up, still_ours
 from .restore_plan import check_sessions
 from .restore_wish import Task, Wish, result_of, state_line
 
@@ -31,15 +32,43 @@ def cut_over(
     run.progress("cutover")
     run.log(f"cutover: {switch.incoming!r} becomes {switch.live!r}")
     prober = Prober(options) if switch.live_exists else None
-    try:
-        with prober or contextlib.nullcontext(), Nudger(conn, options, run.run_id):
-            done = switch_over(conn, switch)
-    except BaseException:
-        clear_up(conn, options, run)
-        raise
+    with prober or contextlib.nullcontext(), Nudger(conn, options, run.run_id):
+        done = switched(conn, options, run, switch, _told(switch, run))
     gap = prober.cutover_ms() if prober else None
     run.log(f"cutover done: closed for {done.closed_ms} ms, {gap} ms for a client, {done.ended} sessions ended")
     return done, gap
+
+
+def switched(conn: Connection, options: Options, run: Run, switch: Switch, told: tuple[str, str]) -> Switched:
+    """Switch over; `told` says so, with the way back, if the run fails from here on.
+
+    Where the connection broke, the server may have finished all the same: that is looked at.
+    """
+    try:
+        done = switch_over(conn, switch)
+    except BaseException as error:
+        clear_up(conn, options, run)
+        landed = None
+        with contextlib.suppress(ScannerDbError, DriverError), still_ours(conn, options, run) as session:
+            name = switch.kept if switch.live_exists else switch.live
+            landed = bool(fetch(session, "SELECT FROM pg_database WHERE datname = %s", [name]))
+        if landed or (landed is None and not isinstance(error, RestoreRefused)):
+            run.note_change(told[0] if landed else f"Whether this happened is not known: {told[0]}", told[1])
+        raise
+    run.note_change(*told)
+    return done
+
+
+def _told(switch: Switch, run: Run) -> tuple[str, str]:
+    """What a cutover did, and the way back, for the end of an error. Pure."""
+    if not switch.live_exists:
+        return f"Database {switch.live!r} is there again.", ""
+    undone = "ansible-playbook playbooks/restore.yml -e scannerdb_restore_undo=true -e scannerdb_run_id="
+    return (
+        f"The cutover was done: database {switch.live!r} is the one that was {switch.incoming!r}, and the one that it "
+        f"replaced is kept as {switch.kept!r}.",
+        f"To swap back: {undone}{run.run_id} -e scannerdb_restore_confirm={shlex.quote(switch.live)}",
+    )
 
 
 def undo(conn: Connection, task: Task, wanted: str) -> dict[str, Any]:

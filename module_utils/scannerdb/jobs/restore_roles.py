@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..connection import SQL, Connection, Identifier, explained, fetch
+from ..connection import SQL, Connection, Identifier, explained, fetch, text_of
 from ..contract.model import Contract
 from ..errors import ValidationFailed
 from ..restore.rolenames import Rules
+from ..runs import Run
 from .restore_plan import Plan
 from .restore_wish import Wish
 
 
-def make_roles(conn: Connection, wish: Wish, plan: Plan) -> None:
+def make_roles(conn: Connection, wish: Wish, plan: Plan, run: Run) -> None:
     """Create the roles that are missing, where that is wanted.
 
     Whoever is no superuser becomes a member of them, or could not give them anything.
@@ -28,6 +29,9 @@ def make_roles(conn: Connection, wish: Wish, plan: Plan) -> None:
             conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(role))
             if not plan.server.superuser:
                 conn.execute(SQL("GRANT {} TO CURRENT_USER").format(role))
+    for name in plan.missing_roles:
+        dropping = text_of(SQL("DROP ROLE {}").format(Identifier(name)))
+        run.note_change(f"Role {name!r} was created.", f"To remove it: {dropping};")
 
 
 def give_to_roles(side: Connection, plan: Plan) -> int:

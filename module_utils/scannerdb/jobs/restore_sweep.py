@@ -14,6 +14,7 @@ from ..joblock import job_lock
 from ..restore.heal import Found, drop, find
 from ..restore.keep import kept_until, swept, why_not
 from ..runs import STAMP, Run, checked_run_id, new_run_id, utc_now
+from .partial import telling_changes
 
 JOB = "restore"
 
@@ -41,7 +42,7 @@ def sweep(
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
     if not check_mode:
         run.log_path = log_path or str(Path(backup_dir, f"restore_{utc_now():%Y%m%d_%H%M%S}.log"))
-    with _session(options, run, lock_wait_s, check_mode) as conn:
+    with telling_changes(run), _session(options, run, lock_wait_s, check_mode) as conn:
         return _sweep(conn, options, keep_hours, run, check_mode)
 
 
@@ -97,6 +98,7 @@ def _dropped(conn: Connection, name: str, run: Run) -> str:
         drop(conn, name)
     except DriverError as error:
         return str(error).splitlines()[0].rstrip(".")
+    run.note_change(f"Database {name!r}, kept by a restore, was dropped.")
     run.log(f"database {name!r}, kept by a restore, was dropped")
     return ""
 

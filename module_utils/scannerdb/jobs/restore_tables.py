@@ -55,6 +55,8 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
         load_side(conn, options, wish, plan, run, table_lines(plan.contents, names), PLAIN)
         _regroup(task, plan, names, schema)
         _carry_over(task, plan, schema)
+        back = f"To remove it: {text_of(SQL('DROP SCHEMA {} CASCADE').format(Identifier(schema)))};"
+        run.note_change(f"Schema {schema!r} with {len(names)} restored tables was made.", back)
     finally:
         clear_up(conn, options, run)
     result["restore"].update(counted([t for t in plan.rows if (t.schema, t.name) in names]))

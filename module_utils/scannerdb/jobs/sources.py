@@ -64,6 +64,7 @@ def tidied(backup_dir: Path, database: str, run: Run) -> list[str]:
     swept = sweep(backup_dir, database)
     if swept:
         run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
+        run.note_change(f"The debris of earlier runs was removed: {', '.join(swept)}.")
     return swept
 
 

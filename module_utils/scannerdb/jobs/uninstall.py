@@ -9,7 +9,8 @@ from ..connection import Connection, Options, connect, explained, fetch, job_ent
 from ..errors import InvalidInput
 from ..fixes.journal import SCHEMA, hold_journal
 from ..joblock import job_lock
-from ..runs import new_run_id
+from ..runs import Run
+from .partial import telling_changes
 
 OURS = ("journal", "seal")
 _OTHERS = """
@@ -24,8 +25,10 @@ def uninstall(options: Options, *, lock_wait_s: float = 0, check_mode: bool = Fa
 
     Raises `InvalidInput` where somebody else's tables are in the schema, and the connection's errors.
     """
+    run = Run("uninstall", options.db)
     with (
-        job_lock(options, "uninstall", new_run_id(), lock_wait_s),
+        telling_changes(run),
+        job_lock(options, run.job, run.run_id, lock_wait_s),
         contextlib.closing(connect(options, purpose="uninstall")) as conn,
     ):
         with explained(f"Looking at the schema {SCHEMA}"):
@@ -37,6 +40,7 @@ def uninstall(options: Options, *, lock_wait_s: float = 0, check_mode: bool = Fa
                 conn.execute("SET LOCAL lock_timeout = '5s'")
                 conn.execute("DROP TABLE IF EXISTS scannerdb_maintenance.journal, scannerdb_maintenance.seal")
                 conn.execute("DROP SCHEMA scannerdb_maintenance")
+            run.note_change(f"The schema {SCHEMA} was dropped.")
     return {
         "changed": True,
         "rows": rows,

@@ -89,18 +89,21 @@ def uninstall_files(
             as_user(uid, partial(_ensure_idle, part.folders.state_dir))
     files: list[str] = []
     emptied: list[str] = []
+    failures: list[str] = []
     for uid, part in parts.items():
         done = as_user(uid, partial(_clear, part, database, tuple(job_logs), alone, check_mode))
         files += done["files"]
         emptied += done["emptied"]
+        failures += done["failures"]
     gone = [*files, *emptied]
     tops = _tops(folders, gone, check_mode)
     left = _left(folders, {*gone, *tops})
     return {
         "changed": bool(gone or tops),
+        "failed": bool(failures),
         "removed": list(dict.fromkeys([*gone, *tops])),
         "left": left,
-        "msg": _sentence(len(files), left),
+        "msg": " ".join([*failures, _sentence(len(files), left)]),
     }
 
 
@@ -138,13 +141,20 @@ def _clear(part: Part, database: str, job_logs: Sequence[str], alone: bool, chec
     """Remove the bundle's files from folders of one user, and the folders within that are empty then; returns both."""
     files = list(dict.fromkeys(_files(part, database, job_logs, alone)))
     emptied = _emptied(part.folders, {str(path) for path in files})
+    failures = []
     if not check_mode:
-        for path in files:
-            remove_tree(path)
+        for path in list(files):
+            try:
+                remove_tree(path)
+            except FileProblem as error:  # the others have their turn
+                failures.append(str(error))
+                files.remove(path)
+        emptied = _emptied(part.folders, {str(path) for path in files})
         for folder in emptied:
             with contextlib.suppress(OSError):  # something came in between, or its parent is root's
                 folder.rmdir()
-    return {"files": [str(path) for path in files], "emptied": [str(path) for path in emptied]}
+    gone = {"files": [str(path) for path in files], "emptied": [str(path) for path in emptied]}
+    return {**gone, "failures": failures}
 
 
 def _tops(folders: Folders, gone: Sequence[str], check_mode: bool) -> list[str]:

@@ -24,6 +24,7 @@ from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
 from ..vacuum.thresholds import Thresholds, is_dead_heavy
 from ..window import Window, outside
+from .partial import telling_changes
 
 DEFAULT_BUDGET = Budget()
 DEFAULT_THRESHOLDS = Thresholds()
@@ -58,7 +59,7 @@ def vacuum(
     wish = wish_for(method, profile, allow_exclusive)
     folder, log = ("", "") if check_mode else (state_dir, log_path)
     run = Run("vacuum", options.db, checked_run_id(run_id) if run_id else new_run_id(), folder, log)
-    with contextlib.ExitStack() as stack:
+    with telling_changes(run), contextlib.ExitStack() as stack:
         if not check_mode:
             stack.enter_context(job_lock(options, run.job, run.run_id, lock_wait_s))
             too_late = outside(window, utc_now())  # after the wait for other runs, not before
@@ -73,15 +74,28 @@ def vacuum(
         means = _means(run, options, budget, wish, window, free_bytes)
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
         result = _result(conn, decisions, outcomes, after, means, check_mode)
-    if outcomes:
-        entry = report.run_entry(run.run_id, now_text(), result["tables"])
-        learnt = memory.with_run(memory.learn(known, outcomes, after), entry)
-        try:
-            memory.remember(state_dir, learnt)
-        except FileProblem as error:  # what was done stays done
-            run.log(f"what this run measured is not remembered: {error}")
-    _close(run, outcomes, result)
+        _remember(run, state_dir, known, outcomes, after, result)
+        run.facts.update(result)
+        _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
+
+
+def _remember(
+    run: Run,
+    state_dir: str,
+    known: memory.Memory,
+    outcomes: Sequence[Outcome],
+    after: Mapping[str, TableMeasure],
+    result: Mapping[str, Any],
+) -> None:
+    """Keep what this run measured for the next one's estimates; what was done stays done where that fails."""
+    if not outcomes:
+        return
+    entry = report.run_entry(run.run_id, now_text(), result["tables"])
+    try:
+        memory.remember(state_dir, memory.with_run(memory.learn(known, outcomes, after), entry))
+    except FileProblem as error:
+        run.log(f"what this run measured is not remembered: {error}")
 
 
 def _session(options: Options, run: Run, check_mode: bool) -> Connection:
@@ -140,7 +154,10 @@ def _means(run: Run, options: Options, budget: Budget, wish: Wish, window: Windo
     def gate(action: Action) -> str:
         return why_not_now(window, action)
 
-    return Means(options, budget, wish.offer.program, gate, watch, tell, free_bytes)
+    def finished(outcome: Outcome) -> None:
+        run.note_change(f"{outcome.decision.measure.qualified}: {outcome.action.words} is done.")
+
+    return Means(options, budget, wish.offer.program, gate, watch, tell, free_bytes, finished)
 
 
 def _words(step: Step) -> str:

@@ -26,8 +26,9 @@ from ..joblock import job_lock
 from ..process import cores
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from .backup_result import public_proof
+from .partial import telling_changes
 from .sources import OFFSITE, fetched, find_copy, tidied
-from .verify_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare
+from .verify_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare, swept_clusters
 from .verify_wish import Wish, wish_from
 
 JOB = "verify"
@@ -54,7 +55,7 @@ def verify(
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
-    with run.failure_told(), _chosen(wish, options, run, check_mode) as (item, tidy):
+    with telling_changes(run), run.failure_told(), _chosen(wish, options, run, check_mode) as (item, tidy):
         drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
         if check_mode:
             if wish.level == "restore" and item.path.is_absolute():  # what is elsewhere is looked at when it is here
@@ -123,6 +124,7 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
         rows_whole=outcome.rows_whole,
     )
     append_record(item.path, done)
+    run.note_change(f"The record of {item.name} says now: {done.level}, {'passed' if done.ok else 'failed'}.")
     append_history(wish.state_dir, item.name, done)
     if wish.source.startswith(OFFSITE):
         try:
@@ -188,7 +190,7 @@ def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
 def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
     if wish.place == "cluster":
         return drill_on_cluster(options, wish.cluster_dir, drill)
-    swept = cluster.sweep(wish.cluster_dir)
+    swept = swept_clusters(wish.cluster_dir, drill.run)
     with job_lock(options, JOB, drill.run.run_id, lock_wait_s) as conn:
         outcome, dropped = drill_on_server(conn, options, drill)
         return outcome, swept + dropped

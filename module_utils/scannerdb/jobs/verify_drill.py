@@ -137,6 +137,7 @@ def drill_on_server(conn: Connection, options: Options, drill: Drill) -> tuple[O
     swept = left_over(conn, options.db)
     for name in swept:
         drop(conn, name)
+        drill.run.note_change(f"Database {name!r}, which an earlier drill had left, was removed.")
     if swept:
         drill.run.log(f"removed what earlier drills left: {', '.join(swept)}")
     return run_drill(conn, server_of(conn), options, drill), swept
@@ -145,7 +146,7 @@ def drill_on_server(conn: Connection, options: Options, drill: Drill) -> tuple[O
 def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[Outcome, list[str]]:
     """Drill on a server made for it in a folder below `parent`, after removing what killed drills left there."""
     manifest = drill.item.manifest
-    swept = cluster.sweep(parent)
+    swept = swept_clusters(parent, drill.run)
     programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
     found: list[Outcome] = []
 
@@ -159,6 +160,14 @@ def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[Outc
         drill.run.log(f"throw-away server {programs.version} in {made.home}")
         cluster.run_with(made, work)
     return found[0], swept
+
+
+def swept_clusters(parent: Path, run: Run) -> list[str]:
+    """Remove what killed drills on servers of their own left below a folder; returns the names of what went."""
+    swept = cluster.sweep(parent)
+    if swept:
+        run.note_change(f"What earlier drills had left in {parent} was removed: {', '.join(swept)}.")
+    return swept
 
 
 def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:
@@ -248,6 +257,8 @@ def _clear_up(conn: Connection, options: Options, drill: Drill, name: str) -> No
             return
         except (ScannerDbError, DriverError) as second:
             told = second
+        if not drill.own_server:
+            drill.run.note_change(f"The scratch database {name!r} is still there; the next drill removes it.")
         with contextlib.suppress(ScannerDbError):
             drill.run.log(f"the scratch database {name!r} was not removed, the next drill does it: {told}")
 

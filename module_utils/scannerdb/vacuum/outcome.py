@@ -59,7 +59,8 @@ class Means:
     """What doing needs besides the connection.
 
     `gate` says why an action may not be begun now, or ''. `watch` hears of each step, `tell` of how far it is (phase,
-    done, total). `free_bytes` is what the operator says of the server's disk, where nobody can look; 0 for nothing.
+    done, total), `finished` of each action that was done. `free_bytes` is what the operator says of the server's disk,
+    where nobody can look; 0 for nothing.
     """
 
     options: Options
@@ -69,3 +70,4 @@ class Means:
     watch: Callable[[Step], None] = field(default=_quietly)
     tell: Callable[[str, int, int], None] = field(default=_quietly)
     free_bytes: int = 0
+    finished: Callable[[Outcome], None] = field(default=_quietly)

@@ -97,7 +97,10 @@ def _attempt(conn: Connection, decision: Decision, action: Action, means: Means)
             outcome.note = "it was dropped in the meantime"
         else:
             outcome.error = str(error)
-    outcome.seconds = round(time.monotonic() - started, 3)
+    finally:
+        outcome.seconds = round(time.monotonic() - started, 3)
+        if outcome.done:
+            means.finished(outcome)
     return outcome
 
 
