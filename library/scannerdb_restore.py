@@ -147,6 +147,13 @@ options:
         places. The other role must exist; without a superuser, O(login_user) must be a member of one that is to own.
     type: dict
     default: {}
+  tablespace_map:
+    description:
+      - Tablespaces of the backup, and those that take their place, as C(fast_disk=pg_default). It goes for the database
+        itself and for each table, index and materialized view that lies in a tablespace of its own.
+      - A tablespace that the server does not have and that is not named here stops the restore before it begins.
+    type: dict
+    default: {}
   leave_out:
     description:
       - Objects that the restored database may do without, where they cannot be made and must not cost all the rest. An
@@ -400,6 +407,7 @@ def main() -> None:
         "grace_s": {"type": "int", "default": 5},
         "terminate": {"type": "bool", "default": False},
         "role_map": {"type": "dict", "default": {}},
+        "tablespace_map": {"type": "dict", "default": {}},
         "missing_roles": {"type": "str", "default": "stop", "choices": ["stop", "create", "ignore"]},
         "leave_out": {"type": "list", "elements": "str", "default": []},
         "accept": {"type": "list", "elements": "str", "default": []},

@@ -57,6 +57,7 @@ def read_facts(conn: Connection) -> DatabaseFacts:
         settings=tuple(Setting(**setting) for setting in settings),
         encoding=row["encoding"],
         connection_limit=int(catalog["datconnlimit"]),
+        is_template=bool(catalog["datistemplate"]),
         comment=row["comment"],
         tablespace=row["tablespace"],
         extensions=tuple(Extension(**extension) for extension in extensions),

@@ -121,6 +121,7 @@ class DatabaseFacts:
     tablespace: str
     extensions: tuple[Extension, ...]
     size_bytes: int
+    is_template: bool = False
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ..restore.validate import check_counts, count_rows, new_losses, plain_table
 from ..runs import Run, now_text
 from .restore_plan import Plan
 from .restore_proof import loader
-from .restore_roles import check_replaced, contract_under, give_to_roles, make_roles
+from .restore_roles import check_replaced, contract_under, give_event_triggers, give_to_roles, make_roles
 from .restore_wish import Wish
 
 RECONNECT_S = 10.0
@@ -121,14 +121,19 @@ def load_side(
 
     warnings = []
     if plan.source.kind == SQL_FILE:
-        terms = Terms(plan.server.major, plan.server.superuser, plan.rules)
+        terms = Terms(plan.server.major, plan.server.superuser, plan.rules, plan.places)
         said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
         roles()
     else:
-        load = _load_of(conn, options, wish, plan, flags or ROLELESS if plan.rules else flags)
-        wanted = without_roles(plan.contents, lines) if load.archive.flags == ROLELESS else lines
+        roleless = bool(plan.rules) and not flags
+        load = _load_of(conn, options, wish, plan, ROLELESS if roleless else flags)
+        wanted = without_roles(plan.contents, lines) if roleless else lines
         loaded = load_archive(load, wanted, roles, tell)
         warnings, said = _outcome_of(loaded, plan), loaded.said
+        if roleless:
+            with side_session(options, plan, run) as side:
+                kept = give_event_triggers(side, plan)
+            warnings += [f"No superuser, and so left with the restoring role: {statement}" for statement in kept]
     for line in said.splitlines():
         run.log(f"{loader(plan.source)}: {line.strip()}")
     names = ", ".join(sorted(plan.rules.ignored))
@@ -142,10 +147,12 @@ def _paths(conn: Connection, wish: Wish, plan: Plan) -> tuple[str, ...]:
 
 
 def _load_of(conn: Connection, options: Options, wish: Wish, plan: Plan, flags: Sequence[str]) -> Load:
+    if plan.places:
+        flags = [*flags, "--no-tablespaces"]
     archive = Archive(plan.tools, options, plan.source.dump, plan.side, tuple(flags))
     paths = _paths(conn, wish, plan)
     jobs = wish.jobs or cores()
-    return Load(archive, plan.contents, plan.source.kind, jobs, paths=paths, named=wish.leave_out)
+    return Load(archive, plan.contents, plan.source.kind, jobs, paths=paths, named=wish.leave_out, places=plan.places)
 
 
 def _outcome_of(loaded: Loaded, plan: Plan) -> list[str]:

@@ -96,7 +96,7 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     options, wish, run = task.options, task.wish, task.run
     run.progress("create")
     make_roles(conn, wish, plan, run)
-    target = replace(plan.target, comment="")
+    target = replace(plan.target, comment="", is_template=False)
     # Its owner could connect: it gets one when all is done.
     create_empty(conn, options, plan, replace(target, owner=""), run)
     with explained(f"Closing {plan.side!r}"):

@@ -13,7 +13,7 @@ from ..backup.sets import BackupSet, list_sets
 from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..restore.archive import SQL_FILE
-from ..restore.contents import database_script, structure_script
+from ..restore.contents import Contents, database_script, structure_script
 from ..restore.foreign import refuse_strangers
 from ..restore.names import kept_name, side_name
 from ..restore.preflight import (
@@ -25,7 +25,7 @@ from ..restore.preflight import (
     check_rights,
     check_room,
     check_superuser_objects,
-    check_tablespace,
+    check_tablespaces,
     data_room,
     existing_roles,
     hangers_on,
@@ -33,7 +33,7 @@ from ..restore.preflight import (
 )
 from ..restore.rolenames import Rules
 from ..restore.sessions import Session, connected, named, wait_for
-from ..restore.target import Target, describe, target_from_script
+from ..restore.target import DEFAULT_TABLESPACE, Target, describe, target_from_script
 from ..runs import Run
 from .restore_proof import Proven, loader, prove
 from .restore_target import target_of
@@ -44,6 +44,7 @@ RUN_CODE = (
     "Look at that function (pg_restore --schema-only -f -). If it may run with the rights of the role that "
     "restores, set scannerdb_restore_run_code to true."
 )
+TABLESPACE_MAP = "name others in their place in scannerdb_restore_tablespace_map, pg_default for instance"
 TEXT_GROWTH = 2  # a database with its indexes, beside its plain SQL
 GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is what compressed ones grow by
 
@@ -65,6 +66,7 @@ class Plan(Proven):
     measured: bool
     missing_roles: tuple[str, ...]
     rules: Rules
+    places: Mapping[str, str]
     hangers: Hangers
     warnings: tuple[str, ...]
 
@@ -95,12 +97,14 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     target = choose_target(live, proven)
     named = proven.contents.roles | target.roles
     rules, missing = _roles(conn, server, wish, named)
-    target = target.under(rules)
+    places = _places(wish, proven.contents, target)
+    target = replace(target.under(rules), tablespace=wish.tablespace_map.get(target.tablespace, target.tablespace))
     needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, proven.contents.extensions)
-    check_tablespace(conn, target.tablespace)
+    used = {places.get(name, name) for name in proven.contents.tablespaces}
+    check_tablespaces(conn, server, {*used, target.tablespace}, TABLESPACE_MAP)
     if not wish.tables:
         kinds = {entry.kind for entry in proven.contents.entries}
         check_superuser_objects(server, kinds, proven.contents.about_roles)
@@ -126,6 +130,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         measured=rate > 0,
         missing_roles=missing,
         rules=rules,
+        places=places,
         hangers=replace(hangers_on(conn, options.db), publications=published),
         warnings=(*_warnings(options, proven, server, free), *_strangers(wish.role_map, named)),
     )
@@ -155,6 +160,18 @@ def _roles(conn: Connection, server: Server, wish: Wish, named: Set[str]) -> tup
     if missing and wish.missing_roles == "create":
         check_creator(conn, server, missing)
     return Rules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ())), missing
+
+
+def _places(wish: Wish, contents: Contents, target: Target) -> dict[str, str]:
+    """The tablespaces of a backup that others take the place of, with those; "" is the database's own. Pure.
+
+    Single tables come by way of a side database, where it does not matter.
+    """
+    instead = wish.tablespace_map
+    own = instead.get(target.tablespace, target.tablespace) or DEFAULT_TABLESPACE
+    if wish.tables:
+        return dict.fromkeys(contents.tablespaces, "")
+    return {name: "" if instead[name] == own else instead[name] for name in contents.tablespaces if name in instead}
 
 
 def drilled_rate(sets: Sequence[BackupSet]) -> float:
@@ -263,6 +280,7 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
         + (f" of {plan.live.size_bytes} bytes into {wish.backup_dir}" if plan.live and wish.prebackup else ""),
         f"new database {plan.side!r}: {'; '.join(describe(plan.target))}",
         *role_lines(plan, wish),
+        *_place_lines(plan),
         f"load {plan.contents.tables} tables with {loader(plan.source)} {plan.tools.version}: "
         f"about {plan.needed_bytes} bytes, {free}; about {plan.estimate_s:.0f} s, "
         + ("as fast as the last drill" if plan.measured else "a guess: no drill has measured it"),
@@ -281,6 +299,13 @@ def role_lines(plan: Plan, wish: Wish) -> list[str]:
     does = {"create": "are created, without login", "ignore": "are ignored"}.get(wish.missing_roles, "")
     missing = [f"{', '.join(plan.missing_roles)} {does}"] if plan.missing_roles and does else []
     return [f"roles: {'; '.join([*mapped, *missing])}"] if mapped or missing else []
+
+
+def _place_lines(plan: Plan) -> list[str]:
+    """What becomes of tablespaces, as lines of a plan."""
+    own = plan.target.tablespace or DEFAULT_TABLESPACE
+    moved = [f"{name!r} becomes {instead or own!r}" for name, instead in sorted(plan.places.items())]
+    return [f"tablespaces: {'; '.join(moved)}"] if moved else []
 
 
 def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:

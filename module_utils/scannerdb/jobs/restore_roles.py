@@ -6,15 +6,18 @@ alone; the statements that it would have run for them are rewritten, and run in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..connection import SQL, Connection, Identifier, explained, fetch, text_of
 from ..contract.model import Contract
 from ..errors import ValidationFailed
-from ..restore.rolenames import Rules
+from ..restore.rolenames import Rules, roles_in
 from ..runs import Run
 from .restore_plan import Plan
 from .restore_wish import Wish
+
+_EVENT = "ALTER EVENT TRIGGER "
 
 
 def make_roles(conn: Connection, wish: Wish, plan: Plan, run: Run) -> None:
@@ -39,11 +42,27 @@ def give_to_roles(side: Connection, plan: Plan) -> int:
 
     They are one transaction. Raises one of our errors with the statement that failed.
     """
+    statements = [text for text in plan.contents.about_roles if not text.startswith(_EVENT)]
+    return _give(side, [plan.rules.rewritten(written) for written in statements])
+
+
+def give_event_triggers(side: Connection, plan: Plan) -> list[str]:
+    """The same for event triggers, which come last. Whose new owner is no superuser stay the restoring role's: those.
+
+    No other role may own them.
+    """
+    with explained("Looking at who is a superuser"):
+        strong = {row["name"] for row in fetch(side, "SELECT rolname::text AS name FROM pg_roles WHERE rolsuper")}
+    statements = [plan.rules.rewritten(text).strip() for text in plan.contents.about_roles if text.startswith(_EVENT)]
+    _give(side, [statement for statement in statements if roles_in(statement)[0] <= strong])
+    return [" ".join(statement.split()) for statement in statements if not roles_in(statement)[0] <= strong]
+
+
+def _give(side: Connection, statements: Sequence[str]) -> int:
     done = 0
     with side.transaction():
         side.execute("SET LOCAL search_path = ''")  # policies are written for it
-        for written in plan.contents.about_roles:
-            statement = plan.rules.rewritten(written).strip()
+        for statement in map(str.strip, statements):
             if statement:
                 with explained(f"Giving the restored objects to their roles ({' '.join(statement.split())[:200]})"):
                     side.execute(statement.encode("utf-8", "surrogateescape"))

@@ -36,7 +36,7 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
     names = [table_name(text) for text in task.wish.tables]
     _check_schema(options, schema)
     # Owners and grants are left behind, so roles that are missing do not matter.
-    wish = replace(task.wish, missing_roles="ignore", role_map={})
+    wish = replace(task.wish, missing_roles="ignore", role_map={}, tablespace_map={})
     plan = make_plan(conn, options, wish, run, record=not task.check_mode)
     plan = replace(plan, rules=Rules(ignored=plan.contents.roles))
     _check_tables(plan, names)

@@ -19,6 +19,7 @@ def target_of(facts: DatabaseFacts, origin: str) -> Target:
         tablespace=facts.tablespace,
         comment=facts.comment,
         connection_limit=facts.connection_limit,
+        is_template=facts.is_template,
         grants=None if facts.acl is None else tuple((g.grantee, g.privilege, g.grantable) for g in facts.grants),
         settings=tuple((s.role, s.name, s.value) for s in facts.settings),
         size_bytes=facts.size_bytes,

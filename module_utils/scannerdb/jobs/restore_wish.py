@@ -33,6 +33,7 @@ class Wish:
     terminate: bool = False
     missing_roles: str = "stop"
     role_map: Mapping[str, str] = field(default_factory=dict)  # the backup's roles, and those that take their place
+    tablespace_map: Mapping[str, str] = field(default_factory=dict)  # likewise
     accept: tuple[str, ...] = ()
     state_dir: str = ""
     recipients: tuple[str, ...] = ()
@@ -116,12 +117,13 @@ def check_wish(options: Options, wish: Wish) -> None:
         raise InvalidInput("Tables go into a schema of the live database, never into another database.")
     if wish.masking_sql and not wish.into_database:
         raise InvalidInput("Only a clone is masked.", "Set scannerdb_restore_into_database to its name.")
-    for role, instead in wish.role_map.items():
-        if not (role and isinstance(instead, str) and instead):
-            raise InvalidInput(
-                f"scannerdb_restore_role_map names no role in the place of {role!r}.",
-                'Write it like {"old_app": "ollama"}: the role in the backup, and the one that is here.',
-            )
+    for kind, names in (("role", wish.role_map), ("tablespace", wish.tablespace_map)):
+        for name, instead in names.items():
+            if not (name and isinstance(instead, str) and instead):
+                raise InvalidInput(
+                    f"scannerdb_restore_{kind}_map names no {kind} in the place of {name!r}.",
+                    f'Write it like {{"old_one": "new_one"}}: the {kind} in the backup, and the one that is here.',
+                )
     if wish.into_database == options.db:
         raise InvalidInput("A clone needs another name than the database that it is a clone of.")
 

@@ -44,7 +44,7 @@ from ..restore.preflight import (
     check_rights,
     check_room,
     check_superuser_objects,
-    check_tablespace,
+    check_tablespaces,
     data_room,
     existing_roles,
 )
@@ -119,7 +119,9 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
-    check_tablespace(conn, target.tablespace)
+    if not drill.own_server:
+        hint = "drill on a throw-away server (scannerdb_verify_place: cluster)"
+        check_tablespaces(conn, server, {*listed.tablespaces, target.tablespace}, hint)
     check_superuser_objects(server, {entry.kind for entry in listed.entries}, listed.about_roles)
     if not drill.own_server:
         refuse_strangers(

@@ -13,6 +13,7 @@ from ..errors import BackupInvalid
 from ..process import Tools, memory_file, run_tool, tool_error
 from .foreign import Code, code_in
 from .rolenames import about_roles, roles_in
+from .tablespaces import Placed, placed_in
 
 _ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
 IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
@@ -55,6 +56,7 @@ class Contents:
     text_bytes: int = 0  # of a plain SQL file, unpacked
     encoding: str = ""  # of a plain SQL file's text
     code: Code = field(default_factory=Code)
+    placed: tuple[Placed, ...] = ()  # of a plain SQL file only the tablespaces
 
     def of(self, kind: str) -> list[Entry]:
         """The entries of a kind."""
@@ -64,6 +66,11 @@ class Contents:
     def roles(self) -> frozenset[str]:
         """Every role it names."""
         return self.owners | self.grantees
+
+    @property
+    def tablespaces(self) -> frozenset[str]:
+        """Every tablespace in which it puts something."""
+        return frozenset(one.tablespace for one in self.placed)
 
     @property
     def tables(self) -> int:
@@ -167,7 +174,9 @@ def read_contents(tools: Tools, dump: Path) -> Contents:
     text = structure_script(tools, dump, bare)
     told = about_roles(text)
     owners, others = roles_in("\n".join(told))
-    return Contents(bare.entries, frozenset(owners), frozenset(others), told, code=code_in(text))
+    return Contents(
+        bare.entries, frozenset(owners), frozenset(others), told, code=code_in(text), placed=placed_in(text)
+    )
 
 
 def structure_script(tools: Tools, dump: Path, contents: Contents) -> str:

@@ -39,7 +39,7 @@ def find(conn: Connection, database: str) -> list[Found]:
                    (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid) AS sessions,
                    CASE WHEN pg_has_role(d.datdba, 'USAGE') OR has_database_privilege(d.oid, 'CONNECT')
                         THEN pg_database_size(d.oid) END AS size_bytes
-              FROM pg_database d WHERE NOT d.datistemplate ORDER BY d.datname
+              FROM pg_database d WHERE d.datname !~ '^template[01]$' ORDER BY d.datname
             """,
         )
     found = []
@@ -63,7 +63,7 @@ def marked_databases(conn: Connection, database: str) -> list[str]:
             conn,
             """
             SELECT datname::text AS name, shobj_description(oid, 'pg_database') AS comment
-              FROM pg_database WHERE NOT datistemplate ORDER BY datname
+              FROM pg_database WHERE datname !~ '^template[01]$' ORDER BY datname
             """,
         )
     marks = {row["name"]: parse_mark(row["comment"]) for row in rows if row["name"] != database}
@@ -149,7 +149,9 @@ def _remove(conn: Connection, name: str, origin: str) -> str:
 
 
 def drop(conn: Connection, name: str) -> None:
-    """Drop a database that nobody is connected to."""
+    """Drop a database of ours that nobody is connected to."""
+    if scalar(conn, "SELECT datistemplate FROM pg_database WHERE datname = %s", [name]):
+        conn.execute(SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(Identifier(name)))
     conn.execute(SQL("DROP DATABASE IF EXISTS {}").format(Identifier(name)))
 
 

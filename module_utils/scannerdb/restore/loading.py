@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ..connection import connect
 from ..process import Finished, run_tool, tool_error
 from .again import Archive, bring_rows, try_again
 from .contents import NOTHING, Contents, Entry, list_file, verbose_script
 from .failures import REMARKS, Failure, failures_in
 from .leave_out import Named, item_of
 from .load import NEWER_SETTINGS, LoadInterrupted, command, interrupted
+from .tablespaces import Placed, move
 
 BEFORE, AFTER = ("--section=pre-data", "--section=data"), ("--section=post-data",)
 _KEPT = ("TABLE ", "MATERIALIZED VIEW ", "COLUMN ")  # what of a table that is left out stays
@@ -29,6 +32,7 @@ class Load:
     nice: int = 0
     paths: tuple[str, ...] = ('"$user", public',)
     named: Named = field(default_factory=Named)
+    places: Mapping[str, str] = field(default_factory=dict)  # tablespaces that take others' place
 
 
 @dataclass
@@ -63,13 +67,25 @@ def load_archive(
             wanted.append(line)
     events = [line for line in wanted if _is_event(by_line[line])]
     others = [line for line in wanted if line not in events]
-    _pass(load, others, BEFORE, loaded, on_tick)
+    for sections, tables in ((BEFORE[:1], True), (BEFORE[1:], False)) if load.places else ((BEFORE, False),):
+        _pass(load, others, sections, loaded, on_tick)
+        if tables:
+            _put(load, lambda one: one.kind != "INDEX")
     bring_rows(load.archive, loaded.failures, load.paths)  # so that what builds upon them shows its own faults
     _pass(load, others, AFTER, loaded, on_tick)
+    if load.places and not loaded.failures:
+        _put(load, lambda one: one.kind == "INDEX")
     before_events()
     if events:
         _pass(load, events, AFTER, loaded, on_tick)
     return loaded
+
+
+def _put(load: Load, wanted: Callable[[Placed], bool]) -> None:
+    """Put what is wanted into its tablespace, or the one that takes its place."""
+    archive = load.archive
+    with contextlib.closing(connect(archive.options, dbname=archive.dbname, purpose="restore")) as conn:
+        move(conn, [one for one in load.contents.placed if wanted(one)], load.places)
 
 
 def _is_event(entry: Entry) -> bool:

@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Optional, cast
@@ -20,6 +20,7 @@ from ..process import TICK_S, Tools, run_tool, tool_error
 from .archive import NOT_COMPLETE, is_gzip
 from .rolenames import Rules
 from .script import Script, left_out, psql_guards
+from .tablespaces import SETTING, moved_setting
 
 MARK = b"\xef\xbb\xbf"  # what some editors put before UTF-8
 PIECE = 1 << 18  # bytes given to psql at a time
@@ -27,11 +28,15 @@ PIECE = 1 << 18  # bytes given to psql at a time
 
 @dataclass(frozen=True)
 class Terms:
-    """What of a script a server is to be spared (see `script.left_out`), and what becomes of the roles it names."""
+    """What of a script a server is to be spared (see `script.left_out`), and what becomes of what it names.
+
+    `places` are the tablespaces that take others' place; "" is the database's own.
+    """
 
     server_major: int
     superuser: bool
     roles: Rules = field(default_factory=Rules)
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def scan(path: Path, on_tick: Optional[Callable[[int], object]] = None) -> Script:
@@ -106,6 +111,8 @@ def _fit(text: bytes, statement: str, terms: Terms) -> bytes:
     """Whole lines as the server is to get them; `statement` is what they say, where it is one."""
     if statement and left_out(statement, terms.server_major, terms.superuser):
         return b"\n" * text.count(b"\n")
+    if SETTING.fullmatch(statement):
+        return moved_setting(statement, terms.places).encode("utf-8", "surrogateescape") + b"\n" * text.count(b"\n")
     if not terms.roles:
         return text
     return terms.roles.rewritten(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")

@@ -10,6 +10,7 @@ from typing import Any, Optional
 from ..connection import Connection, DriverError, Identifier, Options, Server, explained, fetch, scalar, text_of
 from ..errors import FileProblem, PrivilegeMissing, RestoreRefused
 from ..files import free_bytes
+from .target import DEFAULT_TABLESPACE
 
 HEADROOM = 1.1
 
@@ -98,14 +99,24 @@ def check_superuser_objects(server: Server, kinds: Container[str], statements: S
         )
 
 
-def check_tablespace(conn: Connection, tablespace: str) -> None:
-    """Raise `RestoreRefused` where the server does not have the tablespace that the database shall lie in."""
+def check_tablespaces(conn: Connection, server: Server, wanted: Iterable[str], hint: str) -> None:
+    """Raise where the server does not have a tablespace that something shall lie in, or this role may not use it."""
     with explained("Looking at the tablespaces"):
-        there = not tablespace or scalar(conn, "SELECT count(*) FROM pg_tablespace WHERE spcname = %s", [tablespace])
-    if not there:
+        query = "SELECT spcname::text AS name, has_tablespace_privilege(oid, 'CREATE') AS may FROM pg_tablespace"
+        usable = {row["name"]: row["may"] for row in fetch(conn, query)}
+    wanted = sorted({*wanted} - {"", DEFAULT_TABLESPACE})
+    missing = [name for name in wanted if name not in usable]
+    if missing:
         raise RestoreRefused(
-            f"The database lay in the tablespace {tablespace!r}, which this server does not have.",
-            "Make it (CREATE TABLESPACE), or drill on a throw-away server (scannerdb_verify_place: cluster).",
+            f"The backup needs the tablespaces {', '.join(map(repr, missing))}, which this server does not have.",
+            f"Make them (CREATE TABLESPACE), or {hint}.",
+        )
+    closed = [name for name in wanted if not usable[name]]
+    if closed:
+        raise PrivilegeMissing(
+            f"Role {server.user!r} may not put anything into the tablespaces {', '.join(map(repr, closed))}.",
+            f"Run as a superuser: GRANT CREATE ON TABLESPACE {', '.join(text_of(Identifier(name)) for name in closed)} "
+            f"TO {text_of(Identifier(server.user))};",
         )
 
 

@@ -14,6 +14,7 @@ from .archive import NOT_COMPLETE, Header
 from .contents import IDENTIFIER, Contents, Entry, unquoted
 from .lexer import MOST_WORDS, Lexer, Statement
 from .rolenames import roles_in
+from .tablespaces import Placed, tablespace_of
 
 HEAD, TAIL = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
 _GUARD = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")  # what pg_dump writes since August 2025
@@ -70,6 +71,7 @@ class Script:
         self.owners: set[str] = set()
         self.grantees: set[str] = set()
         self.extensions: list[str] = []
+        self.tablespaces: set[str] = set()
         self.names: list[tuple[str, str]] = []  # schema and name of the tables, as far as they stand there
         self.versions: dict[str, str] = {}
         self.in_data = False
@@ -125,6 +127,7 @@ class Script:
             frozenset(self.grantees - self.owners),
             text_bytes=self.bytes,
             encoding=self.encoding,
+            placed=tuple(Placed("", "", "", name) for name in sorted(self.tablespaces)),
         )
 
     def blocks(self) -> list[tuple[bytes, int]]:
@@ -220,6 +223,7 @@ class Script:
         table = _TABLE.match(statement)
         if table:
             self.names.append((unquoted(table.group(1)), unquoted(table.group(2))))
+        self.tablespaces |= {tablespace_of(statement)} - {""}
         extension, encoding = _EXTENSION.match(statement), _ENCODING.fullmatch(statement)
         if extension:
             self.extensions.append(unquoted(extension.group(1)))

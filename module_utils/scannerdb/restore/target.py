@@ -40,6 +40,7 @@ class Target:
     tablespace: str = ""
     comment: str = ""
     connection_limit: int = -1
+    is_template: bool = False
     grants: tuple[tuple[str, str, bool], ...] | None = None
     settings: tuple[tuple[str, str, str], ...] = ()
     size_bytes: int = 0
@@ -94,7 +95,7 @@ def create_statement(name: str, target: Target, server_major: int) -> Composable
 
 
 def property_statements(name: str, target: Target) -> list[Composable]:
-    """Settings, privileges and the connection limit."""
+    """Settings, privileges, the connection limit, and whether it is a template."""
     base = Identifier(name)
     statements: list[Composable] = []
     for role, setting, value in target.settings:
@@ -115,6 +116,8 @@ def property_statements(name: str, target: Target) -> list[Composable]:
         statements.append(
             SQL("ALTER DATABASE {} WITH CONNECTION LIMIT {}").format(base, Literal(target.connection_limit))
         )
+    if target.is_template:
+        statements.append(SQL("ALTER DATABASE {} WITH IS_TEMPLATE true").format(base))
     return statements
 
 
