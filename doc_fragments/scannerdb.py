@@ -158,7 +158,8 @@ options:
 options:
   trusted_signers:
     description:
-      - Public keys of other hosts (the line in C(signing_key.pub) of their state folder), whose sets count as known.
+      - Public keys of other hosts (the line in C(signing_key.pub) of their state folder), whose sets count as known
+        and whose verifications of sets are believed.
       - The manifest of every set is signed with the key of the host that made it, by C(ssh-keygen). What this host made
         itself is known by that key, and by the hashes in O(state_dir).
     type: list

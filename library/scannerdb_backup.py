@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - scannerdb.overlay
   - scannerdb.retention
   - scannerdb.run
+  - scannerdb.trust
 options:
   login_user:
     description: Role to log in as; empty for the system user's name. It has to read all tables (C(pg_read_all_data)).

@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - scannerdb.connection
   - scannerdb.overlay
+  - scannerdb.trust
 options:
   backup_dir:
     description: Folder of the backup sets.
@@ -88,7 +89,12 @@ healed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, overlay_arguments
+from ansible.module_utils.scannerdb.argspec import (
+    connection_arguments,
+    options_from,
+    overlay_arguments,
+    trust_arguments,
+)
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.doctor import Places, doctor
 
@@ -103,13 +109,18 @@ def main() -> None:
         "backup_storage": {"type": "str", "default": "auto", "choices": ["auto", "persistent", "ephemeral"]},
         "stale_s": {"type": "int", "default": 21600},
         "heal": {"type": "bool", "default": True},
+        **trust_arguments(),
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     given = module.params
     try:
         result = doctor(
             options_from(given),
-            Places(**{name: given[name] for name in folders}, storage=given["backup_storage"]),
+            Places(
+                **{name: given[name] for name in folders},
+                signers=tuple(given["trusted_signers"]),
+                storage=given["backup_storage"],
+            ),
             overlay=given["contract_overlay"],
             stale_s=given["stale_s"],
             heal_cutover=given["heal"],

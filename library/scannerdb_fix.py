@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - scannerdb.overlay
   - scannerdb.run
   - scannerdb.budget
+  - scannerdb.trust
   - scannerdb.window
 options:
   state:

@@ -15,6 +15,7 @@ description:
   - Works when the database is down, and says so. Changes nothing; metrics are written where they are asked for.
 extends_documentation_fragment:
   - scannerdb.connection
+  - scannerdb.trust
 options:
   host:
     description: Name of the database in the inventory.
@@ -125,7 +126,7 @@ logs:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, trust_arguments
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.status import status
 
@@ -144,6 +145,7 @@ def main() -> None:
         "check_max_age_d": {"type": "float", "default": 8.0},
         "grace_s": {"type": "int", "default": 3600},
         "metrics_path": {"type": "path", "default": ""},
+        **trust_arguments(),
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     given = module.params

@@ -42,6 +42,17 @@ def file_errors(doing: str, path: Path | str) -> Iterator[None]:
         raise FileProblem(f"{doing} {path} failed: {error.strerror or error}.", cure) from error
 
 
+def open_path(handle: int) -> Path | None:
+    """A path to what a descriptor of this process holds open; None on a system without /proc."""
+    path = Path(f"/proc/{os.getpid()}/fd/{handle}")
+    return path if path.exists() else None
+
+
+def is_open(path: Path) -> bool:
+    """True for a path of `open_path`: the system shows it as a link."""
+    return path.parent == Path(f"/proc/{os.getpid()}/fd")
+
+
 def ensure_folder(path: Path | str, mode: int = PRIVATE_FOLDER) -> Path:
     """Make a folder and its parents where they are missing, private whatever the umask; an existing one stays."""
     folder = Path(path)

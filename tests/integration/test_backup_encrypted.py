@@ -16,6 +16,7 @@ from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest, write_manifest
 from scannerdb.backup.sets import find_set, list_sets, load_set
 from scannerdb.backup.signature import sign
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
@@ -73,13 +74,13 @@ def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: 
                 check(field_db, tmp_path, level=level, check_mode=check_mode)
     with pytest.raises(InvalidInput, match="does not open the backup"):
         check(field_db, tmp_path, identity=str(keys[2][1]))
-    assert not load_set(path).damaged, "a wrong key is no mark against the set"
+    assert not load_set(path, Trust(str(tmp_path / "s"))).damaged, "a wrong key is no mark against the set"
     # With either key.
     for number, level in ((0, "read"), (1, "restore")):
         shown = check(field_db, tmp_path, level=level, identity=str(keys[number][1]))
         assert shown["verification"]["problems"] == []
         assert shown["verification"]["passed"]
-    assert load_set(path).verified == "restore"
+    assert load_set(path, Trust(str(tmp_path / "s"))).verified == "restore"
     assert visible(tmp_path / "b") == {path.name, "latest.backup"}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scannerdb.backup.sets import find_set, load_set
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
 from scannerdb.jobs.backup import backup
@@ -66,4 +67,4 @@ def test_a_failure_that_cannot_be_recorded_counts(database: Database, tmp_path: 
             stream.write(b"x" * 4096)
     with pytest.raises(BackupInvalid, match=r"failed its verification \(checksum\).*could not be recorded.*is full"):
         verify(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"), level="checksum")
-    assert load_set(made).verified == "none"
+    assert load_set(made, Trust(str(disk / "state"))).verified == "none"

@@ -19,6 +19,7 @@ import pytest
 import scannerdb
 from scannerdb.backup import make, snapshot
 from scannerdb.backup.sets import find_set, list_sets
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
 from scannerdb.jobs import verify_drill
@@ -94,7 +95,7 @@ def test_killed_at_any_step(database: Database, tmp_path: Path) -> None:
         command = [sys.executable, "-c", KILLED, package, repr(login), step, repr(words)]
         told = subprocess.run(command, check=False, capture_output=True, text=True)
         assert told.returncode == -9, (step, told.stderr)
-        sets = {s.name for s in list_sets(folder, database.name).sets if s.verified == "restore"}
+        sets = {s.name for s in list_sets(folder, database.name, Trust(str(state))).sets if s.verified == "restore"}
         latest = find_set(folder, "latest")
         assert latest.name in sets, step
         assert latest.name == before or step in STEPS[STEPS.index("scannerdb.backup.retention.remove_tree") :], step

@@ -17,6 +17,7 @@ from scannerdb.backup import dump, plan
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import SIGNATURE, read_manifest, write_manifest
 from scannerdb.backup.sets import load_set
+from scannerdb.backup.signing import Trust
 from scannerdb.backup.verify import read_dump, reading_tools, verify_set
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
@@ -85,10 +86,11 @@ def test_a_sound_set_passes_and_remembers_it(database: Database, tmp_path: Path)
     outcome = verify_set(path, "read", tools_of(database), state_dir=str(tmp_path / "state"))
     assert (outcome.ok, outcome.problems) == (True, ())
     assert len((path / "verification.jsonl").read_text(encoding="utf-8").splitlines()) == before + 1
-    assert load_set(path).verified == "read"
+    assert load_set(path, Trust(str(tmp_path / "state"))).verified == "read"
     flip(path / "dump" / "toc.dat")
     assert not verify_set(path, "checksum").ok
-    assert (load_set(path).verified, load_set(path).damaged) == ("none", True)
+    now = load_set(path, Trust(str(tmp_path / "state")))
+    assert (now.verified, now.damaged) == ("none", True)
 
 
 def test_an_edited_manifest_is_found_by_the_state(database: Database, tmp_path: Path) -> None:
@@ -98,7 +100,8 @@ def test_an_edited_manifest_is_found_by_the_state(database: Database, tmp_path: 
     assert verify_set(path, "checksum", record=False).ok
     outcome = verify_set(path, "checksum", state_dir=str(tmp_path / "state"))
     assert "manifest.json was changed" in outcome.problems[0]
-    assert load_set(path).verified == "none"  # what was proven was proven of the manifest as it was
+    now = load_set(path, Trust(str(tmp_path / "state")))
+    assert now.verified == "none"  # what was proven was proven of the manifest as it was
 
 
 def compressions(*names: str) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from scannerdb.backup.sets import load_set
+from scannerdb.backup.signing import Trust
 from scannerdb.connection import connect
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, ScannerDbError
 from scannerdb.jobs.backup import backup
@@ -112,9 +113,9 @@ def test_a_session_that_an_administrator_ends_is_no_mark_against_a_set(
     finally:
         over.set()
         killer.join()
-    assert not load_set(Path(path)).damaged
+    assert not load_set(Path(path), Trust(folder["state_dir"])).damaged
     assert verify(options(foreign), **folder)["verification"]["passed"]
-    assert load_set(Path(path)).verified == "restore"
+    assert load_set(Path(path), Trust(folder["state_dir"])).verified == "restore"
 
 
 def _end_loads(foreign: Database, over: threading.Event) -> None:

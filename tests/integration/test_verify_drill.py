@@ -15,6 +15,7 @@ from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import Manifest, ObjectPrint, TableCount, read_manifest, write_manifest
 from scannerdb.backup.sets import load_set
 from scannerdb.backup.signature import sign
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import (
     BackupInvalid,
     InvalidInput,
@@ -79,10 +80,12 @@ def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: P
     assert found["compared"]["tables"] == found["compared"]["fingerprints"] > 5
     assert found["compared"]["objects"] > found["compared"]["tables"]
     assert databases(field_db) == before
-    assert load_set(path).verified == "restore"
+    assert load_set(path, Trust(str(tmp_path / "s"))).verified == "restore"
     lines = (path / "verification.jsonl").read_text(encoding="utf-8").splitlines()
     history = (tmp_path / "s" / "verification.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(history[-1]) == {"set": path.name, **json.loads(lines[-1])}
+    beside, remembered = json.loads(lines[-1]), json.loads(history[-1])
+    assert beside.pop("signature").startswith("-----BEGIN SSH SIGNATURE-----")
+    assert {**remembered, "crc32": ""} == {"set": path.name, **beside, "crc32": ""}
     assert json.loads(lines[-1])["restore_s"] == found["restore_s"]
     info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert info["proven"]["name"] == result["proven"]["name"] == path.name
@@ -166,7 +169,11 @@ def test_lower_levels_prove_less_and_change_nothing(database: Database, tmp_path
     path = make(database, tmp_path, verify_level="none")
     for level in ("checksum", "read"):
         result = drill(database, tmp_path, level=level)
-        assert (result["changed"], result["verification"]["passed"], load_set(path).verified) == (False, True, level)
+        assert (
+            result["changed"],
+            result["verification"]["passed"],
+            load_set(path, Trust(str(tmp_path / "s"))).verified,
+        ) == (False, True, level)
     # Neither asks the server: it may be down, and the database gone.
     away = options_of(database, unix_socket="/nonexistent")
     assert drill(database, tmp_path, level="read", options=away, source=path.name)["verification"]["passed"]
@@ -223,7 +230,7 @@ def test_a_difference_is_found(
     assert any(words in problem for problem in result["verification"]["problems"]), result["verification"]["problems"]
     assert path.name in result["msg"]
     assert databases(database) == before
-    assert load_set(path).damaged
+    assert load_set(path, Trust(str(tmp_path / "s"))).damaged
     assert result["proven"] == {}
 
 
@@ -262,13 +269,13 @@ def test_an_archive_that_does_not_load_is_a_problem_of_the_set(database: Databas
         conn.execute("SET session_replication_role = replica")
         conn.execute(SQL("INSERT INTO {} VALUES (1)").format(Identifier(child)))
     path = make(database, tmp_path)
-    assert load_set(path).verified == "read"
+    assert load_set(path, Trust(str(tmp_path / "s"))).verified == "read"
     before = databases(database)
     result = drill(database, tmp_path)
     assert result["failed"]
     assert "It cannot be restored" in result["verification"]["problems"][0]
     assert "broken_fkey" in result["verification"]["problems"][0]
-    assert load_set(path).damaged
+    assert load_set(path, Trust(str(tmp_path / "s"))).damaged
     assert databases(database) == before
 
 
@@ -286,7 +293,7 @@ def test_a_server_that_ends_the_load_is_no_problem_of_the_set(
     monkeypatch.setattr(verify_drill, "scalar", lambda *_: database.sql(f"{ended} AND query LIKE 'COPY%'") and 0)
     with pytest.raises(ToolFailed, match="terminating connection due to administrator command"):
         drill(database, tmp_path)
-    assert not load_set(path).damaged
+    assert not load_set(path, Trust(str(tmp_path / "s"))).damaged
 
 
 def test_circumstances_are_no_mark_against_the_set(
@@ -310,7 +317,7 @@ def test_circumstances_are_no_mark_against_the_set(
     rewrite(path, database=dataclasses.replace(read_manifest(path)[0].database, owner="nobody here"))
     with pytest.raises(RestoreRefused, match="roles that this server does not have: nobody here"):
         drill(database, tmp_path)
-    assert not load_set(path).damaged
+    assert not load_set(path, Trust(str(tmp_path / "s"))).damaged
 
 
 def test_a_role_with_createdb_can_drill(database: Database, tmp_path: Path) -> None:

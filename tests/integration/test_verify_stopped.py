@@ -20,6 +20,7 @@ from scannerdb.backup.cluster import PREFIX
 from scannerdb.backup.manifest import read_manifest
 from scannerdb.backup.scratch import Mark, scratch_name
 from scannerdb.backup.sets import load_set
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import DatabaseMissing, ScannerDbError, ToolFailed
 from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
@@ -188,7 +189,7 @@ def test_a_drill_on_a_throw_away_server(
     assert found["compared"]["fingerprints"] > 5
     assert not [w for w in result["warnings"] if "amcheck" in w]
     assert list(cluster_dir.iterdir()) == []
-    assert load_set(path).verified == "restore"
+    assert load_set(path, Trust(str(tmp_path / "s"))).verified == "restore"
     assert not processes(str(cluster_dir))
 
 

@@ -37,8 +37,9 @@ from scannerdb.backup.manifest import (
     to_json,
     write_manifest,
 )
-from scannerdb.backup.record import UNREADABLE, Verification, append_record, read_records, standing
+from scannerdb.backup.record import UNREADABLE, Verification, append_history, append_record, read_records, standing
 from scannerdb.backup.sets import find_set, latest_target, list_sets, load_set, newest, newest_at, newest_verified
+from scannerdb.backup.signing import Trust
 from scannerdb.backup.workspace import claimed, debris, held, hidden, publish, sweep
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.runs import Run
@@ -402,8 +403,9 @@ def test_newest_and_newest_verified(tmp_path: Path) -> None:
     paths = [make_set(tmp_path, NOON + datetime.timedelta(hours=h)) for h in hours]
     paths.append(make_set(tmp_path, NOON + datetime.timedelta(hours=9), purpose="pre_restore"))
     for path, level in ((paths[0], "restore"), (paths[1], "read"), (paths[2], "checksum")):
-        append_record(path, dataclasses.replace(seen(level, True), manifest_sha256=load_set(path).manifest_sha256))
-    sets = list_sets(tmp_path).sets
+        done = dataclasses.replace(seen(level, True), manifest_sha256=load_set(path).manifest_sha256)
+        append_history(str(tmp_path / "s"), path.name, done)
+    sets = list_sets(tmp_path, None, Trust(str(tmp_path / "s"))).sets
     now = NOON + datetime.timedelta(hours=10)
     day, hour = datetime.timedelta(days=1), datetime.timedelta(hours=1)
 

@@ -28,6 +28,7 @@ from scannerdb.backup.manifest import (
 )
 from scannerdb.backup.names import LATEST
 from scannerdb.backup.sets import list_sets, load_set
+from scannerdb.backup.signing import Trust
 from scannerdb.backup.verify import verify_set
 from scannerdb.errors import BackupInvalid
 
@@ -94,9 +95,17 @@ def test_schema_and_reader_refuse_the_same(harm: Callable[[dict[str, Any]], obje
 # Sets of older versions
 
 
-def test_an_old_set_is_read() -> None:
+def made_here(folder: Path) -> Trust:
+    """The state folder of the host that made the old set with an old release: it has the manifest's hash only."""
+    (folder / "s" / "manifests").mkdir(parents=True)
+    known = {"set": OLD_SET.name, "manifest_sha256": read_manifest(OLD_SET)[1]}
+    (folder / "s" / "manifests" / f"{OLD_SET.name}.sha256").write_text(json.dumps(known), encoding="ascii")
+    return Trust(str(folder / "s"))
+
+
+def test_an_old_set_is_read(tmp_path: Path) -> None:
     """One from before manifests had the structure."""
-    found = load_set(OLD_SET)
+    found = load_set(OLD_SET, made_here(tmp_path))
     assert (found.verified, found.manifest.structure, found.manifest.rows) == ("read", (), 40)
     assert [s.name for s in list_sets(OLD_SETS, "ollama_scanner").sets] == [OLD_SET.name]
     jsonschema.validate(json.loads((OLD_SET / "manifest.json").read_text(encoding="utf-8")), SCHEMA)
@@ -150,12 +159,13 @@ def test_no_byte_can_change(a_set: Path, tmp_path: Path, name: str) -> None:
     assert sound(a_set, state)
 
 
-def test_a_record_counts_only_for_the_manifest_it_names(a_set: Path) -> None:
+def test_a_record_counts_only_for_the_manifest_it_names(a_set: Path, tmp_path: Path) -> None:
     """Who rewrites manifest and hashes does not inherit what was proven of the set as it was."""
-    assert load_set(a_set).verified == "read"
+    trust = made_here(tmp_path)
+    assert load_set(a_set, trust).verified == "read"
     text = (a_set / "manifest.json").read_text(encoding="utf-8")
     (a_set / "manifest.json").write_text(text.replace('"rows": 20', '"rows": 21'), encoding="utf-8")
-    assert load_set(a_set).verified == "none"
+    assert load_set(a_set, trust).verified == "none"
 
 
 def leaves(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ from scannerdb.backup.record import Standing, Verification, append_history, appe
 from scannerdb.backup.retention import remove_set
 from scannerdb.backup.scratch import Mark, is_left_over, scratch_name
 from scannerdb.backup.sets import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
+from scannerdb.backup.signing import Trust
 from scannerdb.backup.structure import structure_differences, structure_fingerprint
 from scannerdb.backup.workspace import in_use
 from scannerdb.connection import text_of
@@ -81,7 +82,9 @@ def test_the_newest_proven_set(tmp_path: Path) -> None:
         path = make_set(tmp_path, NOON.replace(day=day))
         done = Verification(level, ok, "now", load_set(path).manifest_sha256, problems=() if ok else ("no",))
         append_record(path, done)
-    best = newest_proven(list_sets(tmp_path).sets)
+        append_history(str(tmp_path / "s"), path.name, done)
+    assert newest_proven(list_sets(tmp_path).sets) is None, "nobody is believed where nothing says whom"
+    best = newest_proven(list_sets(tmp_path, None, Trust(str(tmp_path / "s"))).sets)
     assert best
     assert best.created.day == 2
     assert newest_proven([]) is None

@@ -14,6 +14,7 @@ from ..files import file_errors, remove_tree
 from .manifest import MANIFEST
 from .names import LATEST, parse_stamp
 from .sets import list_sets, load_set
+from .signing import NOBODY, Trust
 from .workspace import free_name, held, hidden
 
 _STAMP = re.compile(r"(\d{8}_\d{6})")
@@ -45,7 +46,11 @@ def checked_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_adopted(
-    backup_dir: Path, patterns: Sequence[str], database: str, database_in: Callable[[Path], str]
+    backup_dir: Path,
+    patterns: Sequence[str],
+    database: str,
+    database_in: Callable[[Path], str],
+    trust: Trust = NOBODY,
 ) -> tuple[list[Adopted], list[tuple[str, str]]]:
     """What the patterns mean in a folder, newest first, and what they name but may not have, with the reason.
 
@@ -63,15 +68,15 @@ def find_adopted(
             continue
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             try:
-                found.append(_adopt(backup_dir / name, database, database_in))
+                found.append(_adopt(backup_dir / name, database, database_in, trust))
             except ScannerDbError as error:
                 refused.append((name, error.message))
     return sorted(found, key=lambda a: (a.created, a.name), reverse=True), refused
 
 
-def _adopt(path: Path, database: str, database_in: Callable[[Path], str]) -> Adopted:
+def _adopt(path: Path, database: str, database_in: Callable[[Path], str], trust: Trust) -> Adopted:
     if (path / MANIFEST).is_file():
-        item = load_set(path)
+        item = load_set(path, trust)
         theirs, created, verified, damaged = item.manifest.database.name, item.created, item.verified, item.damaged
     else:
         theirs, created, verified, damaged = database_in(path), _age(path), "none", False

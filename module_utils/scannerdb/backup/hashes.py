@@ -8,6 +8,9 @@ from pathlib import Path
 from ..files import ensure_folder, file_errors, remove_tree, sweep_partials, write_atomic
 from ..jsontext import read_json
 
+RECORDS = "records"
+CLOSED = {RECORDS: "history"}  # the set's verifications stand in the state folder's own history
+
 
 def _path(state_dir: str, name: str) -> Path:
     return Path(state_dir, "manifests", f"{name}.sha256")
@@ -21,7 +24,12 @@ def record_hash(state_dir: str, name: str, digest: str, plain: str = "") -> None
     if state_dir:
         ensure_folder(state_dir)  # a parent that is made by the way would be open to everybody
         sweep_partials(ensure_folder(_path(state_dir, name).parent))
-        values = {"manifest_sha256": digest, "set": name, **({"plain_manifest_sha256": plain} if plain else {})}
+        values = {
+            "manifest_sha256": digest,
+            "set": name,
+            **({"plain_manifest_sha256": plain} if plain else {}),
+            **CLOSED,
+        }
         write_atomic(_path(state_dir, name), json.dumps(values, sort_keys=True) + "\n")
 
 
@@ -38,6 +46,17 @@ def recorded_hash(state_dir: str, name: str, which: str = "manifest_sha256") -> 
         return str(read_json(text)[which])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def are_records_open(state_dir: str, name: str, digest: str) -> bool:
+    """True for a set that this host made with a release that noted verifications nowhere but beside the set."""
+    return recorded_hash(state_dir, name) == digest and not recorded_hash(state_dir, name, RECORDS)
+
+
+def close_records(state_dir: str, name: str) -> None:
+    """Note that the state folder has a set's verifications."""
+    digest, plain = recorded_hash(state_dir, name), recorded_hash(state_dir, name, "plain_manifest_sha256")
+    record_hash(state_dir, name, digest, plain)
 
 
 def forget_hash(state_dir: str, name: str) -> None:

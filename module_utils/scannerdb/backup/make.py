@@ -23,7 +23,8 @@ from .inventory import hash_files
 from .manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
 from .names import format_time
 from .plan import Ready, Wish
-from .record import Verification, append_history, append_record
+from .proofs import signature_of
+from .record import Standing, Verification, append_history, append_record
 from .sets import BackupSet, load_set, point_latest
 from .signature import sign
 from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
@@ -87,9 +88,12 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
     _note_made(run, name, wish)
     if wish.purpose == "regular":
         point_latest(wish.backup_dir, name)
-    if proof and proof.level == "restore":
-        append_history(wish.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
-    return load_set(final)
+    if not proof:
+        return load_set(final, wish.trust)
+    append_history(wish.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
+    return dataclasses.replace(
+        load_set(final, wish.trust), standing=Standing(proof.level, proof.at, (), proof.restore_s)
+    )
 
 
 def _note_made(run: Run, name: str, wish: Wish) -> None:
@@ -138,20 +142,21 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: D
         def tell(done: int) -> None:
             run.progress("verify", done, 0, unit="bytes")
 
-        return verify_set(folder, level, ready.tools, jobs=ready.jobs, nice=wish.nice, on_bytes=tell)
+        return verify_set(folder, level, ready.tools, jobs=ready.jobs, nice=wish.nice, on_bytes=tell, record=False)
 
     outcome = verify("checksum" if drill else wish.verify_level)
     if drill and outcome.ok:
         try:
             outcome = drill(load_set(folder))
-            if outcome.ok or not outcome.rows_whole:
-                append_record(folder, outcome)
-            else:  # as good as a backup of that database can be: without it there would be none
+            if (
+                not outcome.ok and outcome.rows_whole
+            ):  # as good as a backup of that database can be: without it there would be none
                 run.log(f"warning: not all of the new set can be made again: {' '.join(outcome.problems)}")
                 outcome = verify("read")
         except ScannerDbError as error:  # no room, no roles, a server that went away: no mark against the set
             run.log(f"warning: the new set could not be drilled, and is read instead: {error}")
             outcome = verify("read")
+    append_record(folder, outcome, signature_of(outcome, wish.state_dir))
     run.log(f"verification {outcome.level}: {'passed' if outcome.ok else ' '.join(outcome.problems)}")
     if not outcome.ok:
         kept = f"is in {folder} until the next run removes it" if not wish.recipients else "was removed: it was plain"
@@ -168,7 +173,8 @@ def _lock(folder: Path, wish: Wish, run: Run, manifest: Manifest, proof: Verific
     remove_tree(folder / VERIFICATIONS)
     digest, plain = encrypt_set(folder, manifest, wish.recipients, wish.nice)
     if proof:
-        append_record(folder, dataclasses.replace(proof, manifest_sha256=digest))
+        moved = dataclasses.replace(proof, manifest_sha256=digest)
+        append_record(folder, moved, signature_of(moved, wish.state_dir))
     run.log(f"encrypted to {len(wish.recipients)} recipients")
     return digest, plain
 

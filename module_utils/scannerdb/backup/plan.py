@@ -15,6 +15,7 @@ from .dump import choose_compression
 from .facts import read_facts
 from .manifest import DUMP, DUMP_FILE, DatabaseFacts
 from .sets import BackupSet, ensure_link_or_nothing
+from .signing import Trust
 from .slots import workers
 
 FEWEST_DUMP_LOCK_MS = 2000
@@ -39,6 +40,12 @@ class Wish:
     fingerprints: bool = False
     dump_format: str = "directory"
     recipients: tuple[str, ...] = ()
+    signers: tuple[str, ...] = ()
+
+    @property
+    def trust(self) -> Trust:
+        """Whose sets, and whose word on them, count."""
+        return Trust(self.state_dir, self.signers)
 
     @property
     def dump_path(self) -> str:

@@ -1,9 +1,14 @@
-"""What verifications have shown about a set: one JSON line each, in `verification.jsonl` beside the manifest."""
+"""What verifications have shown about a set: one JSON line each, in `verification.jsonl` beside the manifest.
+
+Whoever can write to the backup folder can write such lines. Which of them count is for `proofs.py` to say; the same
+lines stand in the state folder, the host's own history.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import zlib
@@ -19,6 +24,7 @@ from .manifest import VERIFICATIONS
 
 LEVELS = ("none", "checksum", "read", "restore")
 PLACES = ("server", "cluster")  # where a drill restores to
+LONGEST = 1 << 20  # bytes of a set's record that are read: some two thousand verifications
 CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
 
 
@@ -45,6 +51,15 @@ class Verification:
     restore_s: float = 0.0
     place: str = ""
     rows_whole: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line as it was read: the record, and what a signature in it would be of."""
+
+    record: Verification
+    signature: bytes = b""
+    signed: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -85,16 +100,19 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
     return now
 
 
-def append_record(folder: Path, record: Verification) -> None:
-    """Add a verification to a set's record.
+def append_record(folder: Path, record: Verification, signature: str = "") -> None:
+    """Add a verification to a set's record, with the signature of this host where there is one.
 
     Raises `FileProblem` where it cannot be written, or `BackupInvalid` where it is a failure: that must not be lost.
     """
     path = folder / VERIFICATIONS
     try:
-        append_line(path, _line(record), flush=True)
+        append_line(path, _line(record, signature), flush=True)
     except FileProblem as error:
         if record.ok:
+            with contextlib.suppress(OSError):  # an empty one would tell of a failure
+                if path.stat().st_size == 0:
+                    path.unlink()
             raise
         with contextlib.suppress(OSError):  # what was proven before must not outlive a failure; this needs no room
             os.truncate(path, 0)
@@ -109,45 +127,76 @@ def append_history(state_dir: str, set_name: str, record: Verification) -> None:
     """Add a verification to the state's own history, which outlives the set; nothing happens without a state folder."""
     if state_dir:
         ensure_folder(state_dir)
-        append_line(Path(state_dir, VERIFICATIONS), _line(record, set=set_name), flush=True)
+        append_line(Path(state_dir, VERIFICATIONS), _line(record, set_name=set_name), flush=True)
 
 
 def read_records(folder: Path) -> list[Verification]:
     """A set's verifications, oldest first; `UNREADABLE` for a line that was changed, or that a full disk cut off."""
+    return [entry.record for entry in read_entries(folder)]
+
+
+def read_entries(folder: Path, longest: int = LONGEST) -> list[Entry]:
+    """The lines of a record, oldest first. Of a file that is longer than `longest` bytes only the newest are read."""
     path = folder / VERIFICATIONS
-    if not path.exists():
-        return []
     with file_errors("Reading", path):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    return [_record(line) for line in text.split("\n") if line.strip()]
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # somebody's link: what it leads to is no record
+                return [Entry(UNREADABLE)]
+            raise
+        with os.fdopen(handle, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, size - longest))
+            text = stream.read(longest).decode("utf-8", errors="replace")
+    cut_off = [Entry(UNREADABLE)] if size == 0 or size > longest else []
+    lines = text.split("\n")[1 if size > longest else 0 :]
+    return [*cut_off, *(_entry(line) for line in lines if line.strip())]
 
 
-def _line(record: Verification, **more: str) -> str:
-    values = dataclasses.asdict(record)
+def signed_text(record: Verification) -> bytes:
+    """What a signature of a record is of. Pure."""
+    return _canonical(dataclasses.asdict(record))
+
+
+def _line(record: Verification, signature: str = "", set_name: str = "") -> str:
+    values = {**dataclasses.asdict(record), **({"signature": signature} if signature else {})}
+    more = {"set": set_name} if set_name else {}
     return json.dumps({**more, **values, "crc32": _crc32(values)}, sort_keys=True, ensure_ascii=False)
 
 
+def _canonical(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True).encode("ascii")
+
+
 def _crc32(values: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode('ascii')):08x}"
+    return f"{zlib.crc32(_canonical(values)):08x}"
 
 
-def _record(line: str) -> Verification:
+def _entry(line: str) -> Entry:
     try:
         values: dict[str, Any] = read_json(line)
         values.pop("set", "")  # of the state's history
         if values.pop("crc32", "") not in ("", _crc32(values)):  # older versions wrote none
-            return UNREADABLE
-        return Verification(
-            level=str(values["level"]),
-            ok=values["ok"] is True,
-            at=str(values["at"]),
-            manifest_sha256=str(values["manifest_sha256"]),
-            seconds=float(values.get("seconds", 0)),
-            problems=tuple(str(problem) for problem in values.get("problems", [])),
-            tools=str(values.get("tools", "")),
-            restore_s=float(values.get("restore_s", 0)),
-            place=str(values.get("place", "")),
-            rows_whole=values.get("rows_whole") is True,
-        )
+            return Entry(UNREADABLE)
+        signature = str(values.pop("signature", "")).encode("ascii")
+        return Entry(_record(values), signature, _canonical(values))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return UNREADABLE
+        return Entry(UNREADABLE)
+
+
+def _record(values: Mapping[str, Any]) -> Verification:
+    return Verification(
+        level=str(values["level"]),
+        ok=values["ok"] is True,
+        at=str(values["at"]),
+        manifest_sha256=str(values["manifest_sha256"]),
+        seconds=float(values.get("seconds", 0)),
+        problems=tuple(str(problem) for problem in values.get("problems", [])),
+        tools=str(values.get("tools", "")),
+        restore_s=float(values.get("restore_s", 0)),
+        place=str(values.get("place", "")),
+        rows_whole=values.get("rows_whole") is True,
+    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import BackupInvalid, FileProblem, ScannerDbError
-from ..files import file_errors, swap_symlink
+from ..files import file_errors, is_open, swap_symlink
 from .manifest import Manifest, read_manifest
 from .names import LATEST, parse_set_name, parse_time
-from .record import Standing, rank, read_records, standing
+from .proofs import Witness, adopt_records, standing_of, witness_of
+from .record import Standing, rank
+from .signing import NOBODY, Trust
 
 CLOCKS_DIFFER = datetime.timedelta(minutes=10)  # two hosts' clocks may; a set that is more ahead has a wrong date
 
@@ -24,11 +26,12 @@ class BackupSet:
     manifest: Manifest
     manifest_sha256: str
     standing: Standing = field(default_factory=Standing)
+    called: str = ""  # its folder's name, where `path` is another way to it
 
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.called or self.path.name
 
     @property
     def purpose(self) -> str:
@@ -59,10 +62,17 @@ class Listing:
     others: tuple[tuple[str, str], ...] = ()
 
 
-def load_set(path: Path) -> BackupSet:
-    """The set in a folder, whatever the folder's name; raises `BackupInvalid` or `FileProblem` where there is none."""
+def load_set(path: Path, trust: Trust = NOBODY) -> BackupSet:
+    """The set in a folder, whatever the folder's name; raises `BackupInvalid` or `FileProblem` where there is none.
+
+    What it has passed counts by `trust`: without one, nothing does.
+    """
+    return _load(path, witness_of(trust))
+
+
+def _load(path: Path, witness: Witness) -> BackupSet:
     with file_errors("Looking at", path):
-        is_folder = path.is_dir() and not path.is_symlink()
+        is_folder = path.is_dir() and (is_open(path) or not path.is_symlink())
     if not is_folder:
         raise BackupInvalid(f"{path} is not a folder, so not a backup set of this bundle.")
     manifest, digest = read_manifest(path)
@@ -70,12 +80,20 @@ def load_set(path: Path) -> BackupSet:
         parse_time(manifest.created)
     except ValueError:
         raise BackupInvalid(f"{path} says it was made at {manifest.created!r}.") from None
-    return BackupSet(path, manifest, digest, standing(read_records(path), digest))
+    return BackupSet(path, manifest, digest, standing_of(path, manifest.name, digest, witness))
 
 
-def list_sets(backup_dir: Path | str, database: str | None = None) -> Listing:
+def load_held(path: Path, item: BackupSet) -> BackupSet:
+    """The set, by the way to it that is held open; raises `BackupInvalid` where it is another by now."""
+    found = load_set(path)
+    if found.manifest_sha256 != item.manifest_sha256:
+        raise BackupInvalid(f"{item.name} became another while it was opened.", "Run again.")
+    return replace(found, standing=item.standing, called=item.name)
+
+
+def list_sets(backup_dir: Path | str, database: str | None = None, trust: Trust = NOBODY) -> Listing:
     """The sets in a folder, newest first; of one database where that is given. A missing folder holds none."""
-    folder = Path(backup_dir)
+    folder, witness = Path(backup_dir), witness_of(trust)
     sets: list[BackupSet] = []
     others: list[tuple[str, str]] = []
     with file_errors("Listing", folder):
@@ -84,7 +102,7 @@ def list_sets(backup_dir: Path | str, database: str | None = None) -> Listing:
         if name == LATEST or name.startswith(".") or not name.endswith(".backup"):
             continue
         try:
-            found = _own(folder / name)
+            found = _own(folder / name, witness)
         except ScannerDbError as error:
             others.append((name, error.message))
             continue
@@ -94,12 +112,12 @@ def list_sets(backup_dir: Path | str, database: str | None = None) -> Listing:
     return Listing(tuple(sets), tuple(others))
 
 
-def _own(path: Path) -> BackupSet:
+def _own(path: Path, witness: Witness) -> BackupSet:
     """A set that lies under the name the bundle would have given it; only such ones may ever be removed."""
     parsed = parse_set_name(path.name)
     if not parsed:
         raise BackupInvalid(f"{path.name} is not named like a backup set of this bundle.")
-    found = load_set(path)
+    found = _load(path, witness)
     if found.manifest.database.name != parsed[0]:
         raise BackupInvalid(f"{path.name} holds a backup of {found.manifest.database.name!r}.")
     if found.manifest.name != path.name:
@@ -107,19 +125,25 @@ def _own(path: Path) -> BackupSet:
     return found
 
 
-def find_set(backup_dir: Path | str, name: str) -> BackupSet:
+def adopt_all(backup_dir: Path | str, database: str, state_dir: str) -> list[str]:
+    """Take what an earlier release noted beside this host's sets into its history; returns their names."""
+    sets = list_sets(backup_dir, database).sets
+    return [s.name for s in sets if adopt_records(s.path, s.manifest.name, s.manifest_sha256, state_dir)]
+
+
+def find_set(backup_dir: Path | str, name: str, trust: Trust = NOBODY) -> BackupSet:
     """The set of that name (with or without `.backup`), or the one that `latest` points to; raises `BackupInvalid`."""
     folder = Path(backup_dir)
     if name in ("latest", LATEST):
         target = latest_target(folder)
         if not target:
             raise BackupInvalid(f"{folder} has no {LATEST}.", "Make a backup first, or name a set.")
-        return load_set(folder / target)
+        return load_set(folder / target, trust)
     if "/" in name or name in ("", ".", ".."):
         raise BackupInvalid(f"{name!r} is not the name of a backup set.")
     for candidate in (name, f"{name}.backup"):
         if (folder / candidate).is_dir():
-            return load_set(folder / candidate)
+            return load_set(folder / candidate, trust)
     raise BackupInvalid(f"There is no backup set {name!r} in {folder}.", "scannerdb_backup_info lists what there is.")
 
 

@@ -7,54 +7,20 @@ all. `ssh-keygen` signs and verifies. A host without it makes sets that only its
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import re
-import socket
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
-from ..errors import InvalidInput, RestoreRefused, ScannerDbError, ToolMissing
-from ..files import ensure_folder, file_errors, sha256, write_atomic
-from ..process import Finished, memory_file, run_tool, tool_error
+from ..errors import RestoreRefused, ScannerDbError, ToolMissing
+from ..files import file_errors, sha256, write_atomic
 from .hashes import recorded_hash
 from .manifest import MANIFEST, SIGNATURE
 from .sets import BackupSet
+from .signing import OWN, TRUSTED, Trust, signed, signer_of
 
-KEY = "signing_key"
-SSH_KEYGEN = "ssh-keygen"
 NAMESPACE = "scannerdb-backup"
-OWN, TRUSTED = "own", "trusted"
 LONGEST = 16 << 10  # bytes of a signature; one of any key has less
-_PUBLIC = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}(?: [^\r\n]*)?")
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whose sets may be restored: what this host made, those of the `signers` (public keys), and what is `spelled` out.
-
-    `spelled` is the SHA-256 of a manifest, or of a file that is no set.
-    """
-
-    state_dir: str = ""
-    signers: tuple[str, ...] = ()
-    spelled: str = ""
-
-    def checked(self) -> Trust:
-        """Itself, unless it makes no sense."""
-        wrong = [key for key in self.signers if not _PUBLIC.fullmatch(key.strip())]
-        if wrong:
-            raise InvalidInput(
-                f"scannerdb_trusted_signers has {wrong[0][:80]!r}, which is no public key.",
-                "Give the one line of a host's signing_key.pub: ssh-ed25519 AAAA...",
-            )
-        if self.spelled and not re.fullmatch(r"[0-9a-fA-F]{64}", self.spelled):
-            raise InvalidInput(
-                f"scannerdb_restore_trust is {self.spelled[:80]!r}, which is no SHA-256.", "Give its 64 hex digits."
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -80,28 +46,14 @@ class Origin:
         return words.get(self.kind, f"It was not made here: {self.why}.")
 
 
-def public_key(state_dir: str) -> str:
-    """This host's public key, one line; empty where there is none yet."""
-    path = Path(state_dir, f"{KEY}.pub")
-    if not state_dir or not path.is_file():
-        return ""
-    with file_errors("Reading", path):
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-
-
 def sign(folder: Path, state_dir: str) -> str:
     """Sign the manifest in a folder with this host's key, which is made where it is missing; why not, or nothing."""
     if not state_dir:
         return "there is no state directory for a key"
     try:
-        key = _own_key(state_dir)
-        words = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)]
-        finished = _ssh_keygen(words, feed=[(folder / MANIFEST).read_bytes()])
+        write_atomic(folder / SIGNATURE, signed((folder / MANIFEST).read_bytes(), state_dir, NAMESPACE))
     except ScannerDbError as error:
         return error.message.rstrip(".")
-    if finished.returncode != 0 or not finished.stdout:
-        return tool_error(SSH_KEYGEN, finished).message.rstrip(".")
-    write_atomic(folder / SIGNATURE, finished.stdout)
     return ""
 
 
@@ -117,10 +69,10 @@ def origin_of(item: BackupSet, trust: Trust) -> Origin:
         return Origin("", "it has no signature, and this host has no record of it")
     with file_errors("Reading", item.path / MANIFEST):
         data = (item.path / MANIFEST).read_bytes()
-    own = public_key(trust.state_dir)
-    keys = [*([(OWN, own)] if own else []), *((TRUSTED, key.strip()) for key in trust.signers)]
+    if hashlib.sha256(data).hexdigest() != item.manifest_sha256:
+        return Origin("", "its manifest became another while it was read")
     try:
-        kind = _signer(data, text, keys)
+        kind = signer_of(data, text, trust.keys(), NAMESPACE)
     except ToolMissing as error:
         return Origin("", f"its signature cannot be verified ({error.message.rstrip('.')})")
     return Origin(kind, "" if kind else "its signature is of none of the known keys, or not of this manifest")
@@ -148,17 +100,6 @@ def require_spelled(path: Path, trust: Trust) -> None:
         )
 
 
-def _signer(data: bytes, signature: bytes, keys: Sequence[tuple[str, str]]) -> str:
-    """Which kind of key made a signature; empty for none of them."""
-    lines = "".join(f'{kind} namespaces="{NAMESPACE}" {key}\n' for kind, key in keys)
-    with memory_file(lines.encode("utf-8")) as (allowed, some), memory_file(signature) as (signed, more):
-        for kind in dict.fromkeys(kind for kind, _ in keys):
-            words = ["-Y", "verify", "-q", "-n", NAMESPACE, "-f", allowed, "-I", kind, "-s", signed]
-            if _ssh_keygen(words, feed=[data], descriptors=(*some, *more)).returncode == 0:
-                return kind
-    return ""
-
-
 def _signature(folder: Path) -> bytes:
     """The bytes of a set's signature, read through no link; empty where there is none."""
     with contextlib.suppress(OSError):
@@ -166,27 +107,3 @@ def _signature(folder: Path) -> bytes:
         with os.fdopen(handle, "rb") as stream:
             return stream.read(LONGEST)
     return b""
-
-
-def _own_key(state_dir: str) -> Path:
-    """The private key of this host. It gets its name last, whole, and never replaces another."""
-    folder = ensure_folder(Path(state_dir))
-    path = folder / KEY
-    if path.is_file():
-        return path
-    with file_errors("Making a key in", folder), tempfile.TemporaryDirectory(prefix=f".{KEY}.", dir=folder) as made:
-        new = Path(made, KEY)
-        comment = f"scannerdb@{socket.gethostname()}"
-        finished = _ssh_keygen(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new)])
-        if finished.returncode != 0:
-            raise tool_error(SSH_KEYGEN, finished)
-        with contextlib.suppress(FileExistsError):  # another run was first
-            os.link(new, path)
-            write_atomic(folder / f"{KEY}.pub", Path(f"{new}.pub").read_bytes(), mode=0o644)
-    return path
-
-
-def _ssh_keygen(
-    words: Sequence[str], feed: Optional[Sequence[bytes]] = None, descriptors: tuple[int, ...] = ()
-) -> Finished:
-    return run_tool([SSH_KEYGEN, *words], None, check=False, feed=feed, descriptors=descriptors)

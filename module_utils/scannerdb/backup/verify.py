@@ -16,6 +16,7 @@ from .hashes import recorded_hash
 from .inventory import check_files
 from .manifest import Manifest, read_manifest
 from .names import format_time
+from .proofs import signature_of
 from .record import Verification, append_record
 
 LEVELS = ("checksum", "read")  # what this area can prove; `restore` needs a server to restore into
@@ -78,7 +79,7 @@ def verify_set(
         tools=used,
     )
     if record:
-        append_record(path, outcome)
+        append_record(path, outcome, signature_of(outcome, state_dir))
     return outcome
 
 

@@ -15,7 +15,7 @@ from ..backup.names import format_time, log_name
 from ..backup.offsite import ensure_rclone
 from ..backup.plan import Ready, Wish, ensure_room, get_ready
 from ..backup.retention import KEEP, Decision, Kept, old_logs, plan_retention, removable, remove_set
-from ..backup.sets import BackupSet, latest_target, list_sets
+from ..backup.sets import BackupSet, adopt_all, latest_target, list_sets
 from ..backup.snapshot import StandbyConflict
 from ..backup.standby import Place, find_place
 from ..backup.workspace import debris, free_name, sweep
@@ -67,7 +67,7 @@ def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tup
 def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     """The real run: under the job lock sweep, make a set, let old ones go; then copy it."""
     wish = asked.wish
-    before = list_sets(wish.backup_dir, options.db).sets
+    before = list_sets(wish.backup_dir, options.db, wish.trust).sets
     place, ready = _ready(options, asked, before)  # whatever stops a backup is said before anything is touched
     holder = place.primary or place.options
     lock = job_lock(holder, JOB, run.run_id, asked.lock_wait_s, allow_standby=not place.primary)
@@ -76,6 +76,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         if swept:
             run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
             run.note_change(f"The debris of earlier runs was removed: {', '.join(swept)}.")
+        adopt_all(wish.backup_dir, options.db, wish.state_dir)
         started = time.monotonic()
         remarks = [*place.remarks, *ready.notes]
         made = _make(place, ready, wish, run, drill_of(conn, holder, asked, run, remarks), remarks)
@@ -83,7 +84,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         done = Made(made, seconds, *_retain(conn, options, asked, run), swept)
         done.warnings[:0] = remarks
     # Without the lock: an upload may take hours, and no other job has to wait for it.
-    copied = copy_away(asked.offsite, made, list_sets(wish.backup_dir, options.db).sets, run)
+    copied = copy_away(asked.offsite, made, list_sets(wish.backup_dir, options.db, wish.trust).sets, run)
     run.progress("done")
     return with_copy(made_result(options.db, wish, run, before, done), copied, made, asked.storage.why_lost())
 
@@ -106,7 +107,7 @@ def _make(place: Place, ready: Ready, wish: Wish, run: Run, drill: Drill | None,
             raise
         remarks.append(f"{error.message} The dump was taken from the primary. {error.cure}")
         run.log(f"warning: {remarks[-1]}")
-    ready = get_ready(place.other, wish, list_sets(wish.backup_dir, place.other.db).sets)
+    ready = get_ready(place.other, wish, list_sets(wish.backup_dir, place.other.db, wish.trust).sets)
     return _make_set(ready, wish, run, drill)
 
 
@@ -116,7 +117,7 @@ def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
     Looks at tools and room first. No sweep, no retention.
     """
     check_recipients(wish.recipients)
-    return _make_set(get_ready(options, wish, list_sets(wish.backup_dir, options.db).sets), wish, run)
+    return _make_set(get_ready(options, wish, list_sets(wish.backup_dir, options.db, wish.trust).sets), wish, run)
 
 
 def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) -> BackupSet:
@@ -143,7 +144,7 @@ def _retain(
     """
     folder, now = asked.wish.backup_dir, utc_now()
     dumps, warnings = adopted_dumps(asked, options.db)
-    sets: list[Kept] = [*list_sets(folder, options.db).sets, *dumps]
+    sets: list[Kept] = [*list_sets(folder, options.db, asked.wish.trust).sets, *dumps]
     decisions, why_none = _by_both_clocks(conn, plan_retention(sets, asked.policy, now, latest_target(folder)))
     warnings += [why_none] if why_none else []
     removed = []
@@ -184,7 +185,7 @@ def _remove(item: Kept, state_dir: str) -> None:
 def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     """What a run would do now, from the real servers and the real folder."""
     wish = asked.wish
-    sets = list_sets(wish.backup_dir, options.db).sets
+    sets = list_sets(wish.backup_dir, options.db, wish.trust).sets
     place, ready = _ready(options, asked, sets)
     left = debris(wish.backup_dir, options.db)
     free = ensure_room(ready, wish.backup_dir, sum(map(tree_bytes, left)))

@@ -63,7 +63,7 @@ class Hooked:
 
 def adopted_dumps(asked: Request, database: str) -> tuple[list[Adopted], list[str]]:
     """The dumps that retention was told to treat like sets, and warnings about those that it may not."""
-    found, refused = find_adopted(asked.wish.backup_dir, asked.adopt, database, database_in)
+    found, refused = find_adopted(asked.wish.backup_dir, asked.adopt, database, database_in, asked.wish.trust)
     return found, [f"{name} was not adopted: {why}" for name, why in refused]
 
 

@@ -12,7 +12,8 @@ from ..backup.names import checked_folder, format_time
 from ..backup.offsite import Offsite, remote_sets
 from ..backup.retention import Decision, Kept, plan_retention
 from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
-from ..backup.signature import OWN, Origin, Trust, origin_of, public_key
+from ..backup.signature import Origin, origin_of
+from ..backup.signing import OWN, Trust, public_key
 from ..runs import utc_now
 from .backup_extras import database_in
 from .backup_options import policy_from
@@ -51,13 +52,13 @@ def backup_info(
     trust = Trust(state_dir, tuple(trusted_signers)).checked()
     folder, policy = checked_folder(backup_dir), policy_from(retention)
     offsite = Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
-    listing = list_sets(backup_dir, database or None)
+    listing = list_sets(backup_dir, database or None, trust)
     latest, now = latest_target(backup_dir), utc_now()
     decisions: dict[str, Decision[Kept]] = {}
     dumps: list[Adopted] = []
     copies: set[str] = set()
     for name in sorted({item.manifest.database.name for item in listing.sets} | ({database} - {""})):
-        found, _ = find_adopted(folder, adopt, name, database_in)
+        found, _ = find_adopted(folder, adopt, name, database_in, trust)
         dumps += found
         own: list[Kept] = [item for item in listing.sets if item.manifest.database.name == name]
         decisions.update({d.set.name: d for d in plan_retention([*own, *found], policy, now, latest)})

@@ -15,6 +15,7 @@ from ..argspec import (
     overlay_arguments,
     retention_arguments,
     run_arguments,
+    trust_arguments,
 )
 from ..backup.adopted import checked_patterns
 from ..backup.hooks import EVENTS, Hooks, hooks_from
@@ -24,6 +25,7 @@ from ..backup.offsite import CHECKS, Offsite
 from ..backup.plan import FEWEST_DUMP_LOCK_MS, Wish
 from ..backup.record import CLUSTER_DIR, LEVELS, PLACES
 from ..backup.retention import Policy
+from ..backup.signing import Trust
 from ..backup.standby import ORIGINS, Origin
 from ..backup.storage import STORAGES, Storage
 from ..contract.model import Contract
@@ -45,6 +47,7 @@ def backup_arguments() -> dict[str, dict[str, Any]]:
         **overlay_arguments(),
         **retention_arguments(),
         **run_arguments(),
+        **trust_arguments(),
         "backup_dir": {"type": "path", "required": True},
         "verify_level": {"type": "str", "default": "read", "choices": list(LEVELS)},
         "verify_place": {"type": "str", "default": "server", "choices": list(PLACES)},
@@ -152,6 +155,7 @@ def _wish(values: Mapping[str, Any]) -> Wish:
         fingerprints=values["fingerprints"],
         dump_format=values["dump_format"],
         recipients=tuple(values["age_recipients"]),
+        signers=Trust("", tuple(values["trusted_signers"])).checked().signers,
     )
 
 

@@ -80,7 +80,7 @@ def public_plan(ready: Ready, free_bytes: int) -> dict[str, Any]:
 
 def made_result(database: str, wish: Wish, run: Run, before: Sequence[BackupSet], done: Made) -> dict[str, Any]:
     """The result of a backup that was made."""
-    after = list_sets(wish.backup_dir, database).sets
+    after = list_sets(wish.backup_dir, database, wish.trust).sets
     made = done.item
     proof = "not verified" if made.verified == "none" else f"verified by {made.verified}"
     gone = f"; {len(done.removed)} old ones removed" if done.removed else ""

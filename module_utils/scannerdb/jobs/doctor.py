@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.sets import latest_target, list_sets, newest
+from ..backup.signing import Trust
 from ..backup.storage import Storage
 from ..connection import Connection, Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
@@ -44,6 +45,7 @@ class Places:
     log_dir: str
     report_dir: str
     config_dir: str
+    signers: tuple[str, ...] = ()
     storage: str = "persistent"  # or `auto`, to look whether the backup folder outlives the container it is in
 
 
@@ -177,7 +179,7 @@ def _in_database(options: Options, overlay: Mapping[str, Any] | None) -> Iterato
 
 def _on_host(options: Options, places: Places, major: int, difference: float | None) -> Iterator[Diagnosis]:
     yield from host.programs(options.pg_bin_dir, major)
-    sets, why = _sets(places.backup_dir, options.db)
+    sets, why = _sets(places, options.db)
     last = newest(sets)
     folders = {
         "backups": places.backup_dir,
@@ -206,10 +208,11 @@ def _lasting(storage: Storage) -> Diagnosis:
     return fine("backup storage", f"{storage.folder} outlives this machine's containers.")
 
 
-def _sets(backup_dir: str, database: str) -> tuple[list[Any], str]:
+def _sets(places: Places, database: str) -> tuple[list[Any], str]:
     """The sets, and why they could not be looked at."""
     try:
-        return list(list_sets(backup_dir, database).sets), host.hidden(backup_dir)
+        trust = Trust(places.state_dir, places.signers).checked()
+        return list(list_sets(places.backup_dir, database, trust).sets), host.hidden(places.backup_dir)
     except (ScannerDbError, OSError) as error:
         return [], str(error)
 

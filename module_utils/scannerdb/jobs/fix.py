@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..argspec import trust_arguments
 from ..backup.sets import list_sets, newest_verified
+from ..backup.signing import NOBODY, Trust
 from ..clock import clocks_apart
 from ..connection import Options, connect, job_entry
 from ..contract.model import Contract
@@ -53,6 +55,7 @@ class Safety:
     backup_dir: str = ""
     max_age_h: float = 24
     level: str = "read"
+    trust: Trust = NOBODY
 
 
 def fix_arguments() -> dict[str, dict[str, Any]]:
@@ -75,6 +78,7 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
         "backup_dir": {"type": "path", "default": ""},
         "backup_max_age_h": {"type": "float", "default": 24},
         "backup_level": {"type": "str", "default": "read", "choices": ["checksum", "read", "restore"]},
+        **trust_arguments(),
     }
 
 
@@ -99,6 +103,7 @@ def safety_from(params: Mapping[str, Any]) -> Safety:
         backup_dir=params["backup_dir"] or "",
         max_age_h=params["backup_max_age_h"],
         level=params["backup_level"],
+        trust=Trust(params["state_dir"] or "", tuple(params["trusted_signers"])).checked(),
     )
 
 
@@ -230,7 +235,7 @@ def _require_backup(options: Options, safety: Safety, run: Run) -> None:
         return
     backup = None
     if safety.backup_dir and Path(safety.backup_dir).is_dir():
-        sets = list_sets(safety.backup_dir, options.db).sets
+        sets = list_sets(safety.backup_dir, options.db, safety.trust).sets
         backup = newest_verified(sets, safety.level, datetime.timedelta(hours=safety.max_age_h), utc_now())
     if backup is None:
         raise FixRefused(

@@ -119,16 +119,18 @@ def load_side(
                 run.log(f"{give_to_roles(side, plan)} statements about roles, as they were to be rewritten")
                 check_replaced(side, plan.rules)
 
-    warnings = []
+    warnings: list[str] = []
     if plan.source.kind == SQL_FILE:
         terms = Terms(plan.server.major, plan.server.superuser, plan.rules, plan.places)
         said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
+        _require_unchanged(wish)
         roles()
     else:
         roleless = bool(plan.rules) and not flags
         load = _load_of(conn, options, wish, plan, ROLELESS if roleless else flags)
         wanted = without_roles(plan.contents, lines) if roleless else lines
         loaded = load_archive(load, wanted, roles, tell)
+        _require_unchanged(wish)
         warnings, said = _outcome_of(loaded, plan), loaded.said
         if roleless:
             with side_session(options, plan, run) as side:
@@ -140,6 +142,12 @@ def load_side(
     if names and not flags:
         warnings.append(f"Roles {names} do not exist: what they had was left out, their objects have another owner.")
     return warnings
+
+
+def _require_unchanged(wish: Wish) -> None:
+    """Raise `BackupInvalid` where somebody has changed what was loaded, whatever came of it."""
+    if wish.kept:
+        wish.kept.require_unchanged()
 
 
 def _paths(conn: Connection, wish: Wish, plan: Plan) -> tuple[str, ...]:

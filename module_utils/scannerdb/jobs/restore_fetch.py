@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..backup.crypt import require_key, unlocked
-from ..backup.sets import BackupSet, load_set
+from ..backup.held import Held, held, private_dump
+from ..backup.sets import BackupSet, load_held, load_set
 from ..backup.signature import require_known, require_spelled
 from ..backup.verify import require, verify_set
 from ..backup.workspace import in_use
@@ -39,16 +40,30 @@ def at_hand(options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterato
         path = located(options, wish)
         if is_set(path):
             stack.enter_context(in_use(path))
-            item = load_set(path)
+            kept = stack.enter_context(held(path))
+            item = load_held(kept.path, load_set(path, wish.trust))
             origin = require_known(item, wish.trust)
             if origin.sentence:
                 run.log(origin.sentence)
+            wish = replace(wish, told=wish.told or str(path), kept=kept)
             if item.manifest.encryption:
                 plain = stack.enter_context(_opened(item, options, wish, run, check_mode))
-                wish = replace(wish, source=str(plain.path), told=wish.told or str(path))
-        elif wish.source in ("latest", LATEST) or parse_moment(wish.source):  # nobody has named this very file
+                kept = stack.enter_context(held(plain.path))
+                item = load_held(kept.path, plain)
+            yield _held(wish, kept, item, stack)
+            return
+        if wish.source in ("latest", LATEST) or parse_moment(wish.source):  # nobody has named this very file
             require_spelled(path, wish.trust)
-        yield wish
+        kept = stack.enter_context(held(path))
+        wish = replace(wish, told=wish.told or str(path))
+        yield replace(wish, kept=kept, dump=stack.enter_context(private_dump(kept, "")))
+
+
+def _held(wish: Wish, kept: Held, item: BackupSet, stack: contextlib.ExitStack) -> Wish:
+    """The wish with its set held open, whose table of contents nobody can change any more."""
+    recorded = {record.path: record.sha256 for record in item.manifest.files}
+    dump = stack.enter_context(private_dump(kept, item.manifest.dump_path, recorded))
+    return replace(wish, kept=kept, dump=dump, judged=item.manifest_sha256)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     if not (wish.tables or wish.into_database):
         check_rights(conn, server, live.owner if live else "", live is not None)
         check_obstacles(conn, options.db)
-    rate = drilled_rate(list_sets(wish.backup_dir, options.db).sets)
+    rate = drilled_rate(list_sets(wish.backup_dir, options.db, wish.trust).sets)
     return Plan(
         **vars(proven),
         live=live,

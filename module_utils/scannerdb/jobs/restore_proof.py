@@ -8,10 +8,11 @@ from typing import Optional
 
 from ..backup.copycount import CopyCounter, rows_by_table
 from ..backup.manifest import Manifest, TableCount
+from ..backup.record import append_history
 from ..backup.sets import list_sets, load_set
 from ..backup.verify import require, verify_set
 from ..connection import Options, Server
-from ..errors import BackupInvalid
+from ..errors import BackupInvalid, FileProblem
 from ..process import Tools, find_tools
 from ..restore.archive import SQL_FILE
 from ..restore.contents import Contents, read_contents, read_data
@@ -49,14 +50,18 @@ def loader(source: Source) -> str:
 
 def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: bool) -> Proven:
     """Find the source and prove it; with `record` that is added to a set's record. Raises `BackupInvalid`."""
-    path = located(options, wish)
+    path = wish.kept.path if wish.kept else located(options, wish)
     if wish.source in ("latest", LATEST) and path.is_file():
-        run.log(f"latest is {path}: the newest of the old script's files, by the time in its name")
-    manifest = load_set(path).manifest if is_set(path) else None
+        run.log(f"latest is {wish.told or path}: the newest of the old script's files, by the time in its name")
+    found = load_set(path) if is_set(path) else None
+    manifest = found.manifest if found else None
+    if found and found.manifest_sha256 != wish.judged:
+        raise BackupInvalid(f"{wish.told} became another while it was read.", "Run again.")
     source = replace(open_source(path, manifest.dump_path if manifest else ""), told=wish.told)
+    source = replace(source, dump=wish.dump or source.dump)
     program = loader(source)
     tools = find_tools(options.pg_bin_dir, server.major, program, source.header.dump_major)
-    run.log(f"source {source.path} ({source.kind}), read with {program} {tools.version}")
+    run.log(f"source {source.place} ({source.kind}), read with {program} {tools.version}")
     run.progress("verify")
     if source.kind == SQL_FILE:
         return _read_script(source, tools, run)
@@ -64,6 +69,11 @@ def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: boo
         outcome = verify_set(
             source.path, wish.verify_level, tools, state_dir=wish.state_dir, jobs=wish.jobs or 2, record=record
         )
+        if record:
+            try:
+                append_history(wish.state_dir, manifest.name, outcome)
+            except FileProblem as error:  # a full disk must not stop a restore; the set's own record has it
+                run.log(f"warning: {error}")
         require(outcome, source.name)
     contents = read_contents(tools, source.dump)
     rows = manifest.tables if manifest else _read_archive(tools, source, contents)

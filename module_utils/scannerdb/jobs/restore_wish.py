@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from ..backup.held import Held
 from ..backup.manifest import TableCount
-from ..backup.signature import Trust
+from ..backup.signing import Trust
 from ..backup.storage import Storage
 from ..connection import Options
 from ..contract.model import Contract
@@ -48,6 +49,9 @@ class Wish:
     run_code: bool = False
     trust: Trust = field(default_factory=Trust)
     leave_out: Named = field(default_factory=Named)  # what the restored database may lack
+    kept: Optional[Held] = None  # the source, held open
+    dump: Optional[Path] = None  # as pg_restore is to read it
+    judged: str = ""  # the SHA-256 of the manifest that was found to be of a known maker
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
 
 

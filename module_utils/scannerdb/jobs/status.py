@@ -15,6 +15,7 @@ from typing import Any
 
 from ..backup.names import parse_time
 from ..backup.sets import ahead, list_sets, newest, newest_proven
+from ..backup.signing import Trust
 from ..checks.history import read_history, when
 from ..connection import Options, connect, explained, job_entry, scalar
 from ..errors import FileProblem, ScannerDbError
@@ -48,6 +49,7 @@ def status(
     grace_s: int = 3600,
     ask_server: bool = True,
     metrics_path: str = "",
+    trusted_signers: Sequence[str] = (),
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Look at one database from all sides; returns the module's result.
@@ -61,7 +63,7 @@ def status(
     facts: dict[str, Any] = {
         "database": _database(options) if ask_server else {"reachable": None, "name": options.db},
         "schedule": _schedule(config_dir, state_dir, now, datetime.timedelta(seconds=grace_s)),
-        "backups": _backups(backup_dir, options.db, now),
+        "backups": _backups(backup_dir, options.db, Trust(state_dir, tuple(trusted_signers)).checked(), now),
         "findings": _findings(state_dir, options.db, now),
         "runs": runs,
         "logs": _logs(backup_dir, log_dir),
@@ -176,11 +178,11 @@ def _record(record: Record, now: datetime.datetime) -> dict[str, Any]:
     }
 
 
-def _backups(backup_dir: str, database: str, now: datetime.datetime) -> dict[str, Any]:
+def _backups(backup_dir: str, database: str, trust: Trust, now: datetime.datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {"dir": backup_dir, "why": "", "count": 0, "damaged": [], "proven": "", "age_h": None}
     facts["ahead"] = ""
     try:
-        sets = list_sets(backup_dir, database).sets if Path(backup_dir).is_dir() else ()
+        sets = list_sets(backup_dir, database, trust).sets if Path(backup_dir).is_dir() else ()
         future = newest([item for item in sets if ahead(item, now)])
         last, best = newest([item for item in sets if not ahead(item, now)]) or future, newest_proven(sets)
         facts["ahead"] = future.name if future else ""

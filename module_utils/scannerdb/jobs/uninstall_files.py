@@ -19,7 +19,7 @@ from typing import Any
 from ..backup.manifest import VERIFICATIONS
 from ..backup.names import LATEST
 from ..backup.sets import list_sets
-from ..backup.signature import KEY
+from ..backup.signing import KEY
 from ..backup.workspace import debris
 from ..checks import history
 from ..errors import FileProblem, JobLocked

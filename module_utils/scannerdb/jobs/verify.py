@@ -11,11 +11,13 @@ from typing import Any, Optional
 
 from ..backup import cluster
 from ..backup.crypt import require_key, unlocked
+from ..backup.held import Held, held
 from ..backup.names import format_time
 from ..backup.offsite import add_record
-from ..backup.record import Verification, append_history, append_record
+from ..backup.proofs import remember
+from ..backup.record import Verification
 from ..backup.scratch import left_over
-from ..backup.sets import BackupSet, find_set, list_sets, load_set, newest_proven
+from ..backup.sets import BackupSet, adopt_all, find_set, list_sets, load_held, load_set, newest_proven
 from ..backup.signature import origin_of, require_known
 from ..backup.verify import read_dump, reading_tools, verify_set
 from ..backup.workspace import debris, in_use
@@ -82,7 +84,8 @@ def _chosen(wish: Wish, options: Options, run: Run, check_mode: bool) -> Iterato
                 return
             swept = tidied(wish.backup_dir, options.db, run)
             source = str(stack.enter_context(fetched(copy, wish.access, wish.backup_dir, options.db, run)))
-        item = load_set(Path(source)) if Path(source).is_absolute() else find_set(wish.backup_dir, source)
+        there = Path(source)
+        item = load_set(there, wish.trust) if there.is_absolute() else find_set(wish.backup_dir, source, wish.trust)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
         yield item, swept
@@ -99,6 +102,27 @@ def _ensure_of(item: BackupSet, options: Options) -> None:
 def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Verification, Outcome, list[str]]:
     """Do it, and write down what it showed."""
     item, run = drill.item, drill.run
+    with held(item.path) as kept:
+        done, outcome, swept = _looked_at(
+            options, wish, replace(drill, item=load_held(kept.path, item)), kept, lock_wait_s
+        )
+    adopt_all(wish.backup_dir, options.db, wish.state_dir)
+    remember(item.path, item.name, done, wish.state_dir)
+    run.note_change(f"The record of {item.name} says now: {done.level}, {'passed' if done.ok else 'failed'}.")
+    if wish.source.startswith(OFFSITE):
+        try:
+            add_record(wish.access.offsite, item.path)
+        except ScannerDbError as error:  # what was proven stays proven
+            outcome.remarks.append(f"The outcome could not be put beside the copy: {error}")
+    run.log(f"{wish.level}: {'passed' if done.ok else ' '.join(done.problems)}")
+    return done, outcome, swept
+
+
+def _looked_at(
+    options: Options, wish: Wish, drill: Drill, kept: Held, lock_wait_s: float
+) -> tuple[Verification, Outcome, list[str]]:
+    """What a set that is held open shows."""
+    item, run = drill.item, drill.run
     started = time.monotonic()
     run.log(f"verifying {item.name} at level {wish.level}")
     first = verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False)
@@ -111,6 +135,10 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
     elif wish.level == "restore":
         outcome.remarks.append("Nothing was restored: the files are not as recorded.")
     outcome.remarks += [said for said in (origin_of(item, wish.trust).sentence,) if said]
+    try:
+        kept.require_unchanged()
+    except BackupInvalid as error:
+        outcome.problems.append(str(error))
     done = Verification(
         level=wish.level,
         ok=not outcome.problems,
@@ -123,15 +151,6 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
         place=wish.place if wish.level == "restore" else "",
         rows_whole=outcome.rows_whole,
     )
-    append_record(item.path, done)
-    run.note_change(f"The record of {item.name} says now: {done.level}, {'passed' if done.ok else 'failed'}.")
-    append_history(wish.state_dir, item.name, done)
-    if wish.source.startswith(OFFSITE):
-        try:
-            add_record(wish.access.offsite, item.path)
-        except ScannerDbError as error:  # what was proven stays proven
-            outcome.remarks.append(f"The outcome could not be put beside the copy: {error}")
-    run.log(f"{wish.level}: {'passed' if done.ok else ' '.join(done.problems)}")
     return done, outcome, swept
 
 
@@ -196,9 +215,9 @@ def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tu
         return outcome, swept + dropped
 
 
-def proven(backup_dir: Path, database: str) -> dict[str, Any]:
+def proven(wish: Wish, database: str) -> dict[str, Any]:
     """The newest set that was restored successfully, and when; empty where there is none."""
-    return public_proof(newest_proven(list_sets(backup_dir, database).sets))
+    return public_proof(newest_proven(list_sets(wish.backup_dir, database, wish.trust).sets))
 
 
 def _result(
@@ -223,11 +242,11 @@ def _result(
         "failed": not done.ok,
         "msg": _sentence(item, done, outcome.hint),
         "verification": verification,
-        "proven": proven(wish.backup_dir, options.db),
+        "proven": proven(wish, options.db),
         "swept": swept,
         "warnings": outcome.remarks,
         "run_id": run.run_id,
-        "diff": _diff(item, done),
+        "diff": _diff(item, done, load_set(item.path, wish.trust)),
     }
 
 
@@ -243,8 +262,8 @@ def _sentence(item: BackupSet, done: Verification, hint: str) -> str:
     return f"Backup {item.name} passed its verification ({done.level}) in {done.seconds:.1f} s."
 
 
-def _diff(item: BackupSet, done: Verification) -> dict[str, str]:
-    now = load_set(item.path).verified if done.ok else "failed"
+def _diff(item: BackupSet, done: Verification, after: BackupSet) -> dict[str, str]:
+    now = after.verified if done.ok else "failed"
     return {
         "before": f"{item.name}: {item.verified}\n",
         "after": f"{item.name}: {now}\n",
@@ -267,7 +286,7 @@ def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
         "failed": False,
         "msg": f"Would verify {item.name} at level {wish.level}.",
         "plan": {"set": item.name, "level": wish.level, "place": wish.place, "steps": steps},
-        "proven": proven(wish.backup_dir, options.db),
+        "proven": proven(wish, options.db),
         "swept": swept,
         "warnings": [],
         "run_id": drill.run.run_id,

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..backup import cluster
 from ..backup.amcheck import check_storage, why_not
 from ..backup.content import fingerprint_differences
+from ..backup.held import held, private_dump
 from ..backup.scratch import Mark, drop, left_over, mark, scratch_name
 from ..backup.sets import BackupSet
 from ..backup.structure import read_structure, scheme_of, structure_differences
@@ -69,6 +70,12 @@ class Drill:
     amcheck: bool = False
     own_server: bool = False
     sealed: bool = False
+    dump: Path | None = None
+
+    @property
+    def archive(self) -> Path:
+        """The dump as pg_restore is to read it."""
+        return self.dump or self.item.path / self.item.manifest.dump_path
 
 
 @dataclass
@@ -104,7 +111,7 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
     """Look at everything that could stop the drill, without writing; `conn` leads to the maintenance database."""
     manifest = drill.item.manifest
     tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", manifest.dump_major)
-    listed = Contents(()) if drill.sealed else read_contents(tools, drill.item.path / manifest.dump_path)
+    listed = Contents(()) if drill.sealed else read_contents(tools, drill.archive)
     target = target_of(manifest.database, "the backup's manifest")
     if drill.own_server:
         target = replace(target, tablespace="")
@@ -174,6 +181,15 @@ def swept_clusters(parent: Path, run: Run) -> list[str]:
 
 def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:
     """Restore into a scratch database, compare, drop it whatever happens. The caller holds the job lock, if any."""
+    recorded = {record.path: record.sha256 for record in drill.item.manifest.files}
+    with held(drill.item.path) as kept, private_dump(kept, drill.item.manifest.dump_path, recorded) as dump:
+        outcome = _drilled(conn, server, options, replace(drill, dump=dump))
+        kept.require_unchanged()
+    return outcome
+
+
+def _drilled(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:
+    """The drill of a set that is held open."""
     ready = prepare(conn, server, options, drill)
     outcome = Outcome(tools=ready.tools.version)
     name = scratch_name(options.db, drill.run.run_id)
@@ -305,7 +321,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
 
 def _load_of(conn: Connection, options: Options, drill: Drill, ready: Prepared, name: str) -> Load:
     manifest = drill.item.manifest
-    archive = Archive(ready.tools, options, drill.item.path / manifest.dump_path, name)
+    archive = Archive(ready.tools, options, drill.archive, name)
     paths = original_paths(conn, ready.target.settings)
     if not drill.own_server:  # there nothing of the set has more rights than it should
         paths = safe_paths(conn, ready.target.settings, ready.contents.code, run_code=False)

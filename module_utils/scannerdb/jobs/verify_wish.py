@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backup.names import checked_folder
 from ..backup.record import CLUSTER_DIR, PLACES
-from ..backup.signature import Trust
+from ..backup.signing import Trust
 from ..errors import InvalidInput
 from ..process import checked_workers
 from .sources import Access, access_from
