@@ -23,7 +23,7 @@ options:
       - name: SCANNERDB_PROGRESS
 """
 
-import json
+import importlib.util
 import os
 import threading
 import time
@@ -34,6 +34,12 @@ from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
 
 PREFIX = "scannerdb_"
+_SOURCE = importlib.util.spec_from_file_location(  # the package is no part of the controller's path
+    "scannerdb_jsontext", Path(__file__).resolve().parents[1] / "module_utils" / "scannerdb" / "jsontext.py"
+)
+assert _SOURCE and _SOURCE.loader
+_jsontext = importlib.util.module_from_spec(_SOURCE)
+_SOURCE.loader.exec_module(_jsontext)
 EVERY_S = 0.5
 CLEAR = "\r\x1b[K"
 WIDTH = 78
@@ -43,13 +49,15 @@ UNITS = {"bytes": "MiB"}
 
 def line(host: str, status: dict[str, Any]) -> str:
     """A progress file's content as one line."""
-    done, total, unit = status.get("done") or 0, status.get("total") or 0, str(status.get("unit", ""))
+    done, total = (value if type(value) in (int, float) else 0 for value in map(status.get, ("done", "total")))
+    unit = str(status.get("unit", ""))
     said = f"{host}: {status.get('job', '')}, {status.get('step', '')}"
     amount = f"{done // STEP.get(unit, 1)}"
     if total:
         said += f" {amount} of {total // STEP.get(unit, 1)} {UNITS.get(unit, unit)} ({100 * done // total} %)"
     elif done:
         said += f" {amount} {UNITS.get(unit, unit)}"
+    said = "".join(letter if letter.isprintable() else " " for letter in said)  # it may come from anybody's names
     return " ".join(said.split())[:WIDTH]
 
 
@@ -57,7 +65,7 @@ def newest(folder: Path, since: float) -> dict[str, Any] | None:
     """The progress file that was written last, if that was after `since`; None for none."""
     try:
         path = max(folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
-        status = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_mtime >= since else None
+        status = _jsontext.read_json_file(path, _jsontext.LONGEST_CONFIG) if path.stat().st_mtime >= since else None
     except (OSError, ValueError):
         return None
     return status if isinstance(status, dict) else None

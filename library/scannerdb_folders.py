@@ -78,6 +78,7 @@ made:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.folders import folders
 
@@ -97,6 +98,7 @@ def main() -> None:
     )
     given = dict(module.params)
     try:
+        ensure_within_bounds(given)
         result = folders(given.pop("paths"), **given, check_mode=module.check_mode)
     except ScannerDbError as error:
         module.fail_json(**error.result)

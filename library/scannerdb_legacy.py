@@ -63,6 +63,7 @@ places:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.legacy import CRONTABS, MODES, legacy
 
@@ -76,6 +77,7 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     try:
+        ensure_within_bounds(module.params)
         result = legacy(**module.params, check_mode=module.check_mode)
     except ScannerDbError as error:
         module.fail_json(**error.result)

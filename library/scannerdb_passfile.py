@@ -58,6 +58,7 @@ path:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.passfile import keep_password
 
@@ -75,6 +76,7 @@ def main() -> None:
     )
     p = module.params
     try:
+        ensure_within_bounds(p)
         result = keep_password(p["path"], p["place"], p["password"], p["owner"], module.check_mode)
     except ScannerDbError as error:
         module.fail_json(**error.result)

@@ -87,6 +87,7 @@ left:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.uninstall_files import Folders, uninstall_files
 
@@ -109,6 +110,7 @@ def main() -> None:
     folders = Folders(*(given[name] for name in (*FOLDERS, "bundle_dir")))
     rest = {name: given[name] for name in ("metrics_path", "database", "job_logs")}
     try:
+        ensure_within_bounds(given)
         result = uninstall_files(folders, **rest, check_mode=module.check_mode)
     except ScannerDbError as error:
         module.fail_json(**error.result)

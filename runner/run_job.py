@@ -33,11 +33,13 @@ from scannerdb.connection import Options  # noqa: E402
 from scannerdb.errors import ScannerDbError  # noqa: E402
 from scannerdb.files import ensure_folder  # noqa: E402
 from scannerdb.jobs.status import status  # noqa: E402
+from scannerdb.jsontext import LONGEST_CONFIG, read_json_file  # noqa: E402
 from scannerdb.process import die_with_parent  # noqa: E402
 from scannerdb.runs import STAMP, new_run_id, utc_now  # noqa: E402
 from scannerdb.schedule.records import LOCK, OK, Record, alive, process_began, write_record  # noqa: E402
 from self_test import self_test  # noqa: E402
 
+TEXTS = ("bundle", "python", "inventory", "host", "backup_dir", "state_dir")
 TIME_UP, LOCKED, MISCONFIGURED, STOPPED = 124, 75, 78, 143
 POLL_S = 1.0
 GRACE_S = 30  # from SIGTERM to SIGKILL: enough for pg_dump to cancel, and for a vacuum to let go
@@ -216,6 +218,7 @@ def measure(config: dict[str, Any], record: Record, log: IO[bytes]) -> None:
         return
     folders = {name: config[name] for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
     asked = {"host": config["host"], "ask_server": False, "metrics_path": config["metrics_path"]}
+    asked["trusted_signers"] = config.get("trusted_signers", ())
     try:
         why = status(Options(db=config["database"]), **folders, **asked)["metrics_why"]
     except (OSError, ScannerDbError) as error:
@@ -257,10 +260,13 @@ def perform(config: dict[str, Any], job: dict[str, Any], record: Record, log: IO
 def load(path: str) -> dict[str, Any]:
     """The schedule's file."""
     try:
-        config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json_file(path, LONGEST_CONFIG)
+        texts = [config[name] for name in TEXTS] + [job[name] for job in config["jobs"] for name in ("name", "log")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name or path in it is no text")
         # An upgrade moves the link; this run stays where it began.
         config["bundle"] = str(Path(config["bundle"]).resolve())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Ended(
             MISCONFIGURED, "failed", f"{path} cannot be read: {error}. Run playbooks/schedule.yml again."
         ) from error

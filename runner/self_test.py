@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scannerdb.jsontext import LONGEST_CONFIG, read_json_file
+
 LIMIT_S = 120
 IMPORTS = "import ansible, psycopg, sys; print('%d.%d' % sys.version_info[:2])"
 PLAYBOOK = "playbooks/internal/self_test.yml"
@@ -69,7 +71,7 @@ def _playbooks(config: Mapping[str, Any]) -> None:
 def _inventory(config: Mapping[str, Any]) -> None:
     path = Path(config["inventory"])
     try:
-        hosts = json.loads(path.read_text(encoding="utf-8"))["scannerdb"]["hosts"]
+        hosts = read_json_file(path, LONGEST_CONFIG)["scannerdb"]["hosts"]
         if config["host"] not in hosts:
             raise ValueError(f"it has no host {config['host']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -101,7 +103,7 @@ def _message(said: str) -> str:
     try:
         result = json.JSONDecoder().raw_decode(said, said.index("! => {") + 5)[0]
         return str(result["msg"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,10 @@ def test_json_of_files_has_one_reader() -> None:
     own = {"jsontext.py", "anybytes.py", "cutover.py", "trusted.py", "batches.py", "putback.py"}
     readers = {path.name for path in modules() if "json.loads(" in path.read_text(encoding="utf-8")}
     assert readers <= own
+    beside = [path for room in ("runner", "callback_plugins") for path in (ROOT / room).glob("*.py")]
+    assert not [path.name for path in beside if re.search(r"json\.loads?\(", path.read_text(encoding="utf-8"))]
+
+
+def test_every_module_holds_its_options_against_their_bounds() -> None:
+    for path in (ROOT / "library").glob("scannerdb_*.py"):
+        assert re.search(r"(ensure_within_bounds|options_from)\(", path.read_text(encoding="utf-8")), path.name
