@@ -213,6 +213,7 @@ def test_create_database() -> None:
     )
     assert "LOCALE_PROVIDER" not in text_of(create_statement("x", Target(locale_provider="libc"), 14))
     assert text_of(create_statement("x", Target(tablespace="pg_default"), 17)).endswith("template0")
+    assert text_of(create_statement("x", Target(), 17, closed=True)).endswith("CONNECTION LIMIT 0")
     assert "BUILTIN_LOCALE 'C.UTF-8'" in text_of(
         create_statement("x", Target(locale_provider="builtin", locale="C.UTF-8"), 17)
     )
@@ -236,7 +237,7 @@ def test_settings_and_privileges() -> None:
         'GRANT CONNECT ON DATABASE "we""ird" TO "r" WITH GRANT OPTION',
         'ALTER DATABASE "we""ird" WITH CONNECTION LIMIT 7',
     ]
-    assert _texts(Target(owner="o")) == []
+    assert _texts(Target(owner="o")) == ['ALTER DATABASE "we""ird" WITH CONNECTION LIMIT -1']
     assert _texts(target.under(Rules(ignored=frozenset({"r", "o"}))), "x") == [
         "ALTER DATABASE \"x\" SET \"search_path\" TO '$user', 'public', 'a, \"b'",
         'ALTER DATABASE "x" SET "work_mem" TO \'1MB\'',

@@ -50,7 +50,7 @@ def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
 def create_empty(conn: Connection, options: Options, plan: Plan, target: Target, run: Run) -> None:
     """Create the empty side database, marked as ours."""
     with explained(f"Creating the database {plan.side!r}"):
-        conn.execute(create_statement(plan.side, target, plan.server.major))
+        conn.execute(create_statement(plan.side, target, plan.server.major, closed=plan.server.superuser))
         run.facts["side_database"] = plan.side
         set_comment(conn, plan.side, side_mark(options, plan, run).text())
 

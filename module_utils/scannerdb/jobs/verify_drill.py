@@ -292,7 +292,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
         for role in ready.missing:
             conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
         target = make_loader(conn, options, ready.target) if drill.own_server else ready.target
-        conn.execute(create_statement(name, target, server.major))
+        conn.execute(create_statement(name, target, server.major, closed=server.superuser and not drill.own_server))
         mark(conn, name, Mark(options.db, run.run_id, now_text(), item.name).text())
 
     def tell() -> None:

@@ -72,9 +72,13 @@ class Target:
         )
 
 
-def create_statement(name: str, target: Target, server_major: int) -> Composable:
-    """CREATE DATABASE for a side database. The connection limit comes last, or it would hinder the restore."""
-    parts = [SQL("CREATE DATABASE {} WITH TEMPLATE template0").format(Identifier(name))]
+def create_statement(name: str, target: Target, server_major: int, closed: bool = False) -> Composable:
+    """CREATE DATABASE for a side database.
+
+    `closed` lets only superusers in, who are held to no limit: whoever owns a table could give it code, or a sequence's
+    name to a view, between its load and the look at it. `property_statements` opens it.
+    """
+    parts: list[Composable] = [SQL("CREATE DATABASE {} WITH TEMPLATE template0").format(Identifier(name))]
     if target.owner:
         parts.append(SQL("OWNER {}").format(Identifier(target.owner)))
     words: list[tuple[str, str]] = [
@@ -91,6 +95,8 @@ def create_statement(name: str, target: Target, server_major: int) -> Composable
     parts += [SQL("{} {}").format(SQL(word), Literal(value)) for word, value in words if value]
     if target.tablespace not in ("", DEFAULT_TABLESPACE):  # naming it needs a right on it that using it does not
         parts.append(SQL("TABLESPACE {}").format(Identifier(target.tablespace)))
+    if closed:
+        parts.append(SQL("CONNECTION LIMIT 0"))
     return SQL(" ").join(parts)
 
 
@@ -112,10 +118,8 @@ def property_statements(name: str, target: Target) -> list[Composable]:
                 who = Identifier(grantee) if grantee else SQL("PUBLIC")
                 option = SQL(" WITH GRANT OPTION") if grantable and grantee != target.owner else SQL("")
                 statements.append(SQL("GRANT {} ON DATABASE {} TO {}{}").format(SQL(privilege), base, who, option))
-    if target.connection_limit != -1:
-        statements.append(
-            SQL("ALTER DATABASE {} WITH CONNECTION LIMIT {}").format(base, Literal(target.connection_limit))
-        )
+    limit = Literal(target.connection_limit)
+    statements.append(SQL("ALTER DATABASE {} WITH CONNECTION LIMIT {}").format(base, limit))
     if target.is_template:
         statements.append(SQL("ALTER DATABASE {} WITH IS_TEMPLATE true").format(base))
     return statements

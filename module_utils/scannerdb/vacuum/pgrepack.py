@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from ..connection import SQL, Connection, DriverError, Identifier, Query, Row, explained, fetch, scalar
 from ..errors import ToolFailed
+from ..foreigncode import foreign_code
 from ..lockbudget import LockRecord, relation, run_strong
 from ..process import run_tool
 from .measure import TableMeasure
@@ -127,6 +128,7 @@ def run_pg_repack(conn: Connection, measure: TableMeasure, means: Means, record:
     older = older_transaction(conn, means.budget.deadline_s)
     if older:
         raise Blocked(f"pg_repack would wait for an older transaction: {older}")
+    _refuse_foreign_code(conn, measure)
     before = _file_of(conn, measure)
     guard = _Guard(conn, measure, means, record)
     # It tells its own sessions from others' by this name, and so do we.
@@ -147,6 +149,14 @@ def run_pg_repack(conn: Connection, measure: TableMeasure, means: Means, record:
     if "timed out" in said or "unsafe queries" in said:
         raise Refused(f"pg_repack did not get its lock within {means.budget.deadline_s:g} s")
     raise ToolFailed(f"pg_repack left {measure.qualified} as it was: {said or 'it said nothing'}")
+
+
+def _refuse_foreign_code(conn: Connection, measure: TableMeasure) -> None:
+    """PostgreSQL's own rewrites build indexes with the rights of the table's owner; pg_repack builds with its own."""
+    user = str(scalar(conn, "SELECT current_user::text"))
+    found = foreign_code(conn, [measure.oid], user, triggers=False)
+    if found:
+        raise Refused(f"pg_repack would run others' code: {found}")
 
 
 def _file_of(conn: Connection, measure: TableMeasure) -> int:

@@ -1,0 +1,142 @@
+"""Jobs that only look, and the databases that restores and drills look at, run no code of a lesser role."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scannerdb.checks.capacity import _no_views
+from scannerdb.connection import SQL, DriverError, connect
+from scannerdb.errors import ScannerDbError
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.check import check
+from scannerdb.jobs.doctor import Places, doctor
+from scannerdb.jobs.info import info
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.status import status
+from scannerdb.jobs.vacuum import vacuum
+from scannerdb.jobs.verify import verify
+from scannerdb.vacuum.thresholds import Thresholds
+
+from tests.integration.support import options
+from tests.integration.vacuum_support import fill
+from tests.needs import needs
+from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
+from tests.servers import DISTRIBUTION
+
+PLANNED = Attack(
+    "statistics, expression and predicate",
+    """
+    CREATE INDEX zz ON public.endpoints (evil.truth(last_check_date)) WHERE evil.truth(1);
+    CREATE STATISTICS public.zz ON (evil.truth(1)), port FROM public.endpoints;
+    ALTER TABLE public.models ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY zz ON public.models USING (evil.truth(1));
+    CREATE VIEW public.zz_view AS SELECT evil.code();
+    CREATE MATERIALIZED VIEW public.zz_made AS SELECT 1 AS one WITH NO DATA;
+    CREATE INDEX zz_made_one ON public.zz_made (one) WHERE evil.truth(1);
+    """,
+    "",
+)
+EAGER = Thresholds(bloat_bytes=1, index_bloat_bytes=1, dead_rows=1, changed_rows=1)
+
+
+def looks(canary: Canary, folder: Path) -> dict[str, Any]:
+    """Every job that reads and says, as a superuser."""
+    login = options(canary.database)
+    places = {
+        "backup_dir": folder / "b",
+        "state_dir": folder / "s",
+        "log_dir": folder / "l",
+        "config_dir": folder / "c",
+    }
+    named = {name: str(path) for name, path in places.items()}
+    return {
+        "backup": lambda: backup(
+            login, backup_dir=named["backup_dir"], state_dir=named["state_dir"], fingerprints=True
+        ),
+        "info": lambda: info(login),
+        "status": lambda: status(login, host="h", **named),
+        "doctor": lambda: doctor(login, Places(**named, report_dir=str(folder))),
+        "check": lambda: check(login, state_dir=named["state_dir"]),
+        "vacuum": lambda: vacuum(login, profile="weekly", state_dir=named["state_dir"]),
+        "vacuum plan": lambda: vacuum(login, profile="monthly", thresholds=EAGER, check_mode=True),
+        "checksums": lambda: verify(login, level="checksum", source="latest", **_sets(named)),
+        "read": lambda: verify(login, level="read", source="latest", **_sets(named)),
+    }
+
+
+def _sets(named: dict[str, str]) -> dict[str, str]:
+    return {name: named[name] for name in ("backup_dir", "state_dir")}
+
+
+def test_no_job_that_looks_runs_code(canary: Canary, tmp_path: Path) -> None:
+    canary.plant(PLANNED)
+    for name, job in looks(canary, tmp_path).items():
+        job()
+        assert canary.escaped() == [], name
+
+
+def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(
+    canary: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner would, and an index's predicate runs where rows are counted."""
+    canary.plant(Attack("function", "SELECT 1", ""))
+    login, tried = options(canary.database), []
+    canary.database.sql(f"ALTER ROLE {OWNER} LOGIN")
+    canary.database.sql(f"ALTER DATABASE {canary.database.name} OWNER TO {OWNER}")
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    backup(login, **words)
+
+    def watched(module: str) -> None:
+        whole = __import__(module, fromlist=["analyze"]).analyze
+
+        def analyze(side: Any, *more: Any) -> Any:
+            try:
+                theirs = options(canary.database, db=side.info.dbname, user=OWNER)
+                with contextlib.closing(connect(theirs)) as conn:
+                    conn.execute("CREATE INDEX zz ON public.endpoints (port) WHERE evil.truth(1)")
+            except (ScannerDbError, DriverError) as error:
+                tried.append(str(error))
+            return whole(side, *more)
+
+        monkeypatch.setattr(f"{module}.analyze", analyze)
+
+    for module in ("scannerdb.jobs.restore_build", "scannerdb.jobs.verify_drill"):
+        watched(module)
+    assert verify(login, source="latest", place="server", **words)["verification"]["passed"]
+    restore(login, source="latest", confirm=canary.database.name, grace_s=0, prebackup=False, **words)
+    assert len(tried) == 2
+    assert all("connection" in said for said in tried), tried
+    assert canary.escaped() == []
+    limits = canary.database.value("SELECT datconnlimit FROM pg_database WHERE datname = current_database()")
+    assert limits == -1, "the restored database is open as before"
+
+
+def test_a_view_that_takes_a_sequences_name_is_not_read(canary: Canary) -> None:
+    canary.plant(Attack("view", "CREATE VIEW public.zz AS SELECT evil.code(), 1 AS last_value", ""))
+    with contextlib.closing(connect(options(canary.database))) as conn, contextlib.suppress(DriverError):
+        assert _no_views(conn, SQL("SELECT 1 AS n, last_value FROM public.zz")) == []
+    assert not canary.fired
+
+
+@needs("pg_repack")
+@pytest.mark.pg(DISTRIBUTION, always=True)
+def test_pg_repack_builds_no_index_with_code_of_others(canary: Canary, tmp_path: Path) -> None:
+    """PostgreSQL's own rewrite takes the owner's rights; pg_repack has none but its own."""
+    canary.database.sql("CREATE EXTENSION pg_repack")
+    fill(canary.database)
+    canary.database.sql(f"ALTER TABLE bloated OWNER TO {OWNER}")
+    canary.plant(Attack("expression index", "CREATE INDEX zz ON public.bloated (evil.truth(id))", ""))
+    eager = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
+    result = vacuum(options(canary.database), profile="monthly", thresholds=eager, state_dir=str(tmp_path))
+    assert canary.escaped() == []
+    assert "pg_repack" not in {table["action"] for table in result["tables"] if table["table"] == "public.bloated"}
+    assert "would run with the rights of" in str(result["left_undone"])
+
+
+def test_the_attacks_of_this_page_do_fire(canary: Canary) -> None:
+    canary.plant(PLANNED)
+    canary.database.sql(ATTACKS["index predicate"].sets_off)
+    assert "superuser" in canary.escaped()
