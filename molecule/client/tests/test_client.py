@@ -72,6 +72,12 @@ def test_the_jobs_of_a_database_host_got_a_login_of_their_own(container: Contain
     assert query("client-db", "SELECT rolsuper FROM pg_roles WHERE rolname = 'scannerdb_maint'") == ["f"]
 
 
+def test_there_is_a_user_for_what_is_drilled(container: Container) -> None:
+    for name in ("client-app", "client-db"):
+        user = container(name).user("scannerdb-drill")
+        assert (user.shell, user.home, user.uid < 1000) == ("/usr/sbin/nologin", "/nonexistent", True)
+
+
 def test_every_job_was_done_by_it(container: Container, query: Query) -> None:
     host = container("client-db")
     folder = "/var/backups/scannerdb/client-db"

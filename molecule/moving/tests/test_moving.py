@@ -26,6 +26,7 @@ def test_what_the_old_scripts_own_is_untouched(container: Container) -> None:
 
 def test_nothing_of_the_bundle_is_left_on_the_host(container: Container) -> None:
     host = container("moving-db")
+    assert not host.user("scannerdb-drill").exists
     found = host.check_output("find /etc /opt /usr/local /var /srv /home -xdev -iname '*scannerdb*'")
     assert [path for path in found.splitlines() if "/var/lib/postgresql/" not in path] == []
     restless = "/var/(log/journal|cache|tmp|lib/(postgresql|systemd|apt|dpkg|logrotate))"
