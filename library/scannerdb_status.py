@@ -104,7 +104,7 @@ schedule:
 backups:
   description: >-
     Their number, the newest one with age and size, one whose date is in the future (ahead), damaged ones, and what was
-    proven restorable when.
+    proven restorable when, and the last drill with its outcome.
   returned: success
   type: dict
 findings:

@@ -125,7 +125,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verification:
-  description: What was verified, and what it showed.
+  description:
+    - What was verified, and what it showed.
+    - Of one that could not be tried only C(set), C(path), C(level), C(outcome), C(passed), C(problems) and C(at).
   returned: when not in check mode
   type: dict
   contains:
@@ -139,6 +141,12 @@ verification:
     level:
       description: checksum, read or restore.
       type: str
+    outcome:
+      description:
+        - V(proven), V(refuted) or V(not_tried). Only V(refuted) is a mark against the set.
+        - What could not be tried leaves it as it was, and C(problems) says why.
+      type: str
+      sample: proven
     passed:
       description: Whether everything is as recorded.
       type: bool

@@ -38,7 +38,7 @@ class ScannerDbError(Exception):
     @property
     def result(self) -> dict[str, Any]:
         """What a module answers: the sentence, and what was changed before."""
-        return {"msg": str(self), **self.done}
+        return {"msg": str(self), **printable(self.done)}
 
 
 class DependencyMissing(ScannerDbError):

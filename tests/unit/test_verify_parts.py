@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from scannerdb.backup.cluster import PREFIX, debris, sweep
 from scannerdb.backup.content import fingerprint_query
 from scannerdb.backup.manifest import ObjectPrint
-from scannerdb.backup.record import Standing, Verification, append_history, append_record, read_records, standing
+from scannerdb.backup.record import (
+    NOT_TRIED,
+    Standing,
+    Verification,
+    append_history,
+    append_record,
+    last_drill,
+    read_records,
+    standing,
+)
 from scannerdb.backup.retention import remove_set
 from scannerdb.backup.scratch import Mark, is_left_over, scratch_name
 from scannerdb.backup.sets import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
@@ -75,6 +85,22 @@ def test_a_proof_by_restoring_outlasts_later_reading_but_no_failure() -> None:
     assert standing([drilled, record("checksum", ok=False), record("read")], "d").level == "read"
     failed = standing([drilled, record("restore", ok=False), record("read")], "d")
     assert (failed.level, failed.problems) == ("none", ("broken",)), "reading does not lift a failed restore"
+
+
+def test_what_could_not_be_tried_changes_nothing(tmp_path: Path) -> None:
+    """And status knows of it, whatever else is in the history."""
+    drilled = record("restore", restore_s=12.5)
+    tried = replace(record("restore", ok=False), outcome=NOT_TRIED)
+    assert standing([drilled, tried], "d") == standing([drilled], "d")
+    assert (drilled.outcome, record("read", ok=False).outcome) == ("proven", "refuted")
+    assert last_drill(str(tmp_path), "db") == {}
+    for name, one in (("db_20250418_120000.backup", tried), ("other_20250418_120000.backup", drilled)):
+        append_history(str(tmp_path), name, one)
+    append_history(str(tmp_path), "db_20250418_130000.backup", record("read"))
+    with (tmp_path / "verification.jsonl").open("a") as stream:
+        stream.write("{torn\n")
+    assert last_drill(str(tmp_path), "db")["outcome"] == "not_tried"
+    assert last_drill(str(tmp_path), "other")["outcome"] == "proven"
 
 
 def test_the_newest_proven_set(tmp_path: Path) -> None:

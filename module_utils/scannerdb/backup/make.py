@@ -24,7 +24,7 @@ from .manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPri
 from .names import format_time
 from .plan import Ready, Wish
 from .proofs import signature_of
-from .record import Standing, Verification, append_history, append_record
+from .record import NOT_TRIED, Standing, Verification, append_history, append_record
 from .sets import BackupSet, load_set, point_latest
 from .signature import sign
 from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
@@ -155,6 +155,10 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: D
                 outcome = verify("read")
         except ScannerDbError as error:  # no room, no roles, a server that went away: no mark against the set
             run.log(f"warning: the new set could not be drilled, and is read instead: {error}")
+            untried = Verification(
+                "restore", False, format_time(utc_now()), "", problems=(str(error),), outcome=NOT_TRIED
+            )
+            append_history(wish.state_dir, name, untried)
             outcome = verify("read")
     append_record(folder, outcome, signature_of(outcome, wish.state_dir))
     run.log(f"verification {outcome.level}: {'passed' if outcome.ok else ' '.join(outcome.problems)}")

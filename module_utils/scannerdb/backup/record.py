@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackupInvalid, FileProblem
-from ..files import append_line, ensure_folder, file_errors
+from ..files import append_line, ensure_folder, file_errors, read_if_there
 from ..jsontext import read_json
 from .manifest import VERIFICATIONS
+from .names import parse_set_name
 
 LEVELS = ("none", "checksum", "read", "restore")
 PLACES = ("server", "cluster")  # where a drill restores to
 LONGEST = 1 << 20  # bytes of a set's record that are read: some two thousand verifications
+PROVEN, REFUTED, NOT_TRIED = "proven", "refuted", "not_tried"
 CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
 
 
@@ -38,7 +40,8 @@ class Verification:
     """The outcome of one verification. `manifest_sha256` ties it to the manifest that was looked at.
 
     `restore_s` and `place` belong to a drill: the seconds that bringing the database back took, and where it was done.
-    `rows_whole` belongs to a failed one: all rows came back, though not all objects.
+    `rows_whole` belongs to a failed one: all rows came back, though not all objects. `outcome` says which of three
+    answers it is; one that could not be tried, with the reason in `problems`, proves nothing either way.
     """
 
     level: str
@@ -51,6 +54,11 @@ class Verification:
     restore_s: float = 0.0
     place: str = ""
     rows_whole: bool = False
+    outcome: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.outcome:  # as in the records of older versions
+            object.__setattr__(self, "outcome", PROVEN if self.ok else REFUTED)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
     for record in records:
         if record is not UNREADABLE and record.manifest_sha256 != manifest_sha256:
             continue
+        if record.outcome == NOT_TRIED:
+            continue
         if not record.ok:
             failed = max(failed, rank(record.level))
             now = Standing("none", "", record.problems or ("it failed without a reason",))
@@ -128,6 +138,21 @@ def append_history(state_dir: str, set_name: str, record: Verification) -> None:
     if state_dir:
         ensure_folder(state_dir)
         append_line(Path(state_dir, VERIFICATIONS), _line(record, set_name=set_name), flush=True)
+
+
+def last_drill(state_dir: str, database: str) -> dict[str, str]:
+    """The last drill of a set of that database, by the state's history: its outcome, set, time and why; or nothing."""
+    path = Path(state_dir, VERIFICATIONS)
+    if not state_dir or not path.exists():
+        return {}
+    for line in reversed(read_if_there(path).split("\n")):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            name = str(read_json(line)["set"])
+            record, parsed = _entry(line).record, parse_set_name(name)
+            if record.level == "restore" and parsed and parsed[0] == database:
+                why = " ".join(record.problems[:3])
+                return {"outcome": record.outcome, "set": name, "at": record.at, "why": why}
+    return {}
 
 
 def read_records(folder: Path) -> list[Verification]:
@@ -199,4 +224,5 @@ def _record(values: Mapping[str, Any]) -> Verification:
         restore_s=float(values.get("restore_s", 0)),
         place=str(values.get("place", "")),
         rows_whole=values.get("rows_whole") is True,
+        outcome=str(values.get("outcome", "")),
     )

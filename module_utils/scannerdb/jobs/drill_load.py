@@ -73,6 +73,11 @@ def load_weakly(load: Load, tell: Callable[[], object]) -> Loaded:
     _superuser_needed(loaded, contents)
     with _session(weak, dbname) as side:
         loaded.warnings += analyze(side, load.paths)
+    events = len(contents.of("EVENT TRIGGER"))
+    if events:
+        loaded.warnings.append(
+            f"{events} event triggers were left out: they run with the rights of whoever changes things."
+        )
     if not loaded.failures:
         _give(options, weak, contents, dbname)
     return loaded

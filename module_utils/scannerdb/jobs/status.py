@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.names import parse_time
+from ..backup.record import last_drill
 from ..backup.sets import ahead, list_sets, newest, newest_proven
 from ..backup.signing import Trust
 from ..checks.history import read_history, when
@@ -63,7 +64,10 @@ def status(
     facts: dict[str, Any] = {
         "database": _database(options) if ask_server else {"reachable": None, "name": options.db},
         "schedule": _schedule(config_dir, state_dir, now, datetime.timedelta(seconds=grace_s)),
-        "backups": _backups(backup_dir, options.db, Trust(state_dir, tuple(trusted_signers)).checked(), now),
+        "backups": {
+            **_backups(backup_dir, options.db, Trust(state_dir, tuple(trusted_signers)).checked(), now),
+            "drill": _drill(state_dir, options.db),
+        },
         "findings": _findings(state_dir, options.db, now),
         "runs": runs,
         "logs": _logs(backup_dir, log_dir),
@@ -205,6 +209,13 @@ def _backups(backup_dir: str, database: str, trust: Trust, now: datetime.datetim
     except (ScannerDbError, OSError) as error:
         facts["why"] = f"The backups in {backup_dir} cannot be read: {error}"
     return facts
+
+
+def _drill(state_dir: str, database: str) -> dict[str, str]:
+    try:
+        return last_drill(state_dir, database)
+    except (ScannerDbError, OSError):  # said by what else is read there
+        return {}
 
 
 def _findings(state_dir: str, database: str, now: datetime.datetime) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..backup.held import Held, held
 from ..backup.names import format_time
 from ..backup.offsite import add_record
 from ..backup.proofs import remember
-from ..backup.record import Verification
+from ..backup.record import NOT_TRIED, Verification, append_history
 from ..backup.scratch import left_over
 from ..backup.sets import BackupSet, adopt_all, find_set, list_sets, load_held, load_set, newest_proven
 from ..backup.signature import origin_of, require_known
@@ -63,7 +63,8 @@ def verify(
             if wish.level == "restore" and item.path.is_absolute():  # what is elsewhere is looked at when it is here
                 require_known(item, wish.trust)
             return _plan_only(options, wish, drill)
-        done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
+        with _not_tried(wish, item, run):
+            done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
         result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
     run.progress("failed" if result["failed"] else "done")
     return result
@@ -154,6 +155,24 @@ def _looked_at(
     return done, outcome, swept
 
 
+@contextlib.contextmanager
+def _not_tried(wish: Wish, item: BackupSet, run: Run) -> Iterator[None]:
+    """Note of an error that nothing was proven either way, and why; the set's own record stays as it is."""
+    try:
+        yield
+    except BackupInvalid:
+        raise
+    except ScannerDbError as error:
+        at, why = format_time(utc_now()), str(error)
+        done = Verification(wish.level, False, at, item.manifest_sha256, problems=(why,), outcome=NOT_TRIED)
+        with contextlib.suppress(ScannerDbError):
+            append_history(wish.state_dir, item.name, done)
+        told = {"set": item.name, "path": str(item.path), "level": wish.level, "outcome": NOT_TRIED, "passed": False}
+        run.facts["verification"] = {**told, "problems": [why], "at": at}
+        error.done = {**run.facts, **error.done}
+        raise
+
+
 def _look_inside(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
     """Read or restore what is in the set, and the names of what was swept for that."""
     item, run, swept = drill.item, drill.run, []
@@ -227,6 +246,7 @@ def _result(
         "set": item.name,
         "path": str(item.path),
         "level": done.level,
+        "outcome": done.outcome,
         "passed": done.ok,
         "problems": list(done.problems),
         "duration_s": done.seconds,

@@ -10,6 +10,7 @@ CRITICAL, WARNING, OK = "critical", "warning", "ok"
 SEVERITIES = ("critical", "warning", "info")
 
 
+NOT_TRIED = "not_tried"  # the outcome of a drill that proves nothing either way
 COUNTED = ("fix", "schema")
 REPLACES = "restore"  # what a check found before it was found in another database
 
@@ -94,6 +95,10 @@ def _backups(backups: Mapping[str, Any], limits: Limits) -> list[Problem]:
     elif backups["proven_age_d"] > limits.proof_max_age_d:
         age = f"{backups['proven_age_d']:.0f} days"
         problems.append(Problem(WARNING, f"The last proof that a backup can be restored is {age} old."))
+    drill = backups.get("drill") or {}
+    if drill.get("outcome") == NOT_TRIED:
+        words = f"The last drill, of {drill['set']} ({drill['at']}), could not be tried: {drill['why']}"
+        problems.append(Problem(WARNING, words))
     if backups["free_bytes"] < 2 * backups["size_bytes"]:
         problems.append(Problem(WARNING, f"{backups['dir']} has room for less than two more backups."))
     return problems
