@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scannerdb.backup.record import last_drill
 from scannerdb.backup.sets import load_set
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.status import status
@@ -86,14 +87,15 @@ def test_what_only_a_superuser_can_make_is_not_tried(database: Database, tmp_pat
         answer = _answer(database, tmp_path, **more)
         assert answer["verification"]["outcome"] == "not_tried" and answer["verification"]["problems"], answer
         assert "no mark against it" in answer["msg"]
-        assert not load_set(path).damaged and load_set(path).verified == made["backup"]["verified"]
+        kept = load_set(path, Trust(str(tmp_path / "s")))
+        assert not kept.damaged and kept.verified == made["backup"]["verified"]
         assert "could not be tried" in _warnings(database, tmp_path)
     answer = _answer(database, tmp_path)
     assert answer["verification"]["outcome"] == "proven"
     assert "could not be tried" not in _warnings(database, tmp_path)
     more = {"verify_level": "restore", "verify_place": "cluster", "verify_cluster_dir": str(cluster_dir)}
-    kept = backup(options(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
-    assert kept["backup"]["verified"] == "read"
+    again = backup(options(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+    assert again["backup"]["verified"] == "read"
     assert last_drill(str(tmp_path / "s"), database.name)["outcome"] == "not_tried"
 
 
@@ -105,4 +107,4 @@ def test_what_differs_is_refuted(database: Database, tmp_path: Path) -> None:
     for level in ("checksum", "restore"):
         answer = _answer(database, tmp_path, level=level)
         assert answer["verification"]["outcome"] == "refuted" and answer["failed"]
-    assert load_set(path).damaged
+    assert load_set(path, Trust(str(tmp_path / "s"))).damaged
