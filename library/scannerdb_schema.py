@@ -109,6 +109,22 @@ max_lock_ms:
   description: The longest time a strong lock was held, in milliseconds.
   returned: always
   type: float
+max_wait_ms:
+  description: The longest time an attempt waited for a lock, in milliseconds.
+  returned: always
+  type: float
+max_structure_ms:
+  description: The longest that a writer waited for a change of structure, the wait for its lock included.
+  returned: always
+  type: float
+max_rows_ms:
+  description: The longest that a writer of a row waited for the batch that held it.
+  returned: always
+  type: float
+locks:
+  description: Both of them as a sentence, each beside its budget; empty in check mode.
+  returned: always
+  type: str
 failures:
   description: What failed, as sentences; the module fails where there are any, after doing the rest.
   returned: always

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .connection import SQL, Composable, Connection, DriverError, Identifier, Literal, Query, fetch, is_lock_timeout
 from .errors import LockTimeout, quoted
@@ -64,6 +65,15 @@ class LockRecord:
     def waited(self, seconds: float) -> None:
         """Note how long an attempt waited for a lock, and so how long others may have queued behind it."""
         self.max_wait_ms = max(self.max_wait_ms, round(seconds * 1000, 1))
+
+    def public(self, budget_ms: int, rows: str) -> dict[str, Any]:
+        """The figures for a job's result, with a sentence that has each beside its budget; `rows` is that of rows."""
+        figures = ("max_lock_ms", "max_wait_ms", "max_structure_ms", "max_rows_ms")
+        said = (
+            f"A writer waited at most {self.max_structure_ms:.0f} ms for a change of structure (budget {budget_ms} ms"
+            f" for its lock) and {self.max_rows_ms:.0f} ms for rows ({rows})."
+        )
+        return {**{name: getattr(self, name) for name in figures}, "locks": said}
 
 
 def relation(schema: str, name: str) -> Composable:

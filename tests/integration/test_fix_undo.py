@@ -27,6 +27,8 @@ def test_undo_puts_every_row_back(field_db: Database) -> None:
     assert planned["changed"]
     back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
     assert back["conflicts"] == []
+    assert back["max_rows_ms"] > 0 and f"and {back['max_rows_ms']:.0f} ms for rows (at most 2000" in back["locks"]
+    assert planned["max_rows_ms"] == 0
     assert content(field_db) == before
     assert not undo(options(field_db), unsealed=True, run_id=result["run_id"])["changed"]
 

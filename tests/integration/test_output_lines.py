@@ -56,6 +56,9 @@ def test_steps_have_their_result_time_and_diff(site: Site, field_17: Database) -
     assert re.search(waits, fixed.prose)
     undone = site.run("playbooks/undo.yml", scannerdb_run_id=re.findall(r"scannerdb_run_id=(\S+)", fixed.output)[0])
     assert "rows put back" in undone.ok().output and "Put back data.verified.honeypot" in undone.prose
+    assert re.search(waits, undone.prose), undone.output
+    made = site.run("playbooks/deploy.yml", scannerdb_deploy_roles=False).ok()
+    assert re.search(waits, made.prose), made.output
 
 
 def test_a_restore_ends_with_rows_outage_and_the_way_back(site: Site, field_17: Database) -> None:

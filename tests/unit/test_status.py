@@ -238,6 +238,17 @@ def test_promtool_takes_the_metrics_whatever_the_names() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_counts_of_a_database_that_a_restore_replaced_are_no_metric() -> None:
+    def said(before: dict[str, str]) -> str:
+        return metrics(facts(findings={**facts()["findings"], "before": before}), "h", 1.0)
+
+    for job, counts, current in (("", True, 1), ("fix", True, 0), ("restore", False, 0)):
+        text = said({"job": job, "run_id": "r"} if job else {})
+        assert ("scannerdb_findings{" in text) is counts, job
+        assert f'scannerdb_check_current{{host="h",database="db"}} {current}\n' in text
+        assert "scannerdb_check_timestamp_seconds{" in text
+
+
 @needs("promtool")
 @pytest.mark.parametrize("arguments", [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]])
 def test_promtool_takes_the_rules_and_they_fire_as_they_should(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -186,6 +187,7 @@ class Undoer:
         savepoint, so that a conflict does not stop its neighbours."""
         first = entries[0]
         kept: dict[int, str] = {}
+        started = time.monotonic()
         with self._writer(first).transaction([first["table_name"]], self.budget.timeout_ms, relaxed=False) as frame:
             try:
                 with self.conn.transaction():
@@ -199,6 +201,7 @@ class Undoer:
             self.conn.execute(
                 "UPDATE scannerdb_maintenance.journal SET undone_at = now() WHERE seq = ANY(%s)", [undone]
             )
+        self.record.held(time.monotonic() - started)
         for entry in entries:  # counted only once the transaction holds
             if entry["seq"] in kept:
                 self._conflict(entry, kept[entry["seq"]])

@@ -22,10 +22,11 @@ from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.journal_rights import require_journal_rights
 from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
+from ..fixes.ranges import AIM_S
 from ..fixes.seals import Keys, keys_of
 from ..frame import Frames
 from ..joblock import job_lock
-from ..lockbudget import Budget
+from ..lockbudget import Budget, LockRecord
 from ..runs import Run, utc_now
 from ..window import Window, outside
 from .inspect import Inspection, inspect
@@ -267,10 +268,8 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
         "left_undone": plan.skipped,
         "statements": [sql for step in plan.steps for sql in step.fix.sql],
         "failures": [],
-        "max_lock_ms": 0.0,
-        "max_wait_ms": 0.0,
-        "max_structure_ms": 0.0,
-        "max_rows_ms": 0.0,
+        **LockRecord().public(0, ""),
+        "locks": "",
         "diff": plan_diff(plan),
     }
 
@@ -301,9 +300,6 @@ def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any])
         "left_undone": left,
         "statements": applier.statements,
         "failures": applier.failures,
-        "max_lock_ms": applier.record.max_lock_ms,
-        "max_wait_ms": applier.record.max_wait_ms,
-        "max_structure_ms": applier.record.max_structure_ms,
-        "max_rows_ms": applier.record.max_rows_ms,
+        **applier.record.public(applier.budget.timeout_ms, f"batches aim at {AIM_S * 1000:.0f} ms"),
         "diff": plan_diff(plan) if applier.fixed else {"before": "", "after": ""},
     }

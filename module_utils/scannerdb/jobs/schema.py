@@ -16,9 +16,10 @@ from ..contract.probe import ProbeResult, write_probe
 from ..finding import Finding, matches, ordered
 from ..fixes.apply import Applier
 from ..fixes.policy import Plan, Policy, make_plan, plan_diff
+from ..fixes.ranges import AIM_S
 from ..frame import Frames
 from ..joblock import job_lock
-from ..lockbudget import Budget
+from ..lockbudget import Budget, LockRecord
 from ..runs import Run
 from .inspect import reader_of
 from .partial import telling
@@ -41,8 +42,8 @@ def schema(
 ) -> dict[str, Any]:
     """Create what the contract demands and the database lacks; never drops a table, a column, a row or the view.
 
-    Returns changed, fixed, left_undone, statements, findings (what is left), probe, failures, max_lock_ms. A write
-    probe that fails afterwards is one of the failures.
+    Returns changed, fixed, left_undone, statements, findings (what is left), probe, failures, what the locks cost. A
+    write probe that fails afterwards is one of the failures.
     """
     contract = contract_with(overlay)
     consents = frozenset({"scannerdb_fix_replace_foreign"} if replace_foreign else ())
@@ -98,7 +99,8 @@ def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
         "statements": [sql for step in plan.steps for sql in step.fix.sql],
         "findings": [finding.public() for finding in before],
         "failures": [],
-        "max_lock_ms": 0.0,
+        **LockRecord().public(0, ""),
+        "locks": "",
     }
 
 
@@ -111,7 +113,7 @@ def _applied(run: Run, plan: Plan, applier: Applier, left: list[Finding]) -> dic
         "left_undone": plan.skipped + applier.left,
         "statements": applier.statements,
         "failures": applier.failures,
-        "max_lock_ms": applier.record.max_lock_ms,
+        **applier.record.public(applier.budget.timeout_ms, f"batches aim at {AIM_S * 1000:.0f} ms"),
     }
 
 

@@ -67,10 +67,10 @@ def undo(
         planned = undoer.pending()
         shown = _shown(undoer, planned)
         if check_mode:
-            return _result(run_id, planned, [], shown, check_mode=True)
+            return _result(undoer, planned, shown, check_mode=True)
         undoer.progress = _progress(run, sum(planned.values()))
-        with telling(lambda: _result(run_id, dict(undoer.done), undoer.conflicts, shown, check_mode=False)):
-            result = _result(run_id, undoer.run(), undoer.conflicts, shown, check_mode=False)
+        with telling(lambda: _result(undoer, dict(undoer.done), shown, check_mode=False)):
+            result = _result(undoer, undoer.run(), shown, check_mode=False)
         run.log(result["msg"])
         run.progress("done")
         return result
@@ -84,7 +84,7 @@ def _undoer(frames: Frames, contract: Contract, run: Run, run_id: str, only: tup
         for change in changes_of(reversal):
             applier.change(change, what)
 
-    return Undoer(frames, run_id, only, budget, BATCH_ROWS, application, reverse)
+    return Undoer(frames, run_id, only, budget, BATCH_ROWS, application, reverse, record=applier.record)
 
 
 def _shown(undoer: Undoer, planned: Mapping[str, int]) -> list[str]:
@@ -106,23 +106,21 @@ def _progress(run: Run, total: int) -> Callable[[int], None]:
     return lambda rows: run.progress("undoing", rows, total)
 
 
-def _result(
-    run_id: str, done: dict[str, int], conflicts: list[dict[str, Any]], lines: list[str], check_mode: bool
-) -> dict[str, Any]:
-    rows = sum(done.values())
+def _result(undoer: Undoer, done: dict[str, int], lines: list[str], check_mode: bool) -> dict[str, Any]:
+    rows, conflicts = sum(done.values()), undoer.conflicts
     verb = "would be looked at" if check_mode else "put back"
     message = f"{rows} rows {verb}" + (
         f", {len(conflicts)} left, each with its reason in conflicts" if conflicts else ""
     )
     return {
         "changed": rows > 0,
-        "run_id": run_id,
+        "run_id": undoer.run_id,
         "msg": message + ".",
         "fixed": [{"id": fix_id, "rows": count} for fix_id, count in sorted(done.items()) if count],
         "conflicts": conflicts,
         "left_undone": [],
         "statements": [],
         "failures": [],
-        "max_lock_ms": 0.0,
+        **undoer.record.public(undoer.budget.timeout_ms, f"at most {BATCH_ROWS} in one transaction"),
         "diff": {"before": "", "after": "\n".join(lines) + ("\n" if lines else "")},
     }

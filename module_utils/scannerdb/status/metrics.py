@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .verdict import CRITICAL, OK, SEVERITIES, WARNING
+from .verdict import CRITICAL, OK, REPLACES, SEVERITIES, WARNING
 
 STATES = {OK: 0, WARNING: 1, CRITICAL: 2}
 Sample = tuple[Mapping[str, str], float]
@@ -71,11 +71,17 @@ def _backups(backups: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]
 def _findings(findings: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]:
     if not findings["at"]:
         return []
+    since = findings.get("before") or {}
+    current: Family = (
+        "check_current",
+        "Whether nothing that the last check looked at was changed since.",
+        [(own, float(not since))],
+    )
+    when: Family = ("check_timestamp_seconds", "When the last check was.", [(own, findings["at_s"])])
+    if since.get("job") == REPLACES:  # another database has that name by now
+        return [current, when]
     counts = [({**own, "severity": severity}, findings["summary"][severity]) for severity in SEVERITIES]
-    return [
-        ("findings", "Findings of the last check.", counts),
-        ("check_timestamp_seconds", "When the last check was.", [(own, findings["at_s"])]),
-    ]
+    return [("findings", "Findings of the last check.", counts), current, when]
 
 
 def _family(name: str, text: str, samples: Sequence[Sample]) -> str:
