@@ -21,13 +21,15 @@ REQUESTS = {
     "restore": {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": "ollama_scanner"},
     "restore-undo": {"scannerdb_restore_undo": True, "scannerdb_restore_confirm": "ollama_scanner"},
     "clone": {"scannerdb_restore_source": "latest", "scannerdb_restore_into_database": "copy"},
+    "tables": {"scannerdb_restore_source": "latest", "scannerdb_restore_tables": "metadata"},
     "undo": {"scannerdb_run_id": RUN_ID},
+    "remove": {"scannerdb_remove_set": "ollama_scanner_20250418_120000.backup"},
     "uninstall": {},
 }
 
 
 def playbook(request_name: str) -> str:
-    return {"restore-undo": "restore", "clone": "restore"}.get(request_name, request_name)
+    return {"restore-undo": "restore", "clone": "restore", "tables": "restore"}.get(request_name, request_name)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_several_hosts_are_refused(two: tuple[Site, list[Database]]) -> None:
     before = [content(db) for db in databases]
     for name, request in REQUESTS.items():
         run = site.run(f"playbooks/{playbook(name)}.yml", **request)
-        option = name if name in ("undo", "uninstall") else "restore"
+        option = name if name in ("undo", "remove", "uninstall") else "restore"
         run.failed("2 hosts: db1, db2", "-l db1", f"scannerdb_{option}_hosts=all", "No database was touched")
         assert [content(db) for db in databases] == before
         assert all(site.backups(host) for host in site.hosts)

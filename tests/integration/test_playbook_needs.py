@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,7 +75,21 @@ def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_17: Databa
     lacking.failed("has no psycopg", "scannerdb_client_install=true")
     none = {**other, "ansible_become_method": "sudo", "ansible_become_exe": "/nowhere/sudo"}
     site.run("playbooks/check.yml", **none).failed("nobody could become nobody by sudo", "ansible_become_method: su")
+    # A host reached by ssh is not tried before; the first module that cannot begin there is what asks.
+    far = {**none, "__scannerdb_preflight": False}
+    site.run("playbooks/check.yml", **far).failed("nobody could become nobody by sudo")
+    gone = {"__scannerdb_preflight": False, "ansible_python_interpreter": "/nowhere/python3"}
+    site.run("playbooks/doctor.yml", **gone).failed("/nowhere/python3 does not run as this user")
     assert site.files("one") == []
+
+    # What the hint says to type would bring psycopg to that very Python.
+    cured = site.run(
+        "playbooks/client.yml",
+        "--check",
+        ansible_python_interpreter=str(bare / "bin" / "python"),
+        scannerdb_client_install=True,
+    )
+    assert re.search(r"psycopg\[binary\]==\S+ would be installed", cured.ok().prose), cured.output
 
 
 def test_the_local_inventory_is_ready_to_use(site: Site, field_17: Database) -> None:
