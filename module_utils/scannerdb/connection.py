@@ -149,8 +149,8 @@ def connect(
     if not HAVE_PSYCOPG:
         raise DependencyMissing(
             "The Python library psycopg (version 3.1 or newer) is not installed where this task runs.",
-            "Install it there: playbooks/client.yml -e scannerdb_client_install=true does (python3-psycopg on Debian and "
-            "Ubuntu, python3-psycopg3 on the RHEL family), or 'pip install psycopg[binary]'.",
+            "Install it there: playbooks/client.yml -e scannerdb_client_install=true does (python3-psycopg on Debian "
+            "and Ubuntu, python3-psycopg3 on the RHEL family), or 'pip install psycopg[binary]'.",
         )
     words = _words(options, dbname, purpose, timeout_s)
     for attempts_left in reversed(range(ATTEMPTS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +14,7 @@ from croniter import croniter
 from dateutil import rrule, tz
 from scannerdb.schedule.model import read_jobs
 
-from tests.integration.awx import rules
+from tests.integration.awx import rules, shapes
 from tests.integration.awx.declared import FILTERS, JOBS, STEPS, VARIABLES, playbook, questions
 from tests.integration.playbooks import ROOT
 
@@ -96,6 +97,65 @@ def test_surveys_are_ones_that_awx_takes(name: str) -> None:
         "scannerdb_restore_confirm",
         "scannerdb_remove_set",
     }
+
+
+# The rows of the table in docs/awx.md; a key is what a launch could ask for, as AWX names it.
+PAGE_WORDS = {
+    "job type": ["job_type"],
+    "diff mode": ["diff_mode"],
+    "verbosity": ["verbosity"],
+    "limit": ["limit"],
+    "credentials": ["credential"],
+    "inventory": ["inventory"],
+    "variables": ["variables"],
+    "execution environment": ["execution_environment"],
+    "instance groups": ["instance_groups"],
+    "SCM branch": ["scm_branch"],
+    "tags": ["tags"],
+    "skip tags": ["skip_tags"],
+    "forks": ["forks"],
+    "timeout": ["timeout"],
+    "slices": ["job_slice_count"],
+    "labels": ["labels"],
+}
+SETTLED = yaml.safe_load((ROOT / "roles/scannerdb_awx/vars/main/objects.yml").read_text())
+
+
+def rows_of_the_page() -> dict[str, str]:
+    """What could be asked for, with the page's answer to it."""
+    page = (ROOT / "docs/awx.md").read_text()
+    table = page.split("| a launch could ask for |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    return {word: answer for words, answer, why in cells for word in words.split(", ") if why}
+
+
+@pytest.mark.parametrize("word", PAGE_WORDS)
+def test_each_row_of_what_a_launch_may_choose_is_what_the_templates_say(word: str) -> None:
+    """Each template says yes or no to each, so that AWX's own default, or hands, decide nothing."""
+    answer = rows_of_the_page()[word]
+    for name in PAGE_WORDS[word]:
+        key = f"ask_{name}_on_launch"
+        if name == "limit":
+            tasks = (ROOT / "roles/scannerdb_awx/tasks/jobs.yml").read_text()
+            assert answer == "yes, where a job is not sliced" and f"'{key}': not __scannerdb_awx_shared" in tasks
+        else:
+            assert SETTLED["__scannerdb_awx_fixed"][key] is (answer == "yes"), word
+
+
+def test_the_table_has_a_row_for_all_that_awx_could_ask_for() -> None:
+    """By the real controller's fields, as the imitation has them; the survey is the one way to set variables."""
+    assert set(rows_of_the_page()) == set(PAGE_WORDS)
+    known = {field[4:-10] for field in shapes.SHAPES["job_templates"].fields if field.startswith("ask_")}
+    assert known == {name for names in PAGE_WORDS.values() for name in names}
+    steps = {key for key in SETTLED["__scannerdb_awx_fixed_workflow"] if key.startswith("ask_")}
+    assert steps and not any(SETTLED["__scannerdb_awx_fixed_workflow"][key] for key in steps)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_no_survey_asks_for_what_leads_elsewhere(name: str) -> None:
+    """Where a job logs in, what it writes to, or which code it runs is no answer of whoever may only launch."""
+    elsewhere = re.compile(r"scannerdb_(login_|.*_dir$|.*hook|.*offsite|.*identity|.*password|become|.*_sql$|.*remote)")
+    assert [q["variable"] for q in questions(name) if elsewhere.match(q["variable"])] == []
 
 
 def test_a_survey_of_an_unknown_variable_is_refused() -> None:
