@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import threading
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from scannerdb.backup import make
 from scannerdb.backup.sets import load_set
 from scannerdb.backup.signing import Trust
 from scannerdb.connection import connect
@@ -116,6 +119,45 @@ def test_a_session_that_an_administrator_ends_is_no_mark_against_a_set(
     assert not load_set(Path(path), Trust(folder["state_dir"])).damaged
     assert verify(options(foreign), **folder)["verification"]["passed"]
     assert load_set(Path(path), Trust(folder["state_dir"])).verified == "restore"
+
+
+def test_a_dump_that_meets_a_strong_lock_is_tried_again(
+    foreign: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the language in which pg_dump and pg_dumpall are told of it."""
+    foreign.sql("DROP ROLE IF EXISTS maintainer")
+    foreign.sql("CREATE ROLE maintainer LOGIN IN ROLE pg_read_all_data, pg_monitor")
+    original, calls = make.run_dump, []
+
+    def queue_up_first(*words: Any, **more: Any) -> None:
+        calls.append(words)
+        if len(calls) > 1:
+            return original(*words, **more)
+        with foreign.connect(autocommit=False, options="-c lock_timeout=20s") as holder:
+            waiting = threading.Thread(target=_lock, args=(holder,))
+            waiting.start()
+            while not foreign.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                time.sleep(0.01)
+            try:
+                return original(*words, **more)
+            finally:
+                holder.cancel()
+                waiting.join()
+
+    monkeypatch.setattr(make, "run_dump", queue_up_first)
+    folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    made = backup(options(foreign, user="maintainer"), **folder)
+    assert len(calls) > 1 and made["backup"]["verified"] == "read"
+    with foreign.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE pg_auth_members IN ACCESS EXCLUSIVE MODE")
+        threading.Timer(3.0, holder.rollback).start()
+        made = backup(options(foreign, user="maintainer"), **folder)
+    assert made["backup"]["globals"]
+
+
+def _lock(holder: Any) -> None:
+    with contextlib.suppress(psycopg.Error):
+        holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
 
 
 def _end_loads(foreign: Database, over: threading.Event) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..connection import Options
-from ..errors import ConnectionFailed, PrivilegeMissing, ToolMissing
+from ..connection import Options, connect, explained, scalar
+from ..errors import ConnectionFailed, PrivilegeMissing, ToolFailed, ToolMissing
 from ..files import remove_tree
 from ..process import Tools, run_tool, tool_error
 from .snapshot import Passing
@@ -21,6 +22,8 @@ _PASSING = (
     r"|could not obtain lock on relation|could not open relation with OID|deadlock detected"
     r"|terminating connection due to conflict with recovery"
 )
+# Which query of a tool failed. That part of its words is the tool's own, and English, whatever the server's language.
+_QUERY = re.compile(r"^\w+: (?:detail: |error: )?(?:Query was|query was): ([A-Z]+(?: [A-Z]+)*)", re.MULTILINE)
 
 
 def choose_compression(tools: Tools, nice: int = 0) -> str:
@@ -90,16 +93,29 @@ def run_dump(
     if finished.returncode == 0:
         return
     error = tool_error(command[0], finished)
-    if re.search(_PASSING, finished.stderr):
+    query = "" if finished.english else failed_query(finished.stderr)
+    # The snapshot's session has locked the same tables as the same role: no right was missing there.
+    if re.search(_PASSING, finished.stderr) or query.startswith("LOCK TABLE"):
         raise Passing(error.message)
-    if re.search(r"snapshot .* does not exist|invalid snapshot identifier", finished.stderr):
+    lost = r"snapshot .* does not exist|invalid snapshot identifier"
+    if re.search(lost, finished.stderr) or query.startswith("SET TRANSACTION SNAPSHOT"):
         raise ConnectionFailed(
             "The server ended the connection that held the dump's snapshot.",
             "Look at the server's log and run again.",
         )
     if "permission denied for" in finished.stderr:
         raise PrivilegeMissing(error.message, error.cure)
-    raise error
+    raise error if finished.english else UnreadError(error.message, error.cure)
+
+
+def failed_query(stderr: str) -> str:
+    """The first words of the query that a tool says has failed; empty where it says none. Pure."""
+    match = _QUERY.search(stderr)
+    return match.group(1) if match else ""
+
+
+class UnreadError(ToolFailed):
+    """A tool failed, and the server told it why in a language that is not read here."""
 
 
 def run_globals(tools: Tools, options: Options, target: Path, lock_timeout_ms: int) -> str:
@@ -134,10 +150,23 @@ def run_globals(tools: Tools, options: Options, target: Path, lock_timeout_ms: i
         if finished.returncode == 0:
             return ""
         why = tool_error(command[0], finished).message
-        if "canceling statement due to lock timeout" in finished.stderr:
+        if "canceling statement due to lock timeout" in finished.stderr or (
+            not finished.english and _is_catalog_locked(options)
+        ):
             raise Passing(why)
     remove_tree(target)
     return why
+
+
+def _is_catalog_locked(options: Options) -> bool:
+    """Whether somebody holds a lock on a catalog that stops readers, just now or still."""
+    query = """
+        SELECT EXISTS (SELECT FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND database = 0
+                          AND relation IS NOT NULL AND pid <> pg_backend_pid())
+    """
+    session = contextlib.closing(connect(options, dbname=options.maintenance_db, purpose="backup", allow_standby=True))
+    with session as conn, explained("Looking at the locks"):
+        return bool(scalar(conn, query))
 
 
 def _quoted(dbname: str) -> str:

@@ -15,7 +15,7 @@ from ..errors import BackupInvalid, ConnectionFailed, LockTimeout, ScannerDbErro
 from ..files import ensure_folder, fsync_tree, remove_tree
 from ..runs import Run, utc_now
 from .crypt import encrypt_set
-from .dump import dump_command, run_dump, run_globals
+from .dump import UnreadError, dump_command, run_dump, run_globals
 from .facts import read_facts
 from .growing import Growing
 from .hashes import record_hash
@@ -207,7 +207,8 @@ def _dump(wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
 
 def _is_conflict(error: ScannerDbError) -> bool:
     """Whether a standby ended the dump. Between two statements it just closes the session, and its reason is lost."""
-    return CONFLICT in error.message or isinstance(error, ConnectionFailed)
+    told = CONFLICT in error.message or (isinstance(error, Passing) and error.conflict)
+    return told or isinstance(error, (ConnectionFailed, UnreadError))
 
 
 def _give_up(error: ScannerDbError, options: Options, wish: Wish, conflicts: int, deadline: float) -> None:

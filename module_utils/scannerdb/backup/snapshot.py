@@ -70,11 +70,14 @@ SELECT count(*) > 0
 # The table itself is counted, as pg_dump reads it: an index that lacks rows must not refuse a dump that has them all.
 _COUNTING = ("enable_seqscan = on", "enable_indexscan = off", "enable_indexonlyscan = off")
 # A table vanished between the list and the lock, or a standby had to go on replaying: the next attempt may succeed.
-_PASSING = ("55P03", "42P01", "3F000", "40001", "40P01")
+RECOVERY_CONFLICT = "40001"  # what a standby calls it
+_PASSING = ("55P03", "42P01", "3F000", RECOVERY_CONFLICT, "40P01")
 
 
 class Passing(LockTimeout):
     """An attempt to dump failed for a reason that goes away by itself; the caller tries again until its deadline."""
+
+    conflict = False  # whether a standby had to go on replaying
 
 
 class StandbyConflict(LockTimeout):
@@ -128,7 +131,9 @@ def passing(doing: str) -> Iterator[None]:
             yield
         except DriverError as error:
             if getattr(error, "sqlstate", None) in _PASSING:
-                raise Passing(f"{doing} failed: {str(error).splitlines()[0]}.") from error
+                found = Passing(f"{doing} failed: {str(error).splitlines()[0]}.")
+                found.conflict = getattr(error, "sqlstate", None) == RECOVERY_CONFLICT
+                raise found from error
             raise
 
 
