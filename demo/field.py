@@ -72,6 +72,7 @@ def older_layout(conn: Connection) -> None:
     """Fill an empty database with the layout of the first scanner: `servers` is a table with 60 rows."""
     _run(conn, "roles.sql")
     with conn.transaction():
+        _become(conn, OWNER)
         _run(conn, "older_layout.sql")
 
 

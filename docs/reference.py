@@ -142,6 +142,7 @@ def role_page(role: Path) -> str:
 ARGUMENTS = {
     "undo": "-l db1 -e scannerdb_run_id=20250418T031500Z-0a1b2c3d",
     "restore": "-l db1 -e scannerdb_restore_source=latest -e scannerdb_restore_confirm=ollama_scanner",
+    "migrate": "-l db1 -e scannerdb_migrate_confirm=ollama_scanner",
     "uninstall": "-l db1",
     "remove": "-l db1 -e scannerdb_remove_set=ollama_scanner_20250418_120000.backup",
     "check": "-e scannerdb_check_fail_on=never",

@@ -109,5 +109,9 @@ class RestoreRefused(ScannerDbError):
     """A restore stopped before anything the users see was changed."""
 
 
+class MigrationRefused(ScannerDbError):
+    """A migration of an older layout stopped before anything the users see was changed."""
+
+
 class ValidationFailed(ScannerDbError):
     """What was built does not pass its own proof (write probe, row counts, contract)."""

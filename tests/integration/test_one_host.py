@@ -25,6 +25,7 @@ REQUESTS = {
     "undo": {"scannerdb_run_id": RUN_ID},
     "remove": {"scannerdb_remove_set": "ollama_scanner_20250418_120000.backup"},
     "uninstall": {},
+    "migrate": {"scannerdb_migrate_confirm": "ollama_scanner"},
 }
 
 
@@ -54,7 +55,7 @@ def test_several_hosts_are_refused(two: tuple[Site, list[Database]]) -> None:
     before = [content(db) for db in databases]
     for name, request in REQUESTS.items():
         run = site.run(f"playbooks/{playbook(name)}.yml", **request)
-        option = name if name in ("undo", "remove", "uninstall") else "restore"
+        option = name if name in ("undo", "remove", "uninstall", "migrate") else "restore"
         run.failed("2 hosts: db1, db2", "-l db1", f"scannerdb_{option}_hosts=all", "No database was touched")
         assert [content(db) for db in databases] == before
         assert all(site.backups(host) for host in site.hosts)

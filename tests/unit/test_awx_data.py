@@ -96,6 +96,7 @@ def test_surveys_are_ones_that_awx_takes(name: str) -> None:
         "scannerdb_restore_source",
         "scannerdb_restore_confirm",
         "scannerdb_remove_set",
+        "scannerdb_migrate_confirm",
     }
 
 

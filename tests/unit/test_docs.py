@@ -40,7 +40,7 @@ def test_printed_commands_say_on_which_hosts(page: Path) -> None:
     """A command that is copied must not act on hosts that nobody named."""
     for command in re.findall(r"ansible-playbook +((?:[^\n]*\\\n)*[^\n`]*\.yml[^\n`]*)", page.read_text()):
         assert re.match(r"-i \S+ ", command), f"{page.name}: {command}"
-        if re.search(r"playbooks/(restore|undo|remove|uninstall)\.yml", command):
+        if re.search(r"playbooks/(restore|undo|remove|uninstall|migrate)\.yml", command):
             assert " -l " in command, f"{page.name}: {command}"
 
 

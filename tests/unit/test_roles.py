@@ -110,7 +110,7 @@ def test_every_variable_that_a_role_reads_is_declared(role: str) -> None:
         declared |= set(re.findall(r'"(scannerdb_awx_\w+)": ', (ROOT / AWX_FILTERS).read_text(encoding="utf-8")))
     if role == "scannerdb_common":  # its preflight prints a command of client.yml
         declared |= set(load("scannerdb_client", "defaults/main.yml"))
-    if role in ("scannerdb_sets", "scannerdb_fix"):  # they print commands of restore.yml
+    if role in ("scannerdb_sets", "scannerdb_fix", "scannerdb_migrate"):  # they print commands of restore.yml
         declared |= set(load("scannerdb_restore", "defaults/main.yml"))
     for path, text in texts(role).items():
         names = {name for name in NAME.findall(re.sub(r"#.*", "", text)) if not name.endswith(PUBLISHED)}

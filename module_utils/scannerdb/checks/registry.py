@@ -119,9 +119,7 @@ ENTRIES: dict[str, Entry] = _entries(
         lock="SHARE UPDATE EXCLUSIVE",
     ),
     Entry("schema.view.missing", "critical", "The view servers does not exist.", BY_FIX, lock="SHARE ROW EXCLUSIVE"),
-    Entry(
-        "schema.view.not_a_view", "critical", "servers is a table, as in an older layout. Never touched by the bundle."
-    ),
+    Entry("schema.view.not_a_view", "critical", "servers is a table, as in an older layout: playbooks/migrate.yml."),
     Entry(
         "schema.view.definition",
         "warning",

@@ -11,7 +11,7 @@ from .model import Contract, ForeignKey
 TYPE = "schema.column.type"
 OLDER_LAYOUT = "schema.view.not_a_view"
 MIGRATE = (
-    "servers is a table, so this is an older layout, which is left alone: it needs a migration (docs/contract.md)."
+    "servers is a table, so this is an older layout, which is left alone until playbooks/migrate.yml has migrated it."
 )
 FAMILIES = (
     ("timestamp", "date"),

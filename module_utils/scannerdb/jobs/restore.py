@@ -8,27 +8,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
-from ..backup.plan import Wish as BackupWish
 from ..connection import Connection, Options, connect, job_entry
 from ..contract.overlay import contract_with
-from ..errors import RestoreRefused, ScannerDbError
 from ..joblock import job_lock
-from ..restore.cutover import Switch
 from ..restore.heal import diagnose, find, heal
-from ..restore.names import KEPT, Mark
 from ..restore.preflight import check_replication
 from ..restore.sessions import connected, named
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from .backup import make_backup
-from .backup_extras import copy_away
 from .partial import telling_changes
-from .restore_build import clear_up, create_side, fill_side, give_properties, side_mark, validate
+from .restore_before import pre_restore_backup
+from .restore_build import clear_up, create_side, fill_side, give_properties, validate
 from .restore_clone import clone
-from .restore_cutover import cut_over, undo
+from .restore_cutover import cut_over, switch_of, undo
 from .restore_fetch import at_hand
 from .restore_plan import Plan, check_sessions, make_plan, plan_values, steps
 from .restore_tables import bring_tables
-from .restore_wish import Task, Wish, backup_folder, check_wish, counted, result_of, state_line, wish_from
+from .restore_wish import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
 
 JOB = "restore"
 
@@ -120,17 +115,17 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
         check_sessions(conn, options, wish, wish.grace_s)  # said now, not after an hour of loading
     try:
         properties = create_side(conn, options, wish, plan, run)
-        backup = _pre_restore_backup(options, wish, plan, run)
+        backup = pre_restore_backup(options, wish, plan, run)
         ignored = fill_side(conn, options, wish, plan, run)
         warnings = [*task.told, *plan.warnings, *replication, *ignored]
         warnings += validate(options, wish, plan, run, task.contract)
         give_properties(conn, options, properties)
-        done, gap = cut_over(conn, options, wish, run, _switch(task, plan))
+        done, gap = cut_over(conn, options, wish, run, switch_of(task, plan))
     except BaseException:
         clear_up(conn, options, run)
         raise
     result = result_of(options, run, plan.source.place, plan.previous, gap, warnings)
-    result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{_aftermath(plan, wish.keep_hours)}."
+    result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{aftermath(plan, wish.keep_hours)}."
     result["restore"]["left_out"] = wish.leave_out.texts
     result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=backup, **counted(plan.rows))
     result["diff"] = {
@@ -140,61 +135,7 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
     return result
 
 
-def _pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
-    """Back up what is about to be replaced; the set's path. Its failure stops the restore."""
-    if plan.live is None:
-        run.log("there is no database to back up")
-        return None
-    if not wish.prebackup:
-        run.log("no pre-restore backup, as asked")
-        return None
-    run.progress("backup")
-    try:
-        wish.storage.ensure_kept(wish.access.offsite.remote)
-        made = make_backup(
-            options,
-            BackupWish(
-                backup_dir=wish.backup_dir,
-                state_dir=wish.state_dir,
-                purpose="pre_restore",
-                jobs=wish.jobs,
-                recipients=wish.recipients,
-            ),
-            run,
-        )
-    except ScannerDbError as error:
-        raise RestoreRefused(
-            f"The backup before the restore failed, so nothing was restored: {error}",
-            "Where the database is too broken to be backed up, set scannerdb_restore_prebackup to false.",
-        ) from error
-    copied = copy_away(wish.access.offsite, made, (), run)
-    if copied and not copied.copied and wish.storage.why_lost():
-        raise RestoreRefused(
-            f"The backup before the restore would not last ({wish.storage.why_lost()}), and could not be copied to "
-            f"{copied.remote}: {copied.why}",
-            "Nothing was restored. Look at the remote and run again.",
-        )
-    return str(made.path)
-
-
-def _switch(task: Task, plan: Plan) -> Switch:
-    """The cutover of a planned restore."""
-    mark = side_mark(task.options, plan, task.run)
-    comment = plan.live.comment if plan.live else ""
-    return Switch(
-        live=task.options.db,
-        incoming=plan.side,
-        kept=plan.kept,
-        live_exists=plan.live is not None,
-        mark=mark,
-        kept_mark=Mark(KEPT, task.options.db, task.run.run_id, mark.at, mark.source, comment=comment),
-        comment=plan.target.comment,
-        terminate=task.wish.terminate,
-        cut_slots=task.wish.replication == "cut",
-    )
-
-
-def _aftermath(plan: Plan, keep_hours: float) -> str:
+def aftermath(plan: Plan, keep_hours: float) -> str:
     """What became of the database that was there, as the end of a sentence. Pure."""
     if not plan.live:
         return "; there was nothing to back up"

@@ -15,8 +15,8 @@ from ..restore.nudge import Nudger
 from ..restore.preflight import check_obstacles, check_replication, check_rights, hangers_on
 from ..restore.prober import Prober
 from ..runs import Run, checked_run_id, now_text
-from .restore_build import clear_up, still_ours
-from .restore_plan import check_sessions
+from .restore_build import clear_up, side_mark, still_ours
+from .restore_plan import Plan, check_sessions
 from .restore_wish import Task, Wish, result_of, state_line
 
 
@@ -25,10 +25,11 @@ def cut_over(
 ) -> tuple[Switched, Optional[float]]:
     """Wait for the clients, switch, and measure; puts things right at once where the block was cut short."""
     check_obstacles(conn, switch.live)
-    check_replication(hangers_on(conn, switch.live), switch.live, switch.cut_slots)  # what came while it was loading
+    came = hangers_on(conn, switch.live)  # while it was loading
+    check_replication(came, switch.live, switch.cut_slots, wish.words)
     if switch.live_exists:
         run.progress("grace")
-        check_sessions(conn, options, wish, wish.grace_s)
+        check_sessions(conn, options, wish, wish.grace_s, switch.holder)
     run.progress("cutover")
     run.log(f"cutover: {switch.incoming!r} becomes {switch.live!r}")
     prober = Prober(options) if switch.live_exists else None
@@ -68,6 +69,24 @@ def _told(switch: Switch, run: Run) -> tuple[str, str]:
         f"The cutover was done: database {switch.live!r} is the one that was {switch.incoming!r}, and the one that it "
         f"replaced is kept as {switch.kept!r}.",
         f"To swap back: {undone}{run.run_id} -e scannerdb_restore_confirm={shlex.quote(switch.live)}",
+    )
+
+
+def switch_of(task: Task, plan: Plan, holder: int = 0) -> Switch:
+    """The cutover of a planned restore; `holder` is our own process that keeps everybody from writing."""
+    mark = side_mark(task.options, plan, task.run)
+    comment = plan.live.comment if plan.live else ""
+    return Switch(
+        live=task.options.db,
+        incoming=plan.side,
+        kept=plan.kept,
+        live_exists=plan.live is not None,
+        mark=mark,
+        kept_mark=Mark(KEPT, task.options.db, task.run.run_id, mark.at, mark.source, comment=comment),
+        comment=plan.target.comment,
+        terminate=task.wish.terminate,
+        cut_slots=task.wish.replication == "cut",
+        holder=holder,
     )
 
 

@@ -42,7 +42,7 @@ from .restore_wish import Wish
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
 RUN_CODE = (
     "Look at that function (pg_restore --schema-only -f -). If it may run with the rights of the role that "
-    "restores, set scannerdb_restore_run_code to true."
+    "restores, set {}_run_code to true."
 )
 TABLESPACE_MAP = "name others in their place in scannerdb_restore_tablespace_map, pg_default for instance"
 TEXT_GROWTH = 2  # a database with its indexes, beside its plain SQL
@@ -109,7 +109,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         kinds = {entry.kind for entry in proven.contents.entries}
         check_superuser_objects(server, kinds, proven.contents.about_roles)
     if not wish.run_code:
-        refuse_strangers(conn, proven.contents.code, RUN_CODE)
+        refuse_strangers(conn, proven.contents.code, RUN_CODE.format(wish.words))
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
     if not wish.tables:
         check_owners(conn, server, {rules.of(owner) for owner in proven.contents.owners} - set(missing))
@@ -247,13 +247,16 @@ def _warnings(options: Options, proven: Proven, server: Server, free: Optional[i
     return told
 
 
-def check_sessions(conn: Connection, options: Options, wish: Wish, grace_s: float) -> list[Session]:
-    """Who is connected, after the grace period; raises `RestoreRefused` where they may not or cannot be ended."""
-    left = wait_for(conn, options.db, grace_s, wish.terminate)
+def check_sessions(conn: Connection, options: Options, wish: Wish, grace_s: float, own: int = 0) -> list[Session]:
+    """Who is connected, after the grace period; raises `RestoreRefused` where they may not or cannot be ended.
+
+    The process `own` is ours.
+    """
+    left = wait_for(conn, options.db, grace_s, wish.terminate, own)
     if left and not wish.terminate:
         raise RestoreRefused(
             f"Database {options.db!r} is in use: {named(left)}.",
-            "Stop these clients and run again, or set scannerdb_restore_terminate to true: their sessions then end at "
+            f"Stop these clients and run again, or set {wish.words}_terminate to true: their sessions then end at "
             "the moment of the cutover.",
         )
     stuck = [s for s in left if not s.endable]

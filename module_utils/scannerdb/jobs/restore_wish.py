@@ -53,6 +53,7 @@ class Wish:
     dump: Optional[Path] = None  # as pg_restore is to read it
     judged: str = ""  # the SHA-256 of the manifest that was found to be of a known maker
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
+    words: str = "scannerdb_restore"  # how the names of the variables begin that errors speak of
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def check_wish(options: Options, wish: Wish) -> None:
         does = "adds a schema to" if wish.tables else "creates" if wish.into_database else "replaces the content of"
         raise RestoreRefused(
             f"This {does} database {written!r}, and has to be confirmed by that name, spelled out; {said}.",
-            f"Set scannerdb_restore_confirm to {written}.",
+            f"Set {wish.words}_confirm to {written}.",
         )
     if options.maintenance_db == options.db:
         raise InvalidInput(

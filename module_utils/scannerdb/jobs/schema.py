@@ -50,25 +50,14 @@ def schema(
     policy = Policy(only=only, skip=skip, consents=consents)
     run = Run("schema", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "schema", run.run_id, lock_wait_s), connect(options, purpose=f"schema {run.run_id}") as conn:
-        before = _look(conn, contract)
+        before = look(conn, contract)
         plan = make_plan(before, policy)
         if check_mode:
             return _planned(run, plan, before)
-        applier = Applier(
-            Frames(conn),
-            run.run_id,
-            contract.schema,
-            contract.application_role,
-            budget or Budget(),
-            0,
-            {},
-            run.log,
-            run.progress,
-            journal=False,
-        )
+        applier = applier_for(conn, contract, budget or Budget(), run)
         with telling(lambda: _applied(run, plan, applier, before)):
             applier.apply(plan.steps)
-            left = _look(conn, contract)
+            left = look(conn, contract)
             result = _applied(run, plan, applier, left)
             if probe:
                 prove(result, write_probe_of(conn, contract, left), run)
@@ -77,7 +66,23 @@ def schema(
         return result
 
 
-def _look(conn: Connection, contract: Contract) -> list[Finding]:
+def applier_for(conn: Connection, contract: Contract, budget: Budget, run: Run) -> Applier:
+    """What applies the contract's own steps, which no journal takes back."""
+    return Applier(
+        Frames(conn),
+        run.run_id,
+        contract.schema,
+        contract.application_role,
+        budget,
+        0,
+        {},
+        run.log,
+        run.progress,
+        journal=False,
+    )
+
+
+def look(conn: Connection, contract: Contract) -> list[Finding]:
     """What the contract misses; sequences count as well, for behind their tables every insert fails."""
     catalog = read_catalog(conn, contract)
     read = reader_of(conn, contract, catalog)

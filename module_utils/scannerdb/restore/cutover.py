@@ -42,7 +42,8 @@ class Switch:
     `live_exists` is false where there is nothing to keep. `mark` is the comment that `incoming` has now, `kept_mark`
     the one that the replaced database gets, `comment` the live database's own. With `terminate`, sessions that remain
     are ended; without, they stop the cutover after `patience_s`. Without `cut_slots` a logical replication slot of the
-    live database stops it, also one that was made after everything else was looked at.
+    live database stops it, also one that was made after everything else was looked at. `holder` is the process of ours
+    that keeps everybody from writing to the live database: it is ended last, when nobody is left who could write.
     """
 
     live: str
@@ -54,6 +55,7 @@ class Switch:
     comment: str = ""
     terminate: bool = False
     cut_slots: bool = False
+    holder: int = 0
     patience_s: float = PATIENCE_S
 
 
@@ -73,6 +75,7 @@ _BODY = """
   trouble text;
   people text;
   ended integer := 0;
+  holding integer := holder;
   back boolean := false;
   who record;
 BEGIN
@@ -125,7 +128,7 @@ BEGIN
           PERFORM pg_stat_clear_snapshot();
           people := NULL;
           FOR who IN SELECT pid, usesysid, coalesce(usename::text, '?') AS usename, application_name
-                       FROM pg_stat_activity WHERE datname = live AND pid <> me LOOP
+                       FROM pg_stat_activity WHERE datname = live AND pid <> me AND pid <> holding LOOP
             BEGIN
               -- Autovacuum has no user; where we may not end it, the rename does.
               IF (terminate OR who.usesysid IS NULL) AND pg_terminate_backend(who.pid) THEN ended := ended + 1; END IF;
@@ -135,6 +138,14 @@ BEGIN
               people := concat_ws(', ', people, format('%L (%L)', who.usename, who.application_name));
             END IF;
           END LOOP;
+          IF people IS NULL AND holding > 0 THEN
+            IF NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = live AND pid = holding) THEN
+              RAISE EXCEPTION 'the session that kept others from writing to it has ended';
+            END IF;
+            PERFORM pg_terminate_backend(holding);
+            holding := 0;
+            CONTINUE;
+          END IF;
           EXIT WHEN people IS NULL;
           IF clock_timestamp() > deadline THEN
             RAISE EXCEPTION 'sessions remain: %', people;
@@ -210,6 +221,7 @@ def block(switch: Switch) -> Composable:
         "comment": ("text", switch.comment or None),
         "terminate": ("boolean", switch.terminate),
         "cut_slots": ("boolean", switch.cut_slots),
+        "holder": ("integer", switch.holder),
         "patience": ("interval", f"{switch.patience_s} seconds"),
     }
     lines = ["DECLARE\n"]

@@ -248,13 +248,16 @@ def publications(live: Connection) -> tuple[str, ...]:
         return _names(fetch(live, "SELECT pubname::text AS name FROM pg_publication ORDER BY 1"))
 
 
-def check_replication(hangers: Hangers, database: str, consent: bool) -> None:
-    """Raise `RestoreRefused` where the cutover would cut logical replication off, and nobody said that it may."""
+def check_replication(hangers: Hangers, database: str, consent: bool, words: str = "scannerdb_restore") -> None:
+    """Raise `RestoreRefused` where the cutover would cut logical replication off, and nobody said that it may.
+
+    The variable that says so begins with `words`.
+    """
     if hangers.logical and not consent:
         means = " ".join(replace(hangers, publications=(), standbys=()).sentences(database))
         raise RestoreRefused(
             f"Logical replication hangs on database {database!r}. {means}",
-            "Set scannerdb_restore_replication to cut to restore all the same.",
+            f"Set {words}_replication to cut to go on all the same.",
         )
 
 

@@ -26,8 +26,8 @@ class Session:
     endable: bool
 
 
-def connected(conn: Connection, database: str) -> list[Session]:
-    """The sessions in a database, the restore's own prober and autovacuum left out."""
+def connected(conn: Connection, database: str, own: int = 0) -> list[Session]:
+    """The sessions in a database; the restore's own prober, autovacuum and our own process `own` left out."""
     with explained("Looking at the sessions"):
         rows = fetch(
             conn,
@@ -40,15 +40,15 @@ def connected(conn: Connection, database: str) -> list[Session]:
                          OR pg_has_role('pg_signal_backend', 'USAGE'))) AS endable
               FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
              WHERE a.datname = %s AND a.usesysid IS NOT NULL AND a.pid <> pg_backend_pid()
-               AND a.application_name IS DISTINCT FROM %s
+               AND a.application_name IS DISTINCT FROM %s AND a.pid <> %s
              ORDER BY a.pid
             """,
-            [database, APPLICATION],
+            [database, APPLICATION, own],
         )
     return [Session(**row) for row in rows]
 
 
-def wait_for(conn: Connection, database: str, grace_s: float, ending: bool) -> list[Session]:
+def wait_for(conn: Connection, database: str, grace_s: float, ending: bool, own: int = 0) -> list[Session]:
     """Wait, with connections open, and return who is left.
 
     Where the sessions may be ended afterwards, the wait is over when none is in a transaction; where they may not, when
@@ -56,7 +56,7 @@ def wait_for(conn: Connection, database: str, grace_s: float, ending: bool) -> l
     """
     deadline = time.monotonic() + max(grace_s, SETTLE_S)
     while True:
-        left = connected(conn, database)
+        left = connected(conn, database, own)
         if not [s for s in left if s.busy or not ending]:
             return left
         remaining = deadline - time.monotonic()

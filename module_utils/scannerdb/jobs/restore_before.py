@@ -1,0 +1,63 @@
+"""The backup of what is about to be replaced, by a restore or a migration."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ..backup.plan import Wish as BackupWish
+from ..backup.sets import BackupSet
+from ..connection import Options
+from ..errors import RestoreRefused, ScannerDbError
+from ..runs import Run
+from .backup import make_backup
+from .backup_extras import copy_away
+from .restore_plan import Plan
+from .restore_wish import Wish
+
+
+def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
+    """Back up what is about to be replaced; the set's path. Its failure stops the restore."""
+    if plan.live is None:
+        run.log("there is no database to back up")
+        return None
+    if not wish.prebackup:
+        run.log("no pre-restore backup, as asked")
+        return None
+    try:
+        made = made_before(options, wish, run)
+    except ScannerDbError as error:
+        raise RestoreRefused(
+            f"The backup before the restore failed, so nothing was restored: {error}",
+            "Where the database is too broken to be backed up, set scannerdb_restore_prebackup to false.",
+        ) from error
+    ensure_lasting(wish, made, run)
+    return str(made.path)
+
+
+def made_before(options: Options, wish: Wish, run: Run, fingerprints: bool = False) -> BackupSet:
+    """A set of the live database; raises our errors."""
+    run.progress("backup")
+    wish.storage.ensure_kept(wish.access.offsite.remote)
+    return make_backup(
+        options,
+        BackupWish(
+            backup_dir=wish.backup_dir,
+            state_dir=wish.state_dir,
+            purpose="pre_restore",
+            jobs=wish.jobs,
+            recipients=wish.recipients,
+            fingerprints=fingerprints,
+        ),
+        run,
+    )
+
+
+def ensure_lasting(wish: Wish, made: BackupSet, run: Run) -> None:
+    """Copy the set elsewhere; raises `RestoreRefused` where that fails and it would not last here."""
+    copied = copy_away(wish.access.offsite, made, (), run)
+    if copied and not copied.copied and wish.storage.why_lost():
+        raise RestoreRefused(
+            f"The backup before it would not last ({wish.storage.why_lost()}), and could not be copied to "
+            f"{copied.remote}: {copied.why}",
+            "Nothing was changed. Look at the remote and run again.",
+        )
