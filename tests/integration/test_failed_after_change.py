@@ -115,7 +115,7 @@ def test_a_verification(database: Database, tmp_path: Path, monkeypatch: pytest.
 STEPS = [
     "jobs.restore.make_plan",
     "jobs.restore.create_side",
-    "jobs.restore._pre_restore_backup",
+    "jobs.restore.pre_restore_backup",
     "jobs.restore.fill_side",
     "jobs.restore.validate",
     "jobs.restore.give_properties",
