@@ -136,11 +136,11 @@ def test_what_an_extension_fills_is_not_counted(database: Database) -> None:
 def test_files_that_touch_more_than_one_database(field_db: Database, tmp_path: Path) -> None:
     dump = tmp_path / "x.sql"
     where = {"PGHOST": str(field_db.server.socket_dir), "PGPORT": str(field_db.server.port), "PGUSER": "postgres"}
-    for words in (["pg_dump", "-C"], ["pg_dump", "-C", "-c", "--if-exists"], ["pg_dumpall"]):
-        program = str(field_db.server.bin_dir / words[0])
-        subprocess.run([program, *words[1:], "-f", str(dump)], env={**where, "PGDATABASE": field_db.name}, check=True)
-        untouched(field_db, tmp_path, dump, RestoreRefused, "as files of pg_dump")
-        untouched(field_db, tmp_path, packed(dump), RestoreRefused, "as files of pg_dump", check_mode=True)
+    program = str(field_db.server.bin_dir / "pg_dumpall")
+    for words in ([], ["--clean", "--if-exists"]):
+        subprocess.run([program, *words, "-f", str(dump)], env={**where, "PGDATABASE": field_db.name}, check=True)
+        untouched(field_db, tmp_path, dump, RestoreRefused, "as files of pg_dumpall|in a way in which no dump")
+        untouched(field_db, tmp_path, packed(dump), RestoreRefused, "pg_dumpall|no dump of one", check_mode=True)
 
 
 def test_hostile_and_damaged_files(field_db: Database, tmp_path: Path) -> None:

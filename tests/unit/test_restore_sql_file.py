@@ -14,8 +14,9 @@ from scannerdb.backup.manifest import TableCount
 from scannerdb.errors import BackupInvalid, RestoreRefused
 from scannerdb.restore.archive import detect
 from scannerdb.restore.lexer import Lexer
-from scannerdb.restore.plain import scan
+from scannerdb.restore.plain import Terms, _pieces, scan
 from scannerdb.restore.script import Script, left_out, psql_guards
+from scannerdb.restore.target import target_from_script
 
 DUMP = r"""--
 -- PostgreSQL database dump
@@ -156,6 +157,79 @@ def test_what_is_refused(line: str, words: str) -> None:
     with pytest.raises(RestoreRefused, match=words) as told:
         read(DUMP.replace("/* a /*", f"{line}\n/* a /*"))
     assert "x.sql is not restored: its line" in str(told.value)
+
+
+OWN = """--
+-- PostgreSQL database dump
+--
+
+SET client_encoding = 'UTF8';
+SELECT pg_catalog.set_config('search_path', '', false);
+
+DROP DATABASE IF EXISTS "a=b""c'";
+CREATE DATABASE "a=b""c'" WITH TEMPLATE = template0 ENCODING = 'LATIN1' LOCALE_PROVIDER = icu LOCALE = 'C' \
+ICU_LOCALE = 'de';
+ALTER DATABASE "a=b""c'" OWNER TO "the owner";
+\\connect -reuse-previous=on "dbname='a=b""c\\''"
+COMMENT ON DATABASE "a=b""c'" IS 'it''s;
+two lines';
+ALTER DATABASE "a=b""c'" SET "x.y" TO E'it''s; \\\\';
+ALTER ROLE someone IN DATABASE "a=b""c'" SET work_mem TO '1MB';
+DROP VIEW public.v;
+CREATE OR REPLACE VIEW public.w AS
+SELECT
+    NULL::integer AS a;
+DROP SCHEMA public;
+CREATE SCHEMA public;
+DROP VIEW public.x;
+GRANT CONNECT ON DATABASE "a=b""c'" TO someone;
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+def test_a_database_of_its_own(tmp_path: Path) -> None:
+    """What asks for it is known, and nothing of it reaches a server; nor what drops before anything is there."""
+    script = read(OWN)
+    target = target_from_script(script.contents().database)
+    assert (target.owner, target.encoding, target.locale_provider, target.locale) == (
+        "the owner",
+        "LATIN1",
+        "icu",
+        "de",
+    )
+    assert script.contents().properties == 4 and script.owners == {"the owner"} and not script.grantees
+    (tmp_path / "x.sql").write_text(OWN)
+    loaded = b"".join(_pieces(tmp_path / "x.sql", Terms(17, True), lambda _: None)).decode()
+    lines = [line for line in loaded.splitlines() if line and not line.startswith("--")]
+    assert lines[2:] == ["DROP SCHEMA public;", "CREATE SCHEMA public;", "DROP VIEW public.x;"]
+    assert loaded.count("\n") == OWN.count("\n")  # psql's line numbers stay true
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("\\connect", "\\connect postgres"),
+        ("\\connect", '\\connect -reuse-previous=on "dbname=\'a=b""c\\\'\' host=x"'),
+        ("CREATE DATABASE", "CREATE DATABASE other WITH TEMPLATE = template0;"),
+        ("DROP DATABASE", "SELECT 1; DROP DATABASE x;"),
+        ("DROP DATABASE", "CREATE TABLE x();\nDROP DATABASE x;"),
+        ("ALTER ROLE", "ALTER ROLE someone IN DATABASE other SET work_mem TO '1MB';"),
+        ("ALTER ROLE", "ALTER ROLE someone SUPERUSER;"),
+        ("GRANT", "GRANT CONNECT ON DATABASE other TO someone;"),
+        ("GRANT", "ALTER DATABASE other RENAME TO x;"),
+        ("COMMENT", 'ALTER DATABASE "a=b""c\'" RENAME TO x;\nSELECT \''),
+    ],
+)
+def test_a_database_of_somebody_else(line: str, instead: str) -> None:
+    found = next(one for one in OWN.splitlines() if one.startswith(line))
+    with pytest.raises(RestoreRefused, match=r"x\.sql is not restored: its line"):
+        read(OWN.replace(found, instead, 1))
+
+
+def test_a_quote_in_an_escaped_string() -> None:
+    read("COMMENT ON TABLE x IS E'it''s; \\\\';\n")
 
 
 def test_user_mappings_are_no_roles() -> None:

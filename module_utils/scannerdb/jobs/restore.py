@@ -116,7 +116,7 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
     try:
         properties = create_side(conn, options, wish, plan, run)
         backup = pre_restore_backup(options, wish, plan, run)
-        ignored = fill_side(conn, options, wish, plan, run)
+        ignored = fill_side(conn, options, wish, plan, run, task.contract)
         warnings = [*task.told, *plan.warnings, *replication, *ignored]
         warnings += validate(options, wish, plan, run, task.contract)
         give_properties(conn, options, properties)

@@ -29,15 +29,17 @@ from ..restore.heal import find, heal, set_comment
 from ..restore.loading import Load, Loaded, load_archive
 from ..restore.names import SIDE, Mark
 from ..restore.plain import Terms, load_script
-from ..restore.target import Target, create_statement, property_statements
+from ..restore.target import Target, create_statement, located_as, property_statements
 from ..restore.validate import check_counts, count_rows, new_losses, plain_tables, sequences_kept
 from ..runs import Run, now_text
 from .restore_plan import Plan
 from .restore_proof import loader
+from .restore_rights import give_carried, unreadable
 from .restore_roles import check_replaced, contract_under, give_event_triggers, give_to_roles, make_roles
 from .restore_wish import Wish
 
 RECONNECT_S = 10.0
+UNKNOWN_LOCALE = ("42809", "22023", "0A000")  # of CREATE DATABASE: no such locale, none for the encoding, no ICU
 ROLELESS = ("--no-owner", "--no-privileges")  # flags of pg_restore where roles are replaced
 GIVING = "Giving the restored database the settings, privileges and limits of {!r}"
 
@@ -49,10 +51,25 @@ def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
 
 def create_empty(conn: Connection, options: Options, plan: Plan, target: Target, run: Run) -> None:
     """Create the empty side database, marked as ours."""
+    closed = plan.server.superuser
     with explained(f"Creating the database {plan.side!r}"):
-        conn.execute(create_statement(plan.side, target, plan.server.major, closed=plan.server.superuser))
+        try:
+            conn.execute(create_statement(plan.side, target, plan.server.major, closed=closed))
+        except DriverError as error:
+            if plan.spare is None or getattr(error, "sqlstate", "") not in UNKNOWN_LOCALE:
+                raise
+            run.log(f"warning: {locale_refused(error, plan)}")
+            conn.execute(create_statement(plan.side, located_as(target, plan.spare), plan.server.major, closed=closed))
+            run.facts["locale"] = locale_refused(error, plan)
         run.facts["side_database"] = plan.side
         set_comment(conn, plan.side, side_mark(options, plan, run).text())
+
+
+def locale_refused(error: Exception, plan: Plan) -> str:
+    """That the server does not know what the file asks for, and what is taken instead. Pure."""
+    why = str(error).splitlines()[0].rstrip(".")
+    instead = plan.spare.origin if plan.spare else ""
+    return f"The server makes no database as CREATE DATABASE in the file asks ({why}): it is made as {instead} has it."
 
 
 def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
@@ -70,9 +87,10 @@ def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run:
     return properties
 
 
-def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[str]:
+def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:
     """Load the side database and analyze it; returns warnings."""
-    warnings = load_side(conn, options, wish, plan, run, wanted_lines(plan.contents, plan.server.superuser))
+    wanted = wanted_lines(plan.contents, plan.server.superuser)
+    warnings = load_side(conn, options, wish, plan, run, contract, wanted)
     run.progress("analyze")
     with side_session(options, plan, run) as side:
         warnings += analyze(side, _paths(conn, wish, plan))
@@ -97,6 +115,7 @@ def load_side(
     wish: Wish,
     plan: Plan,
     run: Run,
+    contract: Contract,
     lines: Sequence[str],
     flags: Sequence[str] = (),
 ) -> list[str]:
@@ -139,6 +158,12 @@ def load_side(
     for line in said.splitlines():
         run.log(f"{loader(plan.source)}: {line.strip()}")
     names = ", ".join(sorted(plan.rules.ignored))
+    if plan.carried and not flags:
+        with side_session(options, plan, run) as side:
+            count = give_carried(side, plan.carried, contract_under(contract, plan.rules))
+        run.log(f"{count} statements gave owners and privileges")
+    if "locale" in run.facts:
+        warnings.append(run.facts["locale"])
     if names and not flags:
         warnings.append(f"Roles {names} do not exist: what they had was left out, their objects have another owner.")
     return warnings
@@ -189,6 +214,7 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
         compare_content(side, plan, run)
         serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]
         _judge(options, wish, plan, run, contract, serious)
+        _judge_readable(wish, plan, unreadable(side, contract, roleless=bool(plan.carried)))
         if serious:
             told = "; ".join(f"{f.id} ({f.object})" for f in serious[:5])
             return [
@@ -257,6 +283,16 @@ def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contrac
             f"The backup {plan.source.name} lacks what the database must have: {told}.",
             "The live database was not touched. Use another backup; where this one is right, list these ids in "
             "scannerdb_restore_accept.",
+        )
+
+
+def _judge_readable(wish: Wish, plan: Plan, told: list[str]) -> None:
+    """Raise `ValidationFailed` where the application could not read its tables after the cutover."""
+    if told and not any(fnmatch.fnmatchcase("schema.privilege.missing", pattern) for pattern in wish.accept):
+        raise ValidationFailed(
+            f"After a restore of {plan.source.name} the application could not read its tables: {'; '.join(told[:5])}.",
+            "The live database was not touched. playbooks/deploy.yml makes the role and its privileges; a restore that "
+            "is right without lists schema.privilege.missing in scannerdb_restore_accept.",
         )
 
 

@@ -103,7 +103,9 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
         conn.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(plan.side)))
     if sessions_in(conn, plan.side):
         raise RestoreRefused(f"Somebody connected to {plan.side!r} while it was made.", "Run again.")
-    warnings = load_side(conn, options, wish, plan, run, wanted_lines(plan.contents, plan.server.superuser))
+    warnings = load_side(
+        conn, options, wish, plan, run, task.contract, wanted_lines(plan.contents, plan.server.superuser)
+    )
     with side_session(options, plan, run) as side:
         compare_content(side, plan, run)
     if wish.masking_sql:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ..backup.facts import read_facts
@@ -33,9 +33,10 @@ from ..restore.preflight import (
 )
 from ..restore.rolenames import Rules
 from ..restore.sessions import Session, connected, named, wait_for
-from ..restore.target import DEFAULT_TABLESPACE, Target, describe, target_from_script
+from ..restore.target import DEFAULT_TABLESPACE, Target, as_asked, describe, target_from_script
 from ..runs import Run
 from .restore_proof import Proven, loader, prove
+from .restore_rights import Carried, carried
 from .restore_target import target_of
 from .restore_wish import Wish
 
@@ -69,6 +70,8 @@ class Plan(Proven):
     places: Mapping[str, str]
     hangers: Hangers
     warnings: tuple[str, ...]
+    spare: Optional[Target] = None  # what to be where the server does not know the locale that the file asks for
+    carried: Carried = field(default_factory=Carried)
 
     @property
     def previous(self) -> Optional[str]:
@@ -94,6 +97,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     proven = prove(options, wish, server, run, record=record)
     _check_names(wish, proven)
     live, published = live_facts(options)
+    given = carried(options, proven.contents, is_set=proven.source.is_set or bool(wish.tables), live=live is not None)
     target = choose_target(live, proven)
     named = proven.contents.roles | target.roles
     rules, missing = _roles(conn, server, wish, named)
@@ -112,7 +116,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         refuse_strangers(conn, proven.contents.code, RUN_CODE.format(wish.words))
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
     if not wish.tables:
-        check_owners(conn, server, {rules.of(owner) for owner in proven.contents.owners} - set(missing))
+        owners = {rules.of(owner) for owner in proven.contents.owners} | given.new_owners
+        check_owners(conn, server, owners - set(missing))
     if not (wish.tables or wish.into_database):
         check_rights(conn, server, live.owner if live else "", live is not None)
         check_obstacles(conn, options.db)
@@ -132,7 +137,13 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         rules=rules,
         places=places,
         hangers=replace(hangers_on(conn, options.db), publications=published),
-        warnings=(*_warnings(options, proven, server, free), *_strangers(wish.role_map, named)),
+        warnings=(
+            *_warnings(options, proven, server, free),
+            *_strangers(wish.role_map, named),
+            *([given.sentence] if given else []),
+        ),
+        spare=_spare(live, proven, target),
+        carried=given,
     )
 
 
@@ -186,15 +197,23 @@ def choose_target(live: Optional[DatabaseFacts], proven: Proven) -> Target:
     """What the new database must be: as the live one; without one as recorded; else as the archive says."""
     source, contents = proven.source, proven.contents
     if live:
-        target = target_of(live, "the live database")
+        target = as_asked(target_of(live, "the live database"), target_from_script(contents.database))
     elif proven.manifest:
         target = target_of(proven.manifest.database, "the backup's manifest")
     elif source.kind == SQL_FILE:
-        target = Target(encoding=contents.encoding, origin="the SQL file")
+        plain = Target(encoding=contents.encoding, origin="the SQL file")
+        target = target_from_script(contents.database) if contents.database else plain
     else:
         target = target_from_script(database_script(proven.tools, source.dump, contents.entries))
     guess = contents.text_bytes * TEXT_GROWTH or source.size_bytes * GROWTH
     return target if target.size_bytes else replace(target, size_bytes=guess)
+
+
+def _spare(live: Optional[DatabaseFacts], proven: Proven, target: Target) -> Optional[Target]:
+    """The target without what the file's own CREATE DATABASE asks for, where it asks for anything."""
+    if not proven.contents.database:
+        return None
+    return target_of(live, "the live database") if live else Target(encoding=target.encoding)
 
 
 def check_roles(missing: Sequence[str], policy: str) -> None:
@@ -237,6 +256,11 @@ def _warnings(options: Options, proven: Proven, server: Server, free: Optional[i
         )
     if any(entry.kind.startswith("SUBSCRIPTION") for entry in proven.contents.entries):
         told.append("The backup's subscriptions are not restored: two databases must not draw from one slot.")
+    if proven.contents.properties:
+        told.append(
+            f"{proven.contents.properties} statements of {source.name} about the database itself (its settings, "
+            "privileges and comment) are not run: it has those of the live database, or the server's defaults."
+        )
     if not proven.rows and proven.contents.tables:
         told.append(
             f"{source.name} has no rows that could be counted, as pg_dump writes them without --inserts: what was "

@@ -52,7 +52,7 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
         return result
     try:
         create_empty(conn, options, plan, replace(plan.target, owner=""), run)
-        load_side(conn, options, wish, plan, run, table_lines(plan.contents, names), PLAIN)
+        load_side(conn, options, wish, plan, run, task.contract, table_lines(plan.contents, names), PLAIN)
         _regroup(task, plan, names, schema)
         _carry_over(task, plan, schema)
         back = f"To remove it: {text_of(SQL('DROP SCHEMA {} CASCADE').format(Identifier(schema)))};"

@@ -55,6 +55,9 @@ class Contents:
     about_roles: tuple[str, ...] = ()
     text_bytes: int = 0  # of a plain SQL file, unpacked
     encoding: str = ""  # of a plain SQL file's text
+    database: str = ""  # what a plain SQL file says in order to make its database
+    properties: int = 0  # statements of a plain SQL file about settings, privileges and comment of its database
+    rights: bool = True  # whether it gives any privilege
     code: Code = field(default_factory=Code)
     placed: tuple[Placed, ...] = ()  # of a plain SQL file only the tablespaces
 
@@ -174,8 +177,15 @@ def read_contents(tools: Tools, dump: Path) -> Contents:
     text = structure_script(tools, dump, bare)
     told = about_roles(text)
     owners, others = roles_in("\n".join(told))
+    rights = any(entry.is_a("ACL", "DEFAULT ACL") for entry in bare.entries)
     return Contents(
-        bare.entries, frozenset(owners), frozenset(others), told, code=code_in(text), placed=placed_in(text)
+        bare.entries,
+        frozenset(owners),
+        frozenset(others),
+        told,
+        code=code_in(text),
+        placed=placed_in(text),
+        rights=rights,
     )
 
 

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     rb"|::|:=|(?P<variable>:['\"]?[A-Z]|:\{)|(?P<meta>\\)"
 )
 _ENDS = {
-    "escaped": re.compile(rb"(?s)\\.|'"),
+    "escaped": re.compile(rb"(?s)\\.|''|'"),
     "plain": re.compile(rb"'"),
     "name": re.compile(rb'"'),
     "comment": re.compile(rb"/\*|\*/"),
@@ -93,7 +93,7 @@ class Lexer:
             return len(line)
         if self._within == "comment":
             self._comments += 1 if match.group() == b"/*" else -1
-        if not (match.group().startswith(b"\\") or self._comments):
+        if not (match.group().startswith(b"\\") or match.group() == b"''" or self._comments):
             self._end = None
         return match.end()
 

@@ -83,7 +83,7 @@ def load_script(
         f"psql stopped at line {match.group(1)} of {path.name}: {match.group(2).rstrip('.')[:500]}.",
         f"Create the role (CREATE ROLE {role.group(1)} NOLOGIN), or dump with --no-owner --no-privileges."
         if role
-        else "The live database was not touched. A file of pg_dump -c needs --if-exists too.",
+        else "The live database was not touched.",
     )
 
 
@@ -97,7 +97,8 @@ def _pieces(path: Path, terms: Terms, tick: Callable[[int], object]) -> Iterator
         whole.append(line)
         size += len(line)
         if script.idle:
-            piece += whole if rows else [_fit(b"".join(whole), statement, terms)]
+            spared = script.spared and bool(statement)
+            piece += whole if rows else [_fit(b"".join(whole), statement, terms, spared)]
             whole = []
         if size >= PIECE and not whole:
             yield b"".join(piece)
@@ -107,9 +108,9 @@ def _pieces(path: Path, terms: Terms, tick: Callable[[int], object]) -> Iterator
     yield b"".join(piece)
 
 
-def _fit(text: bytes, statement: str, terms: Terms) -> bytes:
+def _fit(text: bytes, statement: str, terms: Terms, spared: bool) -> bytes:
     """Whole lines as the server is to get them; `statement` is what they say, where it is one."""
-    if statement and left_out(statement, terms.server_major, terms.superuser):
+    if spared or (statement and left_out(statement, terms.server_major, terms.superuser)):
         return b"\n" * text.count(b"\n")
     if SETTING.fullmatch(statement):
         return moved_setting(statement, terms.places).encode("utf-8", "surrogateescape") + b"\n" * text.count(b"\n")

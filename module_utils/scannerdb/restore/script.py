@@ -13,12 +13,25 @@ from ..errors import BackupInvalid, RestoreRefused
 from .archive import NOT_COMPLETE, Header
 from .contents import IDENTIFIER, Contents, Entry, unquoted
 from .lexer import MOST_WORDS, Lexer, Statement
+from .own_database import OwnDatabase
 from .rolenames import roles_in
 from .tablespaces import Placed, tablespace_of
 
 HEAD, TAIL = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
 _GUARD = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")  # what pg_dump writes since August 2025
 _CONNECT = re.compile(rb"\\c(?:onnect)?(?:\s|$)")
+_DATABASES = re.compile(r"(?:CREATE|DROP|ALTER|(?:COMMENT|SECURITY LABEL(?: FOR \S+)?) ON) DATABASE\b")
+_ON_DATABASES = re.compile(r"(?:GRANT|REVOKE) .*\bON DATABASE\b|ALTER ROLE (?:\S+ )?IN DATABASE\b")
+# How pg_dump --clean takes away what it is going to make, before it makes anything. In a fresh database there is
+# nothing to take away, except for the schema that every database has.
+_CLEARING = re.compile(
+    r"DROP (?!SCHEMA (?:IF EXISTS )?public;)|ALTER TABLE [^;]* (?:DROP CONSTRAINT|DETACH PARTITION)\b"
+    r"|ALTER TABLE [^;]* ALTER COLUMN [^;]* DROP (?:DEFAULT|IDENTITY)\b|SELECT pg_catalog\.lo_unlink\("
+    r"|CREATE OR REPLACE VIEW [^;]* AS\s+SELECT\s+NULL::",
+    re.DOTALL,
+)
+_SETTING = re.compile(r"SET |SELECT pg_catalog\.set_config\(")
+_MAKING = re.compile(r"CREATE\b|COPY\b|INSERT\b|DO\b|WITH\b")
 _EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})")
 _ENCODING = re.compile(r"SET client_encoding = '([\w-]+)';")
 _NAME = r'"(?:[^"]|"")+"|[^\s".,;()]+'
@@ -33,8 +46,8 @@ _SHARED = r"(?:DATABASE|ROLE|TABLESPACE|PARAMETER)\b"
 _FORBIDDEN = (
     (
         r"(?:CREATE|DROP|ALTER) DATABASE\b",
-        "creates, drops or changes a database, as files of pg_dump -C and pg_dumpall do",
-        "Dump again without -C.",
+        "creates, drops or changes a database in a way in which no dump of one database does",
+        "Files of pg_dumpall hold several: dump the one database with pg_dump.",
     ),
     (
         r"(?:CREATE|DROP|ALTER) (?:ROLE|GROUP|USER(?! MAPPING))\b",
@@ -78,6 +91,11 @@ class Script:
         self._whole = 0  # heads without a tail
         self._copies: list[tuple[bytes, int]] = []  # the COPY statements, and how many rows there were before
         self._by_copy = True  # whether nothing else changes rows
+        self.database = OwnDatabase()
+        self.spared = False  # whether the statement that ended last is not for the side database
+        self._making = self._rights = False  # whether anything was made, and any privilege given
+        self._opening = True  # whether there was nothing yet but settings
+        self._about_databases = ("", "")  # why the open statement would be refused, if it is not about the file's own
         self._lexer = Lexer()
         self._open: list[bytes] = []  # lines of statements that go on
         self._ended = 0  # how many have ended on these lines
@@ -94,6 +112,7 @@ class Script:
         """
         self.number += 1
         self.bytes += len(line)
+        self.spared = False
         if b"\0" in line:
             raise BackupInvalid(
                 f"{self.name} is not SQL: line {self.number} has a byte that no text has.", NOT_COMPLETE
@@ -111,6 +130,8 @@ class Script:
             where = "in the middle of a table's rows"
         elif not self._lexer.idle:
             where = "in the middle of a statement"
+        elif self.database.pending:
+            where = "after DROP DATABASE"
         elif self._whole:
             where = f"without the line {TAIL.decode()!r}"
         if where or not self.number:
@@ -128,6 +149,9 @@ class Script:
             text_bytes=self.bytes,
             encoding=self.encoding,
             placed=tuple(Placed("", "", "", name) for name in sorted(self.tablespaces)),
+            database="\n".join(self.database.script),
+            properties=self.database.properties,
+            rights=self._rights,
         )
 
     def blocks(self) -> list[tuple[bytes, int]]:
@@ -179,8 +203,24 @@ class Script:
         if self.in_data:
             self._copies.append((text if alone and b"\n" not in text else b"", self.rows))
         statement = text.decode("utf-8", "surrogateescape")
-        self._note(statement)
+        if statement:
+            self._settle(statement, alone)
         return statement if alone else ""
+
+    def _settle(self, statement: str, alone: bool) -> None:
+        """Decide whether whole statements go on to the side database, and collect what they name."""
+        (does, cure), self._about_databases = self._about_databases, ("", "")
+        self.spared = bool(does)
+        if does:
+            if not (alone and self.database.takes(statement, first=self._opening)):
+                raise self._refused(does, cure)
+            if not statement.startswith("ALTER DATABASE "):
+                return  # grants on it, say: nobody needs these roles
+        else:
+            self._opening = self._opening and alone and bool(_SETTING.match(statement))
+            self.spared = not self._making and alone and bool(_CLEARING.match(statement))
+            self._making = self._making or not (self.spared or (alone and not _MAKING.match(statement)))
+        self._note(statement)
 
     def _remark(self, text: bytes) -> None:
         self._whole += (text == HEAD) - (text == TAIL)
@@ -192,8 +232,10 @@ class Script:
         if _GUARD.fullmatch(text):
             return text.decode()
         if _CONNECT.match(text):
+            if self.database.connects(text.decode("utf-8", "replace")):
+                return "\\connect"
             raise self._refused(
-                "connects to another database, as files of pg_dump -C and pg_dumpall do", "Dump again without -C."
+                "connects to another database, as files of pg_dumpall do", "Dump the one database with pg_dump."
             )
         word = text.split()[0].decode("utf-8", "replace")
         raise self._refused(f"has a command of psql ({word[:20]})")
@@ -203,7 +245,10 @@ class Script:
         head = statement.head
         for pattern, does, cure in _FORBIDDEN:
             if re.match(pattern, head):
-                raise self._refused(does, cure)
+                if not (_DATABASES.match(head) or _ON_DATABASES.match(head)):
+                    raise self._refused(does, cure)
+                self._about_databases = (does, cure)  # it is decided where its whole text is known
+                return
         if statement.words[:1] in (["GRANT"], ["REVOKE"]) and "ON" not in statement.words:
             raise self._refused(
                 "makes a role a member of another" if len(statement.words) < MOST_WORDS else "is too long"
@@ -218,6 +263,7 @@ class Script:
     def _note(self, statement: str) -> None:
         """Collect what a statement names."""
         owners, grantees = roles_in(statement)
+        self._rights = self._rights or statement.startswith(("GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES "))
         self.owners |= owners
         self.grantees |= grantees
         table = _TABLE.match(statement)
@@ -243,7 +289,7 @@ def left_out(statement: str, server_major: int, superuser: bool) -> bool:
     These are the beginnings and ends of transactions, the guards of newer versions of psql (we set our own), timeouts
     that an older server does not know, and remarks on extensions where only a superuser may make them.
     """
-    if statement.startswith(("\\restrict ", "\\unrestrict ")):
+    if statement.startswith(("\\restrict ", "\\unrestrict ", "\\connect")):
         return True
     if _BEGIN_OR_END.fullmatch(statement):
         return True

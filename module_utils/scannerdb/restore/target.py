@@ -72,6 +72,31 @@ class Target:
         )
 
 
+def as_asked(target: Target, asked: Target) -> Target:
+    """The target with encoding and locale as a file's own CREATE DATABASE asks for; those of the target else."""
+    if not (asked.encoding or asked.lc_collate):
+        return target
+    located = located_as(target, asked) if asked.lc_collate else target
+    return replace(
+        located,
+        encoding=asked.encoding or target.encoding,
+        origin=f"{target.origin}, encoding and locale from CREATE DATABASE in the file",
+    )
+
+
+def located_as(target: Target, other: Target) -> Target:
+    """The target with another one's encoding and locale."""
+    return replace(
+        target,
+        encoding=other.encoding,
+        lc_collate=other.lc_collate,
+        lc_ctype=other.lc_ctype,
+        locale_provider=other.locale_provider,
+        locale=other.locale,
+        icu_rules=other.icu_rules,
+    )
+
+
 def create_statement(name: str, target: Target, server_major: int, closed: bool = False) -> Composable:
     """CREATE DATABASE for a side database.
 
