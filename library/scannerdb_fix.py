@@ -79,6 +79,10 @@ options:
     description: Drop an index that is the same as another one.
     type: bool
     default: false
+  counters:
+    description: Set the counters in C(metadata) that are wrong to what they count, by a statement that counts.
+    type: bool
+    default: false
   max_share:
     description:
       - A fix of a thousand rows or more that would touch more than this share of a table (0 to 1) stops the run before

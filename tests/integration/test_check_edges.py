@@ -81,6 +81,7 @@ def test_a_locked_table_costs_only_the_checks_that_read_it(field_db: Database) -
     assert [name for text in unseen(result) for name in re.findall("The check '(.*?)'", text)] == [
         "counters in metadata",
         "dates of metadata",
+        "interrupted scans",
     ]
     assert "timeout" in unseen(result)[0]
     ids = {f["id"] for f in before["findings"]} - {"data.metadata.counter"}

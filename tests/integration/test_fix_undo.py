@@ -119,3 +119,36 @@ def test_a_trigger_that_changes_rows_back_is_noticed(field_db: Database) -> None
     assert "did not keep what was written" in result["failures"][0]
     assert field_db.value("SELECT count(*) FROM scannerdb_maintenance.journal") == 0
     assert rows_of(findings(field_db), "data.endpoints.last_check_date_null") > 0
+
+
+def test_counters_are_counted_when_that_is_wanted(field_db: Database) -> None:
+    """By a statement that counts, journalled, and taken back exactly; a counter that moved since is left."""
+    wrong = [("server_count", "99999"), ("model_count", "-7")]
+    for key, value in wrong:
+        field_db.sql(
+            "INSERT INTO metadata (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = %s",
+            key,
+            value,
+            value,
+        )
+    run_fix(field_db)
+    stored = "SELECT key, value, updated_at FROM metadata ORDER BY key"
+    before = field_db.sql(stored)
+    assert {key: value for key, value, _ in before}["server_count"] == "99999", "it is off by default"
+    wanted = Policy(consents=frozenset({"scannerdb_fix_counters"}))
+    planned = run_fix(field_db, policy=wanted, check_mode=True)
+    assert "SELECT count(*)" in planned["diff"]["after"] and field_db.sql(stored) == before
+    done = run_fix(field_db, policy=wanted)
+    assert [one["id"] for one in done["fixed"]] == ["data.metadata.counter"] and done["changed"]
+    for key, query in (
+        ("server_count", "SELECT count(*) FROM servers"),
+        ("model_count", "SELECT count(*) FROM models"),
+    ):
+        assert field_db.value("SELECT value FROM metadata WHERE key = %s", key) == str(field_db.value(query))
+    assert not run_fix(field_db, policy=wanted)["changed"]
+    field_db.sql("UPDATE metadata SET value = '1' WHERE key = 'model_count'")
+    undone = undo(options(field_db), run_id=done["run_id"], unsealed=True)
+    assert [one["why"] for one in undone["conflicts"]] == ["the row has been changed since"]
+    now = {key: (value, at) for key, value, at in field_db.sql(stored)}
+    assert now["server_count"] == {key: (value, at) for key, value, at in before}["server_count"]
+    assert now["model_count"][0] == "1"

@@ -5,35 +5,25 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping
 
-from ..connection import SQL, Composable, Identifier, Literal, text_of
-from ..finding import Finding
+from ..connection import SQL, Literal, text_of
+from ..contract.counters import CONSENT, COUNTS, NEEDED, TABLE, count_query, refresh
+from ..finding import Finding, Fix
 from ..lockbudget import relation
 from .context import Context
-from .registry import by_hand, finding
+from .registry import finding
 
-# What each counts, as a query over the schema; server_count is the rows of the view `servers`.
-COUNTS = {
-    "server_count": "SELECT count(*) FROM {endpoints} e JOIN {links} v ON v.endpoint_id = e.id",
-    "scanned_count": "SELECT count(*) FROM {endpoints}",
-    "verified_count": "SELECT count(*) FROM {endpoints} WHERE verified = 1",
-    "verified_server_count": "SELECT count(*) FROM {endpoints} WHERE verified = 1",
-    "failed_count": "SELECT count(*) FROM {endpoints} WHERE verified = 2",
-    "model_count": "SELECT count(*) FROM {models}",
-}
-NEEDED = {
-    "server_count": ("endpoints", "verified_endpoints"),
-    "model_count": ("models",),
-}
 UNCOUNTED = "0"  # every counter stands there until its program has run
 MARKS = "SELECT key::text AS key, value::text AS value FROM {} WHERE key ~ '^last_.+_(start|end)$'"
+ORDER = 90  # after the rows that are counted
 LONGEST_RUN = datetime.timedelta(days=1)
 
 
 def check(context: Context) -> Iterator[Finding]:
-    """One finding for all counters that are wrong, and one for each scan or prune that has no end."""
-    if not {"key", "value"} <= set(context.tables.get("metadata", {})):
+    """One finding for all counters that are wrong."""
+    columns = context.tables.get(TABLE, {})
+    if not {"key", "value"} <= set(columns):
         return
-    table = relation(context.schema, "metadata")
+    table = relation(context.schema, TABLE)
     query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY({})")
     stored = {row["key"]: row["value"] for row in context.read(query.format(table, Literal([*COUNTS])))}
     wrong = contradictions(stored, _true_counts(context, stored), context.limits.metadata_drift_rows)
@@ -44,31 +34,29 @@ def check(context: Context) -> Iterator[Finding]:
             "metadata",
             f"Counters in metadata are wrong: {said}.",
             {key: {"stored": says, "actual": is_} for key, (says, is_) in wrong.items()},
-            by_hand("data.metadata.counter", *(_refresh(context, key) for key in wrong), rows=len(wrong)),
+            Fix(
+                "data.metadata.counter",
+                tuple(text_of(refresh(context.schema, key, dated=is_dated(columns))) for key in wrong),
+                len(wrong),
+                "ROW EXCLUSIVE",
+                consent=CONSENT,
+                order=ORDER,
+            ),
         )
-    marks = {row["key"]: row["value"] for row in context.read(SQL(MARKS).format(table))}
-    yield from interrupted(marks, context.now)
 
 
-def _count(context: Context, key: str) -> Composable:
-    names = {"endpoints": "endpoints", "links": "verified_endpoints", "models": "models"}
-    places = {name: relation(context.schema, table) for name, table in names.items()}
-    return SQL(COUNTS[key]).format(**places)  # type: ignore[arg-type,unused-ignore]
+def is_dated(columns: Mapping[str, str]) -> bool:
+    """Whether a counter notes when it was written."""
+    return columns.get("updated_at", "").startswith("timestamp")
 
 
-def _refresh(context: Context, key: str) -> str:
-    """The statement that counts, whenever it is run: by then the number is another one."""
-    columns = context.tables["metadata"]
-    dated = columns.get("updated_at", "").startswith("timestamp")
-    return text_of(
-        SQL("UPDATE {} SET value = ({}){} WHERE {} = {}").format(
-            relation(context.schema, "metadata"),
-            _count(context, key),
-            SQL(", updated_at = now()" if dated else ""),
-            Identifier("key"),
-            Literal(key),
-        )
-    )
+def marks(context: Context) -> Iterator[Finding]:
+    """One finding for each scan or prune that has no end."""
+    if not {"key", "value"} <= set(context.tables.get(TABLE, {})):
+        return
+    table = relation(context.schema, TABLE)
+    found = {row["key"]: row["value"] for row in context.read(SQL(MARKS).format(table))}
+    yield from interrupted(found, context.now)
 
 
 def _true_counts(context: Context, wanted: Mapping[str, str | None]) -> dict[str, int]:
@@ -77,7 +65,7 @@ def _true_counts(context: Context, wanted: Mapping[str, str | None]) -> dict[str
     for key in wanted:
         tables = NEEDED.get(key, ("endpoints",))
         if key not in counts and all(table in context.tables for table in tables):
-            counts[key] = context.number(_count(context, key))
+            counts[key] = context.number(count_query(context.schema, key))
     return counts
 
 

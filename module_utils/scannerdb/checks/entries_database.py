@@ -60,7 +60,7 @@ DATABASE = (
         "data.metadata.counter",
         "warning",
         "A counter in metadata contradicts what it counts; '0' is what it says before its program has run.",
-        how="The application writes these counters at its next sync; the SQL counts now.",
+        how="fix, with scannerdb_fix_counters: true; the application writes them at its next sync, too.",
         lock="ROW EXCLUSIVE",
     ),
     Entry(

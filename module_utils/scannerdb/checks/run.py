@@ -44,6 +44,7 @@ class Unit:
     restricted: bool = False
 
 
+COUNTERS = Unit("counters in metadata", counters.check)
 UNITS = (
     Unit("data rules of endpoints", data.endpoints, deep=False),
     Unit("orphans", data.orphans, deep=False),
@@ -52,7 +53,8 @@ UNITS = (
     Unit("dates of benchmark results", data_cross.result_dates),
     *(Unit(f"dates of {place[0]}", partial(data_cross.dates, *place)) for place in data_cross.OTHER_DATES),
     Unit("models of benchmark results", data_cross.foreign_models, cross_table=True),
-    Unit("counters in metadata", counters.check),
+    COUNTERS,
+    Unit("interrupted scans", counters.marks),
     Unit("sequences behind their tables", sequences.check, deep=False),
     Unit("foreign keys without an index", foreign_keys.unindexed),
     Unit("triggers", programs.triggers),

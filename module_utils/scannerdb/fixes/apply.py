@@ -17,6 +17,7 @@ from .data import DataFix
 from .journal import Entry, forget, note_structure
 from .policy import Step, skipped, unmet
 from .rights import writer_for
+from .rowfix import At, RowFix
 from .seals import Keys
 from .structure import run_online, run_plain, run_strong_change
 
@@ -34,7 +35,7 @@ class Applier:
     application: str
     budget: Budget
     batch_rows: int
-    data_fixes: Mapping[tuple[str, str], Sequence[DataFix]]
+    data_fixes: Mapping[tuple[str, str], Sequence[DataFix | RowFix]]
     say: Callable[[str], None]
     progress: Callable[[str, int, int], None]
     journal: bool = True
@@ -116,8 +117,10 @@ class Applier:
         for statement in step.fix.sql:
             self.say(f"  {statement}")
 
-    def _data(self, fix: DataFix, expected: int) -> int:
+    def _data(self, fix: DataFix | RowFix, expected: int) -> int:
         entry = Entry(self.run_id, fix.id, self.schema, self.journal, self.keys)
+        if isinstance(fix, RowFix):
+            return self._rows(fix, entry, expected)
         tables = sorted({fix.table, *(write.table for write in fix.writes)})
         writer = writer_for(self.frames, self.schema, tables, self.application)
         worker = Worker(writer, entry, fix, self.budget, self.record, self.batch_rows)
@@ -127,6 +130,14 @@ class Applier:
             return worker.run()
         finally:
             self.touched |= worker.rows > 0
+
+    def _rows(self, fix: RowFix, entry: Entry, expected: int) -> int:
+        def progress(rows: int) -> None:
+            self.touched |= rows > 0
+            self.progress(fix.id, rows, expected)
+
+        writer = writer_for(self.frames, self.schema, list(fix.tables), self.application)
+        return fix.run(At(writer, entry, self.budget, self.record, self.batch_rows, progress))
 
     def change(self, change: Change, what: str) -> None:
         """Carry out one change of structure; what it leaves half made when it fails is taken away."""

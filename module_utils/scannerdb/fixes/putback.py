@@ -20,6 +20,8 @@ def put_back(frame: Frame, entries: Sequence[Row]) -> dict[int, str]:
     """Take the entries back; returns why some were left, by their number. Raises `Kept` where one spoils the batch."""
     table = SQL("{}.{}").format(Identifier(entries[0]["table_schema"]), Identifier(entries[0]["table_name"]))
     operation = entries[0]["operation"]
+    if entries[0]["row_id"] is None:
+        return _counter_back(frame, table, entries)
     if operation == "delete":
         frame.run(_insert(frame, table, [entry["before_text"] for entry in entries]))
         return {}
@@ -30,6 +32,27 @@ def put_back(frame: Frame, entries: Sequence[Row]) -> dict[int, str]:
         frame.run(SQL("DELETE FROM {} t WHERE t.id = ANY({})").format(table, _ids(rest)))
     elif rest:
         _back(frame, table, rest, current)
+    return kept
+
+
+def _counter_back(frame: Frame, table: Composable, entries: Sequence[Row]) -> dict[int, str]:
+    """Updates of `metadata`, whose rows have a key in the place of an id."""
+    kept = {}
+    for entry in entries:
+        key = Literal(str(json.loads(entry["before_text"]).get("key")))
+        query = SQL("SELECT pg_catalog.to_jsonb(t)::text AS image FROM {} t WHERE t.key = {}{}")
+        rows = frame.rows(query.format(table, key, SQL(" FOR UPDATE OF t")))
+        now = rows[0]["image"] if rows else None
+        if now != entry["left_text"]:
+            kept[entry["seq"]] = CHANGED if now else GONE
+            continue
+        columns = _changed(entry["before_text"], now)
+        sets = SQL(", ").join(SQL("{0} = r.{0}").format(Identifier(column)) for column in columns)
+        back = SQL(
+            "UPDATE {0} t SET {1} FROM pg_catalog.jsonb_populate_record(NULL::{0}, {2}::jsonb) r WHERE t.key = {3}"
+        ).format(table, sets, Literal(entry["before_text"]), key)
+        if frame.rows(back, query.format(table, key, SQL("")))[0]["image"] != entry["before_text"]:
+            raise Kept("a trigger of this site changes the row while it is put back")
     return kept
 
 

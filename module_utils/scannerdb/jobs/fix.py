@@ -70,6 +70,7 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
         "inactive": {"type": "str", "default": "unverify", "choices": list(INACTIVE)},
         "replace_foreign": {"type": "bool", "default": False},
         "drop_indexes": {"type": "bool", "default": False},
+        "counters": {"type": "bool", "default": False},
         "max_share": {"type": "float", "default": 0.5},
         "batch_rows": {"type": "int", "default": 5000},
         "journal": {"type": "bool", "default": True},
@@ -85,7 +86,7 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
 
 def policy_from(params: Mapping[str, Any]) -> Policy:
     """The site's choices out of a module's parameters."""
-    consents = {f"scannerdb_fix_{name}" for name in ("replace_foreign", "drop_indexes") if params[name]}
+    consents = {f"scannerdb_fix_{name}" for name in ("replace_foreign", "drop_indexes", "counters") if params[name]}
     return Policy(
         only=tuple(params["only"]),
         skip=tuple(params["skip"]),

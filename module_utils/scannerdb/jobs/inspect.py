@@ -9,18 +9,22 @@ from typing import Any
 
 from ..checks import tables
 from ..checks.context import Context, Reference, StandbyUse
-from ..checks.run import could_not_look, run_checks
+from ..checks.counters import is_dated
+from ..checks.run import COUNTERS, could_not_look, run_checks
 from ..checks.thresholds import Thresholds as Limits
 from ..connection import Composable, Connection, DriverError, Row, explained
+from ..contract.counters import CONSENT, TABLE, tables_of
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Catalog, Contract
 from ..contract.needs import left_alone, needs_of, unusable
 from ..errors import LockTimeout, QueryFailed, ScannerDbError, UnsafeCode
 from ..finding import Finding, ordered
+from ..fixes.counters import CounterFix
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.policy import Policy
 from ..fixes.rights import reader_for
+from ..fixes.rowfix import RowFix
 from ..vacuum.confirm import confirmed
 from ..vacuum.measure import TableMeasure, measure
 from ..vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy, is_index_bloated
@@ -47,7 +51,7 @@ class Inspection:
 
     catalog: Catalog
     findings: list[Finding]
-    data_fixes: dict[tuple[str, str], list[DataFix]]
+    data_fixes: dict[tuple[str, str], list[DataFix | RowFix]]
     measures: list[TableMeasure] = field(default_factory=list)
     seen: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,11 +62,14 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
     context = _context(conn, contract, catalog, deep or Deep())
     with explained("Checking the database"):
         findings += run_checks(context, deep=deep is not None, cross_table=deep is not None and deep.cross_table)
+        if deep is None and policy and CONSENT in policy.consents:
+            findings += run_checks(context, deep=True, units=[COUNTERS])
         measures, unseen = _measures(conn)
     findings += unseen
     for one in measures:
         findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
     fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
+    fixes |= _row_fixes(findings, context.tables)
     found = left_alone(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
     return Inspection(catalog, ordered(found), fixes, measures, context.seen)
 
@@ -176,8 +183,8 @@ def _table(m: TableMeasure, thresholds: Thresholds, limits: Limits | None) -> It
 
 def _data_fixes(
     policy: Policy, contract: Contract, unproven: Iterable[Reference], catalog: Catalog
-) -> dict[tuple[str, str], list[DataFix]]:
-    fixes: dict[tuple[str, str], list[DataFix]] = {}
+) -> dict[tuple[str, str], list[DataFix | RowFix]]:
+    fixes: dict[tuple[str, str], list[DataFix | RowFix]] = {}
     for fix in data_fixes(policy):
         fixes.setdefault((fix.id, ""), []).append(fix)
     for ref in unproven:
@@ -193,18 +200,31 @@ def _data_fixes(
     return fixes
 
 
+def _row_fixes(
+    findings: Iterable[Finding], tables: Mapping[str, Mapping[str, str]]
+) -> dict[tuple[str, str], list[DataFix | RowFix]]:
+    """What mends rows in a way of its own, out of what was found."""
+    fixes: dict[tuple[str, str], list[DataFix | RowFix]] = {}
+    for one in findings:
+        if one.id == "data.metadata.counter":
+            keys = tuple(one.evidence)
+            fixes[one.id, one.object] = [CounterFix(one.id, tables_of(keys), keys, is_dated(tables[TABLE]))]
+    return fixes
+
+
 def _columns(catalog: Catalog, table: str) -> frozenset[str]:
     return frozenset(catalog.tables[table].columns) if table in catalog.tables else frozenset()
 
 
 def _with_data_fixes(
-    findings: Iterable[Finding], fixes: dict[tuple[str, str], list[DataFix]], schema: str
+    findings: Iterable[Finding], fixes: Mapping[tuple[str, str], Sequence[DataFix | RowFix]], schema: str
 ) -> list[Finding]:
     """Findings about rows get the statements that would mend them."""
     findings = list(findings)
     wrong, dressed = unusable(findings), []
     for finding in findings:
-        mine = fixes.get((finding.id, finding.object)) or fixes.get((finding.id, ""))
+        known = fixes.get((finding.id, finding.object)) or fixes.get((finding.id, "")) or ()
+        mine = [one for one in known if isinstance(one, DataFix)]
         if mine:
             fix = fix_text(mine, schema, finding.evidence.get("rows"))
             touched = {one.table for one in mine} | {write.table for one in mine for write in one.writes}
