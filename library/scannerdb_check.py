@@ -146,6 +146,13 @@ tables:
   returned: always
   type: list
   elements: dict
+slow_statements:
+  description:
+    - The ten statements that cost most, where C(pg_stat_statements) is installed; C(seen) and C(why) say whether they
+      could be seen. Each has C(query) without values, C(calls), C(total_ms), C(mean_ms), C(rows), and in
+      C(since_last_check) whether it is C(new) or C(worse) since then.
+  returned: always
+  type: dict
 checked_at:
   description: When, in UTC.
   returned: always

@@ -322,7 +322,7 @@ restore.restore({options!r}, backup_dir={folder!r}, state_dir={folder!r} + "/sta
     ("module", "place"),
     [
         ("restore_clone", "mask"),
-        ("restore_clone", "switch_over"),
+        ("restore_clone", "switched"),
         ("restore_tables", "_regroup"),
         ("restore_tables", "load_script"),
         ("restore_tables", "clear_up"),

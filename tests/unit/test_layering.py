@@ -27,6 +27,7 @@ BASE = {
     "connection": {"anybytes", "knock", "login", "session", "pooler", "watch", "refusals", "errors"},
     "process": {"connection", "login", "session", "files", "errors"},
     "lockbudget": {"connection", "errors"},
+    "counters": {"connection", "lockbudget"},
     "frame": {"connection", "errors"},
     "foreigncode": {"connection", "errors"},
     "refusals": {"errors"},

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 
 from ..connection import SQL, Literal, text_of
-from ..contract.counters import CONSENT, COUNTS, NEEDED, TABLE, count_query, refresh
+from ..counters import CONSENT, COUNTS, NEEDED, TABLE, count_query, refresh
 from ..finding import Finding, Fix
 from ..lockbudget import relation
 from .context import Context

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from ..finding import SEVERITIES, Finding
+from . import slow
 from .charts import SHOWN_RUNS, SHOWN_TABLES, given_back_bars, size_bars, size_line, trend_bars
 from .context import amount
 from .html_page import SCRIPT, STYLE
@@ -39,6 +40,7 @@ def as_html(
     security = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{policy}'; img-src data:"
     sections = [_tiles(document), _charts(document, runs)]
     sections += [_group(severity, [f for f in findings if f.severity == severity]) for severity in SEVERITIES]
+    sections += [slow.as_html(document.get("slow_statements") or {})]
     sections += [_vacuum(document.get("vacuum") or ()), _suppressed(document["suppressed"])]
     return "\n".join(
         [

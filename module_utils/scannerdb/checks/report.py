@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..finding import SEVERITIES, Finding
+from . import slow
 from .context import amount
 from .registry import ENTRIES
 
@@ -42,6 +43,7 @@ def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str
         group = [f for f in findings if f.severity == severity]
         lines += ["", f"## {TITLES[severity]} ({len(group)})", ""]
         lines += [line for finding in group for line in _section(finding)] or ["None."]
+    lines += slow.as_markdown(document.get("slow_statements") or {})
     lines += _vacuum(document.get("vacuum") or ())
     if suppressed:
         lines += ["", f"## Suppressed ({len(suppressed)})", ""]

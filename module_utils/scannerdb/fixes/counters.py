@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..connection import SQL, Literal
-from ..contract.counters import TABLE, refresh
+from ..counters import TABLE, refresh
 from ..lockbudget import retrying, who_blocks
 from .journal import note
 from .rowfix import At, RowFix

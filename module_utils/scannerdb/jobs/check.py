@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checks import exports, html, report
+from ..checks import exports, html, report, slow
 from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
@@ -81,12 +81,14 @@ def check(
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
     with run.failure_told():
-        server, inspection, left = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
+        seen = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
+    server, inspection = seen.server, seen.inspection
     findings, suppressed = split(inspection.findings, ignores, utc_now().date())
     result = _result(findings, suppressed, server, inspection, utc_now())
-    result["server"]["left_by_restores"] = left
+    result["server"]["left_by_restores"] = seen.left_by_restores
+    result["slow_statements"] = seen.slow
     result["host"] = host or socket.gethostname()
-    now = _snapshot(result, inspection)
+    now = {**_snapshot(result, inspection), "statements": seen.costs}
     if report_dir and not check_mode:
         try:
             result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
@@ -100,17 +102,29 @@ def check(
     return judged(result, fail_on)
 
 
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What one look finds: the inspection, what restores left, and the slow statements with all their `costs`."""
+
+    server: Server
+    inspection: Inspection
+    left_by_restores: list[str]
+    slow: dict[str, Any]
+    costs: dict[str, list[float]]
+
+
 def _look(
     options: Options, run_id: str, contract: Contract, deep: Deep, standbys: Sequence[str], statement_timeout_s: int
-) -> tuple[Server, Inspection, list[str]]:
-    """Inspect the database, and list what restores left, on one read-only connection."""
+) -> Seen:
+    """Inspect the database on one read-only connection."""
     session = connect(options, purpose=f"check {run_id}", statement_timeout_s=statement_timeout_s, allow_standby=True)
     with uncollected(), session as conn:
         conn.execute("SET default_transaction_read_only = on")
         conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         server = server_of(conn)
         deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
-        return server, inspect(conn, contract, deep=deep), marked_databases(conn, server.database)
+        inspection = inspect(conn, contract, deep=deep)
+        return Seen(server, inspection, marked_databases(conn, server.database), *slow.collect(conn, deep.past))
 
 
 @contextlib.contextmanager

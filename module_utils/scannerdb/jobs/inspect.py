@@ -13,11 +13,11 @@ from ..checks.counters import is_dated
 from ..checks.run import COUNTERS, could_not_look, run_checks
 from ..checks.thresholds import Thresholds as Limits
 from ..connection import Composable, Connection, DriverError, Row, explained
-from ..contract.counters import CONSENT, TABLE, tables_of
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Catalog, Contract
 from ..contract.needs import left_alone, needs_of, unusable
+from ..counters import CONSENT, TABLE, tables_of
 from ..errors import LockTimeout, QueryFailed, ScannerDbError, UnsafeCode
 from ..finding import Finding, ordered
 from ..fixes.counters import CounterFix

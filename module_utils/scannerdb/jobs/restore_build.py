@@ -214,7 +214,9 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
         compare_content(side, plan, run)
         serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]
         _judge(options, wish, plan, run, contract, serious)
-        _judge_readable(wish, plan, unreadable(side, contract, roleless=bool(plan.carried)))
+        closed = unreadable(side, contract, roleless=bool(plan.carried))
+        if closed and not (plan.source.is_set and _is_no_news(options, plan, run, contract, closed)):
+            _judge_readable(wish, plan, closed)
         if serious:
             told = "; ".join(f"{f.id} ({f.object})" for f in serious[:5])
             return [
@@ -284,6 +286,14 @@ def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contrac
             "The live database was not touched. Use another backup; where this one is right, list these ids in "
             "scannerdb_restore_accept.",
         )
+
+
+def _is_no_news(options: Options, plan: Plan, run: Run, contract: Contract, told: list[str]) -> bool:
+    """True where the application cannot read these in the live database either, of which a set is a true image."""
+    if plan.live is None:
+        return True
+    with contextlib.closing(connect(options, purpose=f"restore {run.run_id}")) as live:
+        return set(told) <= set(unreadable(live, contract, roleless=False))
 
 
 def _judge_readable(wish: Wish, plan: Plan, told: list[str]) -> None:

@@ -42,12 +42,14 @@ _VERSIONS = {b"-- Dumped from database version ": "server", b"-- Dumped by pg_du
 _TWISTED = re.compile(rb"client_encoding\W.*(?:SJIS|SHIFT|BIG5|WIN950|GBK|WIN936|UHC|WIN949|GB18030|JOHAB)", re.I)
 _STRINGS, _STRINGS_ON = b"standard_conforming_strings", b"SET standard_conforming_strings = on;"
 
+_OTHER_DATABASE = "creates, drops or changes a database in a way in which no dump of one database does"
+_ONE_DATABASE = "Files of pg_dumpall hold several: dump the one database with pg_dump."
 _SHARED = r"(?:DATABASE|ROLE|TABLESPACE|PARAMETER)\b"
 _FORBIDDEN = (
     (
         r"(?:CREATE|DROP|ALTER) DATABASE\b",
-        "creates, drops or changes a database in a way in which no dump of one database does",
-        "Files of pg_dumpall hold several: dump the one database with pg_dump.",
+        _OTHER_DATABASE,
+        _ONE_DATABASE,
     ),
     (
         r"(?:CREATE|DROP|ALTER) (?:ROLE|GROUP|USER(?! MAPPING))\b",
@@ -131,7 +133,7 @@ class Script:
         elif not self._lexer.idle:
             where = "in the middle of a statement"
         elif self.database.pending:
-            where = "after DROP DATABASE"
+            raise self._refused(_OTHER_DATABASE, _ONE_DATABASE)
         elif self._whole:
             where = f"without the line {TAIL.decode()!r}"
         if where or not self.number:
@@ -218,6 +220,8 @@ class Script:
                 return  # grants on it, say: nobody needs these roles
         else:
             self._opening = self._opening and alone and bool(_SETTING.match(statement))
+            if self.database.pending and not self._opening:
+                raise self._refused(_OTHER_DATABASE, _ONE_DATABASE)
             self.spared = not self._making and alone and bool(_CLEARING.match(statement))
             self._making = self._making or not (self.spared or (alone and not _MAKING.match(statement)))
         self._note(statement)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..connection import SQL, Composable, Identifier, Literal
-from ..lockbudget import relation
+from .connection import SQL, Composable, Identifier, Literal
+from .lockbudget import relation
 
 TABLE = "metadata"
 CONSENT = "scannerdb_fix_counters"
