@@ -28,6 +28,7 @@ BASE = {
     "process": {"connection", "login", "session", "files", "errors"},
     "lockbudget": {"connection", "errors"},
     "counters": {"connection", "lockbudget"},
+    "expiry": {"connection", "errors", "lockbudget"},
     "frame": {"connection", "errors"},
     "foreigncode": {"connection", "errors"},
     "refusals": {"errors"},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..connection import Composable, Connection, Row, fetch
+from ..expiry import Rule
 from ..finding import Finding
 from ..runs import utc_now
 from .thresholds import Thresholds
@@ -45,7 +46,8 @@ class Context:
     contract speaks for itself. `stamps` are the dates that a trigger moves, with the columns whose change it follows.
     `role` is the application's, which makes tables of its own where `creates`; `readers` are those that must not write,
     `past` what earlier runs saw (history.py), the newest last.
-    `standbys` tells how they use the indexes. `reader` is what reads the tables themselves.
+    `standbys` tells how they use the indexes. `reader` is what reads the tables themselves. `expiry` are the site's
+    rules for old rows.
     `counts` takes what one pass over a table learns for another check, by the name of its counter in `metadata`;
     `seen` takes what this run leaves for the next: the database's `bytes`, and the `sequences`.
     """
@@ -70,6 +72,7 @@ class Context:
     counts: dict[str, int] = field(default_factory=dict)
     seen: dict[str, Any] = field(default_factory=dict)
     reader: Callable[[Composable], list[Row]] | None = None
+    expiry: Sequence[Rule] = ()
 
     def read(self, query: Composable) -> list[Row]:
         """The rows of a query over the tables themselves, which may run their owners' code (numbers and texts only)."""

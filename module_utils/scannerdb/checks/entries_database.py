@@ -57,6 +57,20 @@ DATABASE = (
         lock="ROW EXCLUSIVE",
     ),
     Entry(
+        "data.expired",
+        "info",
+        "Rows are older than the site's rule (scannerdb_retention_rules) keeps them.",
+        BY_FIX,
+        how="Where a fresh, verified backup exists. They come back out of that backup only.",
+        lock="ROW EXCLUSIVE",
+    ),
+    Entry(
+        "data.expired.rule",
+        "warning",
+        "A rule of scannerdb_retention_rules cannot be applied to its table as it is.",
+        how="Change the rule: its table needs a number as id and a date, and no table may reference it.",
+    ),
+    Entry(
         "data.metadata.counter",
         "warning",
         "A counter in metadata contradicts what it counts; '0' is what it says before its program has run.",

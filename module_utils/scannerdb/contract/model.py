@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..expiry import Rule
+
 NOW = "now()"  # every spelling of the transaction's time
 SEQUENCE = "sequence"  # serial or identity
 UNSPECIFIED = "*"  # the contract does not say, so anything is right
@@ -165,7 +167,7 @@ class Contract:
 
     `foreign_keys_of_others` says what becomes of other tables' foreign keys that refuse a delete here: report, cascade,
     or set_null. Where `application_creates`, the application's role may make tables of its own beside these, and
-    reference these.
+    reference these. `expiry` says which old rows go.
     """
 
     tables: Mapping[str, Table]
@@ -177,6 +179,7 @@ class Contract:
     application_creates: bool = True
     foreign_keys_of_others: str = "report"
     schema: str = "public"
+    expiry: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The overlay is a dictionary:
     application_role: ollama
     application_creates: true
     foreign_keys_of_others: report
+    retention_rules: [{table: benchmark_results, column: test_date, days: 180, keep: 5}]
     read_only_roles: [grafana_ro]
     tables:
       endpoints:
@@ -27,6 +28,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
+from ..expiry import rules_from
 from .baseline import application_grants, baseline
 from .model import Allowance, Column, Contract, ForeignKey, Grant, Index, Table
 
@@ -34,6 +36,7 @@ TOP = {
     "application_role",
     "application_creates",
     "foreign_keys_of_others",
+    "retention_rules",
     "read_only_roles",
     "tables",
     "grants",
@@ -87,6 +90,7 @@ def contract_with(overlay: Mapping[str, Any] | None) -> Contract:
         grants=tuple(grants),
         readers=readers,
         foreign_keys_of_others=others,
+        expiry=rules_from(overlay.get("retention_rules") or []),
         exceptions=tuple(_exception(item) for item in _list(overlay.get("exceptions") or [], "exceptions")),
     )
 

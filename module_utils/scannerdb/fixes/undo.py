@@ -14,6 +14,7 @@ from ..errors import ScannerDbError
 from ..finding import Reversal, matches
 from ..frame import Frame, Frames
 from ..lockbudget import Budget, LockRecord, retrying
+from .expiry import REMOVED
 from .journal import sealed_ranges
 from .putback import CONFLICTS, Kept, put_back
 from .rights import Writer, writer_for
@@ -160,6 +161,10 @@ class Undoer:
     def _structure(self, entry: Row) -> None:
         """Take a change of structure back; what cannot be is listed with the reason."""
         if not self._writable([entry]):
+            return
+        if isinstance(entry["after"], dict) and REMOVED in entry["after"]:
+            count = entry["after"][REMOVED]
+            self._conflict(entry, f"{count} rows went by the site's rule, and are in the backup before that run only")
             return
         reversals = _reversals_of(entry["after"])
         if reversals is None:

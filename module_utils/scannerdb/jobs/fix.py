@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..argspec import trust_arguments
-from ..backup.sets import list_sets, newest_verified
+from ..backup.sets import BackupSet, list_sets, newest_verified
 from ..backup.signing import NOBODY, Trust
+from ..checks.expiry import DUE as EXPIRED
 from ..clock import clocks_apart
 from ..connection import Options, connect, job_entry
 from ..contract.model import Contract
@@ -21,7 +22,7 @@ from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.journal_rights import require_journal_rights
-from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, too_large
+from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, skipped, too_large
 from ..fixes.ranges import AIM_S
 from ..fixes.seals import Keys, keys_of
 from ..frame import Frames
@@ -145,6 +146,7 @@ def fix(
         rows = table_rows(conn, contract.schema)
         plan = make_plan(_only_own_database(contract, inspection), policy, rows)
         _refuse_large(plan, rows, policy)
+        _leave_without_backup(options, safety or Safety(), plan)
         if check_mode:
             return {**_planned(plan, run), "journal": journal_report(conn)}
         closed = outside(window, utc_now())
@@ -235,10 +237,7 @@ def _require_backup(options: Options, safety: Safety, run: Run) -> None:
     if not safety.require_backup:
         run.log("scannerdb_fix_require_backup is false: no backup was asked for")
         return
-    backup = None
-    if safety.backup_dir and Path(safety.backup_dir).is_dir():
-        sets = list_sets(safety.backup_dir, options.db, safety.trust).sets
-        backup = newest_verified(sets, safety.level, datetime.timedelta(hours=safety.max_age_h), utc_now())
+    backup = _fresh_backup(options, safety)
     if backup is None:
         raise FixRefused(
             f"There is no backup of {options.db!r} in {safety.backup_dir or '(no folder given)'} that is younger than "
@@ -246,6 +245,22 @@ def _require_backup(options: Options, safety: Safety, run: Run) -> None:
             "Run playbooks/backup.yml first (maintain.yml does), or set scannerdb_fix_require_backup=false.",
         )
     run.log(f"way back: backup {backup.name}, verified by {backup.verified}")
+
+
+def _fresh_backup(options: Options, safety: Safety) -> BackupSet | None:
+    if not (safety.backup_dir and Path(safety.backup_dir).is_dir()):
+        return None
+    sets = list_sets(safety.backup_dir, options.db, safety.trust).sets
+    return newest_verified(sets, safety.level, datetime.timedelta(hours=safety.max_age_h), utc_now())
+
+
+def _leave_without_backup(options: Options, safety: Safety, plan: Plan) -> None:
+    """Rows that no journal can bring back are left without a backup, whatever scannerdb_fix_require_backup says."""
+    final = [step for step in plan.steps if step.finding.id == EXPIRED]
+    if final and not safety.require_backup and _fresh_backup(options, safety) is None:
+        why = "it removes rows for good, and there is no fresh, verified backup in scannerdb_backup_dir"
+        plan.steps = [step for step in plan.steps if step not in final]
+        plan.skipped += [skipped(step.finding, why) for step in final]
 
 
 def _step(step: Step) -> dict[str, Any]:

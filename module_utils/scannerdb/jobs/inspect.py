@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import tables
+from ..checks import expiry, tables
 from ..checks.context import Context, Reference, StandbyUse
 from ..checks.counters import is_dated
 from ..checks.run import COUNTERS, could_not_look, run_checks
@@ -22,6 +22,7 @@ from ..errors import LockTimeout, QueryFailed, ScannerDbError, UnsafeCode
 from ..finding import Finding, ordered
 from ..fixes.counters import CounterFix
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
+from ..fixes.expiry import ExpiryFix
 from ..fixes.policy import Policy
 from ..fixes.rights import reader_for
 from ..fixes.rowfix import RowFix
@@ -69,7 +70,7 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
     for one in measures:
         findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
     fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
-    fixes |= _row_fixes(findings, context.tables)
+    fixes |= _row_fixes(findings, context)
     found = left_alone(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
     return Inspection(catalog, ordered(found), fixes, measures, context.seen)
 
@@ -110,6 +111,7 @@ def _context(conn: Connection, contract: Contract, catalog: Catalog, deep: Deep)
         version=conn.info.server_version,
         past=deep.past,
         reader=reader_of(conn, contract, catalog),
+        expiry=contract.expiry,
     )
 
 
@@ -200,15 +202,17 @@ def _data_fixes(
     return fixes
 
 
-def _row_fixes(
-    findings: Iterable[Finding], tables: Mapping[str, Mapping[str, str]]
-) -> dict[tuple[str, str], list[DataFix | RowFix]]:
+def _row_fixes(findings: Iterable[Finding], context: Context) -> dict[tuple[str, str], list[DataFix | RowFix]]:
     """What mends rows in a way of its own, out of what was found."""
     fixes: dict[tuple[str, str], list[DataFix | RowFix]] = {}
     for one in findings:
         if one.id == "data.metadata.counter":
             keys = tuple(one.evidence)
-            fixes[one.id, one.object] = [CounterFix(one.id, tables_of(keys), keys, is_dated(tables[TABLE]))]
+            fixes[one.id, one.object] = [CounterFix(one.id, tables_of(keys), keys, is_dated(context.tables[TABLE]))]
+        elif one.id == expiry.DUE:
+            rule = next(rule for rule in context.expiry if rule.table == one.object)
+            columns = expiry.columns_of(context, rule.table)
+            fixes[one.id, one.object] = [ExpiryFix(one.id, (rule.table,), rule, columns)]
     return fixes
 
 
