@@ -60,6 +60,11 @@ places:
   returned: success
   type: list
   elements: dict
+times:
+  description: When the old scripts ran, as C(scannerdb_schedule_overrides) that keep these times.
+  returned: success
+  type: dict
+  sample: {daily: {hour: 3, minute: 0}, weekly: {hour: 4, minute: 30, weekday: sunday, day: ""}}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -104,7 +104,8 @@ schedule:
 backups:
   description: >-
     Their number, the newest one with age and size, one whose date is in the future (ahead), damaged ones, and what was
-    proven restorable when, and the last drill with its outcome.
+    proven restorable when, and the last drill with its outcome; the number of the old script's files beside them
+    (old_files), and the newest of these.
   returned: success
   type: dict
 findings:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.backup.signing import Trust
 from scannerdb.errors import InvalidInput
 from scannerdb.fixes.policy import Policy
 from scannerdb.jobs.backup import backup
@@ -55,7 +56,7 @@ def old(field_db: Database) -> Database:
 
 def saved(db: Database, folder: Path) -> Safety:
     backup(options(db), backup_dir=str(folder), state_dir=str(folder / "s"), verify_level="read")
-    return Safety(backup_dir=str(folder))
+    return Safety(backup_dir=str(folder), trust=Trust(str(folder / "s")))
 
 
 def left(db: Database) -> tuple[int, int]:

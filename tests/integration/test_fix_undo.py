@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from scannerdb.fixes.policy import Policy
 from scannerdb.jobs.fix import Working
 from scannerdb.jobs.undo import undo
@@ -152,3 +154,12 @@ def test_counters_are_counted_when_that_is_wanted(field_db: Database) -> None:
     now = {key: (value, at) for key, value, at in field_db.sql(stored)}
     assert now["server_count"] == {key: (value, at) for key, value, at in before}["server_count"]
     assert now["model_count"][0] == "1"
+
+
+def test_the_views_own_log_has_what_fix_does_to_the_view(field_db: Database, tmp_path: Path) -> None:
+    log = tmp_path / "db_maintenance_fix.log"
+    run_fix(field_db, log_path=str(log), policy=Policy(only=("data.*",)))
+    assert log.exists() and not (tmp_path / "view_update_fix.log").exists()
+    done = run_fix(field_db, log_path=str(log))
+    text = (tmp_path / "view_update_fix.log").read_text()
+    assert "schema.view.trigger on servers" in text and done["run_id"] in text

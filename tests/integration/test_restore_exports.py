@@ -63,7 +63,8 @@ def test_an_export_comes_back_whole(field_db: Database, tmp_path: Path, words: t
     assert state(field_db) == before
     assert field_db.value("SELECT count(*) FROM pg_largeobject_metadata") == 1
     with field_db.connect() as conn:
-        granted = conn.execute("SELECT attacl::text FROM pg_attribute WHERE attacl IS NOT NULL").fetchall()
+        query = "SELECT attacl::text FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid = 'metadata'::regclass"
+        granted = conn.execute(query).fetchall()
     assert [("grafana_ro" in text) for (text,) in granted] == [True]
     assert databases(field_db) == names | {result["restore"]["previous_database"]}
 

@@ -223,6 +223,8 @@ def test_every_registered_fix_exists_and_the_other_way_round() -> None:
         | {
             "data.orphan",
             "data.sequence.behind",
+            "data.metadata.counter",
+            "data.expired",
             "index.invalid",
             "index.duplicate",
         }

@@ -14,6 +14,8 @@ from scannerdb.jobs import legacy as jobs
 from scannerdb.jobs.legacy import legacy
 from scannerdb.legacy.crontab import MARK, old_lines, switched_off, without
 from scannerdb.legacy.env import has_password, read_env, variables
+from scannerdb.legacy.times import offered, run_time
+from scannerdb.schedule.model import read_job
 
 OLD = [
     "0 3 * * * cd /opt/scanner && ./backup_database.sh >> backups/cron_backup.log 2>&1",
@@ -142,3 +144,42 @@ def test_a_folder_that_no_line_names_and_none_at_all(crontabs: Path, tmp_path: P
     assert legacy(crontabs=[str(tmp_path / "none")])["msg"] == "The old scripts have left nothing here."
     with pytest.raises(InvalidInput, match="scannerdb_adopt_legacy"):
         legacy(mode="yes")
+
+
+def test_old_run_times_are_offered(tmp_path: Path) -> None:
+    """As overrides that the schedule takes: by job, the first line of each."""
+    assert offered([*OLD, LOGGING]) == {
+        "daily": {"hour": 3, "minute": 0},
+        "weekly": {"hour": 4, "minute": 0, "weekday": "sunday", "day": ""},
+        "monthly": {"hour": 5, "minute": 0, "day": 1},
+    }
+    for name, when in offered(OLD).items():
+        read_job(
+            {"name": name, "profile": name, "log": "x.log", "day": 1, **when}
+            if name == "monthly"
+            else {"name": name, "profile": name, "log": "x.log", **when}
+        )
+    (tmp_path / "root").write_text(CRONTAB)
+    told = legacy(crontabs=[str(tmp_path / "root")], mode="take")
+    assert told["times"] == offered(OLD) and 'scannerdb_schedule_overrides=\'{"daily"' in told["msg"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "when"),
+    [
+        ("30 2 * * * x", {"hour": 2, "minute": 30}),
+        ("30 2 * * sat x", {"hour": 2, "minute": 30, "weekday": "saturday"}),
+        ("30 2 * * 7 root x", {"hour": 2, "minute": 30, "weekday": "sunday"}),
+        ("@daily x", {"hour": 0, "minute": 0}),
+        ("@monthly x", {"hour": 0, "minute": 0, "day": 1}),
+        ("@reboot x", {}),
+        ("*/5 2 * * * x", {}),
+        ("0 2,14 * * * x", {}),
+        ("0 2 1 6 * x", {}),
+        ("0 2 1 * 1 x", {}),
+        ("0 25 * * * x", {}),
+        ("MAILTO=me", {}),
+    ],
+)
+def test_a_run_time(fields: str, when: dict[str, object]) -> None:
+    assert run_time(fields) == when

@@ -170,6 +170,7 @@ DROP DATABASE IF EXISTS "a=b""c'";
 CREATE DATABASE "a=b""c'" WITH TEMPLATE = template0 ENCODING = 'LATIN1' LOCALE_PROVIDER = icu LOCALE = 'C' \
 ICU_LOCALE = 'de';
 ALTER DATABASE "a=b""c'" OWNER TO "the owner";
+\\encoding SQL_ASCII
 \\connect -reuse-previous=on "dbname='a=b""c\\''"
 COMMENT ON DATABASE "a=b""c'" IS 'it''s;
 two lines';
@@ -210,6 +211,7 @@ def test_a_database_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "instead"),
     [
+        ("\\encoding", "\\encoding SJIS"),
         ("\\connect", "\\connect postgres"),
         ("\\connect", '\\connect -reuse-previous=on "dbname=\'a=b""c\\\'\' host=x"'),
         ("CREATE DATABASE", "CREATE DATABASE other WITH TEMPLATE = template0;"),

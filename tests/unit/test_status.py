@@ -161,6 +161,11 @@ def test_all_is_well() -> None:
         ({"database": {"reachable": False, "why": "It is down."}}, "critical", "It is down."),
         ({"schedule": {"why": "It is damaged."}}, "critical", "It is damaged."),
         ({"backups": {"count": 0}}, "critical", "There is no backup in /b."),
+        (
+            {"backups": {"count": 0, "old_files": 3, "old_newest": "x_20250418_120000.backup"}},
+            "critical",
+            "There is no backup in /b. 3 files of the old script are, the newest x_20250418_120000.backup.",
+        ),
         ({"backups": {"why": "No."}}, "critical", "No."),
         ({"backups": {"age_h": 27.0}}, "critical", "n.backup, is 27 hours old"),
         ({"backups": {"ahead": "f.backup"}}, "warning", "newest backup, f.backup, is in the future"),
@@ -350,3 +355,15 @@ def test_a_run_whose_process_is_gone_has_ended_early(tmp_path: Path) -> None:
     assert last_runs(str(tmp_path), "scanner")[0]["step"] == "looking"
     run.progress("done", pid=int(child.stdout))
     assert last_runs(str(tmp_path), "scanner")[0]["step"] == "done"
+
+
+def test_files_of_the_old_script_are_counted(tmp_path: Path) -> None:
+    for name in ("ollama_scanner_20250418_120000.backup", "ollama_scanner_20250417_120000.backup", "other.backup"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "latest.backup").symlink_to("backups/ollama_scanner_20250418_120000.backup")
+    options = Options(unix_socket=str(tmp_path), db="ollama_scanner")
+    folders = {name: str(tmp_path) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
+    found = status(options, host="x", **folders, ask_server=False)
+    assert found["backups"]["old_files"] == 2
+    assert found["backups"]["old_newest"] == "ollama_scanner_20250418_120000.backup"
+    assert cells({**facts(), "backups": found["backups"]})["backups"] == "none; 2 old files"

@@ -74,7 +74,8 @@ DATABASE = (
         "data.metadata.counter",
         "warning",
         "A counter in metadata contradicts what it counts; '0' is what it says before its program has run.",
-        how="fix, with scannerdb_fix_counters: true; the application writes them at its next sync, too.",
+        BY_FIX,
+        how="Only with scannerdb_fix_counters: true; the application writes them at its next sync, too.",
         lock="ROW EXCLUSIVE",
     ),
     Entry(

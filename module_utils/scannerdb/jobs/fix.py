@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from .schema import prove, write_probe_of
 
 MAKES_ROOM_FOR_MORE = ["schema.table.missing", "schema.column.missing", "schema.foreign_key.*", "index.invalid"]
 PASSES = 3
+VIEW_LOG = "view_update_fix.log"
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,18 @@ def fix(
                 prove(result, write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
         result = _told(result, applier) if result["failures"] else result
         run.log(result["msg"])
+        _log_view(run, applier.fixed)
         run.progress("done", len(applier.fixed), len(applier.fixed))
         return result
+
+
+def _log_view(run: Run, fixed: Sequence[Mapping[str, Any]]) -> None:
+    """The old view script's log has what was done to the view, whoever does it."""
+    view = [done for done in fixed if matches(done["id"], ["schema.view.*"])]
+    if view and run.log_path:
+        log = dataclasses.replace(run, log_path=str(Path(run.log_path).with_name(VIEW_LOG)))
+        for done in view:
+            log.log(f"fixed {done['id']} on {done['object']}: {done['message']}")
 
 
 def _keys(state_dir: str, wanted: bool, run: Run) -> Keys | None:

@@ -6,10 +6,12 @@ over where `scannerdb_backup_adopt` names them.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import shlex
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ..errors import FileProblem, InvalidInput
 from ..files import file_errors, write_atomic
 from ..legacy.crontab import MARK, old_lines, switched_off, without
 from ..legacy.env import FILES, has_password, read_env, variables
+from ..legacy.times import offered
 from ..trusted import as_user, read_plain
 
 MODES = ("report", "take", "remove")
@@ -47,12 +50,14 @@ def legacy(
                 _replace(path, after, facts, diffs)
             diffs.append(_difference(path, before, after))
     found = [_place(Path(place)) for place in sorted(places)]
+    times = offered(str(line["line"]) for line in lines)
     return {
         "changed": bool(diffs),
         "lines": lines,
         "places": found,
+        "times": times,
         "diff": diffs,
-        "msg": _sentence(lines, found, mode),
+        "msg": _sentence(lines, found, mode) + _times_sentence(times),
     }
 
 
@@ -119,6 +124,14 @@ def _place(folder: Path) -> dict[str, Any]:
             facts.update(env=str(env), variables=variables(values), password=has_password(values))
     backups = sorted(p.name for p in (folder / "backups").glob("*.backup") if p.is_file() and not p.is_symlink())
     return {**facts, "backups_dir": str(folder / "backups") if backups else "", "backups": backups}
+
+
+def _times_sentence(times: Mapping[str, Any]) -> str:
+    """How the new jobs keep the old run times."""
+    if not times:
+        return ""
+    said = shlex.quote(json.dumps(times))
+    return f" To keep the times at which they ran: -e scannerdb_schedule_overrides={said}"
 
 
 def _sentence(lines: list[dict[str, Any]], places: list[dict[str, Any]], mode: str) -> str:

@@ -221,7 +221,7 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     """The side database: filled, proven to be the live one, moved, proven to be the baseline; returns warnings."""
     options, wish, run = task.options, task.wish, task.run
     properties = create_side(conn, options, wish, plan, run)
-    warnings = fill_side(conn, options, wish, plan, run)
+    warnings = fill_side(conn, options, wish, plan, run, task.contract)
     with side_session(options, plan, run) as side:
         run.progress("compare")
         compare_content(side, plan, run)

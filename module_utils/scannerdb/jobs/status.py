@@ -22,6 +22,7 @@ from ..connection import Options, connect, explained, job_entry, scalar
 from ..errors import FileProblem, ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
 from ..restore.heal import find, kept_databases
+from ..restore.source import stamped_files
 from ..runs import STAMP, last_runs, utc_now
 from ..schedule.due import zone_of
 from ..schedule.installed import has_entry, read_installed
@@ -184,12 +185,14 @@ def _record(record: Record, now: datetime.datetime) -> dict[str, Any]:
 
 def _backups(backup_dir: str, database: str, trust: Trust, now: datetime.datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {"dir": backup_dir, "why": "", "count": 0, "damaged": [], "proven": "", "age_h": None}
-    facts["ahead"] = ""
+    facts.update(ahead="", old_files=0, old_newest="")
     try:
         sets = list_sets(backup_dir, database, trust).sets if Path(backup_dir).is_dir() else ()
         future = newest([item for item in sets if ahead(item, now)])
         last, best = newest([item for item in sets if not ahead(item, now)]) or future, newest_proven(sets)
         facts["ahead"] = future.name if future else ""
+        old = sorted(stamped_files(Path(backup_dir)))
+        facts.update(old_files=len(old), old_newest=old[-1][1].name if old else "")
         facts["damaged"] = [item.name for item in sets if item.damaged]
         if last:
             facts.update(

@@ -235,6 +235,8 @@ class Script:
     def _meta(self, text: bytes) -> str:
         if _GUARD.fullmatch(text):
             return text.decode()
+        if text == b"\\encoding SQL_ASCII" and self.database.name:  # before \connect to an odd name
+            return "\\connect"
         if _CONNECT.match(text):
             if self.database.connects(text.decode("utf-8", "replace")):
                 return "\\connect"

@@ -104,7 +104,7 @@ def _latest(backup_dir: Path, has_sets: bool) -> Path:
 
 
 def _at(moment: datetime.datetime, text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, Path]]) -> Path:
-    known = [*sets, *_stamped_files(backup_dir)]
+    known = [*sets, *stamped_files(backup_dir)]
     usable = [pair for pair in known if pair[0] <= moment]
     if not usable:
         first = f"the oldest is of {min(known)[0]:%Y-%m-%d %H:%M:%S} UTC" if known else "there is none at all"
@@ -117,7 +117,7 @@ def _newest_old_file(backup_dir: Path) -> Optional[Path]:
 
     Raises `BackupInvalid` where the folder holds the files of several databases.
     """
-    files = _stamped_files(backup_dir)
+    files = stamped_files(backup_dir)
     bases = sorted({_STAMPED.sub("", path.name) for _, path in files})
     if len(bases) > 1:
         raise BackupInvalid(
@@ -127,7 +127,7 @@ def _newest_old_file(backup_dir: Path) -> Optional[Path]:
     return max(files)[1] if files else None
 
 
-def _stamped_files(backup_dir: Path) -> list[tuple[datetime.datetime, Path]]:
+def stamped_files(backup_dir: Path) -> list[tuple[datetime.datetime, Path]]:
     """Plain files with the old script's names; their times are taken for UTC."""
     found = []
     for path in backup_dir.glob("*.backup") if backup_dir.is_dir() else ():

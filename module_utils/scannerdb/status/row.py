@@ -40,13 +40,20 @@ def cells(facts: Mapping[str, Any]) -> dict[str, str]:
         "database": f"{place}, {size(database['size_bytes'])}" if database["reachable"] else "DOWN",
         "last runs": ", ".join(_run(job) for job in schedule["jobs"]) or _unscheduled(facts["runs"]),
         "next": _next(schedule),
-        "backups": f"{backups['count']}, newest {span(_hours(backups['age_h']))}, {size(backups['size_bytes'])}"
-        if backups["count"]
-        else "none",
+        "backups": _backups(backups),
         "proven": span(_days(backups["proven_age_d"])) if backups["proven"] else "never",
         "findings": _findings(facts["findings"]),
         "kept": str(len(database["kept_databases"])) if database["reachable"] else "?",
     }
+
+
+def _backups(backups: Mapping[str, Any]) -> str:
+    sets = "none"
+    if backups["count"]:
+        newest = span(_hours(backups["age_h"]))
+        sets = f"{backups['count']}, newest {newest}, {size(backups['size_bytes'])}"
+    old = backups.get("old_files", 0)
+    return f"{sets}; {old} old file{'' if old == 1 else 's'}" if old else sets
 
 
 def _hours(age: float | None) -> float | None:

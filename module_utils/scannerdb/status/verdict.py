@@ -77,7 +77,9 @@ def _backups(backups: Mapping[str, Any], limits: Limits) -> list[Problem]:
     if backups["why"]:
         return [Problem(CRITICAL, backups["why"])]
     if not backups["count"]:
-        return [Problem(CRITICAL, f"There is no backup in {backups['dir']}.")]
+        old = backups.get("old_files", 0)
+        beside = f" {old} files of the old script are, the newest {backups['old_newest']}." if old else ""
+        return [Problem(CRITICAL, f"There is no backup in {backups['dir']}.{beside}")]
     problems = []
     if backups["ahead"]:
         words = f"The date of the newest backup, {backups['ahead']}, is in the future: look at the clock."
