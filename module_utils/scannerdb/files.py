@@ -21,6 +21,7 @@ PRIVATE_FOLDER = 0o700
 PARTIAL = ".partial"  # the mark of everything that is being made; sweeping may remove it
 BEGINNING_S = 5.0  # from making a file to locking it; more than enough
 SURELY_DEAD_S = 600.0  # nobody takes that long to write a small file, where nothing can be locked
+DISK_FULL = "The disk is full: free some space or choose another folder."
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def file_errors(doing: str, path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         cures = {
-            errno.ENOSPC: "The disk is full: free some space or choose another folder.",
+            errno.ENOSPC: DISK_FULL,
             errno.EDQUOT: "The disk quota is used up: free some space or choose another folder.",
             errno.EACCES: "The user that runs this task may not write there: change the owner of the folder.",
             errno.EPERM: "The user that runs this task may not do that there: change the owner of the folder.",
@@ -235,6 +236,9 @@ def ensure_free(folder: Path, needed: int, what: str) -> None:
     """Raise `FileProblem` where `what`, of so many bytes, has no room in a folder."""
     free = free_bytes(folder)
     if free < needed:
-        raise FileProblem(
-            f"{folder} has {free >> 20} MiB free; {what} needs about {needed >> 20} MiB.", "Free some space."
-        )
+        raise FileProblem(too_small(folder, free, what, needed), "Free some space.")
+
+
+def too_small(place: Path | str, free: int, what: str, needed: int) -> str:
+    """The sentence for a disk that has no room for what needs so many bytes. Pure."""
+    return f"{place} has {free >> 20} MiB free; {what} needs about {needed >> 20} MiB."

@@ -23,6 +23,7 @@ from typing import IO
 
 from .connection import tool_settings
 from .errors import InvalidInput, ToolFailed, ToolMissing
+from .files import DISK_FULL
 from .login import SERVICE, Options, passfile_line, tool_environment
 from .session import own_environment, service_file
 
@@ -362,7 +363,7 @@ def tool_error(program: str, finished: Finished) -> ToolFailed:
     telling = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()] or lines
     words = " ".join(telling[-3:]) or f"it ended with code {finished.returncode} and said nothing"
     cures = (
-        (r"No space left on device", "The disk is full: free some space or choose another folder."),
+        (r"No space left on device", DISK_FULL),
         (r"permission denied for", "The role may not read everything: grant it pg_read_all_data."),
         (r"server version mismatch", "Install the client tools of the server's version."),
         (

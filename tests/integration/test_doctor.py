@@ -158,7 +158,7 @@ def test_a_folder_that_nobody_here_can_make_is_missing(places: Places, monkeypat
 
 def test_a_disk_without_room(places: Places) -> None:
     (said,) = host.folders({"backups": places.backup_dir}, {"backups": 1 << 60})
-    assert (said.state, "MiB are needed" in said.message, "df -h" in said.cure) == ("wrong", True, True)
+    assert (said.state, "MiB free; its next use needs" in said.message, "df -h" in said.cure) == ("wrong", True, True)
 
 
 def test_a_backup_from_the_future_means_a_wrong_clock(database: Database, places: Places) -> None:

@@ -105,7 +105,7 @@ def test_a_disk_that_is_full(own_db: Database, places: Places) -> None:
     with small_disk(Path(places.backup_dir), 1 << 20):
         Path(places.backup_dir).chmod(0o700)
         found = wrongs(doctor(options(own_db), places))
-    assert "100 MiB are needed" in found["folder: backups"] and "df -h" in found["folder: backups"]
+    assert "needs about 100 MiB" in found["folder: backups"] and "df -h" in found["folder: backups"]
 
 
 def test_a_disk_without_an_inode(own_db: Database, places: Places) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..connection import Options, Server, connect, server_of
 from ..errors import FileProblem, ToolMissing
-from ..files import file_errors, free_bytes
+from ..files import file_errors, free_bytes, too_small
 from ..process import Tools, cores, find_tools, version_of
 from .dump import choose_compression
 from .facts import read_facts
@@ -117,7 +117,7 @@ def ensure_room(ready: Ready, backup_dir: Path, coming: int = 0) -> int:
     free = free_bytes(folder) + coming
     if free < ready.estimate_bytes:
         raise FileProblem(
-            f"{backup_dir} has {free >> 20} MiB free; the backup needs about {ready.estimate_bytes >> 20} MiB.",
+            too_small(backup_dir, free, "the backup", ready.estimate_bytes),
             "Free some space, shorten scannerdb_retention_days, or set scannerdb_backup_dir to another disk.",
         )
     return free

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import ScannerDbError
-from ..files import PARTIAL, free_bytes
+from ..files import PARTIAL, free_bytes, too_small
 from ..process import find_tools, installed_tools
 from .diagnosis import FINE, Diagnosis, fine, from_error, unknown, wrong
 
@@ -73,7 +73,7 @@ def _room(cause: str, path: str, needed: int) -> Diagnosis:
     except (ScannerDbError, OSError) as error:
         return unknown(cause, str(error))
     if free < needed:
-        text = f"{path} has {free >> 20} MiB free; {needed >> 20} MiB are needed."
+        text = too_small(path, free, "its next use", needed)
         return wrong(cause, text, "Free some space (df -h), lower scannerdb_retention_days, or choose another folder.")
     if facts.f_files and not facts.f_favail:
         return wrong(cause, f"The file system of {path} has no inode left.", "Remove small files there (df -i).")

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from ..connection import Connection, DriverError, Identifier, Options, Server, explained, fetch, scalar, text_of
 from ..errors import FileProblem, PrivilegeMissing, RestoreRefused
-from ..files import free_bytes
+from ..files import free_bytes, too_small
 from .target import DEFAULT_TABLESPACE
 
 HEADROOM = 1.1
@@ -173,8 +173,7 @@ def check_room(free: Optional[int], needed: int) -> None:
     """Raise `FileProblem` where the data disk is known to be too small."""
     if free is not None and free < needed * HEADROOM:
         raise FileProblem(
-            f"The server's disk has {free >> 20} MiB free where the database lies; a second database needs about "
-            f"{int(needed * HEADROOM) >> 20} MiB.",
+            too_small("The server's disk where the database lies", free, "a second database", int(needed * HEADROOM)),
             "Free some space: databases kept by earlier restores are the first to look at.",
         )
 

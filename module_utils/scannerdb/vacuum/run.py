@@ -15,12 +15,13 @@ from typing import Any
 
 from ..connection import Connection, Query, explained, fetch, scalar
 from ..errors import ConnectionFailed, LockTimeout, PrivilegeMissing, ScannerDbError
+from ..files import too_small
 from ..lockbudget import who_blocks
 from ..serverdisk import room_for
 from . import pgrepack
 from .measure import TableMeasure
 from .outcome import Blocked, Means, Outcome, Refused, Step
-from .plan import PG_REPACK, REPACK, REWRITES, Action, Decision, pretty
+from .plan import PG_REPACK, REPACK, REWRITES, Action, Decision
 from .progress import watched
 from .rebuild import drop_leftover, reindex
 from .rewrite import repack, vacuum_full
@@ -121,7 +122,7 @@ def _begin(conn: Connection, outcome: Outcome, means: Means) -> None:
             raise Refused(f"it is not known how much disk the server has free, because {room.why}: {cure}")
         outcome.note = f"free disk was not checked, because {room.why}"
     elif free < action.room:
-        raise Refused(f"the copy may need {pretty(action.room)}, and the server's disk has only {pretty(free)} free")
+        raise Refused(too_small("the server's disk", free, "the copy", action.room).rstrip("."))
 
 
 def _do(conn: Connection, outcome: Outcome, means: Means) -> None:
