@@ -357,11 +357,10 @@ def _text(data: bytes | None) -> str:
 
 
 def tool_error(program: str, finished: Finished) -> ToolFailed:
-    """The error for a program that failed: its last error lines, and the cure where the cause is a known one."""
+    """The error for a program that failed: a cause that is known, with its hint, and its last error lines."""
     name = Path(program).name
     lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()] or lines
-    words = " ".join(telling[-3:]) or f"it ended with code {finished.returncode} and said nothing"
     cures = (
         (r"No space left on device", DISK_FULL),
         (r"permission denied for", "The role may not read everything: grant it pg_read_all_data."),
@@ -371,7 +370,10 @@ def tool_error(program: str, finished: Finished) -> ToolFailed:
             "Somebody holds a strong lock on a table: try again when it is gone.",
         ),
     )
-    cure = next((cure for pattern, cure in cures if re.search(pattern, finished.stderr)), "")
+    known = ((line, cure) for pattern, cure in cures for line in lines if re.search(pattern, line))
+    cause, cure = next(known, ("", ""))
+    last = [line for line in telling[-3:] if line != cause]
+    words = " ".join([cause, *last]).strip() or f"it ended with code {finished.returncode} and said nothing"
     if finished.returncode < 0:
         words = f"it was ended by signal {-finished.returncode}. {words}"
     return ToolFailed(f"{name} failed: {words.rstrip('.')}.", cure)
