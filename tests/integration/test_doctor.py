@@ -15,6 +15,7 @@ import pytest
 from psycopg.sql import SQL, Identifier, Literal
 from scannerdb.connection import Options
 from scannerdb.doctor import host
+from scannerdb.fixes.policy import Policy
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
@@ -22,7 +23,7 @@ from scannerdb.jobs.schema import schema
 from scannerdb.restore.names import KEPT, Mark
 from scannerdb.schedule.records import Record, write_record
 
-from tests.integration.support import options
+from tests.integration.support import options, run_fix
 from tests.servers import Database
 
 
@@ -67,6 +68,26 @@ def test_a_healthy_database_has_nothing(database: Database, places: Places) -> N
 def test_damage_in_the_data_is_named_with_the_playbook_that_mends_it(field_db: Database, places: Places) -> None:
     found = wrongs(doctor(options(field_db), places))
     assert "playbooks/fix.yml" in found["consistency"]
+
+
+@pytest.mark.pg(17)
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [
+        ("REVOKE CREATE ON SCHEMA public FROM ollama, PUBLIC", "lacks CREATE on schema public"),
+        ("REVOKE INSERT ON models FROM ollama", "lacks INSERT on table models"),
+    ],
+)
+def test_a_right_that_the_application_lacks_is_a_cause(
+    field_db: Database, places: Places, taken: str, words: str
+) -> None:
+    assert "application" not in wrongs(doctor(options(field_db), places))
+    for statement in taken.split(";"):
+        field_db.sql(statement)
+    told = wrongs(doctor(options(field_db), places))["application"]
+    assert words in told and "permission denied" in told and "Run playbooks/fix.yml" in told
+    run_fix(field_db, policy=Policy(only=("schema.privilege.missing",)))
+    assert "application" not in wrongs(doctor(options(field_db), places))
 
 
 @pytest.mark.parametrize(

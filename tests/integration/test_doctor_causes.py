@@ -184,12 +184,12 @@ import dataclasses, json, sys
 sys.modules["psycopg"] = None  # as where it is not installed
 from scannerdb.connection import Options
 from scannerdb.jobs.doctor import Places, doctor
-print(json.dumps(doctor(Options(), Places(*sys.argv[1:]))["diagnoses"]))
+print(json.dumps(doctor(Options(), Places(*json.loads(sys.argv[1])))["diagnoses"]))
 """
 
 
 def test_a_machine_without_the_driver_is_looked_at_all_the_same(places: Places) -> None:
-    command = [sys.executable, "-c", ALONE, *dataclasses.astuple(places)]
+    command = [sys.executable, "-c", ALONE, json.dumps(dataclasses.astuple(places))]
     where = {**os.environ, "PYTHONPATH": str(ROOT / "module_utils")}
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=where).stdout
     by_cause = {one["cause"]: one for one in json.loads(told)}

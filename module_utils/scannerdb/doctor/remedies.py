@@ -16,17 +16,20 @@ REPORTED = re.compile(r"(scannerdb_fix_\w+) is report")
 OTHER_JOB = re.compile(r"(\w+\.yml) mends it(?: with (scannerdb_\w+=\w+))?")
 EXCLUSIVE = "scannerdb_vacuum_allow_exclusive=true"  # what pg_repack does without; it stops a table's writers
 CHOICES = {"scannerdb_fix_dates": "evidence"}  # the others are `unverify`
+RIGHTS = "schema.privilege.missing"
 BY_HAND = "by hand, as the report of playbooks/check.yml says"
 SHOWN = 3
 
 
 def diagnoses(findings: Sequence[Finding], skipped: Sequence[Mapping[str, Any]]) -> Iterator[Diagnosis]:
-    """Inconsistent data and a broken view; missing indexes, dead rows and bloat.
+    """Rights that the application lacks; inconsistent data and a broken view; missing indexes, dead rows and bloat.
 
     `skipped` is what a fix with the site's policy would leave, each with its `why`.
     """
     left = {(item["id"], item["object"]): str(item["why"]) for item in skipped}
     grave = [finding for finding in findings if finding.severity != "info" and not _harmless(finding)]
+    yield _rights([finding for finding in grave if finding.id == RIGHTS], left)
+    grave = [finding for finding in grave if finding.id != RIGHTS]
     slow = [finding for finding in grave if finding.id.startswith(PERFORMANCE)]
     for cause, group in (("consistency", [f for f in grave if f not in slow]), ("performance", slow)):
         if not group:
@@ -34,6 +37,23 @@ def diagnoses(findings: Sequence[Finding], skipped: Sequence[Mapping[str, Any]])
             continue
         more = f" And {len(group) - SHOWN} more." if len(group) > SHOWN else ""
         yield wrong(cause, " ".join(finding.message for finding in group[:SHOWN]) + more, _hint(group, left))
+
+
+def _rights(lacking: Sequence[Finding], left: Mapping[tuple[str, str], str]) -> Diagnosis:
+    """What the application and other roles of the contract may not do, and what its programs say then."""
+    if not lacking:
+        return fine("application", "Its role may do what the contract gives it.")
+    more = f" And {len(lacking) - SHOWN} more." if len(lacking) > SHOWN else ""
+    told = " ".join(finding.message for finding in lacking[:SHOWN])
+    absent = [finding for finding in lacking if finding.object.startswith("role ")]
+    if absent:
+        return wrong(
+            "application", f"{told}{more}", "Run playbooks/deploy.yml: it makes the role, and grants what it needs."
+        )
+    creates = any("CREATE" in finding.evidence.get("privileges", ()) for finding in lacking)
+    why = " Its programs make tables at every start, and stop where they may not." if creates else ""
+    message = f'{told}{more} Its programs end with "permission denied" there.{why}'
+    return wrong("application", message, _hint(lacking, left))
 
 
 def _harmless(finding: Finding) -> bool:

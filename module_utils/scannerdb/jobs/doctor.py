@@ -32,7 +32,7 @@ from ..schedule.installed import has_entry, read_installed
 from ..schedule.records import LOCK, OK, RUNNING, Record, last_of, read_records
 from .inspect import inspect
 
-IN_DATABASE = ["privileges", "extensions", "consistency", "performance"]
+IN_DATABASE = ["privileges", "extensions", "application", "consistency", "performance"]
 IN_SERVER = ["database", "interrupted restore", "job lock", "connections"]
 
 
