@@ -61,6 +61,10 @@ class PrivilegeMissing(ScannerDbError):
     """The role may not do what was asked."""
 
 
+class RowsHidden(PrivilegeMissing):
+    """Row security hides rows from everybody who may act: what is not seen is neither judged nor changed."""
+
+
 class ServerUnsupported(ScannerDbError):
     """The server is too old, or in a state (standby) in which the job cannot run."""
 

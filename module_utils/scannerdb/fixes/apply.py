@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..connection import SQL, Connection, DriverError, explained, fetch, scalar, text_of
-from ..errors import ScannerDbError
+from ..errors import RowsHidden, ScannerDbError
 from ..finding import Change
 from ..frame import Frames
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, run_alone
@@ -168,6 +168,8 @@ class Applier:
         what = f"{step.finding.id} on {step.finding.object}"
         if getattr(error, "sqlstate", None) in DATA_IN_THE_WAY:
             why = f"the data stands in the way: {_sentence(error, what)}"
+        elif isinstance(error, RowsHidden):
+            why = str(error)
         else:
             why = _sentence(error, what)
             self.failures.append(why if what in why else f"{what}: {why}")

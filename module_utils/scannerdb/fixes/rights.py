@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..connection import SQL, Composable, Connection, Identifier, Row, fetch, scalar
-from ..errors import PrivilegeMissing, UnsafeCode
+from ..errors import PrivilegeMissing, RowsHidden, UnsafeCode
 from ..foreigncode import foreign_code, is_superuser, refuse_foreign_code, table_oids
 from ..frame import Frame, Frames
 
@@ -16,15 +16,18 @@ CHANGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 # For each role that could write: whether it may change every row of these tables, and whether we may act as it.
 _WRITERS = """
 SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(application)s AS application,
-       (SELECT bool_and(c.relowner = r.oid OR NOT c.relrowsecurity
-                        AND (SELECT bool_and(has_table_privilege(r.oid, c.oid, p)) FROM unnest(%(needed)s::text[]) p)
+       (SELECT bool_or(c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
+                       AND (c.relowner <> r.oid OR c.relforcerowsecurity))
+          FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(tables)s::oid[])) AS hidden,
+       (SELECT bool_and(c.relowner = r.oid OR (
+                            (SELECT bool_and(has_table_privilege(r.oid, c.oid, p)) FROM unnest(%(needed)s::text[]) p)
                         AND has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
                         AND (SELECT coalesce(bool_and(has_sequence_privilege(
                                         r.oid, d.objid, CASE cardinality(%(needed)s::text[]) WHEN 1 THEN 'SELECT'
                                                         ELSE 'USAGE' END)), true)
                                FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid
                               WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                                AND d.refobjid = c.oid AND d.deptype = 'a' AND q.relkind = 'S'))
+                                AND d.refobjid = c.oid AND d.deptype = 'a' AND q.relkind = 'S')))
           FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(tables)s::oid[])) AS able,
        pg_has_role(r.oid, %(member)s) AS ours,
        (SELECT m.rolsuper FROM pg_catalog.pg_roles m WHERE m.rolname = current_user)
@@ -93,7 +96,9 @@ def _read_plainly(conn: Connection, schema: str, tables: Sequence[str], query: C
     user = str(scalar(conn, "SELECT current_user::text"))
     if is_superuser(conn, user):
         refuse_foreign_code(conn, schema, tables, user, triggers=False)
-    return fetch(conn, query)
+    with conn.transaction():
+        conn.execute("SET LOCAL row_security = off")  # an error instead of fewer rows
+        return fetch(conn, query)
 
 
 def writer_of(
@@ -117,6 +122,12 @@ def writer_of(
             f"The rows of {names} cannot be {'changed' if len(needed) > 1 else 'read'} safely: {foreign[0][6:]}.",
             f"Let {application} change these tables (SELECT, INSERT, UPDATE, DELETE), or drop that code.",
         )
+    if known and all(row["hidden"] for row in known):
+        raise RowsHidden(
+            f"Row security hides rows of {names} from {', '.join(str(row['role']) for row in known)}, and what is not "
+            "seen is not changed.",
+            "ALTER TABLE ... NO FORCE ROW LEVEL SECURITY lets the tables' owner see all of them.",
+        )
     raise PrivilegeMissing(
         f"The rows of {names} cannot be changed: {'; '.join(problem for _, problem in problems)}.",
         f"Grant {application} to the role that runs the jobs (docs/security.md), and TEMPORARY on the database to it.",
@@ -125,6 +136,8 @@ def writer_of(
 
 def _problem(conn: Connection, role: Row, tables: Sequence[int], writes: bool) -> str:
     name = role["role"]
+    if role["hidden"]:
+        return f"row security hides rows of them from {name}"
     if not role["able"]:
         return f"{name} may not change every row of them"
     if not role["ours"]:
