@@ -18,11 +18,14 @@ from typing import Any, TypeVar, Union, cast
 from .errors import (
     ConnectionFailed,
     DependencyMissing,
+    FileProblem,
+    InvalidInput,
     LockTimeout,
     PrivilegeMissing,
     QueryFailed,
     ScannerDbError,
     printable,
+    quoted,
 )
 from .login import Options
 from .pooler import refuse_sharing
@@ -207,6 +210,8 @@ def _open(words: dict[str, Any], options: Options, allow_standby: bool) -> Conne
         conn = _Watched.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
         conn.any_bytes = take_any_bytes(conn)
         return conn
+    except UnicodeError:  # a label of more than 63 letters
+        raise InvalidInput(f"{quoted(options.host)} cannot be a host's name.", "Set scannerdb_login_host.") from None
     except DriverError as error:
         if allow_standby and words.pop("target_session_attrs", ""):
             return _open(words, options, allow_standby)
@@ -282,8 +287,12 @@ def job_entry(doing: str) -> Callable[[_Job], _Job]:
     def prepared(work: _Job) -> _Job:
         @functools.wraps(work)
         def entry(*args: Any, **more: Any) -> Any:
-            with explained(doing):
-                return printable(work(*args, **more))
+            try:
+                with explained(doing):
+                    return printable(work(*args, **more))
+            except OSError as error:  # a path that no file can have, where nobody expected one
+                where = f" {quoted(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
+                raise FileProblem(f"{doing} failed:{where} {error.strerror or error}.") from error
 
         return cast(_Job, entry)
 

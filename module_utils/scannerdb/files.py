@@ -37,6 +37,7 @@ def file_errors(doing: str, path: Path | str) -> Iterator[None]:
             errno.EPERM: "The user that runs this task may not do that there: change the owner of the folder.",
             errno.EROFS: "That file system is mounted read-only.",
             errno.ELOOP: "There is a link in its place: remove it.",
+            errno.ENAMETOOLONG: "Give a shorter path.",
             errno.ENOENT: "Create the folder first; the scannerdb roles do.",
         }
         cure = cures.get(error.errno or 0, "")

@@ -48,11 +48,17 @@ class Applier:
     failures: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     touched: bool = False
+    lost: str = ""  # what was at work when the session ended: nobody knows how far it came
 
     @property
     def changed(self) -> bool:
         """True where anything was changed, also by a fix that failed in the end."""
         return bool(self.fixed) or self.touched
+
+    @property
+    def unknown(self) -> str:
+        """What nobody knows of a run whose session ended in the middle, as a sentence."""
+        return f" Whether {self.lost} was done is not known: the connection was lost in it." if self.lost else ""
 
     @property
     def conn(self) -> Connection:
@@ -72,6 +78,7 @@ class Applier:
                 rows = self._apply_one(step)
             except (ScannerDbError, DriverError) as error:
                 if self.conn.closed:
+                    self.touched, self.lost = True, f"{step.finding.id} on {step.finding.object}"
                     raise
                 self._failed(step, error)
                 continue

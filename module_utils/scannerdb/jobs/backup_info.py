@@ -14,6 +14,7 @@ from ..backup.retention import Decision, Kept, plan_retention
 from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
 from ..backup.signature import Origin, origin_of
 from ..backup.signing import OWN, Trust, public_key
+from ..files import file_errors
 from ..runs import utc_now
 from .backup_extras import database_in
 from .backup_options import policy_from
@@ -33,6 +34,7 @@ def backup_info_arguments() -> dict[str, dict[str, Any]]:
     }
 
 
+@file_errors("Looking at", "the backups")
 def backup_info(
     *,
     backup_dir: str,

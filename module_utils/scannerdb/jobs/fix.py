@@ -321,7 +321,7 @@ def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any])
     return {
         "changed": applier.changed or journal["purged"] > 0,
         "run_id": run.run_id,
-        "msg": message,
+        "msg": message + applier.unknown,
         "journal": dict(journal),
         "fixed": applier.fixed,
         "left_undone": left,

@@ -20,6 +20,7 @@ DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PARENT_MODE = 0o755  # below root's own parents other databases' folders may lie, which are other users'
 
 
+@file_errors("Making the folders", "of the jobs")
 def folders(
     paths: Sequence[str],
     *,

@@ -26,6 +26,7 @@ MODES = ("report", "take", "remove")
 CRONTABS = ("/var/spool/cron/crontabs", "/var/spool/cron", "/etc/cron.d", "/etc/crontab")
 
 
+@file_errors("Looking for old scripts", "on this machine")
 def legacy(
     *, mode: str = "report", folder: str = "", crontabs: Sequence[str] = CRONTABS, check_mode: bool = False
 ) -> dict[str, Any]:

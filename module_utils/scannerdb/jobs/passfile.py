@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..files import read_if_there, write_atomic
+from ..files import file_errors, read_if_there, write_atomic
 from ..trusted import as_user, user_id
 
 
+@file_errors("Writing", "the password file")
 def keep_password(path: str, place: str, password: str, owner: str = "", check_mode: bool = False) -> dict[str, Any]:
     """Keep `password` for `place` (host:port:database:user, escaped); other lines stay. Returns the module's result.
 

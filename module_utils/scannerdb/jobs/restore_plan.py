@@ -42,8 +42,9 @@ from .restore_wish import Wish
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
 RUN_CODE = (
-    "Look at that function (pg_restore --schema-only -f -). If it may run with the rights of the role that "
-    "restores, set {}_run_code to true."
+    "A drill on a throw-away server (scannerdb_verify_place=cluster) proves the backup without giving it rights. To "
+    "restore it, read these functions (pg_restore --schema-only --file=- DUMP), and where they may have those rights "
+    "set {}_run_code=true. Functions that a superuser owns need no such word in later backups."
 )
 TABLESPACE_MAP = "name others in their place in scannerdb_restore_tablespace_map, pg_default for instance"
 TEXT_GROWTH = 2  # a database with its indexes, beside its plain SQL

@@ -113,7 +113,7 @@ def _applied(run: Run, plan: Plan, applier: Applier, left: list[Finding]) -> dic
     return {
         **_planned(run, plan, left),
         "changed": applier.changed,
-        "msg": _said(len(applier.fixed), left, check_mode=False),
+        "msg": _said(len(applier.fixed), left, check_mode=False) + applier.unknown,
         "fixed": applier.fixed,
         "left_undone": plan.skipped + applier.left,
         "statements": applier.statements,

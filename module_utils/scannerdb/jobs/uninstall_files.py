@@ -68,6 +68,7 @@ class Folders:
     bundle_dir: str = ""
 
 
+@file_errors("Removing", "the files of the bundle")
 def uninstall_files(
     folders: Folders,
     *,

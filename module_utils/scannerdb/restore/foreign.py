@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..connection import Connection, explained, fetch
+from ..connection import Connection, explained, fetch, scalar
 from ..errors import RestoreRefused
 from .rolenames import Token, cut, role_of
 
@@ -21,6 +21,7 @@ SELECT DISTINCT proname::text AS name FROM pg_catalog.pg_proc
  WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND (provolatile = 'v' OR proname ~ '_to_xml')
 """
 _INNOCENT = {"random", "clock_timestamp", "timeofday", "gen_random_uuid", "uuidv4", "uuidv7"}
+MOST_TOLD = 5
 # Extensions' functions that run SQL out of a text.
 _EXTENSIONS_ACTING = ("dblink", "crosstab", "connectby", "xpath_table", "query_to", "lo_")
 
@@ -71,13 +72,16 @@ def refuse_strangers(conn: Connection, code: Code, hint: str) -> None:
     """Raise `RestoreRefused` where a load would run somebody's code with more than his rights."""
     with explained("Looking at who is a superuser"):
         rows = fetch(conn, "SELECT rolname::text AS name FROM pg_roles WHERE rolsuper OR rolname = current_user")
+        user = str(scalar(conn, "SELECT current_user::text"))
         superusers = {row["name"] for row in rows}
         acting = {row["name"] for row in fetch(conn, _ACTING)} - _INNOCENT
     told = strangers(code, superusers, acting)
     if told:
-        more = f" ({len(told)} in all)" if len(told) > 1 else ""
+        more = f" ({len(told)} in all)" if len(told) > MOST_TOLD else ""
         raise RestoreRefused(
-            f"Loading the backup would run code with more rights than its owner has: {told[0]}{more}.", hint
+            f"Loading the backup would run others' code with the rights of {user}: "
+            f"{'; '.join(told[:MOST_TOLD])}{more}.",
+            hint,
         )
 
 
