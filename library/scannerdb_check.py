@@ -22,6 +22,7 @@ author:
 extends_documentation_fragment:
   - scannerdb.connection
   - scannerdb.overlay
+  - scannerdb.trust
 options:
   ignore:
     description:
@@ -80,6 +81,10 @@ options:
   host:
     description: The database's name in the inventory, for the report; empty for the machine's name.
     type: str
+    default: ""
+  backup_dir:
+    description: The folder with the backup sets, for the report; none where it is empty.
+    type: path
     default: ""
   statement_timeout_s:
     description: A check's statement is cancelled after so many seconds; 0 for never.
@@ -153,6 +158,19 @@ slow_statements:
       C(since_last_check) whether it is C(new) or C(worse) since then.
   returned: always
   type: dict
+gauges:
+  description: How full the server is, each with C(name), C(value), C(most), C(percent) and C(limit).
+  returned: always
+  type: list
+  elements: dict
+since:
+  description: What is C(new) and what is C(gone) since the last check, C(at) its time; empty where there was none.
+  returned: always
+  type: dict
+backups:
+  description: The newest ten backups of O(backup_dir) with their proofs; empty where no folder was named.
+  returned: always
+  type: dict
 checked_at:
   description: When, in UTC.
   returned: always
@@ -164,7 +182,12 @@ report:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, overlay_arguments
+from ansible.module_utils.scannerdb.argspec import (
+    connection_arguments,
+    options_from,
+    overlay_arguments,
+    trust_arguments,
+)
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.check import FAIL_ON, FILES, FORMATS, check
 
@@ -175,6 +198,7 @@ def main() -> None:
         argument_spec={
             **connection_arguments(),
             **overlay_arguments(),
+            **trust_arguments(),
             "ignore": {"type": "list", "elements": "dict", "default": []},
             "fail_on": {"type": "str", "default": "never", "choices": list(FAIL_ON)},
             "formats": {"type": "list", "elements": "str", "default": list(FORMATS), "choices": list(FILES)},
@@ -186,6 +210,7 @@ def main() -> None:
             "state_dir": {"type": "path", "default": ""},
             "statement_timeout_s": {"type": "int", "default": 300},
             "host": {"type": "str", "default": ""},
+            "backup_dir": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -205,6 +230,8 @@ def main() -> None:
             state_dir=p["state_dir"],
             statement_timeout_s=p["statement_timeout_s"],
             host=p["host"],
+            backup_dir=p["backup_dir"],
+            trusted_signers=p["trusted_signers"],
             check_mode=module.check_mode,
         )
     except ScannerDbError as error:

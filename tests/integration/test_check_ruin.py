@@ -94,7 +94,9 @@ def test_slots_that_hold_back_and_a_server_open_to_the_network(lone: Database) -
     assert "vacuum.slot.holds_back" not in findings(lone)
     (slot,) = findings(lone, thresholds={"holding_transactions": 2})["vacuum.slot.holds_back"]
     assert slot["object"] == "behind" and slot["evidence"]["transactions"] >= 5
-    assert slot["fix"]["sql"] == ["SELECT pg_drop_replication_slot('behind')"]
+    assert slot["fix"]["sql"] == [
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'behind' AND NOT active"
+    ]
     lone.sql(slot["fix"]["sql"][0])
     assert "vacuum.slot.holds_back" not in findings(lone, thresholds={"holding_transactions": 2})
     (tls,) = findings(lone)["security.tls.off"]

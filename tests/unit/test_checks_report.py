@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from scannerdb.checks import exports, html, report
+from scannerdb.checks import backups, charts, exports, html, report, since
 from scannerdb.checks.registry import ENTRIES
 from scannerdb.finding import SEVERITIES, Finding, Fix, ordered, summary
 
+from tests import sample_report
 from tests.needs import needs
 from tests.system.needs import browser
 
@@ -106,7 +107,7 @@ def test_the_page_says_what_was_found() -> None:
     assert 'REINDEX INDEX "plain";' in read.text
     assert "by fix.yml" in read.text and "SHARE UPDATE EXCLUSIVE" in read.text
     assert [t for t, _ in read.tags].count("details") == 3
-    assert [t for t, _ in read.tags].count("svg") == 3, "trend, size, and a bar for the table"
+    assert [a.get("role") for t, a in read.tags if t == "svg"].count("img") == 3, "trend, size, and a bar for the table"
 
 
 def test_the_page_asks_for_nothing_from_outside() -> None:
@@ -114,7 +115,7 @@ def test_the_page_asks_for_nothing_from_outside() -> None:
     for tag, attributes in read.tags:
         for name in ("src", "href", "action", "srcset", "data"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
-    assert "url(" not in page() and "@import" not in page() and "http" not in html.SCRIPT
+    assert not re.search(r"url\((?!#)", page()) and "@import" not in page() and "http" not in html.SCRIPT
     policy = next(a["content"] for t, a in read.tags if t == "meta" and a.get("http-equiv"))
     assert policy and policy.startswith("default-src 'none'") and "script-src 'sha256-" in policy
 
@@ -236,3 +237,65 @@ def test_in_a_browser(tmp_path: Path, width: int) -> None:
         "the page's own policy lets its script run"
     )
     assert "<title>hit" not in as_made
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "labels"),
+    [
+        ("2026-05-01T04:00:00Z", "2026-05-08T04:00:00Z", ("2026-05-01", "2026-05-08")),
+        ("2026-05-01T04:00:00Z", "2026-05-01T16:30:00Z", ("2026-05-01 04:00", "2026-05-01 16:30")),
+        ("2026-05-01T04:00:00Z", "2026-05-01T04:00:59Z", ("2026-05-01 04:00",)),
+    ],
+)
+def test_an_axis_never_has_the_same_label_twice(first: str, last: str, labels: tuple[str, ...]) -> None:
+    assert charts.ends(first, last) == labels
+
+
+def test_what_is_new_and_what_is_gone_since_the_last_check(tmp_path: Path) -> None:
+    before, now = some_findings("old"), [*some_findings("old")[:2], *some_findings("new")[2:]]
+    assert since.difference(since.read_last(str(tmp_path), "db"), before) == {}, "nothing to compare with"
+    assert since.keep(str(tmp_path), "db", "2026-05-01T04:00:00Z", before) == ""
+    assert since.read_last(str(tmp_path), "another") == {}
+    found = since.difference(since.read_last(str(tmp_path), "db"), now)
+    assert found["at"] == "2026-05-01T04:00:00Z"
+    assert [f["object"] for f in found["new"]] == ["new"] and [f["object"] for f in found["gone"]] == ["old"]
+    (tmp_path / since.NAME).write_text('{"database": "db", "findings": [1]')
+    assert since.read_last(str(tmp_path), "db") == {}, "torn"
+    told = "\n".join(since.as_markdown(found, str))
+    assert "New: 1" in told and "- info: About new." in told and "Gone: 1" in told
+
+
+def test_a_report_of_the_whole_of_it_fits_its_schema_and_says_it_in_markdown() -> None:
+    document = sample_report.document()
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text())
+    Draft202012Validator(schema).validate(json.loads(report.as_json(document)))
+    text = report.as_markdown(sample_report.found(), document)
+    for said in (
+        "## Gauges",
+        "| connections | 42.3 % | 41 of 97 | 80 % |",
+        "## Backups",
+        "Proven restorable: ",
+        "Gone: 1",
+    ):
+        assert said in text, text
+
+
+def test_hostile_names_stay_text_in_what_is_new_and_in_backups() -> None:
+    findings = some_findings(HOSTILE + "\x07")
+    last = {"at": "2026-05-01T04:00:00Z", "findings": []}
+    kept = sample_report.document()["backups"]
+    more = {"since": since.difference(last, findings), "backups": {**kept, "dir": HOSTILE + "\x07"}}
+    made = html.as_html(findings, {**document_of(findings), **more}, runs_of(3))
+    assert [tag for tag, _ in Reader(made).tags].count("img") == 0 and "\x07" not in made
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"why": "no"}, "could not be looked at: no"),
+        ({"sets": []}, "There is none in"),
+        ({"proven": {}}, "None was proven by a restore"),
+    ],
+)
+def test_backups_are_said_with_their_proof_or_the_want_of_it(change: dict[str, Any], said: str) -> None:
+    assert said in backups.as_html({**sample_report.document()["backups"], **change})

@@ -33,7 +33,7 @@ def trend_bars(runs: Sequence[Mapping[str, Any]]) -> str:
         parts.append("</g>")
     last = shown[-1]["summary"] if shown else dict.fromkeys(SEVERITIES, 0)
     label = f"Findings of the last {len(shown)} runs; now " + ", ".join(f"{last[s]} {s}" for s in SEVERITIES)
-    return _svg("chart", f"0 0 600 {HEIGHT}", label, "".join(parts))
+    return _plot(_svg("chart", f"0 0 600 {HEIGHT}", label, "".join(parts)), str(most), shown)
 
 
 def size_line(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -46,7 +46,7 @@ def size_line(runs: Sequence[Mapping[str, Any]]) -> str:
     drawn = (
         f'<polygon class="area" points="0,{HEIGHT} {points} 600,{HEIGHT}"/><polyline class="linep" points="{points}"/>'
     )
-    return _svg("chart", f"0 0 600 {HEIGHT}", label, drawn)
+    return _plot(_svg("chart", f"0 0 600 {HEIGHT}", label, drawn), amount(most), runs[-SHOWN_RUNS:])
 
 
 def size_bars(tables: Sequence[Mapping[str, Any]]) -> str:
@@ -81,7 +81,53 @@ def given_back_bars(runs: Sequence[Mapping[str, Any]]) -> str:
         said = f"{run['at']}: {amount(size)} in {run['seconds']:g} s, longest lock {run['max_lock_ms']:g} ms"
         parts.append(f'<g><title>{escape(said)}</title><rect class="f-bar" {box}/></g>')
     label = f"Given back by the last {len(shown)} vacuum runs: {amount(sum(back))} in all"
-    return _svg("chart", f"0 0 600 {HEIGHT}", label, "".join(parts))
+    return _plot(_svg("chart", f"0 0 600 {HEIGHT}", label, "".join(parts)), amount(most), shown)
+
+
+def gauge_bar(gauge: Mapping[str, Any]) -> str:
+    """A share of a hundred, and a line at its limit."""
+    drawn = f'<rect class="f-bar" width="{min(gauge["percent"], 100):.1f}" height="10"/>'
+    if gauge["limit"] is not None:
+        drawn += f'<line class="limit" x1="{gauge["limit"]:g}" x2="{gauge["limit"]:g}" y1="0" y2="10"/>'
+    label = f"{gauge['name']}: {gauge['percent']:g} %"
+    return _svg("bar full", "0 0 100 10", label, drawn)
+
+
+def legend(*items: tuple[str, str]) -> str:
+    """A legend of (class, words); drawn as the charts are, for a browser prints no backgrounds."""
+    marks = "".join(
+        '<li><svg class="mark" viewBox="0 0 12 12" aria-hidden="true">'
+        f'<rect class="{kind}" width="12" height="12"/></svg>{escape(words)}</li>'
+        for kind, words in items
+    )
+    return f'<ul class="key">{marks}</ul>'
+
+
+# What tells the parts of a bar apart where there is no colour: one is whole, one hatched, one dotted.
+PATTERNS = (
+    '<svg width="0" height="0" class="patterns" aria-hidden="true"><defs>'
+    '<pattern id="hatched" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="p-warning" width="5" height="5"/><rect class="p-paper" width="1.6" height="5"/></pattern>'
+    '<pattern id="dotted" width="5" height="5" patternUnits="userSpaceOnUse">'
+    '<rect class="p-pale" width="5" height="5"/><circle class="p-info" cx="2.5" cy="2.5" r="1.4"/></pattern>'
+    '<pattern id="striped" width="1.6" height="4" patternUnits="userSpaceOnUse">'
+    '<rect class="p-bar2" width="1.6" height="4"/><rect class="p-paper" width=".4" height="4"/></pattern>'
+    "</defs></svg>"
+)
+
+
+def ends(first: str, last: str) -> tuple[str, ...]:
+    """The two ends of an axis of time: days, or moments of one day, and no label twice. Pure."""
+    length = 10 if first[:10] != last[:10] else 16
+    said = [moment[:length].replace("T", " ") for moment in (first, last)]
+    return tuple(dict.fromkeys(said))
+
+
+def _plot(drawn: str, most: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """A chart with its axes: the largest value and none, the first run and the last."""
+    across = "".join(f"<span>{escape(moment)}</span>" for moment in ends(runs[0]["at"], runs[-1]["at"])) if runs else ""
+    up = f'<p class="axis"><span>{escape(most)}</span><span>0</span></p>'
+    return f'<div class="plot">{up}{drawn}<p class="ends">{across}</p></div>'
 
 
 def _svg(kind: str, box: str, label: str, drawn: str) -> str:

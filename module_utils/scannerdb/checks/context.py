@@ -91,6 +91,11 @@ def place(schema: str, *names: str) -> str:
     return ".".join(names if schema == "public" else (schema, *names))
 
 
+def printable(text: str) -> str:
+    """Without the control characters that no page may hold."""
+    return "".join(letter for letter in text if letter >= " " or letter in "\n\t")
+
+
 def amount(number: float) -> str:
     """Bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB"):

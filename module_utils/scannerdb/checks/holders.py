@@ -13,7 +13,7 @@ from .registry import by_hand, finding
 MAY_SEE = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
 
 SESSIONS = """
-SELECT pid, usename::text AS role, application_name AS application, state,
+SELECT pid, backend_start::text AS began, usename::text AS role, application_name AS application, state,
        extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds,
        greatest(age(backend_xmin), age(backend_xid))::bigint AS transactions, left(query, 500) AS query
   FROM pg_stat_activity
@@ -22,6 +22,9 @@ SELECT pid, usename::text AS role, application_name AS application, state,
    AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR state LIKE 'idle in transaction%%')
  ORDER BY xact_start
 """
+# By the time that somebody runs it, the number may be another session's.
+END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND backend_start = {began}"
+UNUSED_SLOT = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {} AND NOT active"
 PREPARED = """
 SELECT gid, owner::text AS owner, extract(epoch FROM clock_timestamp() - prepared)::bigint AS seconds
   FROM pg_prepared_xacts
@@ -61,7 +64,7 @@ def sessions(context: Context) -> Iterator[Finding]:
     if not scalar(context.conn, MAY_SEE):
         raise PrivilegeMissing("permission denied to see what other sessions do")
     for row in fetch(context.conn, SESSIONS, [context.limits.holding_minutes * 60]):
-        statement = SQL("SELECT pg_terminate_backend({})").format(Literal(row["pid"]))
+        statement = SQL(END).format(pid=Literal(row["pid"]), began=Literal(row.pop("began")))
         yield finding(
             "vacuum.session.holds_back",
             f"pid {row['pid']}",
@@ -87,7 +90,7 @@ def prepared(context: Context) -> Iterator[Finding]:
 def slots(context: Context) -> Iterator[Finding]:
     """Replication slots: what they hold back, and what WAL an inactive one keeps."""
     for row in fetch(context.conn, SLOTS):
-        statement = SQL("SELECT pg_drop_replication_slot({})").format(Literal(row["name"]))
+        statement = SQL(UNUSED_SLOT).format(Literal(row["name"]))
         evidence = {"active": row["active"], "transactions": row["transactions"], "wal_bytes": row["kept"]}
         if (row["transactions"] or 0) > context.limits.holding_transactions:
             yield finding(

@@ -10,9 +10,9 @@ from html import escape
 from typing import Any
 
 from ..finding import SEVERITIES, Finding
-from . import slow
-from .charts import SHOWN_RUNS, SHOWN_TABLES, given_back_bars, size_bars, size_line, trend_bars
-from .context import amount
+from . import backups, gauges, since, slow
+from .charts import PATTERNS, SHOWN_RUNS, SHOWN_TABLES, given_back_bars, legend, size_bars, size_line, trend_bars
+from .context import amount, printable
 from .html_page import SCRIPT, STYLE
 from .registry import ENTRIES
 
@@ -26,7 +26,7 @@ EMPTY = '<p class="soft">None.</p>'
 
 def e(value: Any) -> str:
     """Text that stays text, in content and in attributes. Control characters, which no page may hold, are dropped."""
-    return escape("".join(c for c in str(value) if c >= " " or c in "\n\t"), quote=True)
+    return escape(printable(str(value)), quote=True)
 
 
 def as_html(
@@ -38,7 +38,9 @@ def as_html(
     database, host = document["server"]["database"], document.get("host", "")
     policy = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     security = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{policy}'; img-src data:"
-    sections = [_tiles(document), _charts(document, runs)]
+    sections = [_tiles(document), since.as_html(document.get("since") or {}), _charts(document, runs)]
+    sections += ['<div class="pair">', gauges.as_html(document.get("gauges") or [])]
+    sections += [backups.as_html(document.get("backups") or {}), "</div>"]
     sections += [_group(severity, [f for f in findings if f.severity == severity]) for severity in SEVERITIES]
     sections += [slow.as_html(document.get("slow_statements") or {})]
     sections += [_vacuum(document.get("vacuum") or ()), _suppressed(document["suppressed"])]
@@ -49,7 +51,7 @@ def as_html(
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">',
             f"<title>{e(host)}: {e(database)}, database report</title>\n<style>{STYLE}</style>\n</head>\n<body>",
-            '<a class="skip" href="#findings">Skip to the findings</a>',
+            f'<a class="skip" href="#findings">Skip to the findings</a>{PATTERNS}',
             _header(document),
             f"<main>\n{''.join(sections)}\n</main>",
             _footer(),
@@ -102,16 +104,10 @@ def _charts(document: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> s
     shown = runs[-SHOWN_RUNS:]
     parts = ['<div class="pair">']
     if len(shown) > 1:
-        first, last = e(shown[0]["at"][:10]), e(shown[-1]["at"][:10])
-        ends = f'<p class="ends"><span>{first}</span><span>{last}</span></p>'
-        key = "".join(
-            f'<li><i style="background:var(--{s});{"opacity:.55" if s == "info" else ""}"></i>{TITLES[s]}</li>'
-            for s in SEVERITIES
-        )
-        parts.append(f'<section class="card"><h2>Findings, run by run</h2>{trend_bars(shown)}{ends}')
-        parts.append(f'<ul class="key">{key}</ul></section>')
+        marks = legend(*((f"f-{severity}", TITLES[severity]) for severity in SEVERITIES))
+        parts.append(f'<section class="card"><h2>Findings, run by run</h2>{trend_bars(shown)}{marks}</section>')
         grown = f"{amount(shown[0]['bytes'])} → {amount(shown[-1]['bytes'])}"
-        parts.append(f'<section class="card"><h2>Size of the database</h2>{size_line(shown)}{ends}')
+        parts.append(f'<section class="card"><h2>Size of the database</h2>{size_line(shown)}')
         parts.append(f'<p class="soft">{grown}</p></section>')
     parts.append("</div>")
     if len(shown) <= 1:
@@ -121,9 +117,8 @@ def _charts(document: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> s
     if tables:
         rest = len(tables) - SHOWN_TABLES
         more = f'<p class="soft">and {rest} smaller ones in the JSON report</p>' if rest > 0 else ""
-        key = '<ul class="key"><li><i style="background:var(--bar)"></i>rows</li>'
-        key += '<li><i style="background:var(--bar2)"></i>indexes</li></ul>'
-        parts.append(f'<section class="card"><h2>Largest tables</h2>{size_bars(tables)}{more}{key}</section>')
+        marks = legend(("f-bar", "rows"), ("f-bar2", "indexes"))
+        parts.append(f'<section class="card"><h2>Largest tables</h2>{size_bars(tables)}{more}{marks}</section>')
     return "".join(parts)
 
 

@@ -32,13 +32,21 @@ font-variant-numeric:tabular-nums}
 .pair .card{min-width:0}
 svg{display:block;width:100%}
 .chart{height:120px;margin:12px 0 4px;border-bottom:1px solid var(--line)}
-.f-critical{fill:var(--critical)}.f-warning{fill:var(--warning)}.f-info{fill:var(--info);opacity:.55}
+.f-critical{fill:var(--critical)}.f-warning{fill:url(#hatched)}.f-info{fill:url(#dotted)}
+.p-warning{fill:var(--warning)}.p-info{fill:var(--info)}.p-pale{fill:var(--info);opacity:.25}.p-bar2{fill:var(--bar2)}
+.p-paper{fill:var(--card)}.patterns{position:absolute}.limit{stroke:var(--ink);stroke-width:2;vector-effect:non-scaling-stroke}
+.plot{display:grid;grid-template-columns:auto minmax(0,1fr);gap:0 8px;margin:12px 0 4px}
+.plot .chart{margin:0}.plot .ends{grid-column:2;margin:2px 0 0}
+.axis{display:flex;flex-direction:column;justify-content:space-between;text-align:right;margin:0;color:var(--soft);
+font-size:.78rem;line-height:1;font-variant-numeric:tabular-nums}
+.full{border:1px solid var(--line)}.sizes small{display:block;font-size:.78rem}
+.plain{margin:.3rem 0 .6rem;padding:0 0 0 1.1rem}h3{font-size:.95rem;margin:.6rem 0 0}
 .area{fill:var(--bar);opacity:.18}.linep{fill:none;stroke:var(--bar);stroke-width:2;vector-effect:non-scaling-stroke}
-.f-bar{fill:var(--bar)}.f-bar2{fill:var(--bar2)}
+.f-bar{fill:var(--bar)}.f-bar2{fill:url(#striped)}
 .ends{display:flex;justify-content:space-between;gap:1rem;color:var(--soft);font-size:.82rem}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1rem;color:var(--soft);font-size:.85rem;margin:.5rem 0 0;padding:0;
 list-style:none}
-.key i{display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.4em}
+.key .mark{display:inline-block;width:.8em;height:.8em;margin-right:.4em;vertical-align:-.05em}
 .sizes{margin:.8rem 0 0}
 .sizes>div{display:grid;grid-template-columns:minmax(0,15rem) 1fr 5.5rem;gap:.1rem 1rem;align-items:center;
 padding:.18rem 0}
@@ -75,6 +83,8 @@ margin:.6rem 0 0;font-size:.92rem}
 .skip{position:absolute;left:-999px}.skip:focus{position:static}
 footer{padding-top:8px;padding-bottom:40px;font-size:.85rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
+th{text-align:left;font-weight:600;color:var(--soft);padding:.3rem .6rem .3rem 0}
+.card{overflow-x:auto}
 td{padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere;vertical-align:top}
 @media (max-width:700px){.tiles{grid-template-columns:1fr 1fr}.pair{grid-template-columns:1fr;gap:0}
 header{padding-top:22px}h1{font-size:1.4rem}main,header,footer{padding-left:14px;padding-right:14px}

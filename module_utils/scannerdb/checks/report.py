@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..finding import SEVERITIES, Finding
-from . import slow
+from . import backups, gauges, since, slow
 from .context import amount
 from .registry import ENTRIES
 
@@ -38,6 +38,9 @@ def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str
         "|---|---|",
         *(f"| {TITLES[s]} | {summary[s]} |" for s in SEVERITIES),
     ]
+    lines += since.as_markdown(document.get("since") or {}, _plain)
+    lines += gauges.as_markdown(document.get("gauges") or [])
+    lines += backups.as_markdown(document.get("backups") or {}, _plain)
     lines += _tables(document.get("tables") or ())
     for severity in SEVERITIES:
         group = [f for f in findings if f.severity == severity]

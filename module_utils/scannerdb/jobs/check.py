@@ -15,6 +15,7 @@ from ..checks import exports, html, report, slow
 from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
+from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
 from ..connection import Options, Server, connect, job_entry, server_of
 from ..contract.model import Contract
@@ -27,6 +28,7 @@ from ..runs import STAMP, Run, utc_now
 from ..vacuum.measure import TableMeasure
 from ..vacuum.memory import TOTALS as VACUUM_TOTALS
 from ..vacuum.memory import read_memory
+from .check_backups import backups_of
 from .inspect import Deep, Inspection, inspect
 from .standbys import index_use, place_of
 
@@ -59,6 +61,8 @@ def check(
     standbys: Sequence[str] = (),
     statement_timeout_s: int = 300,
     host: str = "",
+    backup_dir: str = "",
+    trusted_signers: Sequence[str] = (),
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
@@ -88,6 +92,9 @@ def check(
     result["server"]["left_by_restores"] = seen.left_by_restores
     result["slow_statements"] = seen.slow
     result["host"] = host or socket.gethostname()
+    result["gauges"] = inspection.seen.get("gauges", [])
+    result["since"] = difference(read_last(state_dir, server.database), findings)
+    result["backups"] = backups_of(backup_dir, server.database, state_dir, trusted_signers)
     now = {**_snapshot(result, inspection), "statements": seen.costs}
     if report_dir and not check_mode:
         try:
@@ -95,7 +102,7 @@ def check(
         except FileProblem as error:  # what was found is not lost for that, and a cure may be waiting for it
             result["warnings"] = [f"There is no report: {error}"]
     _log(run, result, findings)
-    trouble = remember(run.state_dir, now)
+    trouble = remember(run.state_dir, now) or keep(run.state_dir, server.database, result["checked_at"], findings)
     if trouble:
         run.log(f"this run is not in the history: {trouble}")
     run.progress("done", 1, 1)
