@@ -104,7 +104,7 @@ def test_a_verification(database: Database, tmp_path: Path, monkeypatch: pytest.
         (scratch,) = (name for name in databases(database) if name.startswith("scannerdb_drill"))
         assert told["changed"] and f"scratch database {scratch!r} is still there" in told["done"][0]
     with monkeypatch.context() as patch:
-        failing(patch, "jobs.verify.append_history")
+        failing(patch, "jobs.verify._result")
         told = failed(lambda: verify(options(database), level="read", **words))
     assert told["changed"] and f"The record of {name} says now: read, passed." in told["done"]
 

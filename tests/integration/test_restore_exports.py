@@ -89,10 +89,9 @@ def test_without_a_live_database(make_database: Databases, tmp_path: Path) -> No
     with maintenance(db) as conn:
         conn.execute(SQL("DROP DATABASE IF EXISTS {}").format(Identifier(f"{db.name}_c")))
         conn.execute(
-            SQL(
-                "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
-                " LC_COLLATE 'C' LC_CTYPE 'C'"
-            ).format(Identifier(f"{db.name}_c"))
+            SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'POSIX' LC_CTYPE 'C'").format(
+                Identifier(f"{db.name}_c")
+            )
         )
     other = Database(db.server, f"{db.name}_c")
     try:
@@ -101,10 +100,8 @@ def test_without_a_live_database(make_database: Databases, tmp_path: Path) -> No
         with maintenance(db) as conn:
             conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(other.name)))
         run(other, tmp_path, dump)
-        located = (
-            "SELECT datlocprovider::text, datlocale, datcollate FROM pg_database WHERE datname = current_database()"
-        )
-        assert other.sql(located) == [("b", "C.UTF-8", "C")]
+        located = "SELECT datlocprovider::text, datcollate, datctype FROM pg_database WHERE datname = %s"
+        assert other.sql(located, other.name) == [("c", "POSIX", "C")]
         assert other.value("SELECT has_table_privilege('ollama', 'endpoints', 'SELECT, INSERT')")
     finally:
         with maintenance(db) as conn:

@@ -140,7 +140,7 @@ def load_side(
 
     warnings: list[str] = []
     if plan.source.kind == SQL_FILE:
-        terms = Terms(plan.server.major, plan.server.superuser, plan.rules, plan.places)
+        terms = Terms(plan.server.major, plan.server.superuser, plan.rules, plan.places, plan.source.name)
         said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
         _require_unchanged(wish)
         roles()

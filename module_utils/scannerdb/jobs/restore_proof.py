@@ -82,7 +82,7 @@ def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: boo
 
 def _read_script(source: Source, tools: Tools, run: Run) -> Proven:
     """An SQL file says only as it is read of which versions it is."""
-    script = scan(source.dump, lambda done: run.progress("verify", done, 0, unit="bytes"))
+    script = scan(source.dump, lambda done: run.progress("verify", done, 0, unit="bytes"), source.name)
     run.log(f"{source.name}: {script.number} lines, {script.tables} tables, {script.rows} rows")
     source = replace(source, header=script.header())
     return Proven(source, None, tools, script.contents(), tuple(rows_by_table(script.blocks())))
@@ -94,5 +94,5 @@ def _read_archive(tools: Tools, source: Source, contents: Contents) -> tuple[Tab
     read_data(tools, source.dump, counter.feed)
     wanted = len(contents.of("TABLE DATA"))
     if counter.unfinished or 0 < len(counter.blocks) < wanted:  # none at all: the dump has INSERT statements
-        raise BackupInvalid(f"The data in {source.dump} break off in the middle.", "Restore another backup.")
+        raise BackupInvalid(f"The data in {source.place} break off in the middle.", "Restore another backup.")
     return tuple(rows_by_table(counter.blocks))

@@ -37,14 +37,15 @@ class Terms:
     superuser: bool
     roles: Rules = field(default_factory=Rules)
     places: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""  # of the file, where its path does not say it
 
 
-def scan(path: Path, on_tick: Optional[Callable[[int], object]] = None) -> Script:
-    """Read a whole script and judge it; `on_tick` gets the bytes so far, now and then.
+def scan(path: Path, on_tick: Optional[Callable[[int], object]] = None, name: str = "") -> Script:
+    """Read a whole script and judge it; `on_tick` gets the bytes so far, now and then, and `name` is what it is called.
 
     Raises `RestoreRefused` for what must not reach a server, `BackupInvalid` for a damaged or incomplete file.
     """
-    script = Script(path.name)
+    script = Script(name or path.name)
     tick = _Ticker(on_tick)
     for line in _lines(path):
         script.take(line)
@@ -80,7 +81,7 @@ def load_script(
         raise tool_error("psql", finished)
     role = re.search(r'role "(.*)" does not exist', match.group(2))
     raise ToolFailed(
-        f"psql stopped at line {match.group(1)} of {path.name}: {match.group(2).rstrip('.')[:500]}.",
+        f"psql stopped at line {match.group(1)} of {terms.name or path.name}: {match.group(2).rstrip('.')[:500]}.",
         f"Create the role (CREATE ROLE {role.group(1)} NOLOGIN), or dump with --no-owner --no-privileges."
         if role
         else "The live database was not touched.",
@@ -89,7 +90,7 @@ def load_script(
 
 def _pieces(path: Path, terms: Terms, tick: Callable[[int], object]) -> Iterator[bytes]:
     """The script as psql gets it: lines that are left out are empty, so that its line numbers stay true."""
-    script, piece, size = Script(path.name), [], 0
+    script, piece, size = Script(terms.name or path.name), [], 0
     whole: list[bytes] = []  # the lines of a statement
     for line in _lines(path):
         rows = script.in_data
