@@ -8,7 +8,7 @@ from typing import Any
 from .errors import InvalidInput
 from .jsontext import DEEPEST
 from .lockbudget import Budget
-from .login import CHANNEL_BINDINGS, SSL_MODES, Options
+from .login import CHANNEL_BINDINGS, OPTION_OF, PASSED_ON, SSL_MODES, Options
 from .window import Window, parse_window
 
 
@@ -26,6 +26,7 @@ def connection_arguments() -> dict[str, dict[str, Any]]:
         "ssl_cert": {"type": "path", "default": ""},
         "ssl_key": {"type": "path", "default": ""},
         "channel_binding": {"type": "str", "default": "prefer", "choices": list(CHANNEL_BINDINGS)},
+        "connect_params": {"type": "dict", "default": {}},
         "maintenance_db": {"type": "str", "default": "postgres"},
         "pg_bin_dir": {"type": "path", "default": ""},
     }
@@ -133,6 +134,23 @@ def _ensure_sane(name: str, value: Any, depth: int = 0) -> None:
             _ensure_sane(name, inner, depth + 1)
 
 
+def passed_on(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The parameters of libpq that are given besides the options; raises `InvalidInput` for those that are ours."""
+    for name, value in params.items():
+        if name in OPTION_OF:
+            raise InvalidInput(
+                f"Parameter {name} in connect_params has an option of its own.", f"Set {OPTION_OF[name]}."
+            )
+        if name not in PASSED_ON:
+            raise InvalidInput(
+                f"Parameter {name} in connect_params is not passed on: it is fixed for all sessions, secret or unknown.",
+                f"Those that are: {', '.join(sorted(PASSED_ON))}.",
+            )
+        if not str(value).isprintable():
+            raise InvalidInput(f"Parameter {name} in connect_params holds a line end or a control character.")
+    return tuple(sorted((name, str(value)) for name, value in params.items()))
+
+
 def options_from(params: Mapping[str, Any]) -> Options:
     """The connection options out of a module's parameters, all of which are held against their bounds first."""
     ensure_within_bounds(params)
@@ -148,6 +166,7 @@ def options_from(params: Mapping[str, Any]) -> Options:
         ssl_cert=params["ssl_cert"] or "",
         ssl_key=params["ssl_key"] or "",
         channel_binding=params["channel_binding"],
+        connect_params=passed_on(params["connect_params"] or {}),
         maintenance_db=params["maintenance_db"],
         pg_bin_dir=params["pg_bin_dir"] or "",
     )

@@ -11,6 +11,41 @@ from .session import own_environment
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 CHANNEL_BINDINGS = ("disable", "prefer", "require")
 SERVICE = "scannerdb"  # of the service file that tools are given
+# Parameters of libpq that have no option of their own and may be given all the same (`connect_params`).
+PASSED_ON = frozenset(
+    [
+        "gssdelegation",
+        "gssencmode",
+        "gsslib",
+        "hostaddr",
+        "krbsrvname",
+        "load_balance_hosts",
+        "max_protocol_version",
+        "min_protocol_version",
+        "require_auth",
+        "requirepeer",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "sslcertmode",
+        "sslcompression",
+        "sslcrl",
+        "sslcrldir",
+        "sslnegotiation",
+        "sslsni",
+    ]
+)
+OPTION_OF = {
+    "host": "login_host",
+    "port": "login_port",
+    "user": "login_user",
+    "password": "login_password",
+    "dbname": "login_db",
+    "sslmode": "ssl_mode",
+    "sslrootcert": "ca_cert",
+    "sslcert": "ssl_cert",
+    "sslkey": "ssl_key",
+    "channel_binding": "channel_binding",
+}
 _VARIABLES = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -46,6 +81,7 @@ class Options:
     ssl_cert: str = ""
     ssl_key: str = ""
     channel_binding: str = "prefer"
+    connect_params: tuple[tuple[str, str], ...] = ()  # of `PASSED_ON`
 
     @property
     def server(self) -> str:
@@ -76,7 +112,7 @@ class Options:
             "sslkey": self.ssl_key,
             "channel_binding": self.channel_binding if self.channel_binding != "prefer" else "",
         }
-        return {word: value for word, value in words.items() if value}
+        return {word: value for word, value in {**dict(self.connect_params), **words}.items() if value}
 
 
 def _split_place(text: str, port: int) -> tuple[str, int]:
@@ -105,10 +141,11 @@ def tool_environment(
     """The environment for a client tool, made of ours (`inherited`): no PG* variable of that can steer it elsewhere.
 
     The database's name travels in PGDATABASE: with `-d`, pg_dump would read `a=b` as a connection string. `servicefile`
-    holds the keepalives, which have no variable; `startup` the settings of its sessions.
+    holds the keepalives and what else has no variable; `startup` the settings of its sessions.
     """
     environment = own_environment(inherited)
-    environment.update({_VARIABLES[word]: value for word, value in options.libpq(dbname).items()})
+    words = options.libpq(dbname)
+    environment.update({variable: words[word] for word, variable in _VARIABLES.items() if word in words})
     environment["PGAPPNAME"] = "scannerdb"
     environment["PGCONNECT_TIMEOUT"] = "10"
     if startup:

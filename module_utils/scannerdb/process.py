@@ -191,7 +191,7 @@ def _reaching(
     """A tool's environment for a server, the descriptors of the private files in it, and whether it speaks English."""
     wanted = options.db if dbname is None else dbname
     startup, english = tool_settings(options, wanted, settings)
-    service = memory_file(service_file(SERVICE).encode("ascii"))
+    service = memory_file(service_file(SERVICE, dict(options.connect_params)).encode("utf-8"))
     with passfile(options.password) as (secret, descriptors), service as (path, more):
         yield (
             tool_environment(options, wanted, os.environ, passfile=secret, servicefile=path, startup=startup),

@@ -108,6 +108,6 @@ def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "LC_MESSAGES": "C", "LANGUAGE": "C"}
 
 
-def service_file(name: str) -> str:
-    """A libpq service of that name, with what no environment variable can say."""
-    return f"[{name}]\n" + "".join(f"{word}={value}\n" for word, value in KEEPALIVES.items())
+def service_file(name: str, more: Mapping[str, str]) -> str:
+    """A libpq service of that name, with what no environment variable can say, and `more`."""
+    return f"[{name}]\n" + "".join(f"{word}={value}\n" for word, value in {**KEEPALIVES, **more}.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from scannerdb.backup.sets import find_set
 from scannerdb.connection import Options, connect, scalar
-from scannerdb.errors import AuthenticationFailed
+from scannerdb.errors import AuthenticationFailed, ConnectionFailed
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import fix
+from scannerdb.login import tool_environment
 from scannerdb.process import find_tools, run_tool
+from scannerdb.session import service_file
 
 from demo import user
 from tests.integration.support import NO_BACKUP, options
@@ -139,8 +142,26 @@ def certified(tmp_path: Path) -> Iterator[Options]:
         )
 
 
+def _owner(database: Database) -> str:
+    """Whom the server runs as."""
+    return pwd.getpwuid(Path(f"/proc/{database.server.pid}").stat().st_uid).pw_name
+
+
 def openssl(folder: Path, words: str) -> None:
     subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.pg(17)
+def test_further_parameters_reach_the_driver_and_the_tools(database: Database, tmp_path: Path) -> None:
+    login = options(database, connect_params=(("requirepeer", "nobody-of-that-name"),))
+    with pytest.raises(ConnectionFailed, match="requirepeer"):
+        connect(login)
+    environment = tool_environment(options(database), database.name, {})
+    for peer, code in (("nobody-of-that-name", 2), (_owner(database), 0)):
+        (tmp_path / "services").write_text(service_file("s", {"requirepeer": peer}))
+        tool = {**environment, "PGSERVICEFILE": str(tmp_path / "services"), "PGSERVICE": "s"}
+        psql = [str(database.server.bin_dir / "psql"), "-Xqc", "SELECT 1"]
+        assert subprocess.run(psql, env=tool, capture_output=True, check=False).returncode == code
 
 
 def test_a_client_certificate_reaches_driver_and_tools(certified: Options, tmp_path: Path) -> None:

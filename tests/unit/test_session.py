@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, quoted
+from scannerdb.argspec import passed_on
+from scannerdb.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    DatabaseMissing,
+    InvalidInput,
+    PrivilegeMissing,
+    quoted,
+)
 from scannerdb.login import Options, tool_environment
 from scannerdb.refusals import refusal_state, refused
-from scannerdb.session import behind_catalog, own_environment, settings_for, speaks_english, startup_options
+from scannerdb.session import (
+    behind_catalog,
+    own_environment,
+    service_file,
+    settings_for,
+    speaks_english,
+    startup_options,
+)
 
 TRACE = (
     b'F\t36\tStartupMessage\t 3 0 "user" "C "28P01"" "database" "nix"\n'
@@ -37,6 +52,23 @@ def test_of_libpqs_variables_one_is_kept() -> None:
     made = tool_environment(Options(ssl_cert="/c", ssl_key="/k", channel_binding="require"), "a=b", given)
     assert (made["PGSSLCERT"], made["PGSSLKEY"], made["PGCHANNELBINDING"]) == ("/c", "/k", "require")
     assert (made["PGDATABASE"], "PGSERVICE" in made, "PGHOST" in made) == ("a=b", False, False)
+
+
+def test_parameters_that_have_no_option_reach_driver_and_tools() -> None:
+    given = Options(connect_params=passed_on({"sslsni": 1, "requirepeer": "x y"}))
+    assert {"sslsni": "1", "requirepeer": "x y"}.items() <= given.libpq().items()
+    assert "requirepeer=x y\n" in service_file("s", dict(given.connect_params))
+    assert "PGSSLSNI" not in tool_environment(given, "db", {})
+    for name, words in (
+        ("host", "login_host"),
+        ("options", "fixed"),
+        ("client_encoding", "fixed"),
+        ("sslpassword", "secret"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            passed_on({name: "x"})
+    with pytest.raises(InvalidInput, match="line end"):
+        passed_on({"sslcrl": "/x\nhost=elsewhere"})
 
 
 @pytest.mark.parametrize(
