@@ -74,7 +74,10 @@ EXCHANGES: dict[str, Exchange] = {
 @pytest.fixture
 def made(field_db: Database, tmp_path: Path) -> Path:
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    return Path(backup(options(field_db), **words)["backup"]["path"])
+    path = Path(backup(options(field_db), **words)["backup"]["path"])
+    for one in (path / "dump").iterdir():
+        one.chmod(0o660)  # or nobody else could exchange anything
+    return path
 
 
 def during(monkeypatch: pytest.MonkeyPatch, place: str, path: Path, how: Exchange) -> list[str]:
@@ -143,14 +146,18 @@ def test_what_was_exchanged_is_not_proven(
     assert load_set(made, Trust(str(tmp_path / "s"))).damaged
 
 
-def test_the_table_of_contents_is_a_copy_and_goes(tmp_path: Path) -> None:
+def test_a_dump_that_others_may_write_is_a_copy_and_goes(tmp_path: Path) -> None:
     (tmp_path / "set" / "dump").mkdir(parents=True)
     for name in ("toc.dat", "blobs_1.toc", "1.dat.gz"):
         (tmp_path / "set" / "dump" / name).write_text(name, encoding="ascii")
+    with held(tmp_path / "set") as kept, private_dump(kept, "dump") as dump:
+        assert dump == kept.path / "dump"
+    (tmp_path / "set" / "dump" / "1.dat.gz").chmod(0o660)
     with held(tmp_path / "set") as kept:
         with private_dump(kept, "dump") as dump:
             assert dump.parent.name.startswith(PREFIX)
-            assert [one.name for one in sorted(dump.iterdir()) if one.is_symlink()] == ["1.dat.gz"]
+            assert sorted(one.name for one in dump.iterdir()) == ["1.dat.gz", "blobs_1.toc", "toc.dat"]
+            assert not any(one.is_symlink() for one in dump.iterdir())
             (tmp_path / "set" / "dump" / "toc.dat").write_text("other statements", encoding="ascii")
             assert (dump / "toc.dat").read_text(encoding="ascii") == "toc.dat"
         assert not dump.parent.exists()

@@ -1,9 +1,9 @@
 """What is loaded is what was judged, though somebody else may write to the folder that it lies in.
 
-A set is reached through one open descriptor, so a folder that takes its place under its name is not met. What tells
-pg_restore which statements to run, the dump's table of contents, is copied into a private folder, and judged and run
-from there. The files with rows stay where they are: their times of change, which nobody but the system's administrator
-can set, are compared when they were loaded, and what has changed meanwhile is not believed.
+A set is reached through one open descriptor, so a folder that takes its place under its name is not met. Where somebody
+else may write to it, its dump is copied into a private folder, and judged and run from there: as a whole, for newer
+releases of pg_restore follow no link to a file with rows. Times of change, which nobody but the system's administrator
+can set, are compared when all was loaded, and what has changed meanwhile is not believed.
 """
 
 from __future__ import annotations
@@ -100,11 +100,13 @@ def _stamp(path: Path, link: bool = False) -> Stamp:
 def private_dump(kept: Held, dump_path: str, expected: Mapping[str, str] | None = None) -> Iterator[Path]:
     """The dump in a held folder (or the held file itself), as pg_restore is to read it in the block.
 
-    Of a folder all that is no rows is copied, and compared with the SHA-256 in `expected`, by the paths of the set. A
-    single file is copied as a whole where others may write to it, and used as it lies where nobody may.
+    It is copied where others may write to it, and compared with the SHA-256 in `expected`, by the paths of the set.
+    Where nobody may it is used as it lies.
     """
     source = kept.path / dump_path if dump_path else kept.path
-    if not source.is_dir() and not any(map(others_may_write, {source, kept.path})):
+    with file_errors("Listing", kept.name):
+        files = list(source.iterdir()) if source.is_dir() else []
+    if not any(map(others_may_write, {source, kept.path, *files})):
         yield source
         return
     _sweep(Path(tempfile.gettempdir()))
@@ -123,10 +125,7 @@ def _copied(source: Path, target: Path, dump_path: str, expected: Mapping[str, s
         return target
     target.mkdir(mode=0o700)
     for one in sorted(source.iterdir()):
-        if one.name == "toc.dat" or one.name.endswith(".toc"):
-            _copy(one, target / one.name, expected.get(f"{dump_path}/{one.name}", ""))
-        else:
-            (target / one.name).symlink_to(one)
+        _copy(one, target / one.name, expected.get(f"{dump_path}/{one.name}", ""))
     return target
 
 

@@ -22,6 +22,7 @@ from .contents import Entry, list_file
 from .failures import Failure
 from .foreign import Code
 from .leave_out import Named
+from .load import machine_failed
 
 _PATH = "SELECT pg_catalog.set_config('search_path', '', false);"
 _COPY = re.compile(rb"^COPY .* FROM stdin;\n", re.MULTILINE)
@@ -151,6 +152,8 @@ def _run(conn: Connection, archive: Archive, entry: Entry, path: str, named: Nam
             finished = run_tool(
                 [*words, str(archive.dump)], None, check=False, descriptors=descriptors, on_output=feeder.take
             )
+            if machine_failed(finished):
+                raise tool_error("pg_restore", finished)
             if finished.returncode:
                 raise _ArchiveUnreadable(tool_error("pg_restore", finished).message)
             feeder.finish()

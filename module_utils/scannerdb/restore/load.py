@@ -24,6 +24,11 @@ _NOT_THE_ARCHIVE = re.compile(
     r'could not [^"\n]*(?:file|segment|directory|block)[^\n]*: (?:No space left on device|Disk quota exceeded)$)))',
     re.MULTILINE,
 )
+_MACHINE = re.compile(
+    r"(?:Permission denied|Too many open files|Cannot allocate memory|No space left on device|out of memory)\.?$"
+    r"|is not a regular file$",
+    re.MULTILINE,
+)
 _LOST = re.compile(
     r"^(?:pg_restore: error: (?:could not execute query: )?)?(?:server closed the connection unexpectedly$|"
     r"no connection to the server$)",
@@ -56,6 +61,11 @@ def _blocks(stderr: str) -> list[str]:
     """The errors without the harmless ones; whatever stands between two of pg_restore's lines belongs to the first."""
     blocks = re.split(r"^(?=pg_restore: )", stderr, flags=re.MULTILINE)
     return [b for b in blocks if _FAILED.match(b) and not re.search(NEWER_SETTINGS, b)]
+
+
+def machine_failed(finished: Finished) -> bool:
+    """True where a program that reads an archive, without a server, was stopped by the machine it ran on. Pure."""
+    return finished.returncode < 0 or bool(_MACHINE.search(finished.stderr))
 
 
 def interrupted(finished: Finished) -> bool:

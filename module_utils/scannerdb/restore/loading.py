@@ -14,7 +14,7 @@ from .again import Archive, bring_rows, try_again
 from .contents import NOTHING, Contents, Entry, list_file, verbose_script
 from .failures import REMARKS, Failure, failures_in
 from .leave_out import Named, item_of
-from .load import NEWER_SETTINGS, LoadInterrupted, command, interrupted
+from .load import NEWER_SETTINGS, LoadInterrupted, command, interrupted, machine_failed
 from .tablespaces import Placed, move
 
 BEFORE, AFTER = ("--section=pre-data", "--section=data"), ("--section=post-data",)
@@ -150,6 +150,6 @@ def _judged(load: Load, failure: Failure) -> Failure:
     """A failure outside of any entry: whether the archive can be read at all needs no server."""
     words = [load.archive.tools.path("pg_restore"), "--file=/dev/null", str(load.archive.dump)]
     finished = run_tool(words, None, check=False)
-    if finished.returncode == 0:
+    if finished.returncode == 0 or machine_failed(finished):
         return failure
     return Failure(failure.entry, tool_error("pg_restore", finished).message, unreadable=True)
