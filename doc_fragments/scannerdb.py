@@ -60,7 +60,7 @@ options:
   connect_params:
     description:
       - Further parameters of libpq, for the driver and the client programs alike, such as C(sslcrl), C(sslnegotiation),
-        C(ssl_min_protocol_version), C(require_auth), C(gssencmode), C(hostaddr) or C(requirepeer).
+        C(ssl_min_protocol_version), C(require_auth), C(gssencmode) or C(requirepeer).
       - One that has an option of its own, or that is fixed for all sessions (C(options), C(client_encoding) and the
         like), is refused.
     type: dict

@@ -143,7 +143,7 @@ def passed_on(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             )
         if name not in PASSED_ON:
             raise InvalidInput(
-                f"Parameter {name} in connect_params is not passed on: it is fixed for all sessions, secret or unknown.",
+                f"Parameter {name} in connect_params is not passed on: it is fixed, secret or unknown.",
                 f"Those that are: {', '.join(sorted(PASSED_ON))}.",
             )
         if not str(value).isprintable():

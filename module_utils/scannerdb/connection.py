@@ -269,7 +269,8 @@ def tool_settings(options: Options, dbname: str, more: Mapping[str, str]) -> tup
     with contextlib.closing(connect(options, dbname=dbname, purpose="tools", allow_standby=True)) as conn:
         if conn.pooled:
             return "", speaks_english(conn.language)
-        return startup_options({**conn.prepared, **more}), conn.english
+        encoding = conn.info.parameter_status("server_encoding") or ""
+        return startup_options({**conn.prepared, **more}, encoding), conn.english
 
 
 @contextlib.contextmanager

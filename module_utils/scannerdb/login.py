@@ -17,7 +17,6 @@ PASSED_ON = frozenset(
         "gssdelegation",
         "gssencmode",
         "gsslib",
-        "hostaddr",
         "krbsrvname",
         "load_balance_hosts",
         "max_protocol_version",

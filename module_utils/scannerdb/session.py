@@ -91,15 +91,17 @@ def speaks_english(lc_messages: str) -> bool:
     return lc_messages in ("", "C", "POSIX") or lc_messages.startswith(("en", "C."))
 
 
-def startup_options(settings: Mapping[str, str]) -> str:
-    """Settings as libpq's `options`, for client tools: the value of PGOPTIONS.
+def startup_options(settings: Mapping[str, str], encoding: str = "") -> str:
+    """Settings as libpq's `options`, for client tools: the value of PGOPTIONS. `encoding` is the database's own.
 
-    Without the search path and the encoding, which the tools fix themselves (and SQL of the user's own expects the
-    role's path); and without a limit for statements: a COPY takes as long as it takes.
+    Without the search path, which the tools fix themselves, and which SQL of the user's own expects to be the role's;
+    and without a limit for statements: a COPY takes as long as it takes.
     """
     unlimited = {"statement_timeout": "0"} if "statement_timeout" in settings else {}
-    words = {name: value.replace(" ", "\\ ") for name, value in {**settings, **unlimited}.items()}
-    return " ".join(f"-c {name}={value}" for name, value in words.items() if name not in TOOLS_OWN)
+    own = {"client_encoding": encoding} if encoding else {}  # or the role's would be a dump's, and lack letters
+    kept = {name: value for name, value in settings.items() if name not in TOOLS_OWN}
+    words = {name: value.replace(" ", "\\ ") for name, value in {**kept, **unlimited, **own}.items()}
+    return " ".join(f"-c {name}={value}" for name, value in words.items())
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:

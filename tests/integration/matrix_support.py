@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix_kinds import ROLES
 from tests.integration.restore_support import maintenance, options
-from tests.servers import Database
+from tests.servers import Database, make_home
 
 Picture = dict[str, Any]
 
@@ -45,7 +46,12 @@ def furnished(db: Database, objects: Mapping[str, list[str]]) -> None:
 
 def dumped(db: Database) -> str:
     """pg_dump's text of the structure, without what it makes up."""
-    environment = {"PGHOST": str(db.server.socket_dir), "PGPORT": str(db.server.port), "PGUSER": "postgres"}
+    environment = {
+        "PGHOST": str(db.server.socket_dir),
+        "PGPORT": str(db.server.port),
+        "PGUSER": "postgres",
+        "PGCLIENTENCODING": "UTF8",
+    }
     words = [str(db.server.bin_dir / "pg_dump"), "--schema-only", "--quote-all-identifiers"]
     told = subprocess.run(words, env={**environment, "PGDATABASE": db.name}, check=True, capture_output=True)
     text = re.sub(rb"(?m)^\\(un)?restrict .*$", b"", told.stdout).decode("utf-8", "surrogateescape")
@@ -62,7 +68,9 @@ def picture(db: Database) -> Picture:
     """All of a database: pg_dump's text, the rows of every table, what its materialized views hold, its properties."""
     found: Picture = {"structure": dumped(db).splitlines()}
     with db.connect() as conn:
-        conn.execute("SET extra_float_digits = 1; SET TimeZone = 'UTC'; SET row_security = off")
+        conn.execute(
+            "SET client_encoding = UTF8; SET extra_float_digits = 1; SET TimeZone = 'UTC'; SET row_security = off"
+        )
         tables = conn.execute(
             "SELECT c.oid::regclass::text, relkind::text,"
             " (SELECT string_agg(format('%I', attname), ', ' ORDER BY attname)"
@@ -115,14 +123,20 @@ def lose(db: Database) -> None:
 def after_a_restore(db: Database, folder: Path, **more: Any) -> tuple[Picture, Picture]:
     """The database as it was, and as it came back from a backup after it was dropped."""
     before = picture(db)
-    back_up(db, folder)
+    back_up(db, folder, login=dict(more.get("login", {})))
     lose(db)
     bring_back(db, folder, **more)
     return before, picture(db)
 
 
-def problems_of_a_drill(db: Database, folder: Path, place: str) -> list[str]:
+def problems_of_a_drill(db: Database, folder: Path, place: str, **more: Any) -> list[str]:
     """What a drill of the latest set finds."""
     words = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s"), "place": place}
-    found: list[str] = verify(options(db), **words)["verification"]["problems"]
-    return found
+    home = make_home("scannerdb-mx-")
+    home.chmod(0o755)  # a disposable cluster's own user has to get through
+    try:
+        login = options(db, **more)
+        found: list[str] = verify(login, **words, cluster_dir=str(home))["verification"]["problems"]
+        return found
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

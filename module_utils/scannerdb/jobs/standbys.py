@@ -67,8 +67,8 @@ def place_of(name: str, options: Options) -> Options:
     host = host.strip().strip("[]")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InvalidInput(f"{name!r} is not where a standby can be.", "Write host, host:port or /socket/folder:port.")
-    place = {"unix_socket": host, "host": ""} if host.startswith("/") else {"host": host, "unix_socket": ""}
-    return dataclasses.replace(options, port=int(port), **place)
+    socket = host if host.startswith("/") else ""
+    return dataclasses.replace(options, port=int(port), unix_socket=socket, host="" if socket else host)
 
 
 def _has_port(name: str) -> bool:

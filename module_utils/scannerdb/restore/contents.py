@@ -15,7 +15,8 @@ from .foreign import Code, code_in
 from .rolenames import about_roles, roles_in
 from .tablespaces import Placed, placed_in
 
-_ENTRY = re.compile(r"^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (\S+) (.*)$")
+# A schema may begin with a blank, and hold whatever else is white space.
+_ENTRY = re.compile(r"(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) ([^ ]*) (.*)", re.DOTALL)
 IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\s",;]+)'
 _ROWS = ("TABLE DATA", "BLOBS", "SEQUENCE SET", "MATERIALIZED VIEW DATA", "STATISTICS DATA")
 NOTHING = ";"  # a line of a list file that names no entry
@@ -90,7 +91,7 @@ def parse_list(text: str) -> tuple[Entry, ...]:
     """The entries out of `pg_restore --list`. Pure."""
     found = []
     for line in text.split("\n"):  # of all that ends a line elsewhere, pg_restore takes only this out of names
-        match = _ENTRY.match(line)
+        match = _ENTRY.fullmatch(line)
         if match:
             found.append(Entry(line, match.group(4), match.group(5), match.group(6)))
     return tuple(found)
