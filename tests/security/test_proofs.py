@@ -13,13 +13,14 @@ from scannerdb.backup.hashes import recorded_hash
 from scannerdb.backup.names import format_time
 from scannerdb.backup.proofs import MOST_SIGNATURES, remember, signature_of
 from scannerdb.backup.record import Verification, append_record
-from scannerdb.backup.sets import BackupSet, adopt_all, list_sets, load_set, newest_verified
+from scannerdb.backup.sets import BackupSet, adopt_all, list_sets, load_set, newest_verified, point_latest
 from scannerdb.backup.signing import Trust, public_key, signed
 from scannerdb.errors import FixRefused
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.fix import Safety, fix
+from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
 from scannerdb.runs import utc_now
 
@@ -131,3 +132,15 @@ def test_an_upgrade_takes_no_proof_away_and_then_closes_the_door(
     assert judged(made) == "read"
     assert recorded_hash(str(state), made.name) == item.manifest_sha256
     assert adopt_all(made.parent, field_db.name, str(state)) == []
+
+
+def test_a_link_that_was_turned_back_is_said(field_db: Database, made: Path, tmp_path: Path) -> None:
+    """An older set is one of ours, so nothing refuses it; but whoever restores `latest` should know."""
+    login = options(field_db)
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    newer = backup(login, **words)["backup"]["name"]
+    more = {"source": "latest", "confirm": field_db.name, "check_mode": True}
+    assert not [said for said in restore(login, **words, **more)["warnings"] if "is newer" in said]
+    point_latest(tmp_path / "b", made.name)
+    said = f"latest.backup leads to {made.name}, though {newer} is newer: name the one that you want."
+    assert said in restore(login, **words, **more)["warnings"]

@@ -26,7 +26,7 @@ from .workspace import in_use
 
 PREFIX = "scannerdb_dump_"
 TICK_S = 0.02  # file systems note times in steps of some milliseconds
-Stamp = tuple[int, int, int, int, int]
+Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _stamp(path: Path, link: bool = False) -> Stamp:
             finally:
                 os.close(handle)
             facts = path.stat() if link else path.lstat()
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)  # no inode numbers: in FUSE they come and go
 
 
 @contextlib.contextmanager

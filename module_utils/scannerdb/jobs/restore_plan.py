@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Optional
 
 from ..backup.facts import read_facts
 from ..backup.manifest import DatabaseFacts
-from ..backup.sets import BackupSet, list_sets
+from ..backup.sets import BackupSet, list_sets, newest
 from ..connection import Connection, Options, Server, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..restore.archive import SQL_FILE
@@ -33,6 +34,7 @@ from ..restore.preflight import (
 )
 from ..restore.rolenames import Rules
 from ..restore.sessions import Session, connected, named, wait_for
+from ..restore.source import LATEST
 from ..restore.target import DEFAULT_TABLESPACE, Target, as_asked, describe, target_from_script
 from ..runs import Run
 from .restore_proof import Proven, loader, prove
@@ -122,7 +124,8 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     if not (wish.tables or wish.into_database):
         check_rights(conn, server, live.owner if live else "", live is not None)
         check_obstacles(conn, options.db)
-    rate = drilled_rate(list_sets(wish.backup_dir, options.db, wish.trust).sets)
+    sets = list_sets(wish.backup_dir, options.db, wish.trust).sets
+    rate = drilled_rate(sets)
     return Plan(
         **vars(proven),
         live=live,
@@ -140,6 +143,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         hangers=replace(hangers_on(conn, options.db), publications=published),
         warnings=(
             *_warnings(options, proven, server, free),
+            *_behind(wish, sets),
             *_strangers(wish.role_map, named),
             *([given.sentence] if given else []),
         ),
@@ -243,6 +247,14 @@ def _strangers(role_map: Mapping[str, str], named: Container[str]) -> list[str]:
     unknown = sorted(role for role in role_map if role not in named)
     told = f"scannerdb_restore_role_map speaks of {', '.join(unknown)}, which this backup does not name."
     return [told] if unknown else []
+
+
+def _behind(wish: Wish, sets: Sequence[BackupSet]) -> list[str]:
+    """What people should know where `latest.backup` does not lead to the newest set: only a backup ever moves it."""
+    last = newest(sets)
+    if wish.source not in ("latest", LATEST) or not last or Path(wish.told).name == last.name:
+        return []
+    return [f"latest.backup leads to {Path(wish.told).name}, though {last.name} is newer: name the one that you want."]
 
 
 def _warnings(options: Options, proven: Proven, server: Server, free: Optional[int]) -> list[str]:
