@@ -104,6 +104,8 @@ def private_dump(kept: Held, dump_path: str, expected: Mapping[str, str] | None 
     Where nobody may it is used as it lies.
     """
     source = kept.path / dump_path if dump_path else kept.path
+    if not source.exists():
+        raise BackupInvalid(f"{kept.name} has no {dump_path}.", "It is damaged or incomplete: use another backup.")
     with file_errors("Listing", kept.name):
         files = list(source.iterdir()) if source.is_dir() else []
     if not any(map(others_may_write, {source, kept.path, *files})):
