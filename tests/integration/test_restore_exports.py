@@ -89,7 +89,7 @@ def test_without_a_live_database(make_database: Databases, tmp_path: Path) -> No
     with maintenance(db) as conn:
         conn.execute(SQL("DROP DATABASE IF EXISTS {}").format(Identifier(f"{db.name}_c")))
         conn.execute(
-            SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'POSIX' LC_CTYPE 'C'").format(
+            SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'").format(
                 Identifier(f"{db.name}_c")
             )
         )
@@ -101,7 +101,7 @@ def test_without_a_live_database(make_database: Databases, tmp_path: Path) -> No
             conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(other.name)))
         run(other, tmp_path, dump)
         located = "SELECT datlocprovider::text, datcollate, datctype FROM pg_database WHERE datname = %s"
-        assert other.sql(located, other.name) == [("c", "POSIX", "C")]
+        assert other.sql(located, other.name) == [("c", "C", "C")]
         assert other.value("SELECT has_table_privilege('ollama', 'endpoints', 'SELECT, INSERT')")
     finally:
         with maintenance(db) as conn:
