@@ -325,6 +325,18 @@ def test_fix_and_undo(site: Site, one: Databases) -> None:
     assert content(database) == before
 
 
+def test_rules_for_old_rows_and_counters_reach_fix(site: Site, one: Databases) -> None:
+    """Also as text, as a survey gives them."""
+    database = one(filled=True)
+    database.sql("UPDATE benchmark_results SET test_date = now() - interval '9 days' WHERE id < 50")
+    rule = "[{table: benchmark_results, column: test_date, days: 1}]"
+    words = {"scannerdb_retention_rules": rule, "scannerdb_fix_counters": "true", "scannerdb_fix_max_share": 1}
+    words |= {"scannerdb_fix_require_backup": False}
+    told = site.add("db", database).run("playbooks/fix.yml", "--check", "--diff", "-e", json.dumps(words)).ok()
+    assert "data.metadata.counter" in told.prose or "UPDATE public.metadata" in told.prose
+    assert "it removes rows for good, and there is no fresh, verified backup" in told.prose
+
+
 def test_check_fails_on_critical_findings_after_it_wrote_its_report(site: Site, one: Databases) -> None:
     database = one(filled=True)
     site.add("db", database).run("playbooks/check.yml").failed("on which this check fails", "Report")

@@ -271,7 +271,9 @@ def _leave_without_backup(options: Options, safety: Safety, plan: Plan) -> None:
     if final and not safety.require_backup and _fresh_backup(options, safety) is None:
         why = "it removes rows for good, and there is no fresh, verified backup in scannerdb_backup_dir"
         plan.steps = [step for step in plan.steps if step not in final]
-        plan.skipped += [skipped(step.finding, why) for step in final]
+        plan.skipped += [
+            {**skipped(step.finding, why), "severity": "warning"} for step in final
+        ]  # asked for, and not done
 
 
 def _step(step: Step) -> dict[str, Any]:
