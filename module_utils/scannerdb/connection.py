@@ -167,7 +167,8 @@ def connect(
             conn.english = "lc_messages" in conn.prepared or speaks_english(conn.language)
             conn.limit_s = (statement_timeout_s or STATEMENT_LIMIT_S) + LOOK_S
             own_path = {"search_path": behind_catalog(seen["path"])} if role_search_path else {}
-            _prepare(conn, {**conn.prepared, **own_path})
+            unknown = _prepare(conn, {**conn.prepared, **own_path})
+            conn.prepared = {name: value for name, value in conn.prepared.items() if name not in unknown}
             return conn
         except BaseException as error:
             conn.close()
@@ -239,11 +240,12 @@ def _look(conn: Connection) -> Row:
     return found[0]
 
 
-def _prepare(conn: Connection, settings: Mapping[str, str]) -> None:
+def _prepare(conn: Connection, settings: Mapping[str, str]) -> set[str]:
+    """Set them; those that the server refuses come back: they would stop a tool that is given them at its start."""
     # One round trip; where the server refuses one of them, one for each.
-    if not _set(conn, settings):
-        for name, value in settings.items():
-            _set(conn, {name: value})
+    if _set(conn, settings):
+        return set()
+    return {name for name, value in settings.items() if not _set(conn, {name: value})}
 
 
 def _set(conn: Connection, settings: Mapping[str, str]) -> bool:

@@ -74,7 +74,7 @@ def settings_for(names: Iterable[str], statement_timeout_s: int = 0) -> dict[str
             continue
         if name.lower() in known:
             wanted[name] = known[name.lower()]
-        elif name.endswith(TIMEOUT):
+        elif name.endswith(TIMEOUT) and "." not in name:  # an extension's own is no session's
             wanted[name] = "0"
     if "statement_timeout" in wanted:
         wanted["statement_timeout"] = f"{statement_timeout_s}s"

@@ -152,6 +152,43 @@ def test_a_template_stays_one(database: Database, tmp_path: Path) -> None:
     assert database.value(templates) == 1
 
 
+@pytest.mark.pg(17)
+def test_an_event_trigger_at_login_that_writes(database: Database, tmp_path: Path) -> None:
+    """What restore and drill look at does not change by their looking."""
+    for statement in (
+        "CREATE TABLE logins (who text, at timestamptz DEFAULT clock_timestamp())",
+        "CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS"
+        " $$BEGIN INSERT INTO logins VALUES (session_user); END$$",
+        "CREATE EVENT TRIGGER at_login ON login EXECUTE FUNCTION note()",
+        "ALTER EVENT TRIGGER at_login ENABLE ALWAYS",
+    ):
+        database.sql(statement)
+    back_up(database, tmp_path)
+    folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    assert verify(options(database), **folder)["verification"]["problems"] == []
+    lose(database)
+    bring_back(database, tmp_path)
+    before = database.value("SELECT count(*) FROM logins")
+    assert database.value("SELECT count(*) FROM logins") == before + 1
+    bring_back(database, tmp_path, into_database=f"{database.name}_copy", confirm=f"{database.name}_copy")
+    assert not database.value("SELECT count(*) FROM pg_db_role_setting")
+
+
+@pytest.mark.pg(17)
+def test_a_login_that_takes_on_another_role(database: Database, tmp_path: Path) -> None:
+    """ALTER ROLE … SET role: whoever logs in works as somebody else from the start."""
+    database.sql("CREATE TABLE t AS SELECT generate_series(1, 9) AS a")
+    database.sql("CREATE ROLE keeper LOGIN SUPERUSER")
+    database.sql("CREATE ROLE maintainers SUPERUSER")
+    database.sql("ALTER ROLE keeper SET role = 'maintainers'")
+    login = {"user": "keeper"}
+    back_up(database, tmp_path, login=dict(login))
+    folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    assert verify(options(database, **login), **folder)["verification"]["outcome"] == "proven"
+    bring_back(database, tmp_path, login=dict(login))
+    assert database.value("SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'") == "postgres"
+
+
 def test_event_triggers_that_forbid_ddl(database: Database, tmp_path: Path) -> None:
     """With roles that take others' place: they come back, and did not stop what comes before."""
     for statement in (

@@ -46,6 +46,10 @@ def test_the_catalog_comes_first_and_temporary_objects_last() -> None:
     assert behind_catalog("") == "pg_catalog, pg_temp"
 
 
+def test_an_extensions_timeout_is_its_own() -> None:
+    assert settings_for(["lock_timeout", "citus.node_connection_timeout"]) == {"lock_timeout": "0"}
+
+
 def test_of_libpqs_variables_one_is_kept() -> None:
     given = {"PGHOST": "x", "PGSERVICE": "y", "PGPASSFILE": "/p", "PATH": "/bin"}
     assert {"PATH": "/bin", "PGPASSFILE": "/p"}.items() <= own_environment(given).items()

@@ -29,7 +29,7 @@ from ..restore.heal import find, heal, set_comment
 from ..restore.loading import Load, Loaded, load_archive
 from ..restore.names import SIDE, Mark
 from ..restore.plain import Terms, load_script
-from ..restore.target import Target, create_statement, located_as, property_statements
+from ..restore.target import Target, create_statement, located_as, property_statements, silence
 from ..restore.validate import check_counts, count_rows, new_losses, plain_tables, sequences_kept
 from ..runs import Run, now_text
 from .restore_plan import Plan
@@ -63,6 +63,8 @@ def create_empty(conn: Connection, options: Options, plan: Plan, target: Target,
             run.facts["locale"] = locale_refused(error, plan)
         run.facts["side_database"] = plan.side
         set_comment(conn, plan.side, side_mark(options, plan, run).text())
+        for statement in silence(plan.side, plan.server.major, plan.server.superuser):
+            conn.execute(statement)
 
 
 def locale_refused(error: Exception, plan: Plan) -> str:
@@ -77,7 +79,8 @@ def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run:
     run.progress("create")
     make_roles(conn, wish, plan, run)
     create_empty(conn, options, plan, plan.target, run)
-    properties = property_statements(plan.side, plan.target)
+    loud = silence(plan.side, plan.server.major, plan.server.superuser, off=False)
+    properties = [*loud, *property_statements(plan.side, plan.target)]
     with explained(GIVING.format(options.db)):
         with conn.transaction(force_rollback=True):  # what is not permitted is said before the long work
             for statement in properties:

@@ -14,7 +14,7 @@ from ..restore.analyze import analyze
 from ..restore.contents import wanted_lines
 from ..restore.cutover import Switch
 from ..restore.heal import sessions_in
-from ..restore.target import property_statements
+from ..restore.target import property_statements, silence
 from .restore_build import (
     clear_up,
     compare_content,
@@ -124,7 +124,8 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
             conn.execute(SQL("ALTER DATABASE {} OWNER TO {}").format(name, Identifier(target.owner)))
         if target.grants is None:
             conn.execute(SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(name))
-        for statement in property_statements(plan.side, target):
+        loud = silence(plan.side, plan.server.major, plan.server.superuser, off=False)
+        for statement in [*loud, *property_statements(plan.side, target)]:
             conn.execute(statement)
     return warnings
 

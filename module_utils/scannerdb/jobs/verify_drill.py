@@ -49,7 +49,7 @@ from ..restore.preflight import (
     data_room,
     existing_roles,
 )
-from ..restore.target import Target, create_statement
+from ..restore.target import Target, create_statement, silence
 from ..runs import Run, now_text
 from .drill_load import load_weakly, make_loader, reader
 from .restore_build import counts_of
@@ -294,6 +294,8 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
         target = make_loader(conn, options, ready.target) if drill.own_server else ready.target
         conn.execute(create_statement(name, target, server.major, closed=server.superuser and not drill.own_server))
         mark(conn, name, Mark(options.db, run.run_id, now_text(), item.name).text())
+        for statement in silence(name, server.major, server.superuser):
+            conn.execute(statement)
 
     def tell() -> None:
         with contextlib.suppress(DriverError):

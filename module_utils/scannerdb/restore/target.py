@@ -18,6 +18,7 @@ LISTS = {
     "temp_tablespaces",
     "unix_socket_directories",
 }
+EVENT_TRIGGERS_SINCE = 17  # from which a setting turns them off
 DEFAULT_TABLESPACE = "pg_default"
 PRIVILEGES = {"CREATE", "CONNECT", "TEMPORARY", "TEMP"}
 
@@ -123,6 +124,17 @@ def create_statement(name: str, target: Target, server_major: int, closed: bool 
     if closed:
         parts.append(SQL("CONNECTION LIMIT 0"))
     return SQL(" ").join(parts)
+
+
+def silence(name: str, server_major: int, superuser: bool, off: bool = True) -> list[Composable]:
+    """Statements that keep event triggers from firing in a database that is being built, or let them again. Pure.
+
+    Since version 17 they may fire at a login, and write: then every look at what was restored would change it.
+    """
+    if server_major < EVENT_TRIGGERS_SINCE or not superuser:  # nobody else restores any
+        return []
+    how = SQL("SET event_triggers = off") if off else SQL("RESET event_triggers")
+    return [SQL("ALTER DATABASE {} {}").format(Identifier(name), how)]
 
 
 def property_statements(name: str, target: Target) -> list[Composable]:
