@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.connection import connect
+from scannerdb.contract.overlay import contract_with
+from scannerdb.contract.probe import write_probe
+from scannerdb.errors import PrivilegeMissing
+from scannerdb.fixes.rights import writer_of
+from scannerdb.jobs.backup import backup
+from scannerdb.jobs.restore import restore
 
 from demo import field
 from tests.integration.playbooks import ROOT, Run, run
+from tests.integration.support import options
 from tests.servers import Database, compose_server, find_bin_dir
 
 pytestmark = pytest.mark.pg(15)  # the version of the image
@@ -82,12 +90,30 @@ def test_the_page_from_deploy_to_a_restore(compose: Database, tmp_path: Path) ->
     play(database, home, "fix").ok()
     database.sql("DELETE FROM models")
     wishes = {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": "ollama_scanner"}
-    play(database, home, "restore", **wishes).failed("superuser")
+    play(database, home, "restore", **wishes).failed("pg_stat_statements")
     play(database, home, "restore", **wishes, **SUPERUSER).ok()
     assert database.sql("SELECT * FROM models ORDER BY id") == rows
     owner = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
     assert database.value(owner) == "scanner_owner"
     play(database, home, "backup").ok()
+
+
+def test_membership_in_a_superuser_is_never_offered(compose: Database, tmp_path: Path) -> None:
+    """Whoever is a member of one has its power: nothing that a job without it says leads there."""
+    database = compose
+    database.sql("CREATE ROLE few LOGIN CREATEDB IN ROLE pg_read_all_data")
+    database.sql("DROP EXTENSION pg_stat_statements")
+    few = options(database, user="few")
+    with connect(few) as conn:
+        skipped = write_probe(conn, contract_with({})).skipped
+    places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+    backup(few, storage="persistent", **places)
+    with pytest.raises(PrivilegeMissing) as owners:
+        restore(few, source="latest", confirm=database.name, **places)
+    with connect(few) as conn, pytest.raises(PrivilegeMissing) as rows:
+        writer_of(conn, "public", ["endpoints"], field.APP_ROLE)
+    for said in (skipped, str(owners.value), str(rows.value)):
+        assert "superuser" in said and not re.search(r"(?i)grant \W?ollama", said), said
 
 
 def test_the_schedule_runs_as_the_maintenance_role(compose: Database, tmp_path: Path) -> None:

@@ -128,9 +128,11 @@ def writer_of(
             "seen is not changed.",
             "ALTER TABLE ... NO FORCE ROW LEVEL SECURITY lets the tables' owner see all of them.",
         )
+    hint = f"Grant {application} to the role that runs the jobs (docs/security.md), and TEMPORARY on the database."
+    if is_superuser(conn, application):  # whoever is a member of one has its power
+        hint = "Give the tables to a role that is no superuser (docs/docker-compose.md), and run deploy.yml again."
     raise PrivilegeMissing(
-        f"The rows of {names} cannot be changed: {'; '.join(problem for _, problem in problems)}.",
-        f"Grant {application} to the role that runs the jobs (docs/security.md), and TEMPORARY on the database to it.",
+        f"The rows of {names} cannot be changed: {'; '.join(problem for _, problem in problems)}.", hint
     )
 
 

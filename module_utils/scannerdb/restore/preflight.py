@@ -31,17 +31,22 @@ def check_rights(conn: Connection, server: Server, owner: str, live_exists: bool
                 f"Run as a superuser: ALTER ROLE {server.user} CREATEDB;",
             )
         if owner and owner != server.user:
-            member = scalar(
+            member = fetch(
                 conn,
-                "SELECT bool_and(pg_has_role(oid, 'USAGE') AND pg_has_role(oid, 'MEMBER')) FROM pg_roles"
-                " WHERE rolname = %s",
+                "SELECT pg_has_role(oid, 'USAGE') AND pg_has_role(oid, 'MEMBER') AS ours, rolsuper AS superuser"
+                " FROM pg_roles WHERE rolname = %s",
                 [owner],
             )
-            if member is False:
+            if member and not member[0]["ours"]:
+                hint = f"Run as a superuser: GRANT {owner} TO {server.user};"
+                if member[0]["superuser"]:  # whoever is a member of one has its power
+                    hint = (
+                        f"{owner} is a superuser: give the database to a role that is none, or log in as a superuser."
+                    )
                 raise PrivilegeMissing(
                     f"Role {server.user!r} is no member of {owner!r}, which owns the database"
                     f"{' and so alone may rename it' if live_exists else ''}.",
-                    f"Run as a superuser: GRANT {owner} TO {server.user};",
+                    hint,
                 )
 
 
@@ -66,9 +71,16 @@ def check_owners(conn: Connection, server: Server, owners: Iterable[str]) -> Non
     with explained("Looking at the role's rights"):
         rows = fetch(
             conn,
-            "SELECT rolname::text AS name FROM pg_roles"
+            "SELECT rolname::text AS name, rolsuper AS superuser FROM pg_roles"
             " WHERE rolname = ANY(%s) AND NOT pg_has_role(oid, %s) ORDER BY 1",
             [list(owners), how],
+        )
+    superusers = _names(row for row in rows if row["superuser"])
+    if superusers:  # a member of one has its power
+        raise PrivilegeMissing(
+            f"Things in the backup belong to {', '.join(superusers)}, whom only a superuser can give anything to.",
+            "Restore as a superuser (scannerdb_login_user), or name roles that take their place in "
+            "scannerdb_restore_role_map.",
         )
     foreign = _names(rows)
     if foreign:

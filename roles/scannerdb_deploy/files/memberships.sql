@@ -5,7 +5,9 @@ WITH owned AS (
       FROM pg_database WHERE datname = current_database()
     UNION ALL
     SELECT relowner, 'relations in the schema public'
-      FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
+      FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
+       AND NOT EXISTS (SELECT FROM pg_depend d
+                        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 )
 SELECT r.rolname::text AS role, r.rolsuper AS superuser, string_agg(DISTINCT o.what, ' and ') AS owns
   FROM pg_roles r LEFT JOIN owned o ON o.owner = r.oid
