@@ -67,11 +67,14 @@ class _Cursor(psycopg.Cursor[Any]):
 
 
 def take_any_bytes(conn: Any) -> bool:
-    """Let a session take and give any bytes where its database has no encoding; whether that is so."""
-    if conn.info.parameter_status("server_encoding") != "SQL_ASCII":
-        return False
+    """Let a session take and give any bytes where its database has no encoding; whether that is so.
+
+    It takes them in any case: the names of roles and databases have the encoding of wherever they were made.
+    """
     for kind in _TEXTS:
         conn.adapters.register_loader(kind, _Loader)
+    if conn.info.parameter_status("server_encoding") != "SQL_ASCII":
+        return False
     conn.adapters.register_dumper(str, _Dumper)
     set_json_loads(lambda data: json.loads(_text(data) if not isinstance(data, str) else data), conn)
     conn.cursor_factory = _Cursor
