@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from scannerdb.backup.inventory import hash_files
 from scannerdb.backup.manifest import read_manifest, write_manifest
 from scannerdb.backup.record import Verification, append_record
-from scannerdb.backup.sets import point_latest
+from scannerdb.backup.sets import load_set, point_latest
 from scannerdb.backup.signature import sign
 from scannerdb.backup.signing import public_key
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused
@@ -19,9 +20,10 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
+from scannerdb.runs import utc_now
 
 from tests.integration.restore_support import databases, old_dump
-from tests.integration.support import options
+from tests.integration.support import options, wait_until
 from tests.servers import Database
 
 REFUSED = r"It was not made here: "
@@ -102,6 +104,7 @@ def test_an_old_copy_under_a_new_name(field_db: Database, tmp_path: Path) -> Non
 def test_a_set_of_another_host(field_db: Database, tmp_path: Path) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     path = made(field_db, theirs)
+    wait_until(lambda: utc_now() - load_set(path).created > datetime.timedelta(seconds=1))  # another name
     made(field_db, ours)
     key = public_key(str(theirs / "s"))
     assert key.startswith("ssh-ed25519 ")
