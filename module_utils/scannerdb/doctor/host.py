@@ -98,13 +98,20 @@ def programs(pg_bin_dir: str, server_major: int) -> Iterator[Diagnosis]:
             yield fine(program, f"{tools.path(program)} is version {tools.version}.")
 
 
-def clock(difference_s: float | None, newest: datetime.datetime | None, now: datetime.datetime) -> Diagnosis:
-    """This machine's clock against the server's, and against what it has written before."""
+def clock(
+    difference_s: float | None, newest: datetime.datetime | None, now: datetime.datetime, settled: str = ""
+) -> Diagnosis:
+    """This machine's clock against the server's, and against what it has written before.
+
+    `settled` says what to do with the newest thing, which stays in the future when the clock is right again.
+    """
     cure = "Let the machines keep their time (chrony or systemd-timesyncd)."
     if difference_s is not None and abs(difference_s) > CLOCK_S:
         return wrong("clock", f"This machine and the server differ by {difference_s:+.0f} s.", cure)
     if newest and (newest - now).total_seconds() > CLOCK_S:
-        return wrong("clock", f"A backup or a run is from the future ({newest:%Y-%m-%d %H:%M} UTC).", cure)
+        return wrong(
+            "clock", f"A backup or a run is from the future ({newest:%Y-%m-%d %H:%M} UTC).", f"{cure} {settled}".strip()
+        )
     if difference_s is None:
         return fine("clock", "Nothing here is from the future; the server was not asked.")
     return fine("clock", "It agrees with the server's.")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..connection import Connection, explained, fetch, scalar
+from ..connection import SQL, Composable, Connection, Identifier, Query, explained, fetch, scalar, text_of
 from ..joblock import holder_of, stranger_of
 from .diagnosis import Diagnosis, fine, unknown, wrong
 
-DEPLOY = "Run playbooks/deploy.yml as a superuser once."
-
 # What each privilege is for. A superuser has them all.
 PRIVILEGES = """
-SELECT r.rolsuper AS superuser, r.rolcreatedb AS create_database,
+SELECT r.rolname::text AS role, d.datname::text AS database, o.rolname::text AS database_owner,
+       o.rolsuper AS database_of_superuser, r.rolsuper AS superuser, r.rolcreatedb AS create_database,
        pg_has_role(r.oid, 'pg_monitor', 'USAGE') AS monitor,
        pg_has_role(r.oid, 'pg_signal_backend', 'USAGE') AS signal,
        pg_has_role(d.datdba, 'USAGE') AS owner,
@@ -22,11 +21,12 @@ SELECT r.rolsuper AS superuser, r.rolcreatedb AS create_database,
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
            AND NOT has_table_privilege(c.oid, 'SELECT')) AS unreadable,
-       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
-          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname, w.rolname, w.rolsuper) ORDER BY 1), '[]')
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles w ON w.oid = c.relowner
          WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm')
            AND NOT pg_has_role(c.relowner, 'USAGE')) AS foreign_owned
-  FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()
+  FROM pg_roles r, pg_database d JOIN pg_roles o ON o.oid = d.datdba
+ WHERE r.rolname = current_user AND d.datname = current_database()
 """
 
 # Extensions that the database has, but whose files this server lacks: what uses them fails, and so does a restore.
@@ -50,21 +50,44 @@ def privileges(conn: Connection) -> Iterator[Diagnosis]:
 
 
 def _lacks(row: dict[str, Any]) -> Iterator[Diagnosis]:
+    role, owner, database = (Identifier(row[name]) for name in ("role", "database_owner", "database"))
+    grant = SQL("GRANT {} TO {}")
     if row["unreadable"]:
         text = f"The role may not read {', '.join(row['unreadable'][:3])}, so there can be no backup."
-        yield wrong("privileges: backup", text, f"GRANT pg_read_all_data TO the role. {DEPLOY}")
+        yield wrong("privileges: backup", text, _as_superuser(grant.format(SQL("pg_read_all_data"), role)))
     if row["foreign_owned"]:
-        text = f"The role is no member of the owner of {', '.join(row['foreign_owned'][:3])}, so it cannot mend it."
-        yield wrong("privileges: fix", text, f"GRANT the owner TO the role. {DEPLOY}")
+        names = ", ".join(f"{schema}.{name}" for schema, name, _, _ in row["foreign_owned"][:3])
+        text = f"The role is no member of the owner of {names}, so it cannot mend it."
+        yield wrong("privileges: fix", text, _as_superuser(*_memberships(row["foreign_owned"], role)))
     if not row["create_schema"]:
         text = "The role may make no schema in the database, so the journal of fixes cannot be made."
-        yield wrong("privileges: journal", text, f"GRANT CREATE ON DATABASE … TO the role. {DEPLOY}")
+        statement = SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, role)
+        yield wrong("privileges: journal", text, _as_superuser(statement))
     if not (row["create_database"] and row["owner"]):
         text = "The role may make no databases, or does not own this one, so it cannot restore."
-        yield wrong("privileges: restore", text, f"ALTER ROLE … CREATEDB, and make it a member of the owner. {DEPLOY}")
+        taken = SQL("ALTER DATABASE {} OWNER TO {}").format(database, role)
+        member = taken if row["database_of_superuser"] else grant.format(owner, role)
+        creates = SQL("ALTER ROLE {} CREATEDB").format(role)
+        yield wrong("privileges: restore", text, _as_superuser(creates, *([] if row["owner"] else [member])))
     if not (row["monitor"] and row["signal"]):
         text = "The role is not a member of pg_monitor and pg_signal_backend, so it sees little of other sessions."
-        yield wrong("privileges: sessions", text, f"GRANT pg_monitor, pg_signal_backend TO the role. {DEPLOY}")
+        groups = SQL("pg_monitor, pg_signal_backend")
+        yield wrong("privileges: sessions", text, _as_superuser(grant.format(groups, role)))
+
+
+def _memberships(owned: list[list[Any]], role: Composable) -> Iterator[Composable]:
+    """Membership in the owners; what a superuser owns is given to the role, which must not become one."""
+    owners = sorted({owner for _, _, owner, is_superuser in owned if not is_superuser})
+    if owners:
+        yield SQL("GRANT {} TO {}").format(SQL(", ").join(map(Identifier, owners)), role)
+    for schema, name, _, is_superuser in owned:
+        if is_superuser:
+            yield SQL("ALTER TABLE {} OWNER TO {}").format(Identifier(schema, name), role)
+
+
+def _as_superuser(*statements: Query) -> str:
+    said = "; ".join(map(text_of, statements))
+    return f"As a superuser, in this database: {said}; (playbooks/deploy.yml gives the maintenance role all it needs.)"
 
 
 def extensions(conn: Connection) -> Diagnosis:

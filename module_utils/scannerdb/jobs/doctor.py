@@ -29,7 +29,7 @@ from ..joblock import job_lock
 from ..restore.heal import diagnose, find, heal
 from ..runs import new_run_id, utc_now
 from ..schedule.installed import has_entry, read_installed
-from ..schedule.records import LOCK, OK, RUNNING, Record, last_of, read_records
+from ..schedule.records import LOCK, OK, RUNNING, Record, last_of, read_records, record_path
 from .inspect import inspect
 
 IN_DATABASE = ["privileges", "extensions", "application", "consistency", "performance"]
@@ -192,8 +192,12 @@ def _on_host(options: Options, places: Places, major: int, difference: float | N
     records: list[Record] = []
     with contextlib.suppress(ScannerDbError):  # the schedule's part tells why
         records = read_records(places.state_dir)
-    moments = [item.created for item in sets] + [record.started_at for record in records]
-    yield host.clock(difference, max(moments, default=None), utc_now())
+    moments = [
+        (item.created, f"Put it aside: playbooks/remove.yml -e scannerdb_remove_set={item.name}") for item in sets
+    ]
+    moments += [(one.started_at, f"Remove its record: rm {record_path(places.state_dir, one)}") for one in records]
+    newest_one, settled = max(moments, default=(None, ""))
+    yield host.clock(difference, newest_one, utc_now(), settled)
     yield from _backups(places.backup_dir, sets, why)
     yield host.debris(places.backup_dir)
     yield from _schedule(places)

@@ -67,10 +67,15 @@ def process_began(pid: int) -> str:
     return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
 
 
+def record_path(state_dir: str, record: Record) -> Path:
+    """Where a run's record lies."""
+    return Path(state_dir, FOLDER, f"{record.run_id}.json")
+
+
 def write_record(state_dir: str, record: Record) -> None:
     """Write or replace a run's record, and forget the oldest ones."""
     folder = ensure_folder(Path(ensure_folder(state_dir), FOLDER))
-    write_atomic(folder / f"{record.run_id}.json", json.dumps(asdict(record), sort_keys=True) + "\n")
+    write_atomic(record_path(state_dir, record), json.dumps(asdict(record), sort_keys=True) + "\n")
     for path in sorted(folder.glob("*.json"))[:-KEPT]:
         path.unlink(missing_ok=True)
 
