@@ -51,6 +51,14 @@ def test_an_export_comes_back_whole(field_db: Database, tmp_path: Path, words: t
     furnish(field_db)
     field_db.sql("SELECT lo_create(4711)")
     field_db.sql("GRANT UPDATE (value) ON metadata TO grafana_ro")
+    field_db.sql(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE scanner_owner IN SCHEMA public GRANT SELECT ON TABLES TO grafana_ro"
+    )
+    field_db.sql("ALTER DEFAULT PRIVILEGES FOR ROLE scanner_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+    defaults = (
+        "SELECT defaclrole, defaclnamespace::regnamespace::text, defaclobjtype, defaclacl::text FROM pg_default_acl"
+    )
+    given = sorted(field_db.sql(defaults))
     before = state(field_db)
     dump = export(field_db, tmp_path / "x.sql", *words)
     field_db.sql("DELETE FROM models")
@@ -60,7 +68,7 @@ def test_an_export_comes_back_whole(field_db: Database, tmp_path: Path, words: t
     assert any("names no" in warning and "privileges" in warning for warning in plan["warnings"]) == bare
     assert databases(field_db) == names
     result = run(field_db, tmp_path, dump)
-    assert state(field_db) == before
+    assert state(field_db) == before and sorted(field_db.sql(defaults)) == given
     assert field_db.value("SELECT count(*) FROM pg_largeobject_metadata") == 1
     with field_db.connect() as conn:
         query = "SELECT attacl::text FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid = 'metadata'::regclass"

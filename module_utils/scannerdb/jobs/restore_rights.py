@@ -15,7 +15,7 @@ from ..contract.baseline import application_grants
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract, Grant
 from ..restore.contents import Contents
-from ..restore.rights import Held, Key, giving, read_held
+from ..restore.rights import Default, Held, Key, giving, giving_defaults, read_defaults, read_held
 
 DATABASE_OWNER = "pg_database_owner"  # has the schema public, in every database
 
@@ -28,6 +28,7 @@ class Carried:
     rights: bool = False
     held: Mapping[Key, Held] = field(default_factory=dict)
     live: bool = False
+    defaults: tuple[Default, ...] = ()
 
     def __bool__(self) -> bool:
         return self.owners or self.rights
@@ -53,13 +54,14 @@ def carried(options: Options, contents: Contents, *, is_set: bool, live: bool) -
     if not live:
         return wanted
     with contextlib.closing(connect(options, purpose="restore plan")) as conn:
-        return replace(wanted, held=read_held(conn))
+        return replace(wanted, held=read_held(conn), defaults=read_defaults(conn) if wanted.rights else ())
 
 
 def give_carried(side: Connection, wanted: Carried, contract: Contract) -> int:
     """Give owners and privileges in the side database; how many statements that took."""
     there = read_held(side)
     statements = giving(there, _with_owners(there, wanted), owners=wanted.owners, rights=wanted.rights)
+    statements += giving_defaults(wanted.defaults, {key[1] for key in there})
     _run(side, statements)
     grants = _from_contract(side, wanted, contract, there) if wanted.rights else []
     _run(side, [ddl.grant(contract.schema, grant) for grant in grants])

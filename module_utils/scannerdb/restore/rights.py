@@ -5,7 +5,7 @@ For dumps that name none (pg_dump -O -x): what they bring would belong to whoeve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -51,6 +51,31 @@ SELECT o.kind, n.nspname::text AS schema, o.name::text AS name, o.part,
 """
 
 
+# What owners give on objects that they are going to make; only of roles that this one may act for.
+_DEFAULTS = """
+SELECT pg_get_userbyid(d.defaclrole)::text AS role, coalesce(n.nspname, '')::text AS schema,
+       d.defaclobjtype::text AS kind,
+       (SELECT coalesce(json_agg(json_build_array(
+                   CASE x.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(x.grantee) END,
+                   x.privilege_type, x.is_grantable)), '[]')
+          FROM aclexplode(d.defaclacl) x) AS grants
+  FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+ WHERE pg_has_role(d.defaclrole, 'USAGE') AND d.defaclobjtype IN ('r', 'S', 'f', 'T', 'n') ORDER BY 1, 2, 3
+"""
+_DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS"}
+_PUBLICS = ("f", "T")  # everybody may use new functions and types, unless that is taken away
+
+
+@dataclass(frozen=True)
+class Default:
+    """What a role gives on objects of a kind that it makes; `schema` is empty for all of them."""
+
+    role: str
+    schema: str
+    kind: str
+    grants: tuple[Granted, ...]
+
+
 @dataclass(frozen=True)
 class Held:
     """An object, who owns it, and what is granted on it; `grants` is None for the default of its kind."""
@@ -72,6 +97,35 @@ def read_held(conn: Connection) -> dict[Key, Held]:
         )
         for row in rows
     }
+
+
+def read_defaults(conn: Connection) -> tuple[Default, ...]:
+    """The default privileges of a database."""
+    with explained("Reading the default privileges"):
+        rows = fetch(conn, _DEFAULTS)
+    return tuple(
+        Default(row["role"], row["schema"], row["kind"], tuple((a, b, bool(c)) for a, b, c in row["grants"]))
+        for row in rows
+    )
+
+
+def giving_defaults(defaults: Iterable[Default], schemas: Collection[str]) -> list[Composable]:
+    """The statements that make default privileges, where their schema is there. Pure."""
+    made: list[Composable] = []
+    for one in defaults:
+        if one.schema and one.schema not in schemas:
+            continue
+        inside = SQL("IN SCHEMA {} ").format(Identifier(one.schema)) if one.schema else SQL("")
+        head = SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} {}").format(Identifier(one.role), inside)
+        kind = _word(_DEFAULT_KINDS[one.kind])
+        if not one.schema and one.kind in _PUBLICS and all(who for who, _, _ in one.grants):
+            made.append(SQL("{}REVOKE ALL ON {} FROM PUBLIC").format(head, kind))
+        for who, privilege, grantable in one.grants:
+            if who != one.role:
+                grantee = Identifier(who) if who else SQL("PUBLIC")
+                option = SQL(" WITH GRANT OPTION" if grantable else "")
+                made.append(SQL("{}GRANT {} ON {} TO {}{}").format(head, _word(privilege), kind, grantee, option))
+    return made
 
 
 def giving(there: Mapping[Key, Held], wanted: Mapping[Key, Held], *, owners: bool, rights: bool) -> list[Composable]:
