@@ -19,6 +19,7 @@ from scannerdb.contract.probe import write_probe
 from scannerdb.errors import PrivilegeMissing
 from scannerdb.fixes.rights import writer_of
 from scannerdb.jobs.backup import backup
+from scannerdb.jobs.migrate import migrate
 from scannerdb.jobs.restore import restore
 
 from demo import field
@@ -134,3 +135,16 @@ def test_the_schedule_runs_as_the_maintenance_role(compose: Database, tmp_path: 
     assert (home / "cron" / "scannerdb-scanner").exists()
     known = (home / "etc" / "inventory.json").read_text()
     assert "scannerdb_maint" in known and field.APP_PASSWORD not in known
+
+
+def test_an_older_layout_of_the_superuser_is_migrated(tmp_path: Path) -> None:
+    bin_dir = find_bin_dir(15)
+    assert bin_dir is not None
+    with compose_server(bin_dir) as database:
+        with database.connect() as conn:
+            field.older_layout(conn)
+            conn.execute("REASSIGN OWNED BY scanner_owner TO ollama")
+        places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
+        result = migrate(options(database), confirm=database.name, **places)
+        assert result["changed"] and not [said for said in result["warnings"] if "probe" in said]
+        assert database.value("SELECT count(*) FROM servers") == 20
