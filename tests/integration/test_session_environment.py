@@ -133,7 +133,6 @@ def certified(tmp_path: Path) -> Iterator[Options]:
             lone,
             host="localhost",
             unix_socket="",
-            hostaddr="127.0.0.1",
             db="certified",
             ssl_mode="verify-full",
             ca_cert=str(tmp_path / "ca.crt"),
