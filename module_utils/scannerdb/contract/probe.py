@@ -95,8 +95,10 @@ def write_probe(conn: Connection, contract: Contract, lock_timeout_ms: int = 100
         with frames.transaction(local):
             for name, step in STEPS:
                 _try(conn, name, step, bench, result)
-            for child in children(conn, contract) if result.ok else ():
-                _try_child(child, bench, contract.schema, result)
+            if result.ok:
+                identity = bench.insert()  # one for all: each is a dead row afterwards
+                for child in children(conn, contract):
+                    _try_child(child, bench, contract.schema, identity, result)
             raise _Rollback
     except _Rollback:
         pass
@@ -142,12 +144,12 @@ def _try(conn: Connection, name: str, step: Callable[[_Bench], str], bench: _Ben
         result.passed.append(name)
 
 
-def _try_child(child: Child, bench: _Bench, schema: str, result: ProbeResult) -> None:
+def _try_child(child: Child, bench: _Bench, schema: str, identity: int, result: ProbeResult) -> None:
     """Delete an endpoint that a row of another table references, in a savepoint that is always rolled back."""
     conn = bench.frame.conn
     try:
         with conn.transaction():
-            identity, problem = _made(child, bench, schema)
+            problem = _made(child, bench, schema, identity)
             if problem:
                 result.notes.append(f"{child.text} could not be tried: {problem}")
                 raise _Rollback
@@ -166,20 +168,20 @@ def _try_child(child: Child, bench: _Bench, schema: str, result: ProbeResult) ->
             result.failures.append(f"{child.text}: {_why(error)}")
 
 
-def _made(child: Child, bench: _Bench, schema: str) -> tuple[int, str]:
-    """An endpoint and the row that references it; or why it cannot be made, for all tables have rules of their own."""
-    conn, frame, identity = bench.frame.conn, bench.frame, bench.insert()
+def _made(child: Child, bench: _Bench, schema: str, identity: int) -> str:
+    """Make a row that references the endpoint; why it cannot be made, for all tables have rules of their own."""
+    conn, frame = bench.frame.conn, bench.frame
     if is_superuser(conn, frame.role):
         foreign = foreign_code(conn, [child.relation, *table_oids(conn, schema, ["models", child.parent])], frame.role)
         if foreign:
-            return identity, foreign
+            return foreign
     try:
         with conn.transaction():
             parent = _parent(child.parent, bench, schema, identity)
             made = frame.run(insert_child(child, schema, parent, identity))
     except (DriverError, LookupError) as error:
-        return identity, _why(error)
-    return identity, "" if made == 1 else "the row was not made"
+        return _why(error)
+    return "" if made == 1 else "the row was not made"
 
 
 def _parent(table: str, bench: _Bench, schema: str, identity: int) -> int:
