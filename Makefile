@@ -116,6 +116,6 @@ release: $(DEV_STAMP) ## put the fragments of changelog.d into CHANGELOG.md, com
 	@test -n "$(VERSION)" || { echo "Say which: make release VERSION=1.2.3"; exit 1; }
 	@test -z "$$(git status --porcelain)" || { echo "Commit or put aside what is changed first."; exit 1; }
 	@$(PY) -m towncrier build --yes --version $(VERSION)
-	@sed -i -E 's/^(version|BUNDLE_VERSION) = ".*"/\1 = "$(VERSION)"/' pyproject.toml module_utils/scannerdb/backup/manifest.py
+	@sed -i -E 's/^(version|BUNDLE_VERSION) = ".*"/\1 = "$(VERSION)"/' pyproject.toml module_utils/scannerdb/sets/manifest.py
 	@git add --all && git commit --quiet --message "Release $(VERSION)" && git tag --annotate v$(VERSION) --message "Release $(VERSION)"
 	@echo "Tagged v$(VERSION). Push it: git push --follow-tags"

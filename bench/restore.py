@@ -18,10 +18,10 @@ from scannerdb.connection import connect
 from scannerdb.contract.overlay import contract_with
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
-from scannerdb.jobs.restore_build import create_empty, load_side
-from scannerdb.jobs.restore_plan import make_plan
-from scannerdb.jobs.restore_wish import Task, Wish
-from scannerdb.restore.contents import wanted_lines
+from scannerdb.load.contents import wanted_lines
+from scannerdb.restore.build import create_empty, load_side
+from scannerdb.restore.plan import make_plan
+from scannerdb.restore.request import Task, Wish
 from scannerdb.runs import Run
 
 from bench.figure import Beside, Figure, Goal

@@ -312,9 +312,9 @@ run_id:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.backup.request import addresses_in, backup_arguments
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.backup import backup
-from ansible.module_utils.scannerdb.jobs.backup_options import addresses_in, backup_arguments
 
 
 class Module(AnsibleModule):

@@ -209,9 +209,9 @@ from ansible.module_utils.scannerdb.argspec import (
     run_arguments,
     trust_arguments,
 )
+from ansible.module_utils.scannerdb.drill.request import LEVELS, PLACES
 from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.verify import verify
-from ansible.module_utils.scannerdb.jobs.verify_wish import LEVELS, PLACES
 
 
 def main() -> None:

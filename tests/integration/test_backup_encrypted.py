@@ -11,17 +11,17 @@ from typing import Any
 
 import jsonschema
 import pytest
-from scannerdb.backup import crypt
-from scannerdb.backup.inventory import hash_files
-from scannerdb.backup.manifest import read_manifest, write_manifest
-from scannerdb.backup.sets import find_set, list_sets, load_set
-from scannerdb.backup.signature import sign
-from scannerdb.backup.signing import Trust
+from scannerdb.drill import restore_drill
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
-from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
+from scannerdb.sets import encryption
+from scannerdb.sets.catalogue import find_set, list_sets, load_set
+from scannerdb.sets.checksums import hash_files
+from scannerdb.sets.manifest import read_manifest, write_manifest
+from scannerdb.sets.signature import sign
+from scannerdb.sets.signing import Trust
 
 from tests.integration.playbooks import Site, site
 from tests.integration.support import content
@@ -259,7 +259,7 @@ def test_a_killed_drill_leaves_nothing_plain_for_long(
         assert plain.stat().st_mode & 0o077 == 0
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify_drill, "_compare", fail)
+    monkeypatch.setattr(restore_drill, "_compare", fail)
     with pytest.raises(KeyboardInterrupt):
         check(database, tmp_path, identity=str(keys[0][1]))
     assert visible(tmp_path / "b") == {path.name, "latest.backup"}
@@ -275,7 +275,7 @@ def test_what_stops_encryption_is_said_before_the_backup(
             with pytest.raises(InvalidInput, match=words) as caught:
                 run(database, tmp_path, age_recipients=[wrong], check_mode=check_mode)
             assert secret not in str(caught.value)
-    monkeypatch.setattr(crypt, "AGE", "/nonexistent/age")
+    monkeypatch.setattr(encryption, "AGE", "/nonexistent/age")
     with pytest.raises(ToolMissing, match="Install age"):
         run(database, tmp_path, age_recipients=[keys[0][0]])
     assert not (tmp_path / "b").exists()
@@ -301,7 +301,7 @@ def test_a_failure_while_encrypting_leaves_nothing(
     real = shutil.which("age")
     script.write_text(f'#!/bin/sh\ncase "$*" in *manifest.json) exit 1;; esac\nexec {real} "$@"\n', encoding="ascii")
     script.chmod(0o755)
-    monkeypatch.setattr(crypt, "AGE", str(script))
+    monkeypatch.setattr(encryption, "AGE", str(script))
     with pytest.raises(ToolFailed, match="age failed"):
         run(database, tmp_path, age_recipients=[keys[0][0]])
     assert visible(tmp_path / "b") == {first, "latest.backup"}

@@ -13,17 +13,18 @@ from typing import Any
 import jsonschema
 import pytest
 from scannerdb import connection, process
-from scannerdb.backup import make, offsite, snapshot
-from scannerdb.backup.growing import Growing
-from scannerdb.backup.hashes import record_hash
-from scannerdb.backup.inventory import hash_files
-from scannerdb.backup.manifest import read_manifest
-from scannerdb.backup.sets import find_set
+from scannerdb.backup import make, snapshot
 from scannerdb.connection import Connection, Query, text_of
 from scannerdb.errors import InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
+from scannerdb.sets import offsite
+from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.checksums import hash_files
+from scannerdb.sets.known_hashes import record_hash
+from scannerdb.sets.manifest import read_manifest
+from scannerdb.sets.streamed_hashes import Growing
 
 from tests.integration.support import content
 from tests.integration.test_backup_run import ROWS, options_of, run, wrapper

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scannerdb.backup.sets import find_set, load_set
-from scannerdb.backup.signing import Trust
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.verify import verify
+from scannerdb.sets.catalogue import find_set, load_set
+from scannerdb.sets.signing import Trust
 
 from tests.integration.own_server import small_disk
 from tests.integration.test_backup_run import ROWS, options_of, visible

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from scannerdb import process
-from scannerdb.backup.manifest import read_manifest
-from scannerdb.backup.sets import find_set
 from scannerdb.errors import DatabaseMissing, InvalidInput
 from scannerdb.jobs.backup import backup
+from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.manifest import read_manifest
 
 from tests.integration.playbooks import Site, site
 from tests.integration.support import wait_until

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup import storage
-from scannerdb.backup.sets import find_set
 from scannerdb.errors import FileProblem, InvalidInput, RestoreRefused
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.runs import utc_now
+from scannerdb.sets import storage
+from scannerdb.sets.catalogue import find_set
 
 from tests.integration.playbooks import Site, site
 from tests.integration.restore_support import old_dump

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup import offsite
-from scannerdb.backup.names import set_name
-from scannerdb.backup.sets import find_set, list_sets
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolMissing
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
+from scannerdb.sets import offsite
+from scannerdb.sets.catalogue import find_set, list_sets
+from scannerdb.sets.names import set_name
 
 from tests.integration.support import content, wait_until
 from tests.integration.test_backup_run import ROWS, options_of, run, visible

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup.sets import find_set
 from scannerdb.errors import (
     DatabaseMissing,
     FileProblem,
@@ -19,6 +18,7 @@ from scannerdb.errors import (
 )
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
+from scannerdb.sets.catalogue import find_set
 
 from tests import servers
 from tests.integration.test_backup_run import ROWS, children, options_of, run, visible, wrapper

@@ -16,16 +16,13 @@ from typing import Any
 import pytest
 import scannerdb
 from psycopg.sql import SQL, Identifier
-from scannerdb.backup.manifest import read_manifest
-from scannerdb.backup.sets import find_set, list_sets
 from scannerdb.connection import Options
-from scannerdb.errors import (
-    BackupInvalid,
-    ScannerDbError,
-)
+from scannerdb.errors import BackupInvalid, ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
+from scannerdb.sets.catalogue import find_set, list_sets
+from scannerdb.sets.manifest import read_manifest
 
 from tests.integration.support import processes, wait_until
 from tests.servers import DISTRIBUTION, Database, Databases

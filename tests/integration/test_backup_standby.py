@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from scannerdb.backup import make
-from scannerdb.backup.sets import find_set
 from scannerdb.backup.snapshot import passing
 from scannerdb.connection import Options, connect, scalar
 from scannerdb.errors import ConnectionFailed, JobLocked, ScannerDbError, ServerUnsupported
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.login import tool_environment
+from scannerdb.sets.catalogue import find_set
 
 from tests.integration.support import wait_until
 from tests.integration.test_backup_run import options_of

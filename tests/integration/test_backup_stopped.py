@@ -18,13 +18,13 @@ import psycopg
 import pytest
 import scannerdb
 from scannerdb.backup import make, snapshot
-from scannerdb.backup.sets import find_set, list_sets
-from scannerdb.backup.signing import Trust
+from scannerdb.drill import restore_drill
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
-from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 from scannerdb.runs import utc_now
+from scannerdb.sets.catalogue import find_set, list_sets
+from scannerdb.sets.signing import Trust
 
 from tests.integration.restore_support import databases
 from tests.integration.support import wait_until
@@ -67,8 +67,8 @@ STEPS = [
     "scannerdb.backup.make.record_hash",
     "scannerdb.backup.make.publish",
     "scannerdb.backup.make.point_latest",
-    "scannerdb.backup.retention.remove_tree",  # an old set is hidden, and not gone
-    "scannerdb.backup.retention.forget_hash",
+    "scannerdb.sets.retention.remove_tree",  # an old set is hidden, and not gone
+    "scannerdb.sets.retention.forget_hash",
     "done",
 ]
 
@@ -98,7 +98,7 @@ def test_killed_at_any_step(database: Database, tmp_path: Path) -> None:
         sets = {s.name for s in list_sets(folder, database.name, Trust(str(state))).sets if s.verified == "restore"}
         latest = find_set(folder, "latest")
         assert latest.name in sets, step
-        assert latest.name == before or step in STEPS[STEPS.index("scannerdb.backup.retention.remove_tree") :], step
+        assert latest.name == before or step in STEPS[STEPS.index("scannerdb.sets.retention.remove_tree") :], step
         wait_until(lambda: not sessions(database))
         assert made <= sets, step
         made = sets
@@ -307,7 +307,7 @@ def test_a_set_that_fails_its_drill_does_not_count(
 ) -> None:
     database.sql(ROWS)
     first = run(database, tmp_path)["backup"]["name"]
-    real = verify_drill._build
+    real = restore_drill._build
 
     def lose_rows(conn: Any, server: Any, options: Any, drill: Any, ready: Any, name: str) -> Any:
         loaded = real(conn, server, options, drill, ready, name)
@@ -315,7 +315,7 @@ def test_a_set_that_fails_its_drill_does_not_count(
             side.execute("DELETE FROM t WHERE i = 7")
         return loaded
 
-    monkeypatch.setattr(verify_drill, "_build", lose_rows)
+    monkeypatch.setattr(restore_drill, "_build", lose_rows)
     with pytest.raises(BackupInvalid, match=r"failed its verification \(restore\): public.t has 999 rows"):
         run(database, tmp_path, verify_level="restore")
     assert find_set(tmp_path / "b", "latest").name == first

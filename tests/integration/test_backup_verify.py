@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from scannerdb.backup import dump, plan
-from scannerdb.backup.inventory import hash_files
-from scannerdb.backup.manifest import SIGNATURE, read_manifest, write_manifest
-from scannerdb.backup.sets import load_set
-from scannerdb.backup.signing import Trust
-from scannerdb.backup.verify import read_dump, reading_tools, verify_set
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
 from scannerdb.process import Tools, find_tools, run_tool
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.checksums import hash_files
+from scannerdb.sets.manifest import SIGNATURE, read_manifest, write_manifest
+from scannerdb.sets.signing import Trust
+from scannerdb.sets.verification import read_dump, reading_tools, verify_set
 
 from tests import servers
 from tests.integration.support import tools_of

@@ -20,7 +20,7 @@ from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.schema import schema
-from scannerdb.restore.names import KEPT, Mark
+from scannerdb.restore.marks import KEPT, Mark
 from scannerdb.schedule.records import Record, write_record
 
 from tests.integration.support import options, run_fix

@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from scannerdb.backup.sets import list_sets
 from scannerdb.connection import Connection
 from scannerdb.errors import FileProblem, ScannerDbError
 from scannerdb.jobs import uninstall as uninstall_job
@@ -27,6 +26,7 @@ from scannerdb.jobs.uninstall_files import Folders, uninstall_files
 from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import new_run_id
+from scannerdb.sets.catalogue import list_sets
 from scannerdb.vacuum import run as vacuum_run
 
 from tests.integration.restore_support import ansible_module, databases, maintenance, old_dump, options
@@ -99,7 +99,7 @@ def test_a_verification(database: Database, tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         failing(patch, "jobs.verify._look_inside")
         assert "changed" not in failed(lambda: verify(options(database), **words))
-        patch.setattr("scannerdb.jobs.verify_drill.drop", refuse)
+        patch.setattr("scannerdb.drill.restore_drill.drop", refuse)
         told = failed(lambda: verify(options(database), **words))
         (scratch,) = (name for name in databases(database) if name.startswith("scannerdb_drill"))
         assert told["changed"] and f"scratch database {scratch!r} is still there" in told["done"][0]
@@ -119,7 +119,7 @@ STEPS = [
     "jobs.restore.fill_side",
     "jobs.restore.validate",
     "jobs.restore.give_properties",
-    "jobs.restore_cutover.switch_over",
+    "restore.switch.switch_over",
     "jobs.restore.result_of",
 ]
 
@@ -165,13 +165,13 @@ def _kept(db: Database) -> str:
 
 def test_a_cutover_whose_answer_is_lost(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block finishes on the server although the session is ended behind it; also an undo says so."""
-    honest = importlib.import_module("scannerdb.jobs.restore_cutover").switch_over
+    honest = importlib.import_module("scannerdb.restore.switch").switch_over
 
     def cut(conn: Connection, switch: Any) -> Any:
         honest(conn, switch)
         conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    monkeypatch.setattr("scannerdb.jobs.restore_cutover.switch_over", cut)
+    monkeypatch.setattr("scannerdb.restore.switch.switch_over", cut)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "grace_s": 0, "prebackup": False}
     words |= {"source": str(old_dump(field_db, tmp_path / "x")), "confirm": field_db.name}
     first = failed(lambda: restore(options(field_db), **words))
@@ -185,10 +185,10 @@ def test_a_clone_tables_and_the_sweep(field_db: Database, tmp_path: Path, monkey
     restoring = {**words, "source": str(old_dump(field_db, tmp_path / "x")), "grace_s": 0}
     clone = f"{field_db.name}_dev"
     with monkeypatch.context() as patch:
-        failing(patch, "jobs.restore_clone.counted")
+        failing(patch, "restore.cloning.counted")
         told = failed(lambda: restore(options(field_db), into_database=clone, confirm=clone, **restoring))
         assert told["changed"] and clone in databases(field_db) and f'DROP DATABASE "{clone}";' in told["msg"]
-        failing(patch, "jobs.restore_tables.counted")
+        failing(patch, "restore.tables.counted")
         told = failed(
             lambda: restore(
                 options(field_db), tables=["models"], into_schema="back", confirm=field_db.name, **restoring

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup.signing import Trust
 from scannerdb.errors import InvalidInput
 from scannerdb.fixes.policy import Policy
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import Safety, Working
 from scannerdb.jobs.undo import undo
+from scannerdb.sets.signing import Trust
 
 from tests.integration.support import findings, options, run_fix
 from tests.servers import Database

@@ -59,7 +59,7 @@ def test_an_exclusively_locked_table_is_told_without_waiting(database: Database)
 
 
 def test_the_database_that_a_restore_kept(database: Database) -> None:
-    from scannerdb.restore.names import KEPT, Mark
+    from scannerdb.restore.marks import KEPT, Mark
 
     mark = Mark(KEPT, database.name, "20250101T000000Z-00000000", "2025-01-01T00:00:00Z")
     database.sql('CREATE DATABASE "kept one" TEMPLATE template0')

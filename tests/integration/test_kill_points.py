@@ -19,13 +19,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from scannerdb.backup.sets import list_sets
-from scannerdb.backup.signing import Trust
 from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
+from scannerdb.sets.catalogue import list_sets
+from scannerdb.sets.signing import Trust
 
 from tests.integration.restore_support import databases
 from tests.integration.support import NO_BACKUP, content, options, schema_damage

@@ -17,12 +17,12 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.connection import connect
 from scannerdb.errors import ConnectionFailed, RestoreRefused
-from scannerdb.jobs import restore_plan
 from scannerdb.jobs.restore import restore
+from scannerdb.restore import plan
 from scannerdb.restore.cutover import Switch, switch_over
+from scannerdb.restore.cutover_waker import Nudger
 from scannerdb.restore.heal import diagnose, find, heal, set_comment
-from scannerdb.restore.names import Mark, kept_name, side_name
-from scannerdb.restore.nudge import Nudger
+from scannerdb.restore.marks import Mark, kept_name, side_name
 
 from tests.integration.restore_support import databases, maintenance, oid, old_dump, options, state
 from tests.integration.support import wait_until
@@ -57,7 +57,7 @@ sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
 import psycopg
 from psycopg.rows import dict_row
 from scannerdb.restore.cutover import Switch, switch_over
-from scannerdb.restore.names import Mark
+from scannerdb.restore.marks import Mark
 import scannerdb.restore.cutover as cutover
 cutover.SETTINGS.update({settings!r})
 # From the start: a change of the interval counts only when the timer that runs has fired.
@@ -301,7 +301,7 @@ def test_clients_at_full_speed_beside_a_cutover_that_fails(
     half = field_db.value("SELECT count(*) FROM models")
     with maintenance(field_db) as conn:
         conn.execute("CREATE DATABASE in_the_way TEMPLATE template0")
-    monkeypatch.setattr(restore_plan, "kept_name", lambda *_: "in_the_way")
+    monkeypatch.setattr(plan, "kept_name", lambda *_: "in_the_way")
     before, names = state(field_db), databases(field_db)
     more: dict[str, Any] = {"terminate": True, "grace_s": 0, "prebackup": False}
     with at_full_speed(field_db) as seen, pytest.raises(RestoreRefused, match="open again under its own name"):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from scannerdb.errors import BackupInvalid, RestoreRefused, ValidationFailed
 from scannerdb.jobs import restore as restore_job
-from scannerdb.jobs import restore_build
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
+from scannerdb.load import validation
 
 from tests.integration.restore_support import databases, old_dump, options, state
 from tests.integration.test_backup_verify import compressions
@@ -89,8 +89,8 @@ def test_counts_that_differ_stop_it(
     backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
     before, names = state(field_db), databases(field_db)
-    honest = restore_build.count_rows
-    monkeypatch.setattr(restore_build, "count_rows", lambda *a: {name: rows - 1 for name, rows in honest(*a).items()})
+    honest = validation.count_rows
+    monkeypatch.setattr(validation, "count_rows", lambda *a: {name: rows - 1 for name, rows in honest(*a).items()})
     with pytest.raises(ValidationFailed, match="instead of"):
         run(field_db, tmp_path, source=source, prebackup=False)
     assert (state(field_db), databases(field_db)) == (before, names)

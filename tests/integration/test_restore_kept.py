@@ -16,7 +16,7 @@ from scannerdb.jobs.check import check
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.restore.heal import find, set_comment
-from scannerdb.restore.names import kept_name, parse_mark
+from scannerdb.restore.marks import kept_name, parse_mark
 
 from tests.integration.restore_support import ansible_module, databases, maintenance, old_dump, options
 from tests.servers import Database

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import ScannerDbError
-from scannerdb.jobs import restore_build
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
+from scannerdb.restore import build
 from scannerdb.runs import Run
 
 from demo.server import Server
@@ -64,9 +64,9 @@ restore(Options(**login), **words)
 BEFORE = [
     ("jobs.restore.make_plan", 1),
     ("verify", 1),
-    ("jobs.restore_proof.read_contents", 1),
+    ("restore.proof.read_contents", 1),
     ("create", 1),
-    ("jobs.restore_build.set_comment", 1),  # the side database is there and says nothing of itself
+    ("restore.build.set_comment", 1),  # the side database is there and says nothing of itself
     ("backup", 1),
     ("dump", 1),
     ("hash", 1),
@@ -76,14 +76,14 @@ BEFORE = [
     ("load", 2),  # while pg_restore is at work
     ("analyze", 1),
     ("validate", 1),
-    ("jobs.restore_build.count_rows", 1),
+    ("load.validation.count_rows", 1),
     ("fingerprints", 1),
-    ("jobs.restore_build.read_catalog", 1),
-    ("jobs.restore_build.write_probe", 1),
+    ("restore.build.read_catalog", 1),
+    ("restore.build.write_probe", 1),
     ("jobs.restore.give_properties", 1),
     ("grace", 1),
     ("cutover", 1),
-    ("jobs.restore_cutover.switch_over", 1),
+    ("restore.switch.switch_over", 1),
 ]
 AFTER = [("jobs.restore.result_of", 1), ("done", 1)]
 
@@ -134,7 +134,7 @@ def test_killed_at_every_step(one: Databases, tmp_path: Path) -> None:
         assert state(db) == whole, (where, times)
     kept = databases(db) - names
     assert len(kept) == len(AFTER)
-    for where in ("cutover", "jobs.restore_cutover.switch_over"):
+    for where in ("cutover", "restore.switch.switch_over"):
         kill(db, tmp_path, where, state="undone")
         assert state(db) == whole, where
     result = restore(
@@ -180,7 +180,7 @@ def test_the_server_crashes_at_every_step(
     backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(db)
     before, names = state(db), databases(db)
-    monkeypatch.setattr(restore_build, "RECONNECT_S", 0.1)
+    monkeypatch.setattr(build, "RECONNECT_S", 0.1)
     words = {
         "backup_dir": str(tmp_path),
         "state_dir": str(tmp_path / "state"),

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, RestoreRefused, ScannerDbError, ValidationFailed
-from scannerdb.jobs import restore_clone
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
-from scannerdb.jobs.restore_tables import table_name
+from scannerdb.restore import cloning
+from scannerdb.restore.tables import table_name
 
 from tests import servers
 from tests.integration.restore_support import damage, databases, furnish, maintenance, oid, old_dump, options, state
@@ -180,7 +180,7 @@ def test_tables_that_are_refused(
 def test_tables_in_check_mode_and_when_the_copy_fails(
     field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scannerdb.jobs import restore_tables
+    from scannerdb.restore import tables
 
     backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names, files = state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))
@@ -188,14 +188,14 @@ def test_tables_in_check_mode_and_when_the_copy_fails(
     assert "Would put 1 tables" in told["msg"]
     assert (state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))) == (before, names, files)
 
-    honest = restore_tables.load_script
+    honest = tables.load_script
 
     def fail(tools: Any, opts: Any, script: Path, *more: Any) -> str:
         end = b"-- PostgreSQL database dump complete"
         script.write_bytes(gzip.decompress(script.read_bytes()).replace(end, b"SELECT 1 / 0;\n" + end))
         return honest(tools, opts, script, *more)
 
-    monkeypatch.setattr(restore_tables, "load_script", fail)
+    monkeypatch.setattr(tables, "load_script", fail)
     with pytest.raises(ScannerDbError, match="division by zero"):
         run(field_db, tmp_path, tables=["models"])
     assert (state(field_db), databases(field_db)) == (before, names)
@@ -217,7 +217,7 @@ def test_a_masked_clone(field_db: Database, tmp_path: Path, monkeypatch: pytest.
     script.write_text(MASK, encoding="utf-8")
     before, names, live = state(field_db), databases(field_db), oid(field_db)
     shut_out: list[str] = []
-    honest = restore_clone.mask
+    honest = cloning.mask
 
     def mask(task: Any, tools: Any, side: str) -> None:
         for login in ("ollama", "grafana_ro", "scanner_owner"):
@@ -227,7 +227,7 @@ def test_a_masked_clone(field_db: Database, tmp_path: Path, monkeypatch: pytest.
                 shut_out.append(login)
         honest(task, tools, side)
 
-    monkeypatch.setattr(restore_clone, "mask", mask)
+    monkeypatch.setattr(cloning, "mask", mask)
     told = run(field_db, tmp_path, into_database="dev; copy", masking_sql=str(script))
     assert told["restore"]["database"] == "dev; copy"
     assert shut_out == ["ollama", "grafana_ro", "scanner_owner"]

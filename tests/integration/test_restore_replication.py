@@ -10,10 +10,10 @@ from psycopg.sql import SQL, Literal
 from scannerdb.connection import connect
 from scannerdb.errors import RestoreRefused
 from scannerdb.jobs import restore as restore_job
-from scannerdb.jobs import restore_cutover
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_sweep import sweep
+from scannerdb.restore import switch
 
 from tests.integration.own_server import own_databases, own_db, own_server, wait_for
 from tests.integration.restore_support import databases, maintenance, options, state
@@ -138,7 +138,7 @@ def test_a_standby_follows(own_db: Database, tmp_path: Path) -> None:
 
 def test_an_ordinary_role_sees_them_too(own_db: Database) -> None:
     """Slots and subscriptions are told to whoever may restore, superuser or not."""
-    from scannerdb.restore.preflight import hangers_on
+    from scannerdb.load.preflight import hangers_on
 
     own_db.sql("CREATE ROLE plain LOGIN")
     own_db.sql("SELECT pg_create_logical_replication_slot('seen', 'pgoutput')")
@@ -161,7 +161,7 @@ def test_a_slot_that_is_made_meanwhile_stops_the_cutover(
     backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     for place in ("give_properties", "hangers_on"):
-        room = restore_job if place == "give_properties" else restore_cutover
+        room = restore_job if place == "give_properties" else switch
         usual = getattr(room, place)
 
         def late(*words: Any, usual: Any = usual) -> Any:

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from scannerdb.errors import InvalidInput, PrivilegeMissing, RestoreRefused, ValidationFailed
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
-from scannerdb.restore.rolenames import Rules
+from scannerdb.load.role_mapping import Rules
 
 from tests.integration.restore_support import ansible_module, databases, maintenance, old_dump, options, state
 from tests.servers import Database, Databases

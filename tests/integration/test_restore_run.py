@@ -22,9 +22,9 @@ from scannerdb.errors import (
     ValidationFailed,
 )
 from scannerdb.joblock import job_lock
-from scannerdb.jobs import restore_build
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
+from scannerdb.restore import build
 
 from demo import field
 from tests import servers
@@ -306,7 +306,7 @@ def test_a_failing_probe_stops_it(field_db: Database, tmp_path: Path, monkeypatc
     run_fix(field_db)
     dump = old_dump(field_db, tmp_path / "x")
     before, names = state(field_db), databases(field_db)
-    monkeypatch.setattr(restore_build, "write_probe", lambda *_: ProbeResult(failures=["insert: it broke"]))
+    monkeypatch.setattr(build, "write_probe", lambda *_: ProbeResult(failures=["insert: it broke"]))
     with pytest.raises(ValidationFailed, match="insert: it broke"):
         run(field_db, tmp_path, source=str(dump), prebackup=False)
     assert (state(field_db), databases(field_db)) == (before, names)

@@ -12,10 +12,10 @@ import pytest
 from scannerdb.connection import connect
 from scannerdb.errors import BackupInvalid, RestoreRefused, ScannerDbError, ToolFailed, ValidationFailed
 from scannerdb.jobs.restore import restore
+from scannerdb.load.sql_file import Terms, load_script
+from scannerdb.load.sql_script import Script, psql_guards
+from scannerdb.load.validation import plain_tables
 from scannerdb.process import find_tools
-from scannerdb.restore.plain import Terms, load_script
-from scannerdb.restore.script import Script, psql_guards
-from scannerdb.restore.validate import plain_tables
 
 from tests.integration.restore_support import damage, databases, furnish, old_dump, options, state
 from tests.servers import Database, Databases

@@ -18,10 +18,11 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb import process
 from scannerdb.errors import BackupInvalid, FileProblem, RestoreRefused, ScannerDbError, ToolFailed, ToolMissing
-from scannerdb.jobs import restore_build, restore_plan
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
+from scannerdb.load import validation
+from scannerdb.restore import build, plan
 
 from demo.server import Server
 from tests import servers
@@ -73,7 +74,7 @@ def test_the_servers_disk_is_full(
     db = own_databases(filled=True)
     backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     if when != "before":
-        monkeypatch.setattr(restore_plan, "check_room", lambda *_: None)
+        monkeypatch.setattr(plan, "check_room", lambda *_: None)
     kinds = {"before": FileProblem, "midway": ScannerDbError}  # in the load, or where the loaded one is looked at
     with small_home(db, own_databases.server.home / f"small-{when}"):
         before, names = state(db), databases(db)
@@ -111,14 +112,14 @@ def test_the_server_crashes_during_the_load(
 ) -> None:
     backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
-    honest = restore_build.load_archive
+    honest = build.load_archive
 
     def load(work: Any, wanted: Any, roles: Any, tick: Any) -> Any:
         return honest(work, wanted, roles, lambda: crash(own_server) if own_server.pid else None)
 
     monkeypatch.setattr(process, "TICK_S", 0.02)
-    monkeypatch.setattr(restore_build, "load_archive", load)
-    monkeypatch.setattr(restore_build, "RECONNECT_S", 0.1)
+    monkeypatch.setattr(build, "load_archive", load)
+    monkeypatch.setattr(build, "RECONNECT_S", 0.1)
     try:
         with pytest.raises(ScannerDbError):
             run(own_db, tmp_path, prebackup=False)
@@ -171,7 +172,7 @@ def test_a_server_process_is_killed_and_the_server_restarts_itself(
     backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
 
-    honest = restore_build.count_rows
+    honest = validation.count_rows
 
     def kill(side: Any, tables: Any) -> Any:
         os.kill(side.info.backend_pid, signal.SIGKILL)
@@ -185,7 +186,7 @@ def test_a_server_process_is_killed_and_the_server_restarts_itself(
         except psycopg.OperationalError:
             return False
 
-    monkeypatch.setattr(restore_build, "count_rows", kill)
+    monkeypatch.setattr(validation, "count_rows", kill)
     with pytest.raises(ScannerDbError):
         run(own_db, tmp_path, prebackup=False)
     monkeypatch.undo()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scannerdb.backup.sets import find_set
 from scannerdb.connection import Options, connect, scalar
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed
 from scannerdb.jobs.backup import backup
@@ -16,6 +15,7 @@ from scannerdb.jobs.fix import fix
 from scannerdb.login import tool_environment
 from scannerdb.process import find_tools, run_tool
 from scannerdb.session import service_file
+from scannerdb.sets.catalogue import find_set
 
 from demo import user
 from tests.integration.support import NO_BACKUP, options

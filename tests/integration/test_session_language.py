@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 from scannerdb.backup import make
-from scannerdb.backup.sets import load_set
-from scannerdb.backup.signing import Trust
 from scannerdb.connection import connect
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.signing import Trust
 
 from tests.integration.support import options
 from tests.servers import FAST, Database, find_bin_dir, lone_server, make_home

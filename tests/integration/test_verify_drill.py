@@ -11,24 +11,17 @@ from typing import Any
 
 import pytest
 from psycopg.sql import SQL, Identifier
-from scannerdb.backup.inventory import hash_files
-from scannerdb.backup.manifest import Manifest, ObjectPrint, TableCount, read_manifest, write_manifest
-from scannerdb.backup.sets import load_set
-from scannerdb.backup.signature import sign
-from scannerdb.backup.signing import Trust
-from scannerdb.errors import (
-    BackupInvalid,
-    InvalidInput,
-    JobLocked,
-    PrivilegeMissing,
-    RestoreRefused,
-    ToolFailed,
-)
+from scannerdb.drill import restore_drill
+from scannerdb.errors import BackupInvalid, InvalidInput, JobLocked, PrivilegeMissing, RestoreRefused, ToolFailed
 from scannerdb.joblock import job_lock
-from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.verify import verify
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.checksums import hash_files
+from scannerdb.sets.manifest import Manifest, ObjectPrint, TableCount, read_manifest, write_manifest
+from scannerdb.sets.signature import sign
+from scannerdb.sets.signing import Trust
 
 from tests import servers
 from tests.integration.test_backup_run import HOSTILE, options_of
@@ -160,7 +153,7 @@ def test_amcheck(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
     result = drill(field_db, tmp_path, amcheck=True)
     assert result["verification"]["passed"]
     assert not [w for w in result["warnings"] if "amcheck" in w]
-    monkeypatch.setattr(verify_drill, "why_not", lambda *_: "it is not installed")
+    monkeypatch.setattr(restore_drill, "why_not", lambda *_: "it is not installed")
     assert "amcheck was left out: it is not installed." in drill(field_db, tmp_path, amcheck=True)["warnings"]
 
 
@@ -290,7 +283,7 @@ def test_a_server_that_ends_the_load_is_no_problem_of_the_set(
     database.sql(f"CREATE OR REPLACE FUNCTION sleepy(int) RETURNS bool LANGUAGE sql AS {asleep}")
     path = make(database, tmp_path)
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'scannerdb_drill_%'"
-    monkeypatch.setattr(verify_drill, "scalar", lambda *_: database.sql(f"{ended} AND query LIKE 'COPY%'") and 0)
+    monkeypatch.setattr(restore_drill, "scalar", lambda *_: database.sql(f"{ended} AND query LIKE 'COPY%'") and 0)
     with pytest.raises(ToolFailed, match="terminating connection due to administrator command"):
         drill(database, tmp_path)
     assert not load_set(path, Trust(str(tmp_path / "s"))).damaged

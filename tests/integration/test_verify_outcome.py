@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup.record import last_drill
-from scannerdb.backup.sets import load_set
-from scannerdb.backup.signing import Trust
 from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.status import status
 from scannerdb.jobs.verify import verify
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.signing import Trust
+from scannerdb.sets.verification_log import last_drill
 
 from tests.integration.matrix_support import back_up
 from tests.integration.support import options

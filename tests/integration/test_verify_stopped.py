@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import scannerdb
 from psycopg.sql import SQL, Identifier
-from scannerdb.backup.cluster import PREFIX
-from scannerdb.backup.manifest import read_manifest
-from scannerdb.backup.scratch import Mark, scratch_name
-from scannerdb.backup.sets import load_set
-from scannerdb.backup.signing import Trust
+from scannerdb.drill import restore_drill
+from scannerdb.drill.cluster import PREFIX
+from scannerdb.drill.scratch import Mark, scratch_name
 from scannerdb.errors import DatabaseMissing, ScannerDbError, ToolFailed
-from scannerdb.jobs import verify_drill
 from scannerdb.jobs.backup import backup
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.manifest import read_manifest
+from scannerdb.sets.signing import Trust
 
 from demo.server import wheel_bin_dir
 from tests import servers
@@ -141,7 +141,7 @@ def test_a_failure_midway_leaves_nothing(database: Database, tmp_path: Path, mon
         )
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify_drill, "_compare", fail)
+    monkeypatch.setattr(restore_drill, "_compare", fail)
     with pytest.raises(KeyboardInterrupt):
         drill(database, tmp_path)
     assert databases(database) == before
@@ -166,7 +166,7 @@ def test_retention_leaves_a_set_alone_while_it_is_read(
             )
         )
 
-    monkeypatch.setattr(verify_drill, "_compare", back_up)
+    monkeypatch.setattr(restore_drill, "_compare", back_up)
     drill(database, tmp_path)
     assert path.exists()
     assert any("is being read by another run" in warning for warning in found[0]["warnings"])

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup.inventory import hash_files
-from scannerdb.backup.manifest import read_manifest, write_manifest
-from scannerdb.backup.record import Verification, append_record
-from scannerdb.backup.sets import load_set, point_latest
-from scannerdb.backup.signature import sign
-from scannerdb.backup.signing import public_key
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
+from scannerdb.sets.catalogue import load_set, point_latest
+from scannerdb.sets.checksums import hash_files
+from scannerdb.sets.manifest import read_manifest, write_manifest
+from scannerdb.sets.signature import sign
+from scannerdb.sets.signing import public_key
+from scannerdb.sets.verification_log import Verification, append_record
 
 from tests.integration.restore_support import databases, old_dump
 from tests.integration.support import options, wait_until
@@ -144,7 +144,7 @@ def test_a_file_that_nobody_named(field_db: Database, tmp_path: Path) -> None:
 def test_without_the_program_a_backup_is_made_all_the_same(
     field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scannerdb.backup.signing.SSH_KEYGEN", "ssh-keygen-that-is-not-there")
+    monkeypatch.setattr("scannerdb.sets.signing.SSH_KEYGEN", "ssh-keygen-that-is-not-there")
     path = made(field_db, tmp_path)
     assert not (path / "manifest.json.sig").exists()
     assert verify(options(field_db), **words(tmp_path))["verification"]["passed"]  # by the hash

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.backup.held import PREFIX, held, private_dump
-from scannerdb.backup.manifest import read_manifest
-from scannerdb.backup.sets import load_set
-from scannerdb.backup.signing import Trust
 from scannerdb.errors import BackupInvalid
-from scannerdb.jobs import restore_fetch
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
+from scannerdb.restore import fetch
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.held import PREFIX, held, private_dump
+from scannerdb.sets.manifest import read_manifest
+from scannerdb.sets.signing import Trust
 
 from tests.integration.restore_support import databases
 from tests.integration.support import content, options
@@ -195,8 +195,8 @@ def test_a_manifest_that_becomes_another_is_not_the_one_that_was_judged(
         (made / "manifest.json").write_text(other, encoding="utf-8")
         return origin
 
-    origin = restore_fetch.require_known(load_set(made), Trust(str(tmp_path / "s")))
-    monkeypatch.setattr(restore_fetch, "require_known", known)
+    origin = fetch.require_known(load_set(made), Trust(str(tmp_path / "s")))
+    monkeypatch.setattr(fetch, "require_known", known)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
     with pytest.raises(BackupInvalid, match="became another while it was read"):
         restore(options(field_db), confirm=field_db.name, prebackup=False, **words)

@@ -9,12 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scannerdb.backup.hashes import recorded_hash
-from scannerdb.backup.names import format_time
-from scannerdb.backup.proofs import MOST_SIGNATURES, remember, signature_of
-from scannerdb.backup.record import Verification, append_record
-from scannerdb.backup.sets import BackupSet, adopt_all, list_sets, load_set, newest_verified, point_latest
-from scannerdb.backup.signing import Trust, public_key, signed
 from scannerdb.errors import FixRefused
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
@@ -23,6 +17,12 @@ from scannerdb.jobs.fix import Safety, fix
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
 from scannerdb.runs import utc_now
+from scannerdb.sets.catalogue import BackupSet, adopt_all, list_sets, load_set, newest_verified, point_latest
+from scannerdb.sets.known_hashes import recorded_hash
+from scannerdb.sets.names import format_time
+from scannerdb.sets.proofs import MOST_SIGNATURES, remember, signature_of
+from scannerdb.sets.signing import Trust, public_key, signed
+from scannerdb.sets.verification_log import Verification, append_record
 
 from tests.integration.support import options
 from tests.servers import Database
@@ -103,7 +103,7 @@ def test_a_record_full_of_signatures_costs_little(made: Path, tmp_path: Path, mo
     asked: list[bytes] = []
     for number in range(3 * MOST_SIGNATURES):
         append_record(made, seen(item, at=f"2030-01-01T00:00:{number:02d}Z"), "no signature at all")
-    monkeypatch.setattr("scannerdb.backup.proofs.signer_of", lambda *words: asked.append(words[0]))
+    monkeypatch.setattr("scannerdb.sets.proofs.signer_of", lambda *words: asked.append(words[0]))
     assert judged(made, "ssh-ed25519 AAAA") == "checksum"
     assert len(asked) == MOST_SIGNATURES
     (made / "verification.jsonl").write_text("[" * (3 << 20), encoding="ascii")

@@ -103,7 +103,7 @@ def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(
 
         monkeypatch.setattr(f"{module}.analyze", analyze)
 
-    for module in ("scannerdb.jobs.restore_build", "scannerdb.jobs.verify_drill"):
+    for module in ("scannerdb.restore.build", "scannerdb.drill.restore_drill"):
         watched(module)
     assert verify(login, source="latest", place="server", **words)["verification"]["passed"]
     restore(login, source="latest", confirm=canary.database.name, grace_s=0, prebackup=False, **words)

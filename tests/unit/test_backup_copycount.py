@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup.copycount import CopyCounter, differences, table_of
-from scannerdb.backup.manifest import TableCount
+from scannerdb.sets.manifest import TableCount
+from scannerdb.sets.row_counts import CopyCounter, differences, table_of
 
 HEAD = b"--\n-- Data for Name: a; Type: TABLE DATA\n--\n\n"
 ONE = HEAD + b"COPY public.a (i, t) FROM stdin;\n1\tx\n2\ty\\n\n3\t\\\\.\n\\.\n\n\n"

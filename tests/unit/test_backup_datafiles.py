@@ -14,10 +14,10 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup import datafiles
-from scannerdb.backup.copycount import line_feeds
-from scannerdb.backup.datafiles import data_files, read_files
-from scannerdb.backup.manifest import Manifest, TableCount
+from scannerdb.sets import dump_data
+from scannerdb.sets.dump_data import data_files, read_files
+from scannerdb.sets.manifest import Manifest, TableCount
+from scannerdb.sets.row_counts import line_feeds
 
 from tests.needs import needs
 from tests.unit.test_backup_format import manifest
@@ -59,7 +59,7 @@ def test_the_files_of_tables(compression: str, ending: str) -> None:
 
 
 def test_without_its_library_zstd_is_left_to_pg_restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datafiles, "zstandard", None)
+    monkeypatch.setattr(dump_data, "zstandard", None)
     assert data_files(of(("public", "t", 1), compression="zstd:1"), LIST) is None
 
 
@@ -86,7 +86,7 @@ def lines(rows: int) -> bytes:
 @pytest.mark.parametrize("piece", [1, 1000, 1 << 17])
 @pytest.mark.parametrize("rows", [0, 1, 3000])
 def test_sound_files_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, piece: int, ending: str) -> None:
-    monkeypatch.setattr(datafiles, "PIECE", piece)
+    monkeypatch.setattr(dump_data, "PIECE", piece)
     name = f"1.dat{ending}"
     rows = rows if piece > 1 else rows % 50
     (tmp_path / name).write_bytes(pack(lines(rows), ending))
@@ -183,7 +183,7 @@ def test_who_reads_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         return line_feeds(piece)
 
-    monkeypatch.setattr(datafiles, "line_feeds", spy)
+    monkeypatch.setattr(dump_data, "line_feeds", spy)
     (tmp_path / "1.dat.gz").write_bytes(pack(lines(1), ".gz"))
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     assert read_files(tmp_path, {"1.dat.gz": TableCount("s", "t", 1)}, 2, nice=3) == []

@@ -21,10 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb import files
-from scannerdb.backup import names
-from scannerdb.backup.hashes import forget_hash, record_hash, recorded_hash
-from scannerdb.backup.inventory import check_files, hash_files
-from scannerdb.backup.manifest import (
+from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
+from scannerdb.runs import Run
+from scannerdb.sets import names
+from scannerdb.sets.catalogue import find_set, latest_target, list_sets, load_set, newest, newest_at, newest_verified
+from scannerdb.sets.checksums import check_files, hash_files
+from scannerdb.sets.known_hashes import forget_hash, record_hash, recorded_hash
+from scannerdb.sets.manifest import (
     BUNDLE_VERSION,
     DatabaseFacts,
     Extension,
@@ -37,12 +40,16 @@ from scannerdb.backup.manifest import (
     to_json,
     write_manifest,
 )
-from scannerdb.backup.record import UNREADABLE, Verification, append_history, append_record, read_records, standing
-from scannerdb.backup.sets import find_set, latest_target, list_sets, load_set, newest, newest_at, newest_verified
-from scannerdb.backup.signing import Trust
-from scannerdb.backup.workspace import claimed, debris, held, hidden, publish, sweep
-from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
-from scannerdb.runs import Run
+from scannerdb.sets.signing import Trust
+from scannerdb.sets.staging import claimed, debris, held, hidden, publish, sweep
+from scannerdb.sets.verification_log import (
+    UNREADABLE,
+    Verification,
+    append_history,
+    append_record,
+    read_records,
+    standing,
+)
 
 UTC = datetime.timezone.utc
 NOON = datetime.datetime(2025, 4, 18, 12, tzinfo=UTC)

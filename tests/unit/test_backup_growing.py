@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup import growing
-from scannerdb.backup.growing import Growing
-from scannerdb.backup.inventory import check_files, hash_files
 from scannerdb.errors import FileProblem
+from scannerdb.sets import streamed_hashes
+from scannerdb.sets.checksums import check_files, hash_files
+from scannerdb.sets.streamed_hashes import Growing
 
 from tests.unit.test_backup_format import manifest
 
@@ -89,7 +89,7 @@ def test_what_goes_wrong_in_the_thread_is_told(tmp_path: Path, monkeypatch: pyte
         raise FileProblem(f"Flushing {path} failed: Input/output error.")
 
     (tmp_path / "1.dat.zst").write_bytes(b"12345")
-    monkeypatch.setattr(growing, "fsync_file", broken)
+    monkeypatch.setattr(streamed_hashes, "fsync_file", broken)
     with pytest.raises(FileProblem, match="Input/output error"), Growing().following(tmp_path) as look:
         for _ in range(looks):  # the second one may tell it; after the first, the end does
             look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scannerdb.jobs.backup_options import addresses_in
+from scannerdb.backup.request import addresses_in
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scannerdb.backup import storage
 from scannerdb.backup.standby import Candidate, Origin, choose
-from scannerdb.backup.storage import Storage, mount_of, why_ephemeral
 from scannerdb.errors import ConnectionFailed, FileProblem, InvalidInput, ServerUnsupported
 from scannerdb.login import Options, tool_environment
+from scannerdb.sets import storage
+from scannerdb.sets.storage import Storage, mount_of, why_ephemeral
 
 MIB = 1 << 20
 

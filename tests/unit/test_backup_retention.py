@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup.names import format_time, set_name
-from scannerdb.backup.record import Standing
-from scannerdb.backup.retention import Policy, old_logs, plan_retention, remove_set
-from scannerdb.backup.sets import BackupSet, load_set
+from scannerdb.sets.catalogue import BackupSet, load_set
+from scannerdb.sets.names import format_time, set_name
+from scannerdb.sets.retention import Policy, old_logs, plan_retention, remove_set
+from scannerdb.sets.verification_log import Standing
 
 from tests.unit.test_backup_format import make_set, manifest
 

@@ -14,8 +14,10 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup.hashes import record_hash
-from scannerdb.backup.manifest import (
+from scannerdb.errors import BackupInvalid
+from scannerdb.sets.catalogue import list_sets, load_set
+from scannerdb.sets.known_hashes import record_hash
+from scannerdb.sets.manifest import (
     FORMAT_VERSION,
     DatabaseFacts,
     FileRecord,
@@ -26,11 +28,9 @@ from scannerdb.backup.manifest import (
     read_manifest,
     to_json,
 )
-from scannerdb.backup.names import LATEST
-from scannerdb.backup.sets import list_sets, load_set
-from scannerdb.backup.signing import Trust
-from scannerdb.backup.verify import verify_set
-from scannerdb.errors import BackupInvalid
+from scannerdb.sets.names import LATEST
+from scannerdb.sets.signing import Trust
+from scannerdb.sets.verification import verify_set
 
 from tests.unit.test_backup_format import manifest
 

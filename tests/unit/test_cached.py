@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from scannerdb.backup.inventory import hash_files
+from scannerdb.sets.checksums import hash_files
 
 from tests.needs import lack, needs
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from scannerdb.backup.manifest import BUNDLE_VERSION
+from scannerdb.sets.manifest import BUNDLE_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-VERSIONED = "module_utils/scannerdb/backup/manifest.py"
+VERSIONED = "module_utils/scannerdb/sets/manifest.py"
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 
 

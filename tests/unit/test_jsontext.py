@@ -10,13 +10,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from scannerdb.backup.manifest import from_json
-from scannerdb.backup.record import UNREADABLE, read_records
 from scannerdb.checks.history import read_history
 from scannerdb.errors import BackupInvalid
 from scannerdb.jsontext import DEEPEST, read_json, read_json_file
-from scannerdb.restore.names import parse_mark
+from scannerdb.restore.marks import parse_mark
 from scannerdb.runs import last_runs
+from scannerdb.sets.manifest import from_json
+from scannerdb.sets.verification_log import UNREADABLE, read_records
 from scannerdb.vacuum.memory import Memory, parse
 
 ROOT = Path(__file__).resolve().parents[2]

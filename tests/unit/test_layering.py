@@ -1,4 +1,4 @@
-"""Dependencies point one way: playbooks → roles → library → jobs → areas → base → errors (docs/architecture.md)."""
+"""Dependencies point one way: playbooks → roles → library → jobs → areas → load → sets, contract → base → errors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "module_utils" / "scannerdb"
-AREAS = {"contract", "checks", "fixes", "backup", "restore", "schedule", "status", "doctor", "legacy", "vacuum"}
-# What each room of the base may import of the base itself.
+# From the top down. What stands in one row does not import each other, and each imports only what is below.
+LAYERS: tuple[set[str], ...] = (
+    {"jobs"},
+    {"backup", "restore", "drill", "checks", "fixes", "vacuum", "status", "doctor", "schedule", "legacy"},
+    {"load"},
+    {"sets", "contract"},
+)
+# What each file of the base may import of the base itself.
 BASE = {
     "errors": set(),
     "files": {"errors"},
@@ -37,6 +43,7 @@ BASE = {
     "window": {"errors"},
     "serverdisk": {"connection", "errors"},
     "finding": {"connection", "errors"},
+    "partial": {"connection", "errors", "runs"},
     "argspec": {"jsontext", "login", "lockbudget", "window", "errors"},
 }
 
@@ -45,14 +52,14 @@ def modules() -> list[Path]:
     return sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 
 
-def room(path: Path) -> str:
-    """The area or job folder of a file, or its own name in the base."""
+def package(path: Path) -> str:
+    """The folder of a file, or its own name in the base."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return parts[0]
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms of the package a file imports, relative imports resolved."""
+def imported_packages(path: Path) -> set[str]:
+    """The packages of ours a file imports, relative imports resolved."""
     depth = len(path.relative_to(PACKAGE).parts)
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -60,7 +67,7 @@ def imported_rooms(path: Path) -> set[str]:
             if node.level == depth:  # the package's root
                 found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
             else:
-                found.add(room(path))
+                found.add(package(path))
     return found
 
 
@@ -76,13 +83,12 @@ def absolute_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
-    mine, theirs = room(path), imported_rooms(path) - {room(path)}
-    if mine == "jobs":
-        allowed = AREAS | set(BASE)
-    elif mine in AREAS:
-        allowed = set(BASE) - {"argspec"}
-    else:
+    mine, theirs = package(path), imported_packages(path) - {package(path)}
+    if mine in BASE:
         allowed = BASE[mine]
+    else:
+        row = next(number for number, names in enumerate(LAYERS) if mine in names)
+        allowed = set(BASE).union(*LAYERS[row + 1 :])
     assert theirs <= allowed, f"{path.name} of {mine} imports {sorted(theirs - allowed)}"
 
 
@@ -107,7 +113,9 @@ def test_modules_are_thin() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and "scannerdb" in node.module:
                 below = node.module.split("ansible.module_utils.scannerdb.")[1]
-                assert below.split(".")[0] in {"argspec", "errors", "jobs"}, f"{path.name}: {node.module}"
+                assert below.split(".")[0] in {"argspec", "errors", "jobs", "partial"} or below.endswith(".request"), (
+                    f"{path.name}: {node.module}"
+                )
 
 
 def test_json_of_files_has_one_reader() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from scannerdb.errors import RestoreRefused
-from scannerdb.restore.foreign import code_in, strangers
-from scannerdb.restore.script import Script, left_out
+from scannerdb.load.foreign_code import code_in, strangers
+from scannerdb.load.sql_script import Script, left_out
 
 HEAD = """
 CREATE FUNCTION public.f(a integer) RETURNS boolean LANGUAGE sql AS $$SELECT true$$;

@@ -11,29 +11,23 @@ from typing import Any
 import pytest
 from scannerdb.connection import Options, text_of
 from scannerdb.errors import BackupInvalid, InvalidInput, PrivilegeMissing, RestoreRefused, ValidationFailed
-from scannerdb.jobs.restore_plan import check_roles, drilled_rate
-from scannerdb.jobs.restore_wish import Wish, check_wish
+from scannerdb.load.contents import Contents, parse_list, structure_lines, wanted_lines, without_roles
+from scannerdb.load.failures import Failure, failures_in
+from scannerdb.load.leave_out import item_of, named
+from scannerdb.load.pg_restore import NEWER_SETTINGS, command, conninfo, interrupted
+from scannerdb.load.preflight import check_superuser_objects
+from scannerdb.load.role_mapping import Rules
+from scannerdb.load.target import Target, create_statement, property_statements, split_list, target_from_script
+from scannerdb.load.validation import check_counts, new_losses
 from scannerdb.process import Finished, Tools
-from scannerdb.restore.archive import Header, detect, parse_header
-from scannerdb.restore.contents import (
-    Contents,
-    parse_list,
-    structure_lines,
-    wanted_lines,
-    without_roles,
-)
 from scannerdb.restore.cutover import Switch, block
-from scannerdb.restore.failures import Failure, failures_in
+from scannerdb.restore.downtime_probe import gap_ms
 from scannerdb.restore.heal import Found, diagnose, kept_databases
-from scannerdb.restore.leave_out import item_of, named
-from scannerdb.restore.load import NEWER_SETTINGS, command, conninfo, interrupted
-from scannerdb.restore.names import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
-from scannerdb.restore.preflight import check_superuser_objects
-from scannerdb.restore.prober import gap_ms
-from scannerdb.restore.rolenames import Rules
-from scannerdb.restore.source import locate, parse_moment
-from scannerdb.restore.target import Target, create_statement, property_statements, split_list, target_from_script
-from scannerdb.restore.validate import check_counts, new_losses
+from scannerdb.restore.marks import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
+from scannerdb.restore.plan import check_roles, drilled_rate
+from scannerdb.restore.request import Wish, check_wish
+from scannerdb.sets.archive import Header, detect, parse_header
+from scannerdb.sets.locate import locate, parse_moment
 
 RUN = "20250418T031500Z-0a1b2c3d"
 NAMES = ["ollama_scanner", 'we"ird; drop', "a=b", "x" * 63, "ü" * 31 + "x", "日" * 21]

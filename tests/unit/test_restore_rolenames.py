@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.restore.rolenames import Rules, about_roles, quoted, roles_in
+from scannerdb.load.role_mapping import Rules, about_roles, quoted, roles_in
 
 RULES = Rules({"gone": 'né"w', 'Ro "le; TO x': "b"}, frozenset({"ignored"}))
 

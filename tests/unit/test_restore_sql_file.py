@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup.copycount import rows_by_table
-from scannerdb.backup.manifest import TableCount
 from scannerdb.errors import BackupInvalid, RestoreRefused
-from scannerdb.restore.archive import detect
-from scannerdb.restore.lexer import Lexer
-from scannerdb.restore.plain import Terms, _pieces, scan
-from scannerdb.restore.script import Script, left_out, psql_guards
-from scannerdb.restore.target import target_from_script
+from scannerdb.load.sql_file import Terms, _pieces, scan
+from scannerdb.load.sql_lexer import Lexer
+from scannerdb.load.sql_script import Script, left_out, psql_guards
+from scannerdb.load.target import target_from_script
+from scannerdb.sets.archive import detect
+from scannerdb.sets.manifest import TableCount
+from scannerdb.sets.row_counts import rows_by_table
 
 DUMP = r"""--
 -- PostgreSQL database dump

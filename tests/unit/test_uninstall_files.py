@@ -7,8 +7,6 @@ import gzip
 from pathlib import Path
 
 import pytest
-from scannerdb.backup.hashes import record_hash
-from scannerdb.backup.record import VERIFICATIONS
 from scannerdb.checks import history
 from scannerdb.errors import JobLocked
 from scannerdb.files import append_line, write_atomic
@@ -16,6 +14,8 @@ from scannerdb.jobs.check import FILES
 from scannerdb.jobs.uninstall_files import Folders, uninstall_files
 from scannerdb.runs import Run, new_run_id
 from scannerdb.schedule.records import LOCK, Record, write_record
+from scannerdb.sets.known_hashes import record_hash
+from scannerdb.sets.verification_log import VERIFICATIONS
 from scannerdb.vacuum import memory
 
 OLD_LOG = "[2025-04-18 12:00:00] Starting backup\n"

@@ -10,10 +10,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.backup.cluster import PREFIX, debris, sweep
-from scannerdb.backup.content import fingerprint_query
-from scannerdb.backup.manifest import ObjectPrint
-from scannerdb.backup.record import (
+from scannerdb.connection import text_of
+from scannerdb.drill.cluster import PREFIX, debris, sweep
+from scannerdb.drill.scratch import Mark, is_left_over, scratch_name
+from scannerdb.errors import FileProblem
+from scannerdb.sets.catalogue import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
+from scannerdb.sets.fingerprint import fingerprint_query
+from scannerdb.sets.manifest import ObjectPrint
+from scannerdb.sets.retention import remove_set
+from scannerdb.sets.signing import Trust
+from scannerdb.sets.staging import in_use
+from scannerdb.sets.structure import structure_differences, structure_fingerprint
+from scannerdb.sets.verification_log import (
     NOT_TRIED,
     Standing,
     Verification,
@@ -23,14 +31,6 @@ from scannerdb.backup.record import (
     read_records,
     standing,
 )
-from scannerdb.backup.retention import remove_set
-from scannerdb.backup.scratch import Mark, is_left_over, scratch_name
-from scannerdb.backup.sets import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
-from scannerdb.backup.signing import Trust
-from scannerdb.backup.structure import structure_differences, structure_fingerprint
-from scannerdb.backup.workspace import in_use
-from scannerdb.connection import text_of
-from scannerdb.errors import FileProblem
 
 from tests.unit.test_backup_format import NOON, make_set
 from tests.unit.test_backup_retention import HOUR, NOW, old

@@ -14,23 +14,23 @@ from ..connection import Connection, Options, connect
 from ..errors import BackupInvalid, ConnectionFailed, LockTimeout, ScannerDbError
 from ..files import ensure_folder, fsync_tree, remove_tree
 from ..runs import Run, utc_now
-from .crypt import encrypt_set
+from ..sets.catalogue import BackupSet, load_set, point_latest
+from ..sets.checksums import hash_files
+from ..sets.database_facts import read_facts
+from ..sets.encryption import encrypt_set
+from ..sets.known_hashes import record_hash
+from ..sets.manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
+from ..sets.names import format_time
+from ..sets.proofs import signature_of
+from ..sets.signature import sign
+from ..sets.staging import claimed, publish
+from ..sets.streamed_hashes import Growing
+from ..sets.structure import read_structure, structure_fingerprint
+from ..sets.verification import verify_set
+from ..sets.verification_log import NOT_TRIED, Standing, Verification, append_history, append_record
 from .dump import UnreadError, dump_command, run_dump, run_globals
-from .facts import read_facts
-from .growing import Growing
-from .hashes import record_hash
-from .inventory import hash_files
-from .manifest import GLOBALS, VERIFICATIONS, DatabaseFacts, Manifest, ObjectPrint, TableCount, write_manifest
-from .names import format_time
 from .plan import Ready, Wish
-from .proofs import signature_of
-from .record import NOT_TRIED, Standing, Verification, append_history, append_record
-from .sets import BackupSet, load_set, point_latest
-from .signature import sign
 from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
-from .structure import read_structure, structure_fingerprint
-from .verify import verify_set
-from .workspace import claimed, publish
 
 Drill = Callable[[BackupSet], Verification]
 CONFLICT = "conflict with recovery"

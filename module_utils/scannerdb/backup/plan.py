@@ -11,11 +11,11 @@ from ..connection import Options, Server, connect, server_of
 from ..errors import FileProblem, ToolMissing
 from ..files import file_errors, free_bytes, too_small
 from ..process import Tools, cores, find_tools, version_of
+from ..sets.catalogue import BackupSet, ensure_link_or_nothing
+from ..sets.database_facts import read_facts
+from ..sets.manifest import DUMP, DUMP_FILE, DatabaseFacts
+from ..sets.signing import Trust
 from .dump import choose_compression
-from .facts import read_facts
-from .manifest import DUMP, DUMP_FILE, DatabaseFacts
-from .sets import BackupSet, ensure_link_or_nothing
-from .signing import Trust
 from .slots import workers
 
 FEWEST_DUMP_LOCK_MS = 2000

@@ -6,21 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..connection import (
-    SQL,
-    Connection,
-    DriverError,
-    Literal,
-    Server,
-    execute,
-    explained,
-    fetch,
-    scalar,
-)
+from ..connection import SQL, Connection, DriverError, Literal, Server, execute, explained, fetch, scalar
 from ..errors import LockTimeout, PrivilegeMissing, quoted
 from ..lockbudget import relation
-from .content import fingerprint, pin_settings
-from .manifest import TableCount
+from ..sets.fingerprint import fingerprint, pin_settings
+from ..sets.manifest import TableCount
 
 Table = tuple[str, str]
 # Tables and sequences that pg_dump saves: no temporary ones, none that an extension brings along.

@@ -13,20 +13,7 @@ from typing import Any
 
 from ..connection import Connection, Row, explained, fetch, scalar
 from .grants import missing_grants
-from .model import (
-    NOW,
-    SEQUENCE,
-    Catalog,
-    Column,
-    Contract,
-    Extra,
-    ForeignKey,
-    Index,
-    Pointing,
-    Table,
-    Trigger,
-    View,
-)
+from .model import NOW, SEQUENCE, Catalog, Column, Contract, Extra, ForeignKey, Index, Pointing, Table, Trigger, View
 from .programs import PREFIX
 
 KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}

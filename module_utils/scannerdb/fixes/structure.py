@@ -14,15 +14,7 @@ from ..connection import SQL, Connection, Literal, Query, scalar, text_of
 from ..finding import Change
 from ..foreigncode import is_superuser, refuse_foreign_code
 from ..frame import Frames
-from ..lockbudget import (
-    SOFT_TIMEOUT_MS,
-    Budget,
-    LockRecord,
-    relation,
-    retrying,
-    run_alone,
-    who_blocks,
-)
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_alone, who_blocks
 
 _TABLE = re.compile(r'^ALTER TABLE ("(?:[^"]|"")*")\.("(?:[^"]|"")*") (.*)$', re.DOTALL)
 READS_ROWS = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")

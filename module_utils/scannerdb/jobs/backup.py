@@ -8,28 +8,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..backup.adopted import Adopted, remove_adopted
-from ..backup.crypt import check_recipients
 from ..backup.make import Drill, make_set
-from ..backup.names import format_time, log_name
-from ..backup.offsite import ensure_rclone
 from ..backup.plan import Ready, Wish, ensure_room, get_ready
-from ..backup.retention import KEEP, Decision, Kept, old_logs, plan_retention, removable, remove_set
-from ..backup.sets import BackupSet, adopt_all, latest_target, list_sets
+from ..backup.request import Request, request_from
 from ..backup.snapshot import StandbyConflict
 from ..backup.standby import Place, find_place
-from ..backup.workspace import debris, free_name, sweep
 from ..clock import clocks_apart
 from ..connection import Connection, Options, connect, job_entry
 from ..errors import ScannerDbError
 from ..files import ensure_folder, remove_tree, tree_bytes
 from ..joblock import job_lock
+from ..partial import telling_changes
 from ..runs import Run, utc_now
+from ..sets.adopted import Adopted, remove_adopted
+from ..sets.catalogue import BackupSet, adopt_all, latest_target, list_sets
+from ..sets.encryption import check_recipients
+from ..sets.names import format_time, log_name
+from ..sets.offsite import ensure_rclone
+from ..sets.retention import KEEP, Decision, Kept, old_logs, plan_retention, removable, remove_set
+from ..sets.staging import debris, free_name, sweep
 from .backup_drill import check_drill, drill_of
 from .backup_extras import Hooked, adopted_dumps, copy_away, with_copy
-from .backup_options import Request, request_from
 from .backup_result import Made, as_if_made, made_result, planned_result, public_set
-from .partial import telling_changes
 
 JOB = "backup"
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 
 from ..backup.make import Drill as Prove
-from ..backup.names import format_time
 from ..backup.plan import Ready
-from ..backup.record import Verification
-from ..backup.sets import BackupSet
+from ..backup.request import Request
 from ..backup.standby import Place
 from ..connection import Connection, Options
 from ..errors import InvalidInput, ScannerDbError
 from ..runs import Run, utc_now
-from .backup_options import Request
+from ..sets.catalogue import BackupSet
+from ..sets.names import format_time
+from ..sets.verification_log import Verification
 
 
 def check_drill(asked: Request, place: Place, ready: Ready) -> None:
@@ -35,7 +35,7 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
     if asked.wish.verify_level != "restore":
         return None
     # Half as much again of the package, whose import the other levels need not wait for.
-    from .verify_drill import Drill, drill_on_cluster, drill_on_server  # noqa: PLC0415
+    from ..drill.restore_drill import Drill, drill_on_cluster, drill_on_server  # noqa: PLC0415
 
     def prove(item: BackupSet) -> Verification:
         started = time.monotonic()

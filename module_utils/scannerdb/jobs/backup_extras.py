@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..backup.adopted import Adopted, find_adopted
 from ..backup.hooks import Hooks
-from ..backup.offsite import Copied, Offsite, as_json, replicate
 from ..backup.plan import Wish
-from ..backup.sets import BackupSet
-from ..backup.workspace import in_use
+from ..backup.request import Request
 from ..connection import Options
 from ..errors import BackupInvalid, RestoreRefused, ScannerDbError
-from ..restore.archive import SQL_FILE
-from ..restore.source import open_source
 from ..runs import Run
-from .backup_options import Request
+from ..sets.adopted import Adopted, find_adopted
+from ..sets.archive import SQL_FILE
+from ..sets.catalogue import BackupSet
+from ..sets.locate import open_source
+from ..sets.offsite import Copied, Offsite, as_json, replicate
+from ..sets.staging import in_use
 
 
 class Hooked:

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..argspec import offsite_arguments, retention_arguments, trust_arguments
-from ..backup.adopted import Adopted, find_adopted
-from ..backup.names import checked_folder, format_time
-from ..backup.offsite import Offsite, remote_sets
-from ..backup.retention import Decision, Kept, plan_retention
-from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
-from ..backup.signature import Origin, origin_of
-from ..backup.signing import OWN, Trust, public_key
+from ..backup.request import policy_from
 from ..files import file_errors
 from ..runs import utc_now
+from ..sets.adopted import Adopted, find_adopted
+from ..sets.catalogue import BackupSet, latest_target, list_sets, newest_proven
+from ..sets.names import checked_folder, format_time
+from ..sets.offsite import Offsite, remote_sets
+from ..sets.retention import Decision, Kept, plan_retention
+from ..sets.signature import Origin, origin_of
+from ..sets.signing import OWN, Trust, public_key
 from .backup_extras import database_in
-from .backup_options import policy_from
 from .backup_result import public_proof, public_set
 
 

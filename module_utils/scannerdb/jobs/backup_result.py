@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backup.plan import Ready, Wish
-from ..backup.record import Standing
-from ..backup.retention import Decision, removable
-from ..backup.sets import BackupSet, latest_target, list_sets, newest_proven
 from ..runs import Run
+from ..sets.catalogue import BackupSet, latest_target, list_sets, newest_proven
+from ..sets.retention import Decision, removable
+from ..sets.verification_log import Standing
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..backup.sets import list_sets, newest_proven
-from ..backup.signing import Trust
 from ..errors import ScannerDbError
+from ..sets.catalogue import list_sets, newest_proven
+from ..sets.signing import Trust
 
 SHOWN = 10
 

@@ -13,9 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backup.sets import latest_target, list_sets, newest
-from ..backup.signing import Trust
-from ..backup.storage import Storage
 from ..connection import Connection, Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
 from ..doctor import host, server
@@ -30,6 +27,9 @@ from ..restore.heal import diagnose, find, heal
 from ..runs import new_run_id, utc_now
 from ..schedule.installed import has_entry, read_installed
 from ..schedule.records import LOCK, OK, RUNNING, Record, last_of, read_records, record_path
+from ..sets.catalogue import latest_target, list_sets, newest
+from ..sets.signing import Trust
+from ..sets.storage import Storage
 from .inspect import inspect
 
 IN_DATABASE = ["privileges", "extensions", "application", "consistency", "performance"]

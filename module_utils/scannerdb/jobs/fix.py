@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..argspec import trust_arguments
-from ..backup.sets import BackupSet, list_sets, newest_verified
-from ..backup.signing import NOBODY, Trust
 from ..checks.expiry import DUE as EXPIRED
 from ..clock import clocks_apart
 from ..connection import Options, connect, job_entry
@@ -28,10 +26,12 @@ from ..fixes.seals import Keys, keys_of
 from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget, LockRecord
+from ..partial import telling, way_back
 from ..runs import Run, utc_now
+from ..sets.catalogue import BackupSet, list_sets, newest_verified
+from ..sets.signing import NOBODY, Trust
 from ..window import Window, outside
 from .inspect import Inspection, inspect
-from .partial import telling, way_back
 from .schema import prove, write_probe_of
 
 MAKES_ROOM_FOR_MORE = ["schema.table.missing", "schema.column.missing", "schema.foreign_key.*", "index.invalid"]

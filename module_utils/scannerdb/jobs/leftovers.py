@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..backup.workspace import debris, sweep
 from ..files import partials, sweep_partials
+from ..sets.staging import debris, sweep
 from ..trusted import as_user, walked
 
 STATE_FOLDERS = ("progress", "runs", "manifests")

@@ -13,35 +13,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ..backup.manifest import DatabaseFacts
 from ..connection import SQL, Connection, DriverError, Options, connect, fetch, job_entry, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import InvalidInput, MigrationRefused
 from ..joblock import job_lock
+from ..load.analyze import analyze
+from ..load.preflight import check_obstacles, check_replication, check_rights, check_room, data_room, hangers_on
 from ..lockbudget import Budget, LockRecord, relation, retrying, who_blocks
-from ..restore.analyze import analyze
+from ..partial import telling_changes
+from ..restore.build import clear_up, compare_content, create_side, fill_side, give_properties, side_session
+from ..restore.fetch import at_hand
 from ..restore.heal import diagnose, find, heal
-from ..restore.names import kept_name, side_name
-from ..restore.preflight import check_obstacles, check_replication, check_rights, check_room, data_room, hangers_on
+from ..restore.marks import kept_name, side_name
+from ..restore.plan import Plan, check_sessions, live_facts, make_plan
+from ..restore.request import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
 from ..restore.sessions import connected, named
+from ..restore.switch import cut_over, switch_of
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..sets.manifest import DatabaseFacts
 from .migrate_side import UNTOUCHED, Older, move, older_layout
-from .partial import telling_changes
 from .restore import aftermath
 from .restore_before import ensure_lasting, made_before
-from .restore_build import (
-    clear_up,
-    compare_content,
-    create_side,
-    fill_side,
-    give_properties,
-    side_session,
-)
-from .restore_cutover import cut_over, switch_of
-from .restore_fetch import at_hand
-from .restore_plan import Plan, check_sessions, live_facts, make_plan
-from .restore_wish import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
 
 JOB = "migrate"
 WORDS = "scannerdb_migrate"

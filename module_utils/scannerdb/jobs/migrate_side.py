@@ -33,8 +33,8 @@ from ..fixes.rights import reader_for
 from ..fixes.structure import owner_of, run_plain
 from ..foreigncode import is_superuser, refuse_foreign_code
 from ..frame import Frames
+from ..load.validation import sequences_kept
 from ..lockbudget import Budget
-from ..restore.validate import sequences_kept
 from ..runs import Run
 from .schema import applier_for, look
 

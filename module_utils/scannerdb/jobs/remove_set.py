@@ -10,14 +10,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..backup.names import LATEST, parse_set_name
-from ..backup.sets import BackupSet, latest_target, list_sets, newest, point_latest
 from ..connection import Options
 from ..errors import BackupInvalid, FileProblem, RestoreRefused
 from ..files import ensure_folder, file_errors, fsync_folder, remove_tree
 from ..joblock import job_lock
+from ..partial import telling_changes
 from ..runs import Run
-from .partial import telling_changes
+from ..sets.catalogue import BackupSet, latest_target, list_sets, newest, point_latest
+from ..sets.names import LATEST, parse_set_name
 
 ASIDE = ".aside"
 LIST = "playbooks/backups.yml lists what there is."

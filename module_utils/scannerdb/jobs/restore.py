@@ -11,19 +11,19 @@ from typing import Any, Optional
 from ..connection import Connection, Options, connect, job_entry
 from ..contract.overlay import contract_with
 from ..joblock import job_lock
+from ..load.preflight import check_replication
+from ..partial import telling_changes
+from ..restore.build import clear_up, create_side, fill_side, give_properties, validate
+from ..restore.cloning import clone
+from ..restore.fetch import at_hand
 from ..restore.heal import diagnose, find, heal
-from ..restore.preflight import check_replication
+from ..restore.plan import Plan, check_sessions, make_plan, plan_values, steps
+from ..restore.request import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
 from ..restore.sessions import connected, named
+from ..restore.switch import cut_over, switch_of, undo
+from ..restore.tables import bring_tables
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from .partial import telling_changes
 from .restore_before import pre_restore_backup
-from .restore_build import clear_up, create_side, fill_side, give_properties, validate
-from .restore_clone import clone
-from .restore_cutover import cut_over, switch_of, undo
-from .restore_fetch import at_hand
-from .restore_plan import Plan, check_sessions, make_plan, plan_values, steps
-from .restore_tables import bring_tables
-from .restore_wish import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
 
 JOB = "restore"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Optional
 
 from ..backup.plan import Wish as BackupWish
-from ..backup.sets import BackupSet
 from ..connection import Options
 from ..errors import RestoreRefused, ScannerDbError
+from ..restore.plan import Plan
+from ..restore.request import Wish
 from ..runs import Run
+from ..sets.catalogue import BackupSet
 from .backup import make_backup
 from .backup_extras import copy_away
-from .restore_plan import Plan
-from .restore_wish import Wish
 
 
 def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:

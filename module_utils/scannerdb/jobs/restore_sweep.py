@@ -11,10 +11,10 @@ from ..clock import clocks_apart
 from ..connection import Connection, DriverError, Options, connect, server_of
 from ..errors import InvalidInput
 from ..joblock import job_lock
+from ..partial import telling_changes
 from ..restore.heal import Found, drop, find
-from ..restore.keep import kept_until, swept, why_not
+from ..restore.kept import kept_until, swept, why_not
 from ..runs import STAMP, Run, checked_run_id, new_run_id, utc_now
-from .partial import telling_changes
 
 JOB = "restore"
 

@@ -20,9 +20,9 @@ from ..fixes.ranges import AIM_S
 from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget, LockRecord
+from ..partial import telling
 from ..runs import Run
 from .inspect import reader_of
-from .partial import telling
 
 
 @job_entry("Applying the schema")

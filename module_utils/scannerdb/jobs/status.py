@@ -13,21 +13,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..backup.names import parse_time
-from ..backup.record import last_drill
-from ..backup.sets import ahead, list_sets, newest, newest_proven
-from ..backup.signing import Trust
 from ..checks.history import read_history, when
 from ..connection import Options, connect, explained, job_entry, scalar
 from ..errors import FileProblem, ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
 from ..restore.heal import find, kept_databases
-from ..restore.source import stamped_files
 from ..runs import STAMP, last_runs, utc_now
 from ..schedule.due import zone_of
 from ..schedule.installed import has_entry, read_installed
 from ..schedule.judge import Standing, judge
 from ..schedule.records import Record, read_records
+from ..sets.catalogue import ahead, list_sets, newest, newest_proven
+from ..sets.locate import stamped_files
+from ..sets.names import parse_time
+from ..sets.signing import Trust
+from ..sets.verification_log import last_drill
 from ..status.metrics import metrics
 from ..status.row import cells
 from ..status.verdict import SEVERITIES, WARNING, Limits, Problem, changed_since, state_of, verdict

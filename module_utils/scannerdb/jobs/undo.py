@@ -19,8 +19,8 @@ from ..fixes.undo import Undoer
 from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget
+from ..partial import telling
 from ..runs import Run, checked_run_id
-from .partial import telling
 
 BATCH_ROWS = 2000
 

@@ -9,8 +9,8 @@ from ..connection import Connection, Options, connect, explained, fetch, job_ent
 from ..errors import InvalidInput
 from ..fixes.journal import SCHEMA, hold_journal
 from ..joblock import job_lock
+from ..partial import telling_changes
 from ..runs import Run
-from .partial import telling_changes
 
 OURS = ("journal", "seal")
 _OTHERS = """

@@ -16,11 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..backup.manifest import VERIFICATIONS
-from ..backup.names import LATEST
-from ..backup.sets import list_sets
-from ..backup.signing import KEY
-from ..backup.workspace import debris
 from ..checks import history
 from ..errors import FileProblem, JobLocked
 from ..files import PARTIAL, file_errors, remove_tree
@@ -28,6 +23,11 @@ from ..fixes.seals import KEY_FILE
 from ..runs import RUN_ID, is_our_log
 from ..schedule.installed import FILE
 from ..schedule.records import LOCK
+from ..sets.catalogue import list_sets
+from ..sets.manifest import VERIFICATIONS
+from ..sets.names import LATEST
+from ..sets.signing import KEY
+from ..sets.staging import debris
 from ..trusted import as_user, walked
 from ..vacuum import memory
 from .check import FILES

@@ -11,6 +11,7 @@ from ..connection import Connection, Options, connect, explained, job_entry
 from ..errors import FileProblem, QueryFailed
 from ..joblock import job_lock
 from ..lockbudget import Budget
+from ..partial import telling_changes
 from ..runs import Run, checked_run_id, new_run_id, now_text, utc_now
 from ..vacuum import memory, report
 from ..vacuum.confirm import confirmed
@@ -24,7 +25,6 @@ from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
 from ..vacuum.thresholds import Thresholds, is_dead_heavy
 from ..window import Window, outside
-from .partial import telling_changes
 
 DEFAULT_BUDGET = Budget()
 DEFAULT_THRESHOLDS = Thresholds()

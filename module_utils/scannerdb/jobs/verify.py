@@ -9,29 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from ..backup import cluster
-from ..backup.crypt import require_key, unlocked
-from ..backup.held import Held, held
-from ..backup.names import format_time
-from ..backup.offsite import add_record
-from ..backup.proofs import remember
-from ..backup.record import NOT_TRIED, Verification, append_history
-from ..backup.scratch import left_over
-from ..backup.sets import BackupSet, adopt_all, find_set, list_sets, load_held, load_set, newest_proven
-from ..backup.signature import origin_of, require_known
-from ..backup.verify import read_dump, reading_tools, verify_set
-from ..backup.workspace import debris, in_use
 from ..connection import Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
+from ..drill import cluster
+from ..drill.request import Wish, wish_from
+from ..drill.restore_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare, swept_clusters
+from ..drill.scratch import left_over
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
+from ..partial import telling_changes
 from ..process import cores
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..sets.catalogue import BackupSet, adopt_all, find_set, list_sets, load_held, load_set, newest_proven
+from ..sets.encryption import require_key, unlocked
+from ..sets.fetch import OFFSITE, fetched, find_copy, tidied
+from ..sets.held import Held, held
+from ..sets.names import format_time
+from ..sets.offsite import add_record
+from ..sets.proofs import remember
+from ..sets.signature import origin_of, require_known
+from ..sets.staging import debris, in_use
+from ..sets.verification import read_dump, reading_tools, verify_set
+from ..sets.verification_log import NOT_TRIED, Verification, append_history
 from .backup_result import public_proof
-from .partial import telling_changes
-from .sources import OFFSITE, fetched, find_copy, tidied
-from .verify_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare, swept_clusters
-from .verify_wish import Wish, wish_from
 
 JOB = "verify"
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..connection import SQL, Composable, Connection, DriverError, Literal, explained, scalar
 from ..errors import RestoreRefused
-from .names import Mark
+from .marks import Mark
 
 PATIENCE_S = 10.0
 PUT_BACK = "SD001"  # the block's own SQLSTATE: it failed, and everything is as it was

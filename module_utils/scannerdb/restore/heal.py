@@ -12,7 +12,7 @@ from typing import Optional
 
 from ..connection import SQL, Connection, DriverError, Identifier, Literal, Options, connect, explained, fetch, scalar
 from ..errors import ScannerDbError
-from .names import KEPT, SIDE, Mark, looks_like_side, parse_mark
+from .marks import KEPT, SIDE, Mark, looks_like_side, parse_mark
 
 GONE_S = 5.0  # the server sessions of a killed run end by themselves within this
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..connection import Connection, explained, fetch
 from ..errors import quoted
-from .prober import APPLICATION
+from .downtime_probe import APPLICATION
 
 SETTLE_S = 0.5  # a session that was closed a moment ago is still listed for that long
 

@@ -1,0 +1,167 @@
+"""What kind of restore is wanted, and one restore at work: the values that its steps hand on to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from ..connection import Options
+from ..contract.model import Contract
+from ..errors import InvalidInput, RestoreRefused
+from ..files import ensure_folder
+from ..load.leave_out import Named, named
+from ..runs import Run
+from ..sets.fetch import Access, access_from
+from ..sets.held import Held
+from ..sets.manifest import TableCount
+from ..sets.signing import Trust
+from ..sets.storage import Storage
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What kind of restore is wanted: the module's options."""
+
+    backup_dir: Path
+    source: str = ""
+    confirm: str = ""
+    prebackup: bool = True
+    verify_level: str = "read"
+    jobs: int = 0
+    grace_s: float = 5.0
+    terminate: bool = False
+    missing_roles: str = "stop"
+    role_map: Mapping[str, str] = field(default_factory=dict)  # the backup's roles, and those that take their place
+    tablespace_map: Mapping[str, str] = field(default_factory=dict)  # likewise
+    accept: tuple[str, ...] = ()
+    state_dir: str = ""
+    recipients: tuple[str, ...] = ()
+    storage: Storage = field(default_factory=lambda: Storage(Path("/")))
+    access: Access = field(default_factory=Access)
+    keep_hours: float = 0.0
+    replication: str = "stop"
+    tables: tuple[str, ...] = ()
+    into_schema: str = ""
+    into_database: str = ""
+    masking_sql: str = ""
+    run_code: bool = False
+    trust: Trust = field(default_factory=Trust)
+    leave_out: Named = field(default_factory=Named)  # what the restored database may lack
+    kept: Optional[Held] = None  # the source, held open
+    dump: Optional[Path] = None  # as pg_restore is to read it
+    judged: str = ""  # the SHA-256 of the manifest that was found to be of a known maker
+    told: str = ""  # what people call the source, where it was brought here or decrypted for this run
+    words: str = "scannerdb_restore"  # how the names of the variables begin that errors speak of
+
+
+@dataclass(frozen=True)
+class Task:
+    """One restore: where, what, its run, what the contract demands, and what healing has told so far."""
+
+    options: Options
+    wish: Wish
+    run: Run
+    contract: Contract
+    told: tuple[str, ...] = ()
+    check_mode: bool = False
+
+
+def wish_from(
+    *,
+    backup_dir: str,
+    accept: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    storage: str = "persistent",
+    age_recipients: Sequence[str] = (),
+    identity: str = "",
+    identity_key: str = "",
+    offsite_remote: str = "",
+    offsite_config: str = "",
+    offsite_bandwidth: str = "",
+    state_dir: str = "",
+    trusted_signers: Sequence[str] = (),
+    trust: str = "",
+    **plain: Any,
+) -> Wish:
+    """The wish out of the module's options; those in `plain` have the names of the wish's own fields."""
+    return Wish(
+        backup_dir=Path(backup_dir),
+        accept=tuple(accept),
+        tables=tuple(tables),
+        leave_out=named(leave_out),
+        storage=Storage(Path(backup_dir), storage),
+        recipients=tuple(age_recipients),
+        access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
+        state_dir=state_dir,
+        trust=Trust(state_dir, tuple(trusted_signers), trust.strip()).checked(),
+        **plain,
+    )
+
+
+def check_wish(options: Options, wish: Wish) -> None:
+    """Raise `InvalidInput` or `RestoreRefused` where the request alone forbids the restore."""
+    written = wish.into_database or options.db
+    if wish.confirm != written:
+        said = f"it says {wish.confirm!r}" if wish.confirm else "it is not set"
+        does = "adds a schema to" if wish.tables else "creates" if wish.into_database else "replaces the content of"
+        raise RestoreRefused(
+            f"This {does} database {written!r}, and has to be confirmed by that name, spelled out; {said}.",
+            f"Set {wish.words}_confirm to {written}.",
+        )
+    if options.maintenance_db == options.db:
+        raise InvalidInput(
+            f"The maintenance database is {options.db!r} itself, and no database can be renamed from inside.",
+            "Set scannerdb_maintenance_db to another one, such as postgres.",
+        )
+    if wish.jobs < 0 or wish.grace_s < 0:
+        raise InvalidInput("jobs and grace_s must not be negative.")
+    if wish.tables and wish.into_database:
+        raise InvalidInput("Tables go into a schema of the live database, never into another database.")
+    if wish.masking_sql and not wish.into_database:
+        raise InvalidInput("Only a clone is masked.", "Set scannerdb_restore_into_database to its name.")
+    for kind, names in (("role", wish.role_map), ("tablespace", wish.tablespace_map)):
+        for name, instead in names.items():
+            if not (name and isinstance(instead, str) and instead):
+                raise InvalidInput(
+                    f"scannerdb_restore_{kind}_map names no {kind} in the place of {name!r}.",
+                    f'Write it like {{"old_one": "new_one"}}: the {kind} in the backup, and the one that is here.',
+                )
+    if wish.into_database == options.db:
+        raise InvalidInput("A clone needs another name than the database that it is a clone of.")
+
+
+def backup_folder(wish: Wish) -> Path:
+    """The folder of backups and logs; made where it is missing."""
+    return ensure_folder(wish.backup_dir)
+
+
+def state_line(database: str, words: str) -> str:
+    """One side of a diff."""
+    return f"database {database!r}: {words}\n"
+
+
+def counted(rows: Iterable[TableCount]) -> dict[str, int]:
+    """How much was brought, for the result: as the source says and the validation has confirmed. Pure."""
+    counts = [table.rows for table in rows]
+    return {"rows": sum(counts), "table_count": len(counts)}
+
+
+def result_of(
+    options: Options, run: Run, source: str, previous: Optional[str], gap: Optional[float], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """What the results of all kinds of restores have in common."""
+    return {
+        "changed": True,
+        "restore": {
+            "source": source,
+            "database": options.db,
+            "previous_database": previous,
+            "cutover_ms": gap,
+        },
+        "run_id": run.run_id,
+        "log": run.log_path,
+        "warnings": list(warnings),
+    }
