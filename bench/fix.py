@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.fix import Safety, Working, fix
 
 from bench.figure import Beside, Figure, Goal
@@ -36,7 +36,7 @@ def _ours(lab: Lab, name: str, only: tuple[str, ...], journal: bool = True) -> f
     started = time.perf_counter()
     result = fix(
         lab.options(name),
-        policy=Policy(only=only),
+        policy=FixPolicy(only=only),
         safety=Safety(require_backup=False),
         working=Working(journal=journal),
     )

@@ -21,7 +21,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.load.contents import wanted_lines
 from scannerdb.restore.build import create_empty, load_side
 from scannerdb.restore.plan import make_plan
-from scannerdb.restore.request import Task, Wish
+from scannerdb.restore.request import RestoreRequest, RestoreTask
 from scannerdb.runs import Run
 
 from bench.figure import Beside, Figure, Goal
@@ -128,7 +128,9 @@ def _old_restore(lab: Lab, name: str) -> float:
 def _our_load(lab: Lab, name: str, folder: Path) -> float:
     """pg_restore as the job runs it, after everything that comes before."""
     options, run = lab.options(name), Run("restore", name)
-    task = Task(options, Wish(folder, source="latest", jobs=JOBS, verify_level="checksum"), run, contract_with(None))
+    task = RestoreTask(
+        options, RestoreRequest(folder, source="latest", jobs=JOBS, verify_level="checksum"), run, contract_with(None)
+    )
     with contextlib.closing(connect(options, dbname="postgres", purpose="bench")) as conn:
         plan = make_plan(conn, options, task.wish, run, record=False)
         create_empty(conn, options, plan, plan.target, run)

@@ -68,7 +68,7 @@ __all__ = [
     "Options",
     "Query",
     "Row",
-    "Server",
+    "ServerInfo",
     "connect",
     "execute",
     "explained",
@@ -94,7 +94,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerInfo:
     """What the server says of itself."""
 
     version_num: int
@@ -374,7 +374,7 @@ def _literal_text(value: Any) -> str:
     return " E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
 
 
-def server_of(conn: Connection) -> Server:
+def server_of(conn: Connection) -> ServerInfo:
     """Ask the server who it is."""
     query = """
         SELECT current_setting('server_version_num')::int AS version_num, current_setting('server_version') AS version,
@@ -384,4 +384,4 @@ def server_of(conn: Connection) -> Server:
          WHERE r.rolname = current_user AND d.datname = current_database()
     """
     with explained("Asking the server for its version"):
-        return Server(**fetch(conn, query)[0])
+        return ServerInfo(**fetch(conn, query)[0])

@@ -25,7 +25,7 @@ TEXTS = ("text", "character varying", "character")
 
 
 @dataclass(frozen=True)
-class Rule:
+class ExpiryRule:
     """One rule; `by` is empty for the default."""
 
     table: str
@@ -41,7 +41,7 @@ class Rule:
         return f"rows whose {self.column} is more than {self.days} days old{kept}"
 
 
-def rules_from(given: Any) -> tuple[Rule, ...]:
+def rules_from(given: Any) -> tuple[ExpiryRule, ...]:
     """The rules out of `scannerdb_retention_rules`; raises `InvalidInput` that names the wrong one."""
     if not isinstance(given, (list, tuple)):
         raise InvalidInput(f"scannerdb_retention_rules must be a list, not {given!r}.")
@@ -53,7 +53,7 @@ def rules_from(given: Any) -> tuple[Rule, ...]:
     return rules
 
 
-def _rule(item: Any) -> Rule:
+def _rule(item: Any) -> ExpiryRule:
     if not isinstance(item, Mapping) or not set(map(str, item)) <= KEYS:
         raise InvalidInput(
             f"scannerdb_retention_rules: {item!r} is no rule.", f"A rule is a dictionary of {', '.join(sorted(KEYS))}."
@@ -61,7 +61,7 @@ def _rule(item: Any) -> Rule:
     table, column, by = item.get("table"), item.get("column"), item.get("by") or ""
     if not (isinstance(table, str) and table and isinstance(column, str) and column and isinstance(by, str)):
         raise InvalidInput(f"scannerdb_retention_rules: {item!r} needs the names of a table and of its date column.")
-    return Rule(table, column, _number(item, "days", 1), _number(item, "keep", 0), by)
+    return ExpiryRule(table, column, _number(item, "days", 1), _number(item, "keep", 0), by)
 
 
 def _number(item: Mapping[str, Any], key: str, least: int) -> int:
@@ -73,12 +73,12 @@ def _number(item: Mapping[str, Any], key: str, least: int) -> int:
     return value
 
 
-def group_of(rule: Rule, columns: Mapping[str, str]) -> str:
+def group_of(rule: ExpiryRule, columns: Mapping[str, str]) -> str:
     """The column whose rows are counted together for `keep`; empty for the whole table."""
     return rule.by or (GROUP if GROUP in columns else "")
 
 
-def unfit(rule: Rule, columns: Mapping[str, str], referenced_by: Sequence[str]) -> str:
+def unfit(rule: ExpiryRule, columns: Mapping[str, str], referenced_by: Sequence[str]) -> str:
     """Why a rule cannot be applied to a table with these columns (name and type); empty where it can."""
     missing = [name for name in ("id", rule.column, *filter(None, [rule.by])) if name not in columns]
     if not columns:
@@ -94,7 +94,7 @@ def unfit(rule: Rule, columns: Mapping[str, str], referenced_by: Sequence[str]) 
     return ""
 
 
-def is_old(rule: Rule, kind: str) -> Composable:
+def is_old(rule: ExpiryRule, kind: str) -> Composable:
     """The condition on a row `t` whose date is older than the rule allows."""
     column = Identifier(rule.column)
     if not kind.startswith(TEXTS):
@@ -106,7 +106,7 @@ def is_old(rule: Rule, kind: str) -> Composable:
     ).format(column, Literal(rule.days + 1))
 
 
-def expired(schema: str, rule: Rule, columns: Mapping[str, str], among: Composable | None = None) -> Composable:
+def expired(schema: str, rule: ExpiryRule, columns: Mapping[str, str], among: Composable | None = None) -> Composable:
     """The query for the ids of rows that go; of those in `among` (an array of ids) only, where that is given.
 
     Whether a row is one of the newest is found out among all rows of its group.
@@ -127,7 +127,7 @@ def expired(schema: str, rule: Rule, columns: Mapping[str, str], among: Composab
     ).format(Identifier(rule.column), part, table, inside, old, Literal(rule.keep), chosen)
 
 
-def removal(schema: str, rule: Rule, columns: Mapping[str, str], among: Composable | None = None) -> Composable:
+def removal(schema: str, rule: ExpiryRule, columns: Mapping[str, str], among: Composable | None = None) -> Composable:
     """The statement that removes them."""
     return SQL("DELETE FROM {} d WHERE d.id IN ({})").format(
         relation(schema, rule.table), expired(schema, rule, columns, among)

@@ -80,7 +80,7 @@ def _acquire(conn: Connection, dbname: str, wait_s: float) -> None:
                 time.sleep(min(POLL_S, left))
 
 
-def _try(conn: Connection, dbname: str) -> tuple[bool, Holder | None]:
+def _try(conn: Connection, dbname: str) -> tuple[bool, LockHolder | None]:
     """Whether one of the locks was taken, and the run of ours that is in the way of it."""
     key = lock_key(dbname)
     if not scalar(conn, "SELECT pg_try_advisory_lock(%s)", [key]):
@@ -98,7 +98,7 @@ def _family(key: int) -> int:
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """A session that holds a job lock, for how many seconds it has been there, and whether it is a run of ours."""
 
     pid: int
@@ -123,23 +123,23 @@ SELECT coalesce(a.pid, 0) AS pid, a.application_name, a.usename::text, a.backend
 """
 
 
-def _holders(conn: Connection, dbname: str) -> list[Holder]:
+def _holders(conn: Connection, dbname: str) -> list[LockHolder]:
     """Everybody else who holds one of the locks; runs of ours first."""
     return [_holder(row) for row in fetch(conn, _HOLDERS, {"key": lock_key(dbname)})]
 
 
-def _holder(row: Row) -> Holder:
+def _holder(row: Row) -> LockHolder:
     name, role = quoted(row["application_name"] or "a session"), quoted(row["usename"] or "?")
     since = f"{row['since']} UTC" if row["since"] else "a time that this role may not see"
     said = f"{name} (process {row['pid']}, role {role}, from {row['client']}, since {since})"
-    return Holder(row["pid"], row["seconds"] or 0.0, said, row["ours"])
+    return LockHolder(row["pid"], row["seconds"] or 0.0, said, row["ours"])
 
 
-def holder_of(conn: Connection, dbname: str) -> Holder | None:
+def holder_of(conn: Connection, dbname: str) -> LockHolder | None:
     """Who holds the job lock of a database, a run of ours before anybody else; None for nobody."""
     return next(iter(_holders(conn, dbname)), None)
 
 
-def stranger_of(conn: Connection, dbname: str) -> Holder | None:
+def stranger_of(conn: Connection, dbname: str) -> LockHolder | None:
     """A session that holds the job lock and is no run of ours."""
     return next((holder for holder in _holders(conn, dbname) if not holder.ours), None)

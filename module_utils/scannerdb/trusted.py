@@ -87,7 +87,7 @@ def _group(uid: int) -> int:
         return uid
 
 
-class Place:
+class HeldFolder:
     """How far a path was walked: a held folder, and the names that are left below it.
 
     Whoever may write to the folder decides what its names mean.
@@ -120,7 +120,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def walked(path: Path | str) -> Iterator[Place]:
+def walked(path: Path | str) -> Iterator[HeldFolder]:
     """Walk a path as far as it exists and nobody lesser decides what lies on it; the last folder is held meanwhile.
 
     A folder of a lesser user ends the walk: what is below it is for `as_user`. Raises `FileProblem`.
@@ -143,11 +143,11 @@ def walked(path: Path | str) -> Iterator[Place]:
             os.close(place.handle)
 
 
-def _root(names: Sequence[str]) -> Place:
-    return Place(os.open("/", LOOK), PurePosixPath("/"), list(names))
+def _root(names: Sequence[str]) -> HeldFolder:
+    return HeldFolder(os.open("/", LOOK), PurePosixPath("/"), list(names))
 
 
-def _next(place: Place) -> Place | None:
+def _next(place: HeldFolder) -> HeldFolder | None:
     """The folder of the next name, the root again where a link leads on, or None where nothing is there."""
     name, rest = place.rest[0], place.rest[1:]
     try:
@@ -166,15 +166,15 @@ def _next(place: Place) -> Place | None:
         return _root([*Path(target).parts[1:], *rest])
 
 
-def step(place: Place, name: str) -> Place:
+def step(place: HeldFolder, name: str) -> HeldFolder:
     """The folder of that name in a place, held; never through a link."""
-    ahead = Place(os.open(name, LOOK | os.O_NOFOLLOW, dir_fd=place.handle), place.path / name, place.rest[1:])
+    ahead = HeldFolder(os.open(name, LOOK | os.O_NOFOLLOW, dir_fd=place.handle), place.path / name, place.rest[1:])
     ahead.above = place.facts
     return ahead
 
 
 @contextlib.contextmanager
-def opened(place: Place) -> Iterator[int]:
+def opened(place: HeldFolder) -> Iterator[int]:
     """The folder itself, open for changes of its owner and mode and for listing."""
     handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.handle)
     try:

@@ -15,12 +15,12 @@ import pytest
 from psycopg.sql import SQL, Identifier, Literal
 from scannerdb.connection import Options
 from scannerdb.doctor import host
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.schema import schema
-from scannerdb.restore.marks import KEPT, Mark
+from scannerdb.restore.marks import KEPT, DatabaseMark
 from scannerdb.schedule.records import Record, write_record
 
 from tests.integration.support import options, run_fix
@@ -86,7 +86,7 @@ def test_a_right_that_the_application_lacks_is_a_cause(
         field_db.sql(statement)
     told = wrongs(doctor(options(field_db), places))["application"]
     assert words in told and "permission denied" in told and "Run playbooks/fix.yml" in told
-    run_fix(field_db, policy=Policy(only=("schema.privilege.missing",)))
+    run_fix(field_db, policy=FixPolicy(only=("schema.privilege.missing",)))
     assert "application" not in wrongs(doctor(options(field_db), places))
 
 
@@ -137,7 +137,7 @@ def test_a_closed_database_of_a_crashed_cutover_is_healed_but_not_in_check_mode(
     database: Database, places: Places
 ) -> None:
     kept = f"{database.name}_kept"
-    mark = Mark(KEPT, database.name, "20260101T000000Z-00000000", "2026-01-01T00:00:00Z", switching=True)
+    mark = DatabaseMark(KEPT, database.name, "20260101T000000Z-00000000", "2026-01-01T00:00:00Z", switching=True)
     with database.connect("postgres", dbname="postgres") as conn:
         conn.execute(SQL("CREATE DATABASE {}").format(Identifier(kept)))
         conn.execute(SQL("COMMENT ON DATABASE {} IS {}").format(Identifier(kept), Literal(mark.text())))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import FixRefused, PrivilegeMissing
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.fix import Safety, fix
 
 from demo import field
@@ -51,7 +51,7 @@ def test_mends_what_it_may_and_says_what_is_left(field_db: Database) -> None:
 def test_the_counts_are_those_of_the_generator(field_db: Database) -> None:
     damage = field_db.damage
     assert damage is not None
-    result = run_fix(field_db, policy=Policy(inactive="report"))  # else inactive endpoints need no link any more
+    result = run_fix(field_db, policy=FixPolicy(inactive="report"))  # else inactive endpoints need no link any more
     rows = {f["id"]: f["rows"] for f in result["fixed"] if f["rows"]}
     for finding_id in ("data.verified.link_missing", "data.verified.link_stale", "data.verified.honeypot"):
         assert rows[finding_id] == damage.findings[finding_id]
@@ -134,20 +134,20 @@ def test_odd_values_are_reported_and_stay(field_db: Database) -> None:
 
 
 def test_policies(field_db: Database) -> None:
-    run_fix(field_db, policy=Policy(honeypots="report", inactive="unverify", dates="report"))
+    run_fix(field_db, policy=FixPolicy(honeypots="report", inactive="unverify", dates="report"))
     found = findings(field_db)
     assert "data.verified.honeypot" in found
     assert "data.verified.inactive" not in found
     assert "data.endpoints.last_check_date_null" in found
     before = field_db.value("SELECT now()")
-    run_fix(field_db, policy=Policy(dates="now"))
+    run_fix(field_db, policy=FixPolicy(dates="now"))
     found = findings(field_db)
     assert "data.endpoints.last_check_date_null" not in found
     assert field_db.value("SELECT count(*) FROM endpoints WHERE last_check_date >= %s", before) > 0
 
 
 def test_only_and_skip(field_db: Database) -> None:
-    only = run_fix(field_db, policy=Policy(only=("data.verified.*",), skip=("*.honeypot",)))
+    only = run_fix(field_db, policy=FixPolicy(only=("data.verified.*",), skip=("*.honeypot",)))
     mended = {"data.verified.inactive", "data.verified.link_missing", "data.verified.link_stale"}
     assert {f["id"] for f in only["fixed"]} == mended
 
@@ -185,7 +185,7 @@ def test_refuses_without_a_fresh_verified_backup(field_db: Database, tmp_path: A
 
 def test_refuses_to_touch_too_much(field_db: Database) -> None:
     with pytest.raises(FixRefused, match="max_share"):
-        run_fix(field_db, policy=Policy(max_share=0.001, large_rows=1))
+        run_fix(field_db, policy=FixPolicy(max_share=0.001, large_rows=1))
 
 
 @pytest.mark.parametrize("field_db", field.HOSTILE_NAMES, indirect=True)

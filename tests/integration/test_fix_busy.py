@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from scannerdb.errors import JobLocked
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.fix import Working
 from scannerdb.lockbudget import Budget
 
@@ -56,7 +56,7 @@ def test_autovacuum_yields(field_db: Database) -> None:
         conn.execute("SELECT pg_reload_conf()")
         try:
             wait_until(lambda: field_db.value(working))  # autovacuum has come
-            result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)), budget=Budget(50, 30))
+            result = run_fix(field_db, policy=FixPolicy(only=("schema.foreign_key.*",)), budget=Budget(50, 30))
         finally:
             conn.execute("ALTER SYSTEM RESET autovacuum")
             conn.execute("ALTER SYSTEM SET autovacuum_naptime = 60")
@@ -72,7 +72,7 @@ def test_rows_that_others_hold_come_last(field_db: Database, journal: bool) -> N
         other.execute("SELECT 1 FROM endpoints WHERE id = %s FOR UPDATE", [held])
         timer = threading.Timer(1.0, other.rollback)
         timer.start()
-        result = run_fix(field_db, policy=Policy(only=("data.*",)), working=Working(journal=journal))
+        result = run_fix(field_db, policy=FixPolicy(only=("data.*",)), working=Working(journal=journal))
         timer.join()
     assert not result["failures"]
     assert field_db.value(f"SELECT last_check_date IS NOT NULL FROM endpoints WHERE id = {held}")
@@ -81,7 +81,7 @@ def test_rows_that_others_hold_come_last(field_db: Database, journal: bool) -> N
 def test_a_lock_that_never_comes_is_a_failure_that_says_who(field_db: Database) -> None:
     with field_db.connect(autocommit=False, application_name="the scanner") as other:
         other.execute("SELECT 1 FROM benchmark_results LIMIT 1")
-        only = Policy(only=("schema.foreign_key.on_delete",))
+        only = FixPolicy(only=("schema.foreign_key.on_delete",))
         result = run_fix(field_db, policy=only, budget=Budget(50, 1))
         assert "the scanner" in result["failures"][0]
         other.rollback()
@@ -132,7 +132,7 @@ def test_writers_see_no_error_and_no_long_wait(field_db: Database) -> None:
 
 def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
     """The application inserts, moves and deletes servers through the view while rows are being fixed."""
-    run_fix(field_db, policy=Policy(only=("schema.*", "index.*")))
+    run_fix(field_db, policy=FixPolicy(only=("schema.*", "index.*")))
     stop, errors, kept = threading.Event(), [], []
 
     def write() -> None:
@@ -156,7 +156,7 @@ def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
     thread.start()
     try:
         wait_until(lambda: kept)
-        result = run_fix(field_db, policy=Policy(only=("data.*",)), working=Working(batch_rows=50))
+        result = run_fix(field_db, policy=FixPolicy(only=("data.*",)), working=Working(batch_rows=50))
     finally:
         stop.set()
         thread.join()
@@ -171,7 +171,7 @@ def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
 def test_the_run_waits_for_a_standby_that_is_behind(field_db: Database) -> None:
     waiting = Working(batch_rows=50, max_lag_bytes=1)
     behind = "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0) FROM pg_stat_replication"
-    only = Policy(only=("data.endpoints.last_check_date_null",))
+    only = FixPolicy(only=("data.endpoints.last_check_date_null",))
     with standby_of(field_db) as standby:
         replaying = "SELECT count(replay_lsn) FROM pg_stat_replication WHERE state = 'streaming'"
         wait_until(lambda: field_db.value(replaying))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import InvalidInput
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import Safety, Working
 from scannerdb.jobs.undo import undo
@@ -22,7 +22,7 @@ RULES = [
     {"table": "chat_history", "column": "timestamp", "days": 90},
 ]
 OVERLAY = {"retention_rules": RULES}
-ALL = Policy(only=("data.expired",), max_share=1.0)
+ALL = FixPolicy(only=("data.expired",), max_share=1.0)
 RESULTS = """
 INSERT INTO benchmark_results (endpoint_id, test_date)
 SELECT e.id, now() - make_interval(days => 25 + d * 10)

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.undo import undo
 
 from demo import field
@@ -31,7 +31,7 @@ def test_a_missing_column_is_made_and_filled_in_one_run(field_db: Database) -> N
 
 
 def test_the_foreign_key_keeps_its_name(field_db: Database) -> None:
-    run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    run_fix(field_db, policy=FixPolicy(only=("schema.foreign_key.*",)))
     rule = "SELECT confdeltype::text, convalidated FROM pg_constraint WHERE conname = 'benchmark_results_model_id_fkey'"
     assert field_db.sql(rule) == [("c", True)]
     assert (
@@ -50,24 +50,24 @@ def test_a_swap_that_was_interrupted_is_done_again(field_db: Database) -> None:
     )
     field_db.sql(successor)
     assert "schema.foreign_key.not_valid" not in findings(field_db)
-    result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("schema.foreign_key.*",)))
     assert not result["failures"], result["failures"]
     assert foreign_keys(field_db) == [("benchmark_results_model_id_fkey", "c", True)]
 
 
 def test_an_undone_swap_that_was_interrupted_leaves_one_key(field_db: Database) -> None:
-    run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    run_fix(field_db, policy=FixPolicy(only=("schema.foreign_key.*",)))
     field_db.sql(
         "ALTER TABLE benchmark_results ADD CONSTRAINT scannerdb_benchmark_results_model_id_fkey"
         " FOREIGN KEY (model_id) REFERENCES models (id) ON DELETE SET NULL NOT VALID"
     )
-    result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.*",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("schema.foreign_key.*",)))
     assert not result["failures"], result["failures"]
     assert foreign_keys(field_db) == [("benchmark_results_model_id_fkey", "c", True)]
 
 
-KEYS = Policy(only=("schema.foreign_key.*",))
-REPLACED = Policy(only=("schema.foreign_key.*",), consents=frozenset({"scannerdb_fix_replace_foreign"}))
+KEYS = FixPolicy(only=("schema.foreign_key.*",))
+REPLACED = FixPolicy(only=("schema.foreign_key.*",), consents=frozenset({"scannerdb_fix_replace_foreign"}))
 DEFERRED = "DEFERRABLE INITIALLY DEFERRED"
 
 
@@ -148,7 +148,7 @@ def test_a_key_that_is_not_enforced(field_db: Database) -> None:
 
 def test_a_unique_constraint_that_is_deferrable_is_replaced_by_the_offered_sql(field_db: Database) -> None:
     """INSERT … ON CONFLICT, which the triggers of servers say, cannot use it, not even beside another one."""
-    run_fix(field_db, policy=Policy(only=("schema.*",)))
+    run_fix(field_db, policy=FixPolicy(only=("schema.*",)))
     field_db.sql(
         "ALTER TABLE endpoints DROP CONSTRAINT endpoints_ip_port_key,"
         " ADD CONSTRAINT later UNIQUE (ip, port) DEFERRABLE INITIALLY DEFERRED"
@@ -173,7 +173,7 @@ def test_duplicates_are_reported_never_deleted(field_db: Database) -> None:
     field_db.sql("ALTER TABLE endpoints DROP CONSTRAINT endpoints_ip_port_key CASCADE")
     field_db.sql("INSERT INTO endpoints (ip, port) SELECT ip, port FROM endpoints ORDER BY id LIMIT 1")
     rows = field_db.value("SELECT count(*) FROM endpoints")
-    result = run_fix(field_db, policy=Policy(only=("schema.unique.missing",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("schema.unique.missing",)))
     assert not result["failures"]
     why = [s["why"] for s in result["left_undone"] if s["id"] == "schema.unique.missing"]
     assert "the data stands in the way" in why[0]

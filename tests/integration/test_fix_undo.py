@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.fix import Working
 from scannerdb.jobs.undo import undo
 
@@ -23,7 +23,7 @@ from tests.servers import Database, Databases
 
 def test_undo_puts_every_row_back(field_db: Database) -> None:
     before = content(field_db)
-    result = run_fix(field_db, policy=Policy(only=("data.*",), inactive="unverify"))
+    result = run_fix(field_db, policy=FixPolicy(only=("data.*",), inactive="unverify"))
     assert content(field_db) != before
     planned = undo(options(field_db), unsealed=True, run_id=result["run_id"], check_mode=True)
     assert planned["changed"]
@@ -40,7 +40,7 @@ def test_undo_brings_orphans_back_where_it_can(make_database: Databases) -> None
     with database.connect() as conn:
         field.generate(conn, 0.002, orphans=True)
     before = content(database)
-    result = run_fix(database, policy=Policy(only=("data.orphan",)))
+    result = run_fix(database, policy=FixPolicy(only=("data.orphan",)))
     undo(options(database), unsealed=True, run_id=result["run_id"])
     assert sum(len(v) for v in content(database).values()) == sum(len(v) for v in before.values())
 
@@ -54,18 +54,18 @@ def test_undo_takes_structures_back_where_that_loses_nothing(field_db: Database)
     field_db.sql("ALTER TABLE models DROP CONSTRAINT models_endpoint_id_name_key")
     field_db.sql("ALTER TABLE models DROP CONSTRAINT models_endpoint_id_fkey")
     before = schema_findings()
-    result = run_fix(field_db, policy=Policy(only=("schema.*",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("schema.*",)))
     assert not result["failures"]
     back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
     assert back["conflicts"] == []
     rebuilt = {("schema.index.missing", "endpoints(verified, is_active)")}  # a valid index is not made invalid again
     assert schema_findings() == before - rebuilt
-    assert run_fix(field_db, policy=Policy(only=("schema.*",)))["changed"]
+    assert run_fix(field_db, policy=FixPolicy(only=("schema.*",)))["changed"]
 
 
 def test_undo_leaves_what_somebody_changed_since(field_db: Database) -> None:
     touched, gone = ids(field_db, "check_null")[:2]
-    result = run_fix(field_db, policy=Policy(only=("data.endpoints.last_check_date_null",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("data.endpoints.last_check_date_null",)))
     field_db.sql(f"UPDATE endpoints SET inactive_reason = 'mine' WHERE id = {touched}")
     field_db.sql(f"DELETE FROM endpoints WHERE id = {gone}")
     back = undo(options(field_db), unsealed=True, run_id=result["run_id"])
@@ -102,7 +102,7 @@ def test_what_a_trigger_of_the_site_changes_besides_is_journalled_too(field_db: 
         " 'BEGIN NEW.updated_at := clock_timestamp(); RETURN NEW; END'"
     )
     field_db.sql("CREATE TRIGGER touch BEFORE UPDATE ON endpoints FOR EACH ROW EXECUTE FUNCTION touch()")
-    result = run_fix(field_db, policy=Policy(only=("data.endpoints.last_check_date_null",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("data.endpoints.last_check_date_null",)))
     assert not result["failures"], result["failures"]
     assert field_db.value("SELECT count(*) FROM scannerdb_maintenance.journal WHERE after ? 'updated_at'") > 0
     field_db.sql("DROP TRIGGER touch ON endpoints")
@@ -117,7 +117,7 @@ def test_a_trigger_that_changes_rows_back_is_noticed(field_db: Database) -> None
         " 'BEGIN NEW.last_check_date := OLD.last_check_date; RETURN NEW; END'"
     )
     field_db.sql("CREATE TRIGGER stubborn BEFORE UPDATE ON endpoints FOR EACH ROW EXECUTE FUNCTION stubborn()")
-    result = run_fix(field_db, policy=Policy(only=("data.endpoints.last_check_date_null",)))
+    result = run_fix(field_db, policy=FixPolicy(only=("data.endpoints.last_check_date_null",)))
     assert "did not keep what was written" in result["failures"][0]
     assert field_db.value("SELECT count(*) FROM scannerdb_maintenance.journal") == 0
     assert rows_of(findings(field_db), "data.endpoints.last_check_date_null") > 0
@@ -137,7 +137,7 @@ def test_counters_are_counted_when_that_is_wanted(field_db: Database) -> None:
     stored = "SELECT key, value, updated_at FROM metadata ORDER BY key"
     before = field_db.sql(stored)
     assert {key: value for key, value, _ in before}["server_count"] == "99999", "it is off by default"
-    wanted = Policy(consents=frozenset({"scannerdb_fix_counters"}))
+    wanted = FixPolicy(consents=frozenset({"scannerdb_fix_counters"}))
     planned = run_fix(field_db, policy=wanted, check_mode=True)
     assert "SELECT count(*)" in planned["diff"]["after"] and field_db.sql(stored) == before
     done = run_fix(field_db, policy=wanted)
@@ -158,7 +158,7 @@ def test_counters_are_counted_when_that_is_wanted(field_db: Database) -> None:
 
 def test_the_views_own_log_has_what_fix_does_to_the_view(field_db: Database, tmp_path: Path) -> None:
     log = tmp_path / "db_maintenance_fix.log"
-    run_fix(field_db, log_path=str(log), policy=Policy(only=("data.*",)))
+    run_fix(field_db, log_path=str(log), policy=FixPolicy(only=("data.*",)))
     assert log.exists() and not (tmp_path / "view_update_fix.log").exists()
     done = run_fix(field_db, log_path=str(log))
     text = (tmp_path / "view_update_fix.log").read_text()

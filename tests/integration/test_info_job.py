@@ -59,9 +59,9 @@ def test_an_exclusively_locked_table_is_told_without_waiting(database: Database)
 
 
 def test_the_database_that_a_restore_kept(database: Database) -> None:
-    from scannerdb.restore.marks import KEPT, Mark
+    from scannerdb.restore.marks import KEPT, DatabaseMark
 
-    mark = Mark(KEPT, database.name, "20250101T000000Z-00000000", "2025-01-01T00:00:00Z")
+    mark = DatabaseMark(KEPT, database.name, "20250101T000000Z-00000000", "2025-01-01T00:00:00Z")
     database.sql('CREATE DATABASE "kept one" TEMPLATE template0')
     with database.connect() as conn:
         conn.execute(b'COMMENT ON DATABASE "kept one" IS \'' + mark.text().encode() + b"'")

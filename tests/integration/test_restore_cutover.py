@@ -20,9 +20,9 @@ from scannerdb.errors import ConnectionFailed, RestoreRefused
 from scannerdb.jobs.restore import restore
 from scannerdb.restore import plan
 from scannerdb.restore.cutover import Switch, switch_over
-from scannerdb.restore.cutover_waker import Nudger
+from scannerdb.restore.cutover_waker import CutoverWaker
 from scannerdb.restore.heal import diagnose, find, heal, set_comment
-from scannerdb.restore.marks import Mark, kept_name, side_name
+from scannerdb.restore.marks import DatabaseMark, kept_name, side_name
 
 from tests.integration.restore_support import databases, maintenance, oid, old_dump, options, state
 from tests.integration.support import wait_until
@@ -41,12 +41,12 @@ def is_open(db: Database, name: str = "") -> bool:
 
 def prepare(db: Database, **more: Any) -> Switch:
     """A side database as a restore would leave it just before its cutover, and the switch that follows."""
-    mark = Mark("side", db.name, RUN, "2025-04-18T03:15:00Z", "a test")
+    mark = DatabaseMark("side", db.name, RUN, "2025-04-18T03:15:00Z", "a test")
     side = side_name(db.name, RUN)
     with connect(options(db), dbname="postgres") as conn:
         conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(side)))
         set_comment(conn, side, mark.text())
-    kept = Mark("kept", db.name, RUN, mark.at, mark.source, comment="as it was")
+    kept = DatabaseMark("kept", db.name, RUN, mark.at, mark.source, comment="as it was")
     values = {"live_exists": True, "comment": "the new one", "patience_s": 60.0, **more}
     return Switch(live=db.name, incoming=side, kept=kept_name(db.name, RUN), mark=mark, kept_mark=kept, **values)
 
@@ -160,7 +160,7 @@ def test_nudges_end_the_servers_naps(database: Database) -> None:
     took = [60.0]
     with database.connect(), connect(options(database), dbname="postgres") as conn:
         while min(took) >= 5 and len(took) < 6:  # a busy machine may make one attempt long
-            with Nudger(conn, options(database), RUN), pytest.raises(psycopg.errors.ObjectInUse):
+            with CutoverWaker(conn, options(database), RUN), pytest.raises(psycopg.errors.ObjectInUse):
                 begun = time.monotonic()
                 conn.execute(target)
             took.append(time.monotonic() - begun)

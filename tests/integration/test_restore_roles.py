@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from scannerdb.errors import InvalidInput, PrivilegeMissing, RestoreRefused, ValidationFailed
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
-from scannerdb.load.role_mapping import Rules
+from scannerdb.load.role_mapping import RoleRules
 
 from tests.integration.restore_support import ansible_module, databases, maintenance, old_dump, options, state
 from tests.servers import Database, Databases
@@ -309,7 +309,7 @@ def test_what_is_refused(database: Database, tmp_path: Path, monkeypatch: pytest
     for wrong in ({"one": ""}, {"one": None}, {"": "two"}):
         with pytest.raises(InvalidInput, match="names no role in the place of"):
             run(database, tmp_path, dump, role_map=wrong)
-    monkeypatch.setattr(Rules, "rewritten", lambda self, text: text)  # as if a statement had been missed
+    monkeypatch.setattr(RoleRules, "rewritten", lambda self, text: text)  # as if a statement had been missed
     with pytest.raises(ValidationFailed, match="After the restore one still owned something"):
         run(database, tmp_path, dump, role_map={"one": "two"})
     assert (state(database), databases(database)) == (before, names)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from scannerdb.errors import DatabaseMissing, InvalidInput
 from scannerdb.jobs.vacuum import vacuum
-from scannerdb.vacuum.thresholds import Thresholds
+from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.vacuum_support import dead, fill, options, row
 from tests.servers import Database
 
 HOSTILE = 'we"ird; drop'
 # Small tables must be worth a rebuild for these tests.
-EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
+EAGER = VacuumThresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
 
 
 def test_a_dead_heavy_table_is_vacuumed_and_the_second_run_changes_nothing(database: Database, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_wrong_estimate_does_not_repeat_a_rebuild(database: Database, tmp_path
     )
     wish = {
         "method": "compact",
-        "thresholds": Thresholds(bloat_bytes=10_000, bloat_share=0.1, bloat_least=0.1),
+        "thresholds": VacuumThresholds(bloat_bytes=10_000, bloat_share=0.1, bloat_least=0.1),
         "allow_exclusive": True,
     }
     vacuum(options(database))

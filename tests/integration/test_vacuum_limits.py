@@ -18,7 +18,7 @@ from scannerdb.jobs.vacuum import vacuum
 from scannerdb.lockbudget import Budget
 from scannerdb.serverdisk import Room
 from scannerdb.vacuum import progress, run
-from scannerdb.vacuum.thresholds import Thresholds
+from scannerdb.vacuum.thresholds import VacuumThresholds
 from scannerdb.window import Window
 
 from tests.integration.support import content, findings, run_fix, wait_until
@@ -26,7 +26,7 @@ from tests.integration.support import options as field_options
 from tests.integration.vacuum_support import dead, fill, invalid_indexes, options, row
 from tests.servers import Database, Databases
 
-EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
+EAGER = VacuumThresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
 FULL: dict[str, Any] = {"method": "compact", "allow_exclusive": True, "thresholds": EAGER}
 HOUR = datetime.timedelta(hours=1)
 pytestmark = pytest.mark.pg(17)  # the version of the server does not matter

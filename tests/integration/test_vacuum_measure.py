@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scannerdb.connection import Options, connect
 from scannerdb.vacuum.measure import TableMeasure, measure
-from scannerdb.vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy
+from scannerdb.vacuum.thresholds import VacuumThresholds, is_bloated, is_dead_heavy
 
 from tests.servers import Database
 
@@ -96,7 +96,7 @@ def test_dead_rows_are_not_bloat_until_they_are_vacuumed(database: Database) -> 
     fill(database, "t", *TABLES["endpoints"])
     database.sql("DELETE FROM t WHERE id % 4 <> 0")
     database.sql("ANALYZE t")
-    limits = Thresholds(bloat_bytes=100_000)
+    limits = VacuumThresholds(bloat_bytes=100_000)
     before = measured(database)["t"]
     assert is_dead_heavy(before, limits) and not is_bloated(before, limits)
     assert before.waste_ratio > 0.7

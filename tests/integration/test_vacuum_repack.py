@@ -21,7 +21,7 @@ from scannerdb.vacuum.measure import measure
 from scannerdb.vacuum.offer import look_for_offer
 from scannerdb.vacuum.outcome import Means, Refused
 from scannerdb.vacuum.pgrepack import run_pg_repack
-from scannerdb.vacuum.thresholds import Thresholds
+from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.support import wait_until
 from tests.integration.vacuum_support import dead, fill, locked, options, row
@@ -29,7 +29,7 @@ from tests.needs import needs
 from tests.servers import DISTRIBUTION, Database
 
 ROOT = Path(__file__).resolve().parents[2]
-EAGER = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
+EAGER = VacuumThresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
 MONTHLY: dict[str, Any] = {"profile": "monthly", "thresholds": EAGER}
 WAITS = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_repack' "

@@ -18,7 +18,7 @@ import scannerdb
 from psycopg.sql import SQL, Identifier
 from scannerdb.drill import restore_drill
 from scannerdb.drill.cluster import PREFIX
-from scannerdb.drill.scratch import Mark, scratch_name
+from scannerdb.drill.scratch import ScratchMark, scratch_name
 from scannerdb.errors import DatabaseMissing, ScannerDbError, ToolFailed
 from scannerdb.jobs.backup import backup
 from scannerdb.sets.catalogue import load_set
@@ -111,11 +111,11 @@ def test_only_its_own_debris_is_swept(database: Database, tmp_path: Path) -> Non
     database.sql(ROWS)
     make(database, tmp_path)
     own = {
-        "marked by a drill": Mark(database.name, "run", "then", "a set").text(),
+        "marked by a drill": ScratchMark(database.name, "run", "then", "a set").text(),
         scratch_name(database.name, "killed before its mark"): None,
     }
     others = {
-        "another's drill": Mark("another", "run", "then", "a set").text(),
+        "another's drill": ScratchMark("another", "run", "then", "a set").text(),
         scratch_name("another", "x"): None,
         "scannerdb_drill_precious": None,
         scratch_name(database.name, "y"): "hands off",

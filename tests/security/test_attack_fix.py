@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from scannerdb.connection import Options
 from scannerdb.errors import ScannerDbError
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.fix import Safety, Working, fix
 from scannerdb.jobs.undo import undo
 
 from tests.security.attacks import ATTACKS, MAINT, Canary
 
 USERS = ["postgres", MAINT]
-EVERYTHING = Policy(inactive="unverify")
+EVERYTHING = FixPolicy(inactive="unverify")
 
 
 def options(canary: Canary, user: str) -> Options:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import UnsafeCode
-from scannerdb.fixes.policy import Policy
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.undo import undo
 
 from tests.integration.support import NO_BACKUP, options, run_fix
 from tests.security.attacks import GRANTEE, MAINT, OWNER, Attack, Canary
 from tests.servers import Database
 
-DATES = Policy(only=("data.endpoints.last_check_date_null",))
+DATES = FixPolicy(only=("data.endpoints.last_check_date_null",))
 TABLE = """
 CREATE TABLE scannerdb_maintenance.journal (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run_id text NOT NULL,
     fix_id text NOT NULL, written_at timestamptz NOT NULL DEFAULT now(), table_schema text NOT NULL,
@@ -126,7 +126,7 @@ def test_sql_in_the_journal_is_never_run(field_db: Database, tmp_path: Path) -> 
 
 def test_a_way_back_of_structure_is_shown(field_db: Database, tmp_path: Path) -> None:
     state = str(tmp_path)
-    result = run_fix(field_db, policy=Policy(only=("schema.foreign_key.on_delete",)), state_dir=state)
+    result = run_fix(field_db, policy=FixPolicy(only=("schema.foreign_key.on_delete",)), state_dir=state)
     planned = undo(options(field_db), run_id=result["run_id"], state_dir=state, check_mode=True)
     assert "FOREIGN KEY" in planned["diff"]["after"]
     back = undo(options(field_db), run_id=result["run_id"], state_dir=state)

@@ -18,7 +18,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
 from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
-from scannerdb.vacuum.thresholds import Thresholds
+from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.support import options
 from tests.integration.vacuum_support import fill
@@ -39,7 +39,7 @@ PLANNED = Attack(
     """,
     "",
 )
-EAGER = Thresholds(bloat_bytes=1, index_bloat_bytes=1, dead_rows=1, changed_rows=1)
+EAGER = VacuumThresholds(bloat_bytes=1, index_bloat_bytes=1, dead_rows=1, changed_rows=1)
 
 
 def looks(canary: Canary, folder: Path) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_pg_repack_builds_no_index_with_code_of_others(canary: Canary, tmp_path:
     fill(canary.database)
     canary.database.sql(f"ALTER TABLE bloated OWNER TO {OWNER}")
     canary.plant(Attack("expression index", "CREATE INDEX zz ON public.bloated (evil.truth(id))", ""))
-    eager = Thresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
+    eager = VacuumThresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
     result = vacuum(options(canary.database), profile="monthly", thresholds=eager, state_dir=str(tmp_path))
     assert canary.escaped() == []
     assert "pg_repack" not in {table["action"] for table in result["tables"] if table["table"] == "public.bloated"}

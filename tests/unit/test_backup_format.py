@@ -30,8 +30,8 @@ from scannerdb.sets.known_hashes import forget_hash, record_hash, recorded_hash
 from scannerdb.sets.manifest import (
     BUNDLE_VERSION,
     DatabaseFacts,
+    DatabaseGrant,
     Extension,
-    Grant,
     Manifest,
     Setting,
     TableCount,
@@ -74,7 +74,7 @@ def facts(name: str = "ollama_scanner") -> DatabaseFacts:
         owner="ollama",
         acl=("=Tc/ollama", "ollama=CTc/ollama"),
         acl_text="{=Tc/ollama,ollama=CTc/ollama}",
-        grants=(Grant("", "CONNECT", False),),
+        grants=(DatabaseGrant("", "CONNECT", False),),
         settings=(Setting("work_mem", "8MB"), Setting("search_path", '"$user", public', "ollama")),
         encoding="UTF8",
         lc_collate="C",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scannerdb.backup.standby import Candidate, Origin, choose
+from scannerdb.backup.standby import Candidate, SourcePolicy, choose
 from scannerdb.errors import ConnectionFailed, FileProblem, InvalidInput, ServerUnsupported
 from scannerdb.login import Options, tool_environment
 from scannerdb.sets import storage
@@ -62,7 +62,7 @@ FAR = at("far", standby=True, position=10 * MIB)
 )
 def test_the_choice(candidates: list[Candidate], wanted: str, chosen: str, remark: str) -> None:
     for order in (candidates, candidates[::-1]):
-        place = choose(order, Origin(wanted))
+        place = choose(order, SourcePolicy(wanted))
         assert place.options.host == chosen
         assert remark in " ".join(place.remarks)
         if PRIMARY in candidates:
@@ -72,15 +72,15 @@ def test_the_choice(candidates: list[Candidate], wanted: str, chosen: str, remar
 
 def test_no_choice_is_said() -> None:
     with pytest.raises(ServerUnsupported, match=r"There is no standby to dump from: .*90 MiB behind"):
-        choose([PRIMARY, FAR], Origin("standby"))
+        choose([PRIMARY, FAR], SourcePolicy("standby"))
     with pytest.raises(ServerUnsupported, match="There is no primary to dump from"):
-        choose([NEAR], Origin("primary"))
+        choose([NEAR], SourcePolicy("primary"))
     with pytest.raises(ConnectionFailed, match="x cannot be reached"):
-        choose([gone("x"), gone("y")], Origin())
+        choose([gone("x"), gone("y")], SourcePolicy())
     with pytest.raises(InvalidInput, match="both say that they are the primary"):
-        choose([PRIMARY, at("q", standby=False)], Origin())
+        choose([PRIMARY, at("q", standby=False)], SourcePolicy())
     with pytest.raises(InvalidInput, match="are not of one cluster"):
-        choose([PRIMARY, at("alien", standby=True, system="2")], Origin())
+        choose([PRIMARY, at("alien", standby=True, system="2")], SourcePolicy())
 
 
 MOUNTS = r"""

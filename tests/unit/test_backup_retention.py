@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.sets.catalogue import BackupSet, load_set
 from scannerdb.sets.names import format_time, set_name
-from scannerdb.sets.retention import Policy, old_logs, plan_retention, remove_set
-from scannerdb.sets.verification_log import Standing
+from scannerdb.sets.retention import RetentionPolicy, old_logs, plan_retention, remove_set
+from scannerdb.sets.verification_log import VerificationStatus
 
 from tests.unit.test_backup_format import make_set, manifest
 
@@ -25,11 +25,11 @@ def old(age_h: int, verified: str = "read", purpose: str = "regular", problems: 
         Path("/b", name),
         manifest(name, created=format_time(created), purpose=purpose),
         "d",
-        Standing(verified, "", problems),
+        VerificationStatus(verified, "", problems),
     )
 
 
-def removed(sets: list[BackupSet], policy: Policy, latest: str = "") -> set[str]:
+def removed(sets: list[BackupSet], policy: RetentionPolicy, latest: str = "") -> set[str]:
     return {d.set.name for d in plan_retention(sets, policy, NOW, latest) if d.action == "remove"}
 
 
@@ -39,43 +39,43 @@ def days(*ages: int) -> list[BackupSet]:
 
 def test_old_ones_go_and_young_ones_stay() -> None:
     sets = days(0, 1, 29, 30, 31, 400)
-    assert removed(sets, Policy(30, 1)) == {sets[3].name, sets[4].name, sets[5].name}
+    assert removed(sets, RetentionPolicy(30, 1)) == {sets[3].name, sets[4].name, sets[5].name}
 
 
 def test_the_minimum_stays_whatever_its_age() -> None:
     sets = days(100, 200, 300)
-    assert removed(sets, Policy(30, 2)) == {sets[2].name}
-    assert removed(sets, Policy(30, 7)) == set()
+    assert removed(sets, RetentionPolicy(30, 2)) == {sets[2].name}
+    assert removed(sets, RetentionPolicy(30, 7)) == set()
 
 
 def test_pre_restore_and_damaged_sets_do_not_count_toward_the_minimum() -> None:
     sets = [old(2400), old(2500, purpose="pre_restore"), old(2600, "none", problems=("broken",)), old(2700)]
-    assert removed(sets, Policy(30, 2)) == {sets[1].name, sets[2].name}
+    assert removed(sets, RetentionPolicy(30, 2)) == {sets[1].name, sets[2].name}
 
 
 def test_nothing_younger_than_the_newest_verified_goes() -> None:
     sets = [old(1000, "none"), old(2000, "none"), old(3000, "read"), old(4000, "read")]
-    assert removed(sets, Policy(1, 0)) == {sets[3].name}
+    assert removed(sets, RetentionPolicy(1, 0)) == {sets[3].name}
 
 
 def test_what_latest_leads_to_stays() -> None:
     sets = days(100, 200, 300)
-    assert removed(sets, Policy(1, 0), sets[2].name) == {sets[1].name}
+    assert removed(sets, RetentionPolicy(1, 0), sets[2].name) == {sets[1].name}
 
 
 def test_the_newest_that_a_restore_has_proven_stays() -> None:
     sets = [*days(*range(45)), old(24 * 60, "restore"), old(24 * 70, "restore")]
-    gone = removed(sets, Policy())
+    gone = removed(sets, RetentionPolicy())
     assert sets[-2].name not in gone and sets[-1].name in gone
 
 
 def test_without_any_verified_set_age_and_minimum_decide() -> None:
     sets = [old(1000, "none"), old(2000, "none"), old(3000, "none")]
-    assert removed(sets, Policy(1, 1)) == {sets[1].name, sets[2].name}
+    assert removed(sets, RetentionPolicy(1, 1)) == {sets[1].name, sets[2].name}
 
 
 def test_a_clock_that_was_ahead_removes_nothing_young() -> None:
-    assert removed([old(-500, "none"), old(1)], Policy(1, 0)) == set()
+    assert removed([old(-500, "none"), old(1)], RetentionPolicy(1, 0)) == set()
 
 
 some_sets = st.lists(
@@ -90,11 +90,11 @@ some_sets = st.lists(
     unique_by=lambda s: s.name,
 )
 counts = st.integers(0, 6)
-policies = st.builds(Policy, st.integers(0, 60), st.integers(0, 10), counts, counts, counts, counts)
+policies = st.builds(RetentionPolicy, st.integers(0, 60), st.integers(0, 10), counts, counts, counts, counts)
 
 
 @given(some_sets, policies)
-def test_the_promises(sets: list[BackupSet], policy: Policy) -> None:
+def test_the_promises(sets: list[BackupSet], policy: RetentionPolicy) -> None:
     plan = plan_retention(sets, policy, NOW)
     gone = {d.set.name for d in plan if d.action == "remove"}
     assert sorted(d.set.name for d in plan) == sorted(s.name for s in sets)
@@ -116,14 +116,14 @@ def test_the_promises(sets: list[BackupSet], policy: Policy) -> None:
 
 
 @given(some_sets, policies)
-def test_the_plan_is_stable_and_settles(sets: list[BackupSet], policy: Policy) -> None:
+def test_the_plan_is_stable_and_settles(sets: list[BackupSet], policy: RetentionPolicy) -> None:
     gone = removed(sets, policy)
     assert removed(list(reversed(sets)), policy) == gone
     assert removed([s for s in sets if s.name not in gone], policy) == set()
 
 
 @given(some_sets, policies)
-def test_every_generation_keeps_one_of_each_of_its_periods(sets: list[BackupSet], policy: Policy) -> None:
+def test_every_generation_keeps_one_of_each_of_its_periods(sets: list[BackupSet], policy: RetentionPolicy) -> None:
     gone = removed(sets, policy)
     sound = [s for s in sets if s.manifest.purpose == "regular" and not s.damaged]
     left = [s for s in sound if s.name not in gone]
@@ -140,8 +140,8 @@ def test_every_generation_keeps_one_of_each_of_its_periods(sets: list[BackupSet]
 
 
 @given(some_sets, policies)
-def test_generations_only_ever_keep_more_and_no_more_than_asked(sets: list[BackupSet], policy: Policy) -> None:
-    without = removed(sets, Policy(policy.days, policy.minimum))
+def test_generations_only_ever_keep_more_and_no_more_than_asked(sets: list[BackupSet], policy: RetentionPolicy) -> None:
+    without = removed(sets, RetentionPolicy(policy.days, policy.minimum))
     gone = removed(sets, policy)
     assert gone <= without
     assert len(without - gone) <= policy.daily + policy.weekly + policy.monthly + policy.yearly
@@ -149,7 +149,7 @@ def test_generations_only_ever_keep_more_and_no_more_than_asked(sets: list[Backu
 
 def test_generations_are_explained() -> None:
     sets = [old(24 * age) for age in (0, 40, 41, 75, 76, 200, 420)]
-    plan = {d.set.name: (d.action, d.why) for d in plan_retention(sets, Policy(7, 1, 0, 2, 4, 2), NOW)}
+    plan = {d.set.name: (d.action, d.why) for d in plan_retention(sets, RetentionPolicy(7, 1, 0, 2, 4, 2), NOW)}
     assert [plan[s.name] for s in sets] == [
         ("keep", "the newest verified one (read)"),
         ("keep", "the newest of week 2025-W17 and month 2025-04"),
@@ -163,7 +163,7 @@ def test_generations_are_explained() -> None:
 
 def test_a_verified_set_stands_for_its_period_rather_than_a_younger_one() -> None:
     sets = [old(0), old(1000, "none"), old(1001, "read")]
-    assert removed(sets, Policy(1, 0, monthly=2)) == {sets[1].name}
+    assert removed(sets, RetentionPolicy(1, 0, monthly=2)) == {sets[1].name}
 
 
 def test_removing_a_set_takes_it_all(tmp_path: Path) -> None:

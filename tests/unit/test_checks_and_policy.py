@@ -18,7 +18,7 @@ from scannerdb.contract.repair import ORDER
 from scannerdb.finding import SEVERITIES, Finding, Fix, matches, ordered, summary
 from scannerdb.fixes.batches import SMALLEST, next_size
 from scannerdb.fixes.data import data_fixes, fix_text, orphan_fix
-from scannerdb.fixes.policy import Policy, make_plan, too_large
+from scannerdb.fixes.policy import FixPolicy, make_plan, too_large
 from scannerdb.fixes.ranges import NARROWEST, WIDEST, next_width
 from scannerdb.joblock import lock_key
 from scannerdb.jobs.check import judged
@@ -140,16 +140,16 @@ def test_the_gravest_come_first() -> None:
 @pytest.mark.parametrize(
     ("policy", "item", "why"),
     [
-        (Policy(only=("data.*",)), finding(), "not selected by scannerdb_fix_only"),
-        (Policy(skip=("schema.*",)), finding(), "left out by scannerdb_fix_skip"),
-        (Policy(inactive="report"), finding("data.verified.inactive"), "scannerdb_fix_inactive is report"),
-        (Policy(honeypots="report"), finding("data.verified.honeypot"), "scannerdb_fix_honeypots is report"),
-        (Policy(), finding(fix=None, why_no_fix="Because."), "Because."),
-        (Policy(), finding(fix=Fix("x", job="vacuum.yml mends it")), "vacuum.yml mends it"),
-        (Policy(), finding(fix=Fix("x", consent="scannerdb_fix_y")), "it needs consent: scannerdb_fix_y=true"),
+        (FixPolicy(only=("data.*",)), finding(), "not selected by scannerdb_fix_only"),
+        (FixPolicy(skip=("schema.*",)), finding(), "left out by scannerdb_fix_skip"),
+        (FixPolicy(inactive="report"), finding("data.verified.inactive"), "scannerdb_fix_inactive is report"),
+        (FixPolicy(honeypots="report"), finding("data.verified.honeypot"), "scannerdb_fix_honeypots is report"),
+        (FixPolicy(), finding(fix=None, why_no_fix="Because."), "Because."),
+        (FixPolicy(), finding(fix=Fix("x", job="vacuum.yml mends it")), "vacuum.yml mends it"),
+        (FixPolicy(), finding(fix=Fix("x", consent="scannerdb_fix_y")), "it needs consent: scannerdb_fix_y=true"),
     ],
 )
-def test_what_is_left_has_a_reason(policy: Policy, item: Finding, why: str) -> None:
+def test_what_is_left_has_a_reason(policy: FixPolicy, item: Finding, why: str) -> None:
     plan = make_plan([item], policy)
     assert plan.steps == []
     assert [s["why"] for s in plan.skipped] == [why]
@@ -158,7 +158,7 @@ def test_what_is_left_has_a_reason(policy: Policy, item: Finding, why: str) -> N
 @given(st.permutations(sorted(ORDER)))
 def test_the_plan_is_in_dependency_order_and_complete(ids: list[str]) -> None:
     findings = [Finding(i, "warning", "o", "m", fix=Fix(i, (i,), order=ORDER[i])) for i in ids]
-    plan = make_plan(findings, Policy())
+    plan = make_plan(findings, FixPolicy())
     assert sorted(s.finding.id for s in plan.steps) == sorted(ids)
     orders = [s.fix.order for s in plan.steps]
     assert orders == sorted(orders)
@@ -166,23 +166,23 @@ def test_the_plan_is_in_dependency_order_and_complete(ids: list[str]) -> None:
 
 def test_one_cause_one_cure() -> None:
     cure = Fix("x", ("REINDEX",))
-    plan = make_plan([finding("index.invalid", fix=cure), finding(fix=cure)], Policy())
+    plan = make_plan([finding("index.invalid", fix=cure), finding(fix=cure)], FixPolicy())
     assert len(plan.steps) == 1
 
 
 def test_too_large() -> None:
-    plan = make_plan([finding()], Policy())
+    plan = make_plan([finding()], FixPolicy())
     rows = {"endpoints": 100}
-    assert too_large(plan.steps, rows, Policy(max_share=0.05, large_rows=1)) == []
-    assert "would touch 5 rows" in too_large(plan.steps, rows, Policy(max_share=0.04, large_rows=1))[0]
-    assert too_large(plan.steps, rows, Policy(max_share=0.04)) == []  # five rows are no catastrophe
-    gaps = make_plan([finding("data.endpoints.last_check_date_null")], Policy())
-    assert too_large(gaps.steps, rows, Policy(max_share=0.04, large_rows=1)) == []
+    assert too_large(plan.steps, rows, FixPolicy(max_share=0.05, large_rows=1)) == []
+    assert "would touch 5 rows" in too_large(plan.steps, rows, FixPolicy(max_share=0.04, large_rows=1))[0]
+    assert too_large(plan.steps, rows, FixPolicy(max_share=0.04)) == []  # five rows are no catastrophe
+    gaps = make_plan([finding("data.endpoints.last_check_date_null")], FixPolicy())
+    assert too_large(gaps.steps, rows, FixPolicy(max_share=0.04, large_rows=1)) == []
 
 
 def test_the_plan_guesses_how_long_it_takes() -> None:
-    few = make_plan([finding()], Policy(), {"endpoints": 100}).steps[0].expected_s
-    many = make_plan([finding()], Policy(), {"endpoints": 100_000_000}).steps[0].expected_s
+    few = make_plan([finding()], FixPolicy(), {"endpoints": 100}).steps[0].expected_s
+    many = make_plan([finding()], FixPolicy(), {"endpoints": 100_000_000}).steps[0].expected_s
     assert 0 < few < many
 
 
@@ -202,7 +202,7 @@ def test_ranges_stay_within_limits(width: int, rows: int, elapsed: float, larges
 
 
 def test_honeypots_come_first_and_links_before_dates() -> None:
-    order = [fix.id.rsplit(".", 1)[-1] for fix in data_fixes(Policy())]
+    order = [fix.id.rsplit(".", 1)[-1] for fix in data_fixes(FixPolicy())]
     assert order.index("honeypot") < order.index("link_stale") < order.index("link_missing")
     assert order.index("link_missing") < order.index("verification_date_null")
 
@@ -219,7 +219,7 @@ def test_the_text_of_a_data_fix_is_one_statement_for_each_write() -> None:
 def test_every_registered_fix_exists_and_the_other_way_round() -> None:
     fixed = (
         set(ORDER)
-        | {f.id for f in data_fixes(Policy())}
+        | {f.id for f in data_fixes(FixPolicy())}
         | {
             "data.orphan",
             "data.sequence.behind",

@@ -17,7 +17,7 @@ from scannerdb.checks.holders import duration
 from scannerdb.checks.programs import only_stamps
 from scannerdb.checks.registry import ENTRIES
 from scannerdb.checks.server import END_OF_SUPPORT, judge_version
-from scannerdb.checks.thresholds import NAMES, Thresholds, parse_thresholds
+from scannerdb.checks.thresholds import NAMES, CheckThresholds, parse_thresholds
 from scannerdb.connection import Options
 from scannerdb.errors import FileProblem, InvalidInput
 from scannerdb.finding import SEVERITIES
@@ -55,13 +55,13 @@ def test_thresholds_from_extra_variables_are_strings(name: str, value: float) ->
 
 
 def test_no_thresholds_are_the_defaults() -> None:
-    assert parse_thresholds({}) == parse_thresholds(None) == Thresholds()
+    assert parse_thresholds({}) == parse_thresholds(None) == CheckThresholds()
 
 
 def test_the_page_names_every_threshold_and_its_default() -> None:
     text = (ROOT / "docs" / "check.md").read_text()
     for name in NAMES:
-        assert f"| `{name}` | {getattr(Thresholds(), name):.15g} |" in text, name
+        assert f"| `{name}` | {getattr(CheckThresholds(), name):.15g} |" in text, name
 
 
 def test_every_entry_says_how_it_is_mended() -> None:

@@ -16,16 +16,16 @@ from scannerdb.load.failures import Failure, failures_in
 from scannerdb.load.leave_out import item_of, named
 from scannerdb.load.pg_restore import NEWER_SETTINGS, command, conninfo, interrupted
 from scannerdb.load.preflight import check_superuser_objects
-from scannerdb.load.role_mapping import Rules
+from scannerdb.load.role_mapping import RoleRules
 from scannerdb.load.target import Target, create_statement, property_statements, split_list, target_from_script
 from scannerdb.load.validation import check_counts, new_losses
 from scannerdb.process import Finished, Tools
 from scannerdb.restore.cutover import Switch, block
 from scannerdb.restore.downtime_probe import gap_ms
 from scannerdb.restore.heal import Found, diagnose, kept_databases
-from scannerdb.restore.marks import LONGEST, Mark, kept_name, looks_like_side, parse_mark, side_name
+from scannerdb.restore.marks import LONGEST, DatabaseMark, kept_name, looks_like_side, parse_mark, side_name
 from scannerdb.restore.plan import check_roles, drilled_rate
-from scannerdb.restore.request import Wish, check_wish
+from scannerdb.restore.request import RestoreRequest, check_request
 from scannerdb.sets.archive import Header, detect, parse_header
 from scannerdb.sets.locate import locate, parse_moment
 
@@ -56,7 +56,7 @@ def test_a_short_name_is_readable() -> None:
 
 @pytest.mark.parametrize("kind", ["side", "kept"])
 def test_a_mark_comes_back(kind: str) -> None:
-    mark = Mark(kind, 'we"ird', RUN, "2025-04-18T03:15:00Z", "/a/b", switching=True, comment="it's {mine}")
+    mark = DatabaseMark(kind, 'we"ird', RUN, "2025-04-18T03:15:00Z", "/a/b", switching=True, comment="it's {mine}")
     assert parse_mark(mark.text()) == mark
 
 
@@ -232,7 +232,7 @@ def test_settings_and_privileges() -> None:
         'ALTER DATABASE "we""ird" WITH CONNECTION LIMIT 7',
     ]
     assert _texts(Target(owner="o")) == ['ALTER DATABASE "we""ird" WITH CONNECTION LIMIT -1']
-    assert _texts(target.under(Rules(ignored=frozenset({"r", "o"}))), "x") == [
+    assert _texts(target.under(RoleRules(ignored=frozenset({"r", "o"}))), "x") == [
         "ALTER DATABASE \"x\" SET \"search_path\" TO '$user', 'public', 'a, \"b'",
         'ALTER DATABASE "x" SET "work_mem" TO \'1MB\'',
         'REVOKE ALL ON DATABASE "x" FROM PUBLIC',
@@ -248,10 +248,10 @@ def test_a_target_whose_roles_are_replaced() -> None:
         grants=(("a", "CONNECT", True), ("b", "CONNECT", False), ("", "CONNECT", False)),
         settings=(("a", "work_mem", "1MB"), ("b", "work_mem", "2MB"), ("a", "my.note", "x")),
     )
-    mapped = target.under(Rules({"a": "b"}))
+    mapped = target.under(RoleRules({"a": "b"}))
     assert (mapped.owner, mapped.grants) == ("b", (("b", "CONNECT", True), ("", "CONNECT", False)))
     assert mapped.settings == (("b", "work_mem", "2MB"), ("b", "my.note", "x"))
-    swapped = target.under(Rules({"a": "b", "b": "a"}))
+    swapped = target.under(RoleRules({"a": "b", "b": "a"}))
     assert (swapped.owner, swapped.grants[:2]) == ("b", (("b", "CONNECT", True), ("a", "CONNECT", False)))
 
 
@@ -428,7 +428,7 @@ def test_the_gap_a_client_sees() -> None:
 
 
 def _found(name: str, kind: str = "", **more: object) -> Found:
-    mark = Mark(kind, "db", RUN, str(more.pop("at", "2025")), switching=bool(more.pop("switching", False)))
+    mark = DatabaseMark(kind, "db", RUN, str(more.pop("at", "2025")), switching=bool(more.pop("switching", False)))
     is_open = bool(more.pop("open", True))
     return Found(name, is_open, mark if kind else None, bool(kind) or bool(more.pop("commented", False)), 0)
 
@@ -449,17 +449,17 @@ def test_the_newest_kept_database_comes_first() -> None:
 @pytest.mark.parametrize("confirm", ["", "Db", "db ", "other"])
 def test_the_name_has_to_be_spelled_out(confirm: str) -> None:
     with pytest.raises(RestoreRefused, match="spelled out"):
-        check_wish(Options(db="db"), Wish(Path("/b"), confirm=confirm))
+        check_request(Options(db="db"), RestoreRequest(Path("/b"), confirm=confirm))
 
 
 def test_no_restore_from_inside() -> None:
     with pytest.raises(InvalidInput, match="from inside"):
-        check_wish(Options(db="postgres"), Wish(Path("/b"), confirm="postgres"))
+        check_request(Options(db="postgres"), RestoreRequest(Path("/b"), confirm="postgres"))
 
 
 def test_the_block_quotes_what_it_is_given() -> None:
     name = "'; DROP TABLE x; -- \\ $$ $body$"
-    mark = Mark("side", name, RUN, "now")
+    mark = DatabaseMark("side", name, RUN, "now")
     text = text_of(block(Switch(name, name, name, True, mark, mark, comment=name)))
     # Without a connection, libpq writes backslashes as the last one that there was would read them.
     text = text.replace("\\\\", "\\") if text.startswith("DO  E'") else text

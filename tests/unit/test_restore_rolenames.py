@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.load.role_mapping import Rules, about_roles, quoted, roles_in
+from scannerdb.load.role_mapping import RoleRules, about_roles, quoted, roles_in
 
-RULES = Rules({"gone": 'né"w', 'Ro "le; TO x': "b"}, frozenset({"ignored"}))
+RULES = RoleRules({"gone": 'né"w', 'Ro "le; TO x': "b"}, frozenset({"ignored"}))
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_roles_are_replaced_in_their_place_only(written: str, wanted: str) -> No
 
 
 def test_roles_are_replaced_all_at_once() -> None:
-    swap = Rules({"a": "b", "b": "a"})
+    swap = RoleRules({"a": "b", "b": "a"})
     assert swap.rewritten("GRANT ALL ON t TO a;GRANT ALL ON t TO b;") == 'GRANT ALL ON t TO "b";GRANT ALL ON t TO "a";'
-    assert Rules({"a": "b"}).rewritten('GRANT ALL ON t TO a, "b";') == 'GRANT ALL ON t TO "b";'
+    assert RoleRules({"a": "b"}).rewritten('GRANT ALL ON t TO a, "b";') == 'GRANT ALL ON t TO "b";'
 
 
 def test_owners_and_others() -> None:
@@ -96,7 +96,7 @@ def test_any_name_is_found_and_the_rest_stays(role: str, noise: str) -> None:
     written = '"' + role.replace('"', '""') + '"'
     text = "'" + noise.replace("'", "''") + "'"
     tail = f'COMMENT ON TABLE "{noise.replace(chr(34), chr(34) * 2)}" IS {text};GRANT ALL ON t TO '
-    assert Rules({role: "new"}).rewritten(f"{tail}{written};") == f'{tail}"new";'
+    assert RoleRules({role: "new"}).rewritten(f"{tail}{written};") == f'{tail}"new";'
     assert roles_in(f"{tail}{written};") == (set(), {role})
 
 

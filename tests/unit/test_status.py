@@ -15,7 +15,7 @@ import pytest
 from scannerdb.connection import Options
 from scannerdb.jobs.status import status
 from scannerdb.runs import Run, last_runs, utc_now
-from scannerdb.schedule.judge import Standing, judge
+from scannerdb.schedule.judge import JobStatus, judge
 from scannerdb.schedule.model import Job, read_job
 from scannerdb.schedule.records import Record, process_began, read_records, write_record
 from scannerdb.status.metrics import metrics
@@ -41,7 +41,7 @@ def record(started: str, outcome: str = "ok", job: str = "daily", code: int = 0)
     return Record("20260520T030000Z-00000000", job, at, "/b/cron_backup.log", outcome, finished, code, "It fell.")
 
 
-def stand(*records: Record, job: Job = DAILY, now: datetime.datetime = NOW, **more: Any) -> Standing:
+def stand(*records: Record, job: Job = DAILY, now: datetime.datetime = NOW, **more: Any) -> JobStatus:
     words = {"zone": UTC, "since": LONG_AGO, "grace": HOUR, **more}
     return judge(job, records, now=now, **words)
 

@@ -10,13 +10,22 @@ from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
 from scannerdb.vacuum.decide import decide, density, in_order, leftovers
 from scannerdb.vacuum.measure import IndexMeasure, TableMeasure
-from scannerdb.vacuum.plan import METHODS, PG_REPACK, REPACK, REWRITE_BYTES_PER_S, Offer, Wish, pretty, wish_for
-from scannerdb.vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy
+from scannerdb.vacuum.plan import (
+    METHODS,
+    PG_REPACK,
+    REPACK,
+    REWRITE_BYTES_PER_S,
+    Offer,
+    VacuumRequest,
+    pretty,
+    wish_for,
+)
+from scannerdb.vacuum.thresholds import VacuumThresholds, is_bloated, is_dead_heavy
 
-LIMITS = Thresholds()
+LIMITS = VacuumThresholds()
 MIB = 1 << 20
-WEEKLY, MONTHLY = Wish(), Wish(compaction=True)
-EXCLUSIVE = Wish(compaction=True, allow_exclusive=True)
+WEEKLY, MONTHLY = VacuumRequest(), VacuumRequest(compaction=True)
+EXCLUSIVE = VacuumRequest(compaction=True, allow_exclusive=True)
 
 
 def table(live: int = 1000, dead: int = 0, heap: int = 8192, bloat: int = 0, **more: object) -> TableMeasure:
@@ -46,7 +55,7 @@ def index(name: str = "t_i", size: int = 100 * MIB, bloat: int = 80 * MIB, **mor
     return IndexMeasure("public", name, size, 1000.0, **{**known, **more})  # type: ignore[arg-type]
 
 
-def kinds(measure: TableMeasure, wish: Wish = WEEKLY, **more: object) -> list[str]:
+def kinds(measure: TableMeasure, wish: VacuumRequest = WEEKLY, **more: object) -> list[str]:
     return [action.kind for action in decide(measure, LIMITS, wish, **more).actions]  # type: ignore[arg-type]
 
 
@@ -62,12 +71,12 @@ tables = st.builds(
     may_rebuild=st.booleans(),
     indexes=st.lists(st.builds(index, bloat=st.integers(0, 100 * MIB), valid=st.booleans()), max_size=3).map(tuple),
 )
-wishes = st.builds(Wish, st.sampled_from(METHODS), st.booleans(), st.booleans())
+wishes = st.builds(VacuumRequest, st.sampled_from(METHODS), st.booleans(), st.booleans())
 
 
 @given(tables, wishes)
 def test_every_decision_gives_reasons_and_never_an_exclusive_lock_without_leave(
-    measure: TableMeasure, wish: Wish
+    measure: TableMeasure, wish: VacuumRequest
 ) -> None:
     decision = decide(measure, LIMITS, wish)
     assert all(action.reasons for action in decision.actions)
@@ -87,7 +96,7 @@ def test_the_weekly_vacuum_mends_whatever_the_check_calls_dead(measure: TableMea
 
 
 @given(tables, st.sampled_from([WEEKLY, MONTHLY]))
-def test_what_a_perfect_vacuum_leaves_needs_no_second_one(measure: TableMeasure, wish: Wish) -> None:
+def test_what_a_perfect_vacuum_leaves_needs_no_second_one(measure: TableMeasure, wish: VacuumRequest) -> None:
     after = replace(
         measure, dead=0, dead_ratio=0.0, xid_age=0, mod_since_analyze=0, bloat_bytes=0, waste_bytes=0, indexes=()
     )
@@ -151,8 +160,8 @@ def test_bloat_is_for_the_monthly_run_and_needs_leave() -> None:
     assert (full[0].room, full[0].lock_s) == (100 * MIB, round(40 * MIB / REWRITE_BYTES_PER_S, 1))
 
 
-def offering(kind: str, **more: object) -> Wish:
-    return Wish(compaction=True, offer=Offer(kind, "/usr/bin/pg_repack"), **more)  # type: ignore[arg-type]
+def offering(kind: str, **more: object) -> VacuumRequest:
+    return VacuumRequest(compaction=True, offer=Offer(kind, "/usr/bin/pg_repack"), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [REPACK, PG_REPACK])
@@ -180,13 +189,19 @@ def test_what_a_rewrite_needs_of_a_table() -> None:
     assert "materialized view" in decide(view, LIMITS, offering(PG_REPACK)).notes[0]
     fine = table(heap=100 * MIB)
     assert kinds(fine, replace(offering(PG_REPACK), method="repack")) == [PG_REPACK]
-    refused = decide(fine, LIMITS, Wish("repack", offer=Offer(why_not="there is no such tool")))
+    refused = decide(fine, LIMITS, VacuumRequest("repack", offer=Offer(why_not="there is no such tool")))
     assert not refused.actions and "there is no such tool" in refused.notes[0]
-    assert kinds(fine, Wish("repack", allow_exclusive=True)) == ["full"]
+    assert kinds(fine, VacuumRequest("repack", allow_exclusive=True)) == ["full"]
 
 
 def test_what_pg_repack_left_is_cleared_by_every_method_first() -> None:
-    for wish in (WEEKLY, MONTHLY, Wish("vacuum"), Wish("reindex"), Wish("full", allow_exclusive=True)):
+    for wish in (
+        WEEKLY,
+        MONTHLY,
+        VacuumRequest("vacuum"),
+        VacuumRequest("reindex"),
+        VacuumRequest("full", allow_exclusive=True),
+    ):
         assert kinds(table(repack_debris=True), wish)[0] == "drop_repack"
 
 
@@ -205,7 +220,7 @@ def test_a_rewrite_carries_what_the_table_gets_where_it_is_refused() -> None:
 
 def test_the_lock_is_foretold_from_what_was_timed() -> None:
     bloated = table(heap=100 * MIB, bloat=60 * MIB)
-    (slow,) = decide(bloated, LIMITS, Wish(compaction=True, allow_exclusive=True, rate=MIB)).actions
+    (slow,) = decide(bloated, LIMITS, VacuumRequest(compaction=True, allow_exclusive=True, rate=MIB)).actions
     assert slow.lock_s == 40.0 and "about 40 s" in slow.reasons[-1]
 
 
@@ -274,7 +289,13 @@ def test_leftovers_of_an_interrupted_rebuild() -> None:
 
 def test_leftovers_are_dropped_by_every_method_first() -> None:
     left = (index("t_i", bloat=0), index("t_i_ccnew", valid=False))
-    for wish in (WEEKLY, MONTHLY, Wish("vacuum"), Wish("reindex"), Wish("full", allow_exclusive=True)):
+    for wish in (
+        WEEKLY,
+        MONTHLY,
+        VacuumRequest("vacuum"),
+        VacuumRequest("reindex"),
+        VacuumRequest("full", allow_exclusive=True),
+    ):
         assert kinds(table(indexes=left), wish)[0] == "drop_index"
     decision = decide(table(indexes=left, may_rebuild=False), LIMITS, WEEKLY)
     assert not decision.actions and "t_i_ccnew" in decision.notes[0]

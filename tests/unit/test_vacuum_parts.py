@@ -9,21 +9,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
 from scannerdb.vacuum import bloat, memory, pgrepack, report
-from scannerdb.vacuum.bloat import Column
+from scannerdb.vacuum.bloat import ColumnWidth
 from scannerdb.vacuum.measure import IndexMeasure, TableMeasure
-from scannerdb.vacuum.outcome import Outcome
-from scannerdb.vacuum.plan import Action, Decision
+from scannerdb.vacuum.outcome import ActionResult
+from scannerdb.vacuum.plan import Action, TableDecision
 from scannerdb.vacuum.select import select
 from scannerdb.vacuum.statements import as_text, statements
 
-INT4 = Column(4, True, 4, 0.0, -1)
-INT8 = Column(8, True, 8, 0.0, -1)
-BOOL = Column(1, True, 1, 0.0, 2)
-TEXT = Column(4, False, 20, 0.0, -1)
+INT4 = ColumnWidth(4, True, 4, 0.0, -1)
+INT8 = ColumnWidth(8, True, 8, 0.0, -1)
+BOOL = ColumnWidth(1, True, 1, 0.0, 2)
+TEXT = ColumnWidth(4, False, 20, 0.0, -1)
 
 columns = st.lists(
     st.builds(
-        Column,
+        ColumnWidth,
         st.sampled_from([1, 2, 4, 8]),
         st.booleans(),
         st.integers(0, 500).map(float),
@@ -45,7 +45,7 @@ def test_padding_follows_the_order_of_the_columns() -> None:
     assert bloat.data_width([BOOL, INT4, BOOL, INT8]) == 24
     assert bloat.data_width([TEXT, INT4]) == 25.5  # half of the alignment, on average
     assert bloat.heap_tuple_width([INT4]) == 32
-    assert bloat.heap_tuple_width([Column(4, True, 4, 0.5)] * 9) == 56  # the bitmap of nine needs eight bytes more
+    assert bloat.heap_tuple_width([ColumnWidth(4, True, 4, 0.5)] * 9) == 56  # the bitmap of nine needs eight bytes more
 
 
 def test_known_sizes() -> None:
@@ -55,15 +55,17 @@ def test_known_sizes() -> None:
 
 
 @given(columns, st.integers(0, 10**9), st.integers(0, 10**9))
-def test_more_rows_never_need_fewer_pages(of: list[Column], one: int, other: int) -> None:
+def test_more_rows_never_need_fewer_pages(of: list[ColumnWidth], one: int, other: int) -> None:
     few, many = sorted((one, other))
     assert bloat.heap_pages(of, few, 8192, 100) <= bloat.heap_pages(of, many, 8192, 100)
     assert bloat.btree_pages(of, few, 8192, 90, False) <= bloat.btree_pages(of, many, 8192, 90, False)
 
 
 @given(columns.filter(bool), st.integers(1, 10**9))  # an index has a column
-@example([Column(1, False, 0.0, 0.0, 321068.0)], 856187)  # a list of three short keys is longer than they are alone
-def test_deduplication_never_makes_an_index_larger(of: list[Column], rows: int) -> None:
+@example(
+    [ColumnWidth(1, False, 0.0, 0.0, 321068.0)], 856187
+)  # a list of three short keys is longer than they are alone
+def test_deduplication_never_makes_an_index_larger(of: list[ColumnWidth], rows: int) -> None:
     assert bloat.btree_bytes_per_row(of, rows, True) <= bloat.btree_bytes_per_row(of, rows, False) + 1e-9
 
 
@@ -153,7 +155,7 @@ def test_memory_learns_forgets_and_survives_rubbish() -> None:
     before = table(indexes=(IndexMeasure("public", "i", 500, 100.0),))
 
     def learnt(kind: str, known: dict[str, float], done: bool = True, lock_ms: float = 0.0) -> memory.Memory:
-        outcome = Outcome(Decision(before), Action(kind, (), index="i"), done=done)
+        outcome = ActionResult(TableDecision(before), Action(kind, (), index="i"), done=done)
         outcome.lock.max_lock_ms = lock_ms
         return memory.learn(memory.Memory(known), [outcome], {"public.t": before})
 
@@ -192,13 +194,13 @@ def test_pg_repack_ends_nobody_and_waits_no_longer_than_we_do() -> None:
 
 def test_a_vacuum_without_effect_is_no_change() -> None:
     before = table(mod_since_analyze=10)
-    useless = Outcome(Decision(before), Action("vacuum", ("dead",)), done=True)
+    useless = ActionResult(TableDecision(before), Action("vacuum", ("dead",)), done=True)
     assert not report.had_effect(useless, before)
     assert report.had_effect(useless, table(dead=49, mod_since_analyze=10))
     assert report.had_effect(useless, table(mod_since_analyze=0))
-    forced = Outcome(Decision(before), Action("vacuum", ("asked for",), forced=True), done=True)
+    forced = ActionResult(TableDecision(before), Action("vacuum", ("asked for",), forced=True), done=True)
     assert report.had_effect(forced, before)
-    assert not report.had_effect(Outcome(Decision(before), Action("full", ())), None)
+    assert not report.had_effect(ActionResult(TableDecision(before), Action("full", ())), None)
 
 
 def test_the_sentence() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.connection import text_of
 from scannerdb.drill.cluster import PREFIX, debris, sweep
-from scannerdb.drill.scratch import Mark, is_left_over, scratch_name
+from scannerdb.drill.scratch import ScratchMark, is_left_over, scratch_name
 from scannerdb.errors import FileProblem
 from scannerdb.sets.catalogue import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
 from scannerdb.sets.fingerprint import fingerprint_query
@@ -23,8 +23,8 @@ from scannerdb.sets.staging import in_use
 from scannerdb.sets.structure import structure_differences, structure_fingerprint
 from scannerdb.sets.verification_log import (
     NOT_TRIED,
-    Standing,
     Verification,
+    VerificationStatus,
     append_history,
     append_record,
     last_drill,
@@ -43,9 +43,9 @@ def test_a_scratch_database_is_known_by_name_and_mark(database: str, run_id: str
     name = scratch_name(database, run_id)
     assert len(name.encode()) < 64
     assert is_left_over(name, None, database)
-    assert is_left_over("any", Mark(database, run_id, "now", "set").text(), database)
+    assert is_left_over("any", ScratchMark(database, run_id, "now", "set").text(), database)
     assert not is_left_over(name, None, database + "x")
-    assert not is_left_over(name, Mark(database + "x", run_id, "now", "set").text(), database)
+    assert not is_left_over(name, ScratchMark(database + "x", run_id, "now", "set").text(), database)
     assert not is_left_over(name + "0", None, database)
 
 
@@ -80,7 +80,7 @@ def record(level: str, ok: bool = True, **more: float) -> Verification:
 
 def test_a_proof_by_restoring_outlasts_later_reading_but_no_failure() -> None:
     drilled = record("restore", restore_s=12.5)
-    assert standing([drilled, record("read")], "d") == Standing("restore", "at restore", (), 12.5)
+    assert standing([drilled, record("read")], "d") == VerificationStatus("restore", "at restore", (), 12.5)
     assert standing([drilled, record("checksum", ok=False)], "d").level == "none"
     assert standing([drilled, record("checksum", ok=False), record("read")], "d").level == "read"
     failed = standing([drilled, record("restore", ok=False), record("read")], "d")

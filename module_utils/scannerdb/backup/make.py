@@ -27,9 +27,9 @@ from ..sets.staging import claimed, publish
 from ..sets.streamed_hashes import Growing
 from ..sets.structure import read_structure, structure_fingerprint
 from ..sets.verification import verify_set
-from ..sets.verification_log import NOT_TRIED, Standing, Verification, append_history, append_record
+from ..sets.verification_log import NOT_TRIED, Verification, VerificationStatus, append_history, append_record
 from .dump import UnreadError, dump_command, run_dump, run_globals
-from .plan import Ready, Wish
+from .plan import BackupRequest, Ready
 from .snapshot import Passing, Snapshot, StandbyConflict, count_rows, ensure_moving, open_snapshot, strong_holders
 
 Drill = Callable[[BackupSet], Verification]
@@ -50,7 +50,7 @@ class _Dumped:
     seen: Growing
 
 
-def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> BackupSet:
+def make_set(wish: BackupRequest, ready: Ready, run: Run, drill: Drill | None = None) -> BackupSet:
     """Make one set and return it; the caller holds the job lock. Level `restore` is proven by `drill`.
 
     `latest.backup` follows when the purpose is `regular`. On any failure it stays as it was, and nothing of the new set
@@ -92,15 +92,17 @@ def make_set(wish: Wish, ready: Ready, run: Run, drill: Drill | None = None) -> 
         return load_set(final, wish.trust)
     append_history(wish.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
     return dataclasses.replace(
-        load_set(final, wish.trust), standing=Standing(proof.level, proof.at, (), proof.restore_s)
+        load_set(final, wish.trust), standing=VerificationStatus(proof.level, proof.at, (), proof.restore_s)
     )
 
 
-def _note_made(run: Run, name: str, wish: Wish) -> None:
+def _note_made(run: Run, name: str, wish: BackupRequest) -> None:
     run.note_change(f"Backup {name} was made, and is kept in {wish.backup_dir}.", f"To remove it: {REMOVING}{name}")
 
 
-def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float) -> Manifest:
+def _describe(
+    wish: BackupRequest, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float
+) -> Manifest:
     """The manifest of a set whose files are all there."""
     run.progress("hash")
     stay = not wish.recipients  # plain files of an encrypted set do not
@@ -133,7 +135,9 @@ def _describe(wish: Wish, ready: Ready, run: Run, folder: Path, name: str, dumpe
     )
 
 
-def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: Drill | None) -> Verification | None:
+def _prove(
+    folder: Path, wish: BackupRequest, ready: Ready, run: Run, name: str, drill: Drill | None
+) -> Verification | None:
     """Verify the new set before it has its name, and before it is encrypted; raises `BackupInvalid`."""
     if wish.verify_level == "none":
         return None
@@ -171,7 +175,9 @@ def _prove(folder: Path, wish: Wish, ready: Ready, run: Run, name: str, drill: D
     return outcome
 
 
-def _lock(folder: Path, wish: Wish, run: Run, manifest: Manifest, proof: Verification | None) -> tuple[str, str]:
+def _lock(
+    folder: Path, wish: BackupRequest, run: Run, manifest: Manifest, proof: Verification | None
+) -> tuple[str, str]:
     """Encrypt the proven set. What was proven of its plain files stands for the encrypted ones, and is noted anew."""
     run.progress("encrypt")
     remove_tree(folder / VERIFICATIONS)
@@ -183,7 +189,7 @@ def _lock(folder: Path, wish: Wish, run: Run, manifest: Manifest, proof: Verific
     return digest, plain
 
 
-def _dump(wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
+def _dump(wish: BackupRequest, ready: Ready, run: Run, folder: Path) -> _Dumped:
     """Attempts until one gets its locks or the deadline is over."""
     deadline = time.monotonic() + wish.lock_deadline_s
     options, pause, conflicts = ready.options, 0.2, 0
@@ -211,7 +217,7 @@ def _is_conflict(error: ScannerDbError) -> bool:
     return told or isinstance(error, (ConnectionFailed, UnreadError))
 
 
-def _give_up(error: ScannerDbError, options: Options, wish: Wish, conflicts: int, deadline: float) -> None:
+def _give_up(error: ScannerDbError, options: Options, wish: BackupRequest, conflicts: int, deadline: float) -> None:
     """Raise where there should be no further attempt."""
     if conflicts >= MOST_CONFLICTS:
         raise StandbyConflict(
@@ -232,7 +238,7 @@ def _holders(options: Options) -> str:
     return "who holds them is not known"
 
 
-def _attempt(conn: Connection, wish: Wish, ready: Ready, run: Run, folder: Path) -> _Dumped:
+def _attempt(conn: Connection, wish: BackupRequest, ready: Ready, run: Run, folder: Path) -> _Dumped:
     """One dump; what else has to be known of its snapshot is found out while it runs."""
     target, seen = folder / wish.dump_path, Growing()
     application = f"scannerdb pg_dump {run.run_id}"

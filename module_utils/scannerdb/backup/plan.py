@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..connection import Options, Server, connect, server_of
+from ..connection import Options, ServerInfo, connect, server_of
 from ..errors import FileProblem, ToolMissing
 from ..files import file_errors, free_bytes, too_small
 from ..process import Tools, cores, find_tools, version_of
@@ -22,7 +22,7 @@ FEWEST_DUMP_LOCK_MS = 2000
 
 
 @dataclass(frozen=True)
-class Wish:
+class BackupRequest:
     """What kind of set is wanted. `jobs` 0 means: from the cores. `contract` is the contract's fingerprint, if known.
 
     `lock_timeout_ms` is how long one attempt waits for its ACCESS SHARE locks, which stop no writer.
@@ -58,7 +58,7 @@ class Ready:
     """What was found out before anything is written: server, tools, room. `options` lead to that one server."""
 
     options: Options
-    server: Server
+    server: ServerInfo
     facts: DatabaseFacts
     tools: Tools
     pg_restore_version: str
@@ -82,7 +82,7 @@ def estimate(size_bytes: int, previous: Sequence[BackupSet]) -> int:
     return max(scaled, needed + max(0, size_bytes - then) // 5)
 
 
-def get_ready(options: Options, wish: Wish, previous: Sequence[BackupSet]) -> Ready:
+def get_ready(options: Options, wish: BackupRequest, previous: Sequence[BackupSet]) -> Ready:
     """Look at server, tools and disk without writing; raises where a backup could not succeed."""
     with contextlib.closing(connect(options, purpose="backup plan", allow_standby=True)) as conn:
         server = server_of(conn)

@@ -26,13 +26,13 @@ from ..sets.adopted import checked_patterns
 from ..sets.manifest import DUMP_FORMATS, PURPOSES
 from ..sets.names import checked_folder
 from ..sets.offsite import CHECKS, Offsite
-from ..sets.retention import Policy
+from ..sets.retention import RetentionPolicy
 from ..sets.signing import Trust
 from ..sets.storage import STORAGES, Storage
 from ..sets.verification_log import CLUSTER_DIR, LEVELS, PLACES
 from .hooks import EVENTS, Hooks, hooks_from
-from .plan import FEWEST_DUMP_LOCK_MS, Wish
-from .standby import ORIGINS, Origin
+from .plan import FEWEST_DUMP_LOCK_MS, BackupRequest
+from .standby import ORIGINS, SourcePolicy
 
 ADDRESS = re.compile(r"https?://.+", re.DOTALL)
 
@@ -88,11 +88,11 @@ class Request:
     `adopt` are names or patterns of dumps that retention may treat like sets.
     """
 
-    wish: Wish
-    policy: Policy
+    wish: BackupRequest
+    policy: RetentionPolicy
     offsite: Offsite
     hooks: Hooks
-    origin: Origin
+    origin: SourcePolicy
     storage: Storage
     run_id: str
     contract: Contract
@@ -115,7 +115,7 @@ def request_from(given: Mapping[str, Any]) -> Request:
         policy=policy_from(values),
         offsite=_offsite(values),
         hooks=hooks_from(*(values[f"hook_{e}"] for e in (*EVENTS, "timeout_s"))),
-        origin=Origin(values["dump_from"], values["max_lag_mb"] << 20),
+        origin=SourcePolicy(values["dump_from"], values["max_lag_mb"] << 20),
         storage=Storage(Path(values["backup_dir"]), values["storage"]),
         run_id=checked_run_id(values["run_id"]) if values["run_id"] else new_run_id(),
         contract=contract_with(values["contract_overlay"]),
@@ -134,13 +134,13 @@ def checked_choices(values: Mapping[str, Any], known: Mapping[str, Mapping[str, 
             raise InvalidInput(f"{name} is {values[name]!r}.", f"Choose one of {', '.join(spec['choices'])}.")
 
 
-def _wish(values: Mapping[str, Any]) -> Wish:
+def _wish(values: Mapping[str, Any]) -> BackupRequest:
     folder, jobs, nice = values["backup_dir"], values["jobs"], values["nice"]
     checked_workers(jobs, nice)
     refuse_bandwidth(values["bandwidth"])
     if values["max_lag_mb"] < 0:
         raise InvalidInput(f"max_lag_mb is {values['max_lag_mb']}.", "Give a number of MB, 0 or more.")
-    return Wish(
+    return BackupRequest(
         backup_dir=checked_folder(folder),
         state_dir=values["state_dir"],
         purpose=values["purpose"],
@@ -175,19 +175,19 @@ def _offsite(values: Mapping[str, Any]) -> Offsite:
         values["offsite_config"],
         values["offsite_check"],
         values["offsite_bandwidth"],
-        checked_policy(Policy(values["offsite_days"], values["offsite_min"])),
+        checked_policy(RetentionPolicy(values["offsite_days"], values["offsite_min"])),
         values["nice"],
     ).checked()
 
 
-def policy_from(values: Mapping[str, Any]) -> Policy:
+def policy_from(values: Mapping[str, Any]) -> RetentionPolicy:
     """The retention policy out of the `retention_*` options; those left out have their default. Pure."""
     names = ("days", "min", "daily", "weekly", "monthly", "yearly")
     defaults = {name: spec["default"] for name, spec in retention_arguments().items()}
-    return checked_policy(Policy(*({**defaults, **values}[f"retention_{name}"] for name in names)))
+    return checked_policy(RetentionPolicy(*({**defaults, **values}[f"retention_{name}"] for name in names)))
 
 
-def checked_policy(policy: Policy) -> Policy:
+def checked_policy(policy: RetentionPolicy) -> RetentionPolicy:
     """The policy, unless it makes no sense."""
     wrong = [f"retention_{name} is {value}" for name, value in vars(policy).items() if value < 0]
     if wrong:

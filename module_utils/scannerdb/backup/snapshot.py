@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..connection import SQL, Connection, DriverError, Literal, Server, execute, explained, fetch, scalar
+from ..connection import SQL, Connection, DriverError, Literal, ServerInfo, execute, explained, fetch, scalar
 from ..errors import LockTimeout, PrivilegeMissing, quoted
 from ..lockbudget import relation
 from ..sets.fingerprint import fingerprint, pin_settings
@@ -86,7 +86,7 @@ class Snapshot:
 
 
 @contextlib.contextmanager
-def open_snapshot(conn: Connection, server: Server, lock_timeout_ms: int) -> Iterator[Snapshot]:
+def open_snapshot(conn: Connection, server: ServerInfo, lock_timeout_ms: int) -> Iterator[Snapshot]:
     """Lock every table against being dropped or rebuilt, then export a snapshot; both last as long as the block.
 
     The lock (ACCESS SHARE, as of any SELECT) comes first, so the snapshot's tables are all there when pg_dump asks for

@@ -19,7 +19,7 @@ SELECT pg_is_in_recovery() AS standby,
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourcePolicy:
     """Where people want the dump taken from, and how many bytes of the log a standby may be behind."""
 
     wanted: str = "auto"
@@ -38,7 +38,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Place:
+class DumpSource:
     """Where the dump is taken, the primary where one answered, and what people should know of the choice."""
 
     options: Options
@@ -51,11 +51,11 @@ class Place:
         return self.primary if self.primary != self.options else None
 
 
-def find_place(options: Options, origin: Origin) -> Place:
+def find_place(options: Options, origin: SourcePolicy) -> DumpSource:
     """Ask the servers that `options` names, and choose; raises one of our errors where none will do."""
     servers = options.servers
     if len(servers) == 1 and origin.wanted == "auto":
-        return Place(options)
+        return DumpSource(options)
     return choose([_ask(server) for server in servers], origin)
 
 
@@ -72,7 +72,7 @@ def _ask(options: Options) -> Candidate:
         return Candidate(options, error=error)
 
 
-def choose(candidates: Sequence[Candidate], origin: Origin) -> Place:
+def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:
     """The server to dump from: the standby that is least behind, if not too far, else the primary. Pure."""
     there = [c for c in candidates if c.error is None]
     primary = _primary(there)
@@ -91,9 +91,9 @@ def choose(candidates: Sequence[Candidate], origin: Origin) -> Place:
             best = min(fit, key=lambda pair: pair[0])[1]
             if not primary:
                 remarks.append("No primary answered: how far the standby is behind is not known.")
-            return Place(best.options, primary.options if primary else None, tuple(remarks))
+            return DumpSource(best.options, primary.options if primary else None, tuple(remarks))
     if primary and origin.wanted != "standby":
-        return Place(primary.options, primary.options, tuple(remarks))
+        return DumpSource(primary.options, primary.options, tuple(remarks))
     raise ServerUnsupported(
         f"There is no {'standby' if origin.wanted != 'primary' else 'primary'} to dump from: "
         f"{' '.join(remarks) or 'the servers that answered are none'}",

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..connection import Composable, Connection, Row, fetch
-from ..expiry import Rule
+from ..expiry import ExpiryRule
 from ..finding import Finding
 from ..runs import utc_now
-from .thresholds import Thresholds
+from .thresholds import CheckThresholds
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Context:
     creates: bool = True
     readers: tuple[str, ...] = ()
     standbys: StandbyUse = field(default_factory=StandbyUse)
-    limits: Thresholds = field(default_factory=Thresholds)
+    limits: CheckThresholds = field(default_factory=CheckThresholds)
     version: int = 0
     now: datetime.datetime = field(default_factory=utc_now)
     past: Sequence[Mapping[str, Any]] = ()
     counts: dict[str, int] = field(default_factory=dict)
     seen: dict[str, Any] = field(default_factory=dict)
     reader: Callable[[Composable], list[Row]] | None = None
-    expiry: Sequence[Rule] = ()
+    expiry: Sequence[ExpiryRule] = ()
 
     def read(self, query: Composable) -> list[Row]:
         """The rows of a query over the tables themselves, which may run their owners' code (numbers and texts only)."""

@@ -45,7 +45,7 @@ UNLINKED = {
 
 
 @dataclass(frozen=True)
-class Rule:
+class DataRule:
     """A condition on an endpoint `e` (and `linked`: it has a link row) that must hold for no row."""
 
     id: str
@@ -64,21 +64,21 @@ class Rule:
 
 
 RULES = (
-    Rule(
+    DataRule(
         "data.verified.honeypot",
         "e.verified = 1 AND e.is_honeypot IS TRUE",
         frozenset({"verified", "is_honeypot"}),
         "{rows} honeypots count as verified.",
         "endpoints.verified",
     ),
-    Rule(
+    DataRule(
         "data.verified.inactive",
         "e.verified = 1 AND e.is_active IS FALSE AND e.is_honeypot IS NOT TRUE",
         frozenset({"verified", "is_active", "is_honeypot"}),
         "{rows} inactive endpoints count as verified.",
         "endpoints.verified",
     ),
-    Rule(
+    DataRule(
         "data.verified.link_missing",
         "e.verified = 1 AND e.is_honeypot IS NOT TRUE AND NOT linked",
         frozenset({"verified", "is_honeypot"}),
@@ -86,7 +86,7 @@ RULES = (
         "verified_endpoints",
         links=True,
     ),
-    Rule(
+    DataRule(
         "data.verified.link_stale",
         "linked AND coalesce(e.verified, 0) IN (0, 2)",
         frozenset({"verified"}),
@@ -94,21 +94,21 @@ RULES = (
         "verified_endpoints",
         links=True,
     ),
-    Rule(
+    DataRule(
         "data.endpoints.verification_date_null",
         "e.verified = 1 AND e.verification_date IS NULL",
         frozenset({"verified", "verification_date"}),
         "{rows} verified endpoints have no verification_date.",
         "endpoints.verification_date",
     ),
-    Rule(
+    DataRule(
         "data.endpoints.last_check_date_null",
         "e.last_check_date IS NULL",
         frozenset({"last_check_date"}),
         "{rows} endpoints have no last_check_date.",
         "endpoints.last_check_date",
     ),
-    Rule(
+    DataRule(
         "data.endpoints.verified_range",
         "e.verified NOT IN (0, 1, 2)",
         frozenset({"verified"}),
@@ -116,7 +116,7 @@ RULES = (
         "endpoints.verified",
         list_rows=True,
     ),
-    Rule(
+    DataRule(
         "data.endpoints.port_range",
         "e.port NOT BETWEEN 1 AND 65535",
         frozenset({"port"}),
@@ -128,14 +128,14 @@ RULES = (
 )
 
 
-def all_rules(context: Context) -> list[Rule]:
+def all_rules(context: Context) -> list[DataRule]:
     """The rules, with those that depend on the server's version, the columns and the thresholds."""
     columns = context.tables.get("endpoints", {})
     dates = _dates(columns)
     latest = f"greatest({', '.join(f'e.{name}' for name in dates)})"
     return [
         *RULES,
-        Rule(
+        DataRule(
             "data.endpoints.ip_unparsable",
             NO_ADDRESS_SINCE_16 if context.version >= 160000 else NO_ADDRESS,
             frozenset({"ip"}),
@@ -144,7 +144,7 @@ def all_rules(context: Context) -> list[Rule]:
             list_rows=True,
             reason="the ip is no address",
         ),
-        Rule(
+        DataRule(
             "data.endpoints.date_future",
             f"{latest} > now() + interval '{context.limits.future_minutes:g} minutes'",
             frozenset(dates or DATE_COLUMNS),
@@ -165,7 +165,7 @@ def _fits(column: str, columns: Mapping[str, str]) -> bool:
     return column in columns and (not family or columns[column].startswith(family))
 
 
-def applicable(context: Context) -> list[Rule]:
+def applicable(context: Context) -> list[DataRule]:
     """The rules whose tables and columns exist; what is missing is a finding of the contract's already."""
     columns = context.tables.get("endpoints", {})
     has_links = "endpoint_id" in context.tables.get("verified_endpoints", {})
@@ -176,7 +176,7 @@ def applicable(context: Context) -> list[Rule]:
     ]
 
 
-def _of_the_active(rule: Rule, known: bool) -> Rule:
+def _of_the_active(rule: DataRule, known: bool) -> DataRule:
     """A rule that is kept by making endpoints inactive, without those that are."""
     if not rule.reason:
         return rule
@@ -184,7 +184,7 @@ def _of_the_active(rule: Rule, known: bool) -> Rule:
     return replace(rule, condition=active) if known else replace(rule, reason="")
 
 
-def _aggregates(rules: list[Rule]) -> Composable:
+def _aggregates(rules: list[DataRule]) -> Composable:
     """For each rule, how many rows break it and the smallest id of these; and the counters of `metadata`."""
     parts: list[Composable] = [SQL("count(*) AS total")]
     if any("verified" in rule.needs for rule in rules):
@@ -232,7 +232,7 @@ def endpoints(context: Context) -> Iterator[Finding]:
             yield finding(rule.id, rule.place, rule.message.format(rows=rows), evidence, offered)
 
 
-def offer(context: Context, rule: Rule, rows: int) -> Fix | None:
+def offer(context: Context, rule: DataRule, rows: int) -> Fix | None:
     """The exact SQL for people, for a rule that nothing else mends."""
     columns, condition = context.tables["endpoints"], rule.composed
     links = "endpoint_id" in context.tables.get("verified_endpoints", {})
@@ -247,7 +247,7 @@ def offer(context: Context, rule: Rule, rows: int) -> Fix | None:
     return by_hand(rule.id, *transaction(*statements), rows=rows)
 
 
-def _listing(table: Composable, rule: Rule) -> str:
+def _listing(table: Composable, rule: DataRule) -> str:
     """The query that shows a rule's rows."""
     return text_of(SQL("SELECT * FROM {} e WHERE {}").format(table, rule.composed))
 

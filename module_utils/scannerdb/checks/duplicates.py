@@ -35,7 +35,7 @@ SELECT n.nspname::text AS schema, c.relname::text AS table, a.attname::text AS c
 
 
 @dataclass(frozen=True)
-class Child:
+class DuplicateChild:
     """A column that points at the id of `parent`. `keys` are those of its table that hold it, watched or demanded."""
 
     schema: str
@@ -80,7 +80,7 @@ def _one_of_each(context: Context, table: str, columns: Sequence[str]) -> list[Q
     return Merger(context.schema, _children(context)).merged(context.schema, table, key, SQL(""), SQL("true"), rank)
 
 
-def _children(context: Context) -> list[Child]:
+def _children(context: Context) -> list[DuplicateChild]:
     """What points at the schema's ids, by foreign keys or (`unproven`) by the contract alone."""
     rows = fetch(context.conn, CHILDREN, [context.schema])
     known = {(row["schema"], row["table"], row["column"], row["parent"]): row for row in rows}
@@ -92,7 +92,7 @@ def _children(context: Context) -> list[Child]:
     for (schema, table, column, parent), row in known.items():
         demanded = [key for name, key in context.unguarded if (schema, name) == (context.schema, table)]
         keys = {tuple(key) for key in [*row["keys"], *demanded] if column in key}
-        children.append(Child(schema, table, column, parent, row["has_id"], frozenset(keys)))
+        children.append(DuplicateChild(schema, table, column, parent, row["has_id"], frozenset(keys)))
     return children
 
 
@@ -101,7 +101,7 @@ class Merger:
     """Writes the statements that make one row of several: what points at those that go points at the one that stays."""
 
     home: str
-    children: Sequence[Child]
+    children: Sequence[DuplicateChild]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def merged(
@@ -131,7 +131,7 @@ class Merger:
             SQL("DELETE FROM {} t USING {} g WHERE g.gone = t.id").format(name, gone),
         ]
 
-    def _repointed(self, child: Child, gone: Identifier) -> list[Query]:
+    def _repointed(self, child: DuplicateChild, gone: Identifier) -> list[Query]:
         """A child's rows follow; those that would then be the same as another one are merged first."""
         column, made = Identifier(child.column), []
         moved = SQL("coalesce(g.keep, t.{})").format(column)

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from .entry import BY_FIX, BY_VACUUM, Entry
+from .entry import BY_FIX, BY_VACUUM, CheckEntry
 
 DATABASE = (
-    Entry(
+    CheckEntry(
         "data.endpoints.port_range",
         "warning",
         "The port of an active endpoint is outside 1 to 65535, so nothing can listen there.",
         how="Correct it where the scanner's logs know it; else the SQL makes the endpoint inactive, without its link.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.endpoints.ip_unparsable",
         "warning",
         "The ip of an active endpoint is no IPv4 or IPv6 address; programs that parse the column stop at it.",
         how="Correct it where you know it; else the SQL makes the endpoint inactive, without its link.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.endpoints.date_future",
         "warning",
         "A date of an endpoint lies in the future: a clock was wrong, or a time zone was lost.",
         how="Find the machine whose clock is wrong; the SQL makes such dates now, the latest that they can be.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.benchmark_results.date_future",
         "warning",
         "A test_date lies in the future: a clock was wrong, or a time zone was lost.",
         how="Find the machine whose clock is wrong; the SQL takes the date of the result before, in the order of ids.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.date_future",
         "warning",
         "A date in verified_endpoints, metadata or schema_version lies in the future: a clock was wrong, or a"
@@ -41,14 +41,14 @@ DATABASE = (
         how="Find the machine whose clock is wrong; the SQL makes such dates now, the latest that they can be.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.benchmark_results.foreign_model",
         "warning",
         "A benchmark result names a model of another endpoint. Looked at where scannerdb_check_cross_table is true.",
         how="The SQL sets model_id to the endpoint's own model of that name, or to NULL where it has none.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.duplicate",
         "warning",
         "Rows are the same in columns that should be unique; the missing constraint cannot be added before they go.",
@@ -56,7 +56,7 @@ DATABASE = (
         " the others to it. Then run fix.yml to add the constraint.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.expired",
         "info",
         "Rows are older than the site's rule (scannerdb_retention_rules) keeps them.",
@@ -64,13 +64,13 @@ DATABASE = (
         how="Where a fresh, verified backup exists. They come back out of that backup only.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.expired.rule",
         "warning",
         "A rule of scannerdb_retention_rules cannot be applied to its table as it is.",
         how="Change the rule: its table needs a number as id and a date, and no table may reference it.",
     ),
-    Entry(
+    CheckEntry(
         "data.metadata.counter",
         "warning",
         "A counter in metadata contradicts what it counts; '0' is what it says before its program has run.",
@@ -78,168 +78,168 @@ DATABASE = (
         how="Only with scannerdb_fix_counters: true; the application writes them at its next sync, too.",
         lock="ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "data.metadata.interrupted",
         "info",
         "A scan or prune began more than a day ago, and metadata knows no end of it.",
         how="Look whether it still runs; else start it again.",
     ),
-    Entry(
+    CheckEntry(
         "data.sequence.behind",
         "critical",
         "A sequence is behind the largest id of its table: the next inserts fail as duplicates.",
         BY_FIX,
         lock="SHARE ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "index.foreign_key.unindexed",
         "warning",
         "A foreign key of a large table has no index: each delete of a parent row reads the whole table.",
         how="Create the index; CONCURRENTLY stops no writer.",
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "index.bloat",
         "info",
         "An index takes much more space than its entries need (an estimate).",
         BY_VACUUM,
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "table.statistics.missing",
         "warning",
         "A table was never analyzed: the planner guesses.",
         BY_VACUUM,
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "table.statistics.stale",
         "info",
         "Many rows changed since a table was last analyzed.",
         BY_VACUUM,
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "table.autovacuum.off",
         "warning",
         "Autovacuum is switched off for a table: dead rows stay, statistics age.",
         how="ALTER TABLE … RESET (autovacuum_enabled).",
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "vacuum.session.holds_back",
         "warning",
         "An old transaction keeps vacuum from removing dead rows anywhere in the database.",
         how="End it in the program that opened it, or by its pid.",
         lock="none",
     ),
-    Entry(
+    CheckEntry(
         "vacuum.slot.holds_back",
         "warning",
         "A replication slot keeps vacuum from removing dead rows.",
         how="Start its consumer again, or drop the slot.",
         lock="none",
     ),
-    Entry(
+    CheckEntry(
         "vacuum.standby.holds_back",
         "warning",
         "A query on a standby with hot_standby_feedback keeps vacuum on the primary from removing dead rows.",
         how="End the long query on the standby, or switch hot_standby_feedback off there.",
     ),
-    Entry(
+    CheckEntry(
         "vacuum.prepared.holds_back",
         "warning",
         "A forgotten prepared transaction holds its locks and keeps vacuum from removing dead rows.",
         how="Finish it with COMMIT PREPARED or ROLLBACK PREPARED, in its database.",
         lock="none",
     ),
-    Entry(
+    CheckEntry(
         "capacity.xid.age",
         "warning",
         "Freezing does not keep up: transaction ids (or multixacts) grow old; at the end the server refuses writes.",
         how="Find out what stops autovacuum (what holds back vacuum is a finding of its own), then VACUUM (FREEZE).",
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "capacity.xid.exhaustion",
         "critical",
         "The server will soon refuse every write, until the oldest tables are frozen.",
         how="VACUUM (FREEZE) the oldest tables now.",
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "capacity.sequence.filling",
         "warning",
         "A sequence has used much of what it, or its key column, can hold.",
         how="Plan the move of the key and of everything that references it to bigint; make views over them again.",
         lock="ACCESS EXCLUSIVE, rewrites the table",
     ),
-    Entry(
+    CheckEntry(
         "capacity.sequence.exhausted",
         "critical",
         "A sequence is close to its end: after that every insert fails.",
         how="Move the key and everything that references it to bigint now; views over them are made again after.",
         lock="ACCESS EXCLUSIVE, rewrites the table",
     ),
-    Entry(
+    CheckEntry(
         "capacity.database.growth",
         "info",
         "The database grew fast. The report's chart shows since when.",
         how="Look at the tables that grew most.",
     ),
-    Entry(
+    CheckEntry(
         "capacity.disk.low",
         "warning",
         "The disk of the data directory is almost full (known only where the check runs on the database's host).",
         how="Free some space; see the table sizes in the report.",
     ),
-    Entry(
+    CheckEntry(
         "capacity.disk.no_copy",
         "info",
         "The disk has no room for a second copy of the database, which a restore beside the live one needs.",
         how="Enlarge the disk before you have to restore.",
     ),
-    Entry(
+    CheckEntry(
         "capacity.connections.high",
         "warning",
         "Few connection slots are left for ordinary roles.",
         how="End idle sessions, use a pooler, or raise max_connections.",
     ),
-    Entry(
+    CheckEntry(
         "schema.constraint.not_valid",
         "warning",
         "A constraint was never checked against the rows that were there before it.",
         how="VALIDATE CONSTRAINT stops no writer; it fails where old rows break the rule.",
         lock="SHARE UPDATE EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "schema.trigger.disabled_extra",
         "warning",
         "A trigger of a table beyond the contract is disabled, also one behind a foreign key.",
         how="ALTER TABLE … ENABLE TRIGGER; if it is meant so, suppress the finding with that reason.",
         lock="SHARE ROW EXCLUSIVE",
     ),
-    Entry(
+    CheckEntry(
         "schema.sequence.not_owned",
         "info",
         "A column's default takes a sequence that the column does not own, so the table can go without it.",
         how="ALTER SEQUENCE … OWNED BY.",
         lock="SHARE ROW EXCLUSIVE on the sequence",
     ),
-    Entry(
+    CheckEntry(
         "schema.trigger.unexpected",
         "info",
         "A trigger on a table of the contract does something that the contract does not know, or at other moments.",
         how="Read it; if it is this site's own, suppress the finding with that reason.",
     ),
-    Entry(
+    CheckEntry(
         "schema.function.search_path",
         "info",
         "A trigger's function has no search_path of its own, so it finds its tables by the writer's.",
         how="ALTER FUNCTION … SET search_path.",
         lock="none",
     ),
-    Entry(
+    CheckEntry(
         "restore.function.search_path",
         "warning",
         "A function in an index, a CHECK, a generated column or a materialized view finds its tables by the search_path"
@@ -247,7 +247,7 @@ DATABASE = (
         how="ALTER FUNCTION … SET search_path; prove it with a restore drill.",
         lock="none",
     ),
-    Entry(
+    CheckEntry(
         "restore.check.other_table",
         "info",
         "The function of a CHECK reads a table. A restore may fill that one later, and then needs a second attempt.",

@@ -10,7 +10,7 @@ BY_HAND = "by hand"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CheckEntry:
     """One kind of finding. `mended_by` is a playbook or 'by hand'; `how` says what to do then, `lock` what it locks."""
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..connection import SQL, fetch, text_of
-from ..expiry import Rule, expired, removal, unfit
+from ..expiry import ExpiryRule, expired, removal, unfit
 from ..finding import Finding, Fix
 from .context import Context
 from .registry import finding
@@ -35,7 +35,7 @@ def columns_of(context: Context, table: str) -> dict[str, str]:
     return {row["name"]: row["type"] for row in fetch(context.conn, _COLUMNS, [context.schema, table])}
 
 
-def _rule(context: Context, rule: Rule) -> Iterator[Finding]:
+def _rule(context: Context, rule: ExpiryRule) -> Iterator[Finding]:
     columns = columns_of(context, rule.table)
     others = [row["name"] for row in fetch(context.conn, _REFERENCED, [context.schema, rule.table])]
     why = unfit(rule, columns, others)

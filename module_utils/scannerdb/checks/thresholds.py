@@ -14,7 +14,7 @@ VARIABLE = "scannerdb_check_thresholds"
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class CheckThresholds:
     """The limits of the checks; what dead rows and bloat are is decided by the vacuum job's own limits."""
 
     future_minutes: float = 60  # a date further ahead than clocks may differ
@@ -36,14 +36,14 @@ class Thresholds:
     support_days: float = 180  # how long before its end of support a version is mentioned
 
 
-NAMES = tuple(field.name for field in dataclasses.fields(Thresholds))
+NAMES = tuple(field.name for field in dataclasses.fields(CheckThresholds))
 PAIRS = (
     ("xid_warning_percent", "xid_critical_percent"),
     ("sequence_warning_percent", "sequence_critical_percent"),
 )
 
 
-def parse_thresholds(given: Mapping[str, Any] | None) -> Thresholds:
+def parse_thresholds(given: Mapping[str, Any] | None) -> CheckThresholds:
     """Out of `scannerdb_check_thresholds`; raises `InvalidInput` that names what is wrong. Numbers may be strings."""
     if given is not None and not isinstance(given, Mapping):
         raise InvalidInput(f"{VARIABLE} must be a dictionary, not {given!r}.", "For example {disk_free_percent: 15}.")
@@ -52,7 +52,7 @@ def parse_thresholds(given: Mapping[str, Any] | None) -> Thresholds:
         if name not in NAMES:
             raise InvalidInput(f"{VARIABLE} has no entry {name!r}.", f"It knows {', '.join(NAMES)}.")
         known[name] = _number(name, value)
-    limits = Thresholds(**known)
+    limits = CheckThresholds(**known)
     for low, high in PAIRS:
         if getattr(limits, low) > getattr(limits, high):
             raise InvalidInput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..expiry import Rule
+from ..expiry import ExpiryRule
 
 NOW = "now()"  # every spelling of the transaction's time
 SEQUENCE = "sequence"  # serial or identity
@@ -179,7 +179,7 @@ class Contract:
     application_creates: bool = True
     foreign_keys_of_others: str = "report"
     schema: str = "public"
-    expiry: tuple[Rule, ...] = ()
+    expiry: tuple[ExpiryRule, ...] = ()
 
 
 @dataclass(frozen=True)

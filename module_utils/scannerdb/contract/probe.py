@@ -19,7 +19,7 @@ from ..foreigncode import foreign_code, is_superuser, table_oids
 from ..frame import Frame, Frames
 from .ddl import qualified
 from .model import Contract
-from .probe_children import Child, children, insert_child
+from .probe_children import ProbeChild, children, insert_child
 
 DEFAULT_PORT = 11434
 
@@ -144,7 +144,7 @@ def _try(conn: Connection, name: str, step: Callable[[_Bench], str], bench: _Ben
         result.passed.append(name)
 
 
-def _try_child(child: Child, bench: _Bench, schema: str, identity: int, result: ProbeResult) -> None:
+def _try_child(child: ProbeChild, bench: _Bench, schema: str, identity: int, result: ProbeResult) -> None:
     """Delete an endpoint that a row of another table references, in a savepoint that is always rolled back."""
     conn = bench.frame.conn
     try:
@@ -168,7 +168,7 @@ def _try_child(child: Child, bench: _Bench, schema: str, identity: int, result: 
             result.failures.append(f"{child.text}: {_why(error)}")
 
 
-def _made(child: Child, bench: _Bench, schema: str, identity: int) -> str:
+def _made(child: ProbeChild, bench: _Bench, schema: str, identity: int) -> str:
     """Make a row that references the endpoint; why it cannot be made, for all tables have rules of their own."""
     conn, frame = bench.frame.conn, bench.frame
     if is_superuser(conn, frame.role):

@@ -46,7 +46,7 @@ SELECT x.conname::text AS name, n.nspname::text AS schema, c.relname::text AS ta
 
 
 @dataclass(frozen=True)
-class Child:
+class ProbeChild:
     """A foreign key whose rows the probe makes; `required` are the other columns that want a value."""
 
     name: str
@@ -70,11 +70,11 @@ class Child:
         return f"delete with rows in {self.table}({', '.join(self.columns)})"
 
 
-def children(conn: Connection, contract: Contract) -> tuple[Child, ...]:
+def children(conn: Connection, contract: Contract) -> tuple[ProbeChild, ...]:
     """The foreign keys that a delete of an endpoint meets."""
     rows = fetch(conn, _KEYS, {"schema": contract.schema, "tables": sorted(deleted_with("endpoints", contract))})
     return tuple(
-        Child(
+        ProbeChild(
             r["name"],
             r["schema"],
             r["table"],
@@ -89,7 +89,7 @@ def children(conn: Connection, contract: Contract) -> tuple[Child, ...]:
     )
 
 
-def insert_child(child: Child, schema: str, parent: int, endpoint: int) -> Composable:
+def insert_child(child: ProbeChild, schema: str, parent: int, endpoint: int) -> Composable:
     """The INSERT of a row that references the row `parent` of an endpoint. Raises `LookupError` where a column wants a
     value that cannot be made up."""
     values: Sequence[Composable] = [

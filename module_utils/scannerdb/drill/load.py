@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch
 from ..load.analyze import analyze
-from ..load.contents import Contents, Entry, wanted_lines, without_roles
+from ..load.contents import Contents, ContentsEntry, wanted_lines, without_roles
 from ..load.failures import summed_up
 from ..load.loading import Load, Loaded, load_archive
 from ..load.pg_restore import LoadInterrupted
@@ -83,7 +83,7 @@ def load_weakly(load: Load, tell: Callable[[], object]) -> Loaded:
     return loaded
 
 
-def _is(entry: Entry, kinds: Sequence[str]) -> bool:
+def _is(entry: ContentsEntry, kinds: Sequence[str]) -> bool:
     """True for such an object, and for a remark on one."""
     named = tuple(f"{kind} " for kind in kinds)
     return entry.is_a(*kinds) or (entry.is_a("COMMENT") and entry.rest.startswith(named))

@@ -18,7 +18,7 @@ LEVELS = ("checksum", "read", "restore")
 
 
 @dataclass(frozen=True)
-class Wish:
+class DrillRequest:
     """The module's options. `source` is `latest`, a set's name, an absolute path, or a copy elsewhere."""
 
     backup_dir: Path
@@ -34,7 +34,7 @@ class Wish:
     trust: Trust = field(default_factory=Trust)
 
 
-def wish_from(
+def drill_request_from(
     *,
     backup_dir: str,
     cluster_dir: str = CLUSTER_DIR,
@@ -46,9 +46,9 @@ def wish_from(
     state_dir: str = "",
     trusted_signers: Sequence[str] = (),
     **plain: Any,
-) -> Wish:
+) -> DrillRequest:
     """The wish out of the module's options; those in `plain` are fields of its own. Raises `InvalidInput`."""
-    wish = Wish(
+    wish = DrillRequest(
         backup_dir=checked_folder(backup_dir),
         cluster_dir=Path(cluster_dir),
         access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),

@@ -14,7 +14,7 @@ from ..connection import (
     DriverError,
     Identifier,
     Options,
-    Server,
+    ServerInfo,
     connect,
     explained,
     scalar,
@@ -53,7 +53,7 @@ from ..sets.structure import read_structure, scheme_of, structure_differences
 from . import cluster
 from .amcheck import check_storage, why_not
 from .load import load_weakly, make_loader, reader
-from .scratch import Mark, drop, left_over, mark, scratch_name
+from .scratch import ScratchMark, drop, left_over, mark, scratch_name
 
 RECONNECT_S = 10.0
 
@@ -79,7 +79,7 @@ class Drill:
 
 
 @dataclass
-class Outcome:
+class DrillResult:
     """What a drill showed: problems of the set, remarks, and how long bringing it back took.
 
     `hint` is what helps against the problems; `rows_whole` says that all rows came back all the same.
@@ -96,7 +96,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDrill:
     """What was found out before the scratch database is made."""
 
     tools: Tools
@@ -107,7 +107,7 @@ class Prepared:
     free_bytes: int | None
 
 
-def prepare(conn: Connection, server: Server, options: Options, drill: Drill) -> Prepared:
+def prepare(conn: Connection, server: ServerInfo, options: Options, drill: Drill) -> PreparedDrill:
     """Look at everything that could stop the drill, without writing; `conn` leads to the maintenance database."""
     manifest = drill.item.manifest
     tools = find_tools(options.pg_bin_dir, server.major, "pg_restore", manifest.dump_major)
@@ -135,10 +135,10 @@ def prepare(conn: Connection, server: Server, options: Options, drill: Drill) ->
             conn, listed.code, "Drill on a throw-away server (scannerdb_verify_place: cluster), where it has no rights."
         )
     check_rights(conn, server, target.owner if target.owner in existing else "", False)
-    return Prepared(tools, listed, target, missing, needed, free)
+    return PreparedDrill(tools, listed, target, missing, needed, free)
 
 
-def drill_on_server(conn: Connection, options: Options, drill: Drill) -> tuple[Outcome, list[str]]:
+def drill_on_server(conn: Connection, options: Options, drill: Drill) -> tuple[DrillResult, list[str]]:
     """Drill on the database's server, after dropping what killed drills left, whose names come back too.
 
     `conn` leads to the maintenance database, and its session holds the job lock.
@@ -152,12 +152,12 @@ def drill_on_server(conn: Connection, options: Options, drill: Drill) -> tuple[O
     return run_drill(conn, server_of(conn), options, drill), swept
 
 
-def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[Outcome, list[str]]:
+def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[DrillResult, list[str]]:
     """Drill on a server made for it in a folder below `parent`, after removing what killed drills left there."""
     manifest = drill.item.manifest
     swept = swept_clusters(parent, drill.run)
     programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
-    found: list[Outcome] = []
+    found: list[DrillResult] = []
 
     def work(own: Options) -> None:
         there = replace(own, db=options.db)
@@ -179,7 +179,7 @@ def swept_clusters(parent: Path, run: Run) -> list[str]:
     return swept
 
 
-def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:
+def run_drill(conn: Connection, server: ServerInfo, options: Options, drill: Drill) -> DrillResult:
     """Restore into a scratch database, compare, drop it whatever happens. The caller holds the job lock, if any."""
     recorded = {record.path: record.sha256 for record in drill.item.manifest.files}
     with held(drill.item.path) as kept, private_dump(kept, drill.item.manifest.dump_path, recorded) as dump:
@@ -188,10 +188,10 @@ def run_drill(conn: Connection, server: Server, options: Options, drill: Drill) 
     return outcome
 
 
-def _drilled(conn: Connection, server: Server, options: Options, drill: Drill) -> Outcome:
+def _drilled(conn: Connection, server: ServerInfo, options: Options, drill: Drill) -> DrillResult:
     """The drill of a set that is held open."""
     ready = prepare(conn, server, options, drill)
-    outcome = Outcome(tools=ready.tools.version)
+    outcome = DrillResult(tools=ready.tools.version)
     name = scratch_name(options.db, drill.run.run_id)
     with _scratch(conn, options, drill, name):
         started = time.monotonic()
@@ -224,7 +224,7 @@ class _Unreadable(Exception):
     """pg_restore cannot read the archive, whatever the server."""
 
 
-def _refute(side: Connection, drill: Drill, ready: Prepared, loaded: Loaded, outcome: Outcome) -> None:
+def _refute(side: Connection, drill: Drill, ready: PreparedDrill, loaded: Loaded, outcome: DrillResult) -> None:
     """What cannot be made of the set, whose own objects are to blame, and whether its rows came back nevertheless."""
     outcome.hint = remedy(loaded.failures, ready.contents)
     rows = _compare_rows(side, drill)
@@ -281,7 +281,9 @@ def _clear_up(conn: Connection, options: Options, drill: Drill, name: str) -> No
             drill.run.log(f"the scratch database {name!r} was not removed, the next drill does it: {told}")
 
 
-def _build(conn: Connection, server: Server, options: Options, drill: Drill, ready: Prepared, name: str) -> Loaded:
+def _build(
+    conn: Connection, server: ServerInfo, options: Options, drill: Drill, ready: PreparedDrill, name: str
+) -> Loaded:
     """Create, mark, load and analyze: what a real restore would have to do before its cutover.
 
     Raises `LoadInterrupted` where what failed is not known to be the set's own fault: that proves nothing.
@@ -293,7 +295,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
             conn.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
         target = make_loader(conn, options, ready.target) if drill.own_server else ready.target
         conn.execute(create_statement(name, target, server.major, closed=server.superuser and not drill.own_server))
-        mark(conn, name, Mark(options.db, run.run_id, now_text(), item.name).text())
+        mark(conn, name, ScratchMark(options.db, run.run_id, now_text(), item.name).text())
         for statement in silence(name, server.major, server.superuser):
             conn.execute(statement)
 
@@ -321,7 +323,7 @@ def _build(conn: Connection, server: Server, options: Options, drill: Drill, rea
     return loaded
 
 
-def _load_of(conn: Connection, options: Options, drill: Drill, ready: Prepared, name: str) -> Load:
+def _load_of(conn: Connection, options: Options, drill: Drill, ready: PreparedDrill, name: str) -> Load:
     manifest = drill.item.manifest
     archive = Archive(ready.tools, options, drill.archive, name)
     paths = original_paths(conn, ready.target.settings)
@@ -330,7 +332,7 @@ def _load_of(conn: Connection, options: Options, drill: Drill, ready: Prepared, 
     return Load(archive, ready.contents, manifest.dump_format, drill.jobs or cores(), drill.nice, paths)
 
 
-def _compare(side: Connection, drill: Drill, outcome: Outcome) -> None:
+def _compare(side: Connection, drill: Drill, outcome: DrillResult) -> None:
     """Rows, content, structure, storage and contract of the scratch database, against the manifest."""
     manifest = drill.item.manifest
     outcome.problems += _compare_rows(side, drill)
@@ -345,7 +347,7 @@ def _compare(side: Connection, drill: Drill, outcome: Outcome) -> None:
     _hold_against_contract(side, drill, outcome)
 
 
-def _check_storage(side: Connection, server: Server, drill: Drill, outcome: Outcome) -> None:
+def _check_storage(side: Connection, server: ServerInfo, drill: Drill, outcome: DrillResult) -> None:
     """Look into tables and indexes; amcheck itself takes on the rights of their owners."""
     why = why_not(side, server.superuser)
     if why:
@@ -372,7 +374,7 @@ def _compare_rows(side: Connection, drill: Drill) -> list[str]:
     return problems
 
 
-def _hold_against_contract(side: Connection, drill: Drill, outcome: Outcome) -> None:
+def _hold_against_contract(side: Connection, drill: Drill, outcome: DrillResult) -> None:
     """What the contract demands and this backup does not have.
 
     The structure is known to be the backed-up one, so these were the database's own faults: they are told, and do not

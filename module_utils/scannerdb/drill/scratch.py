@@ -19,7 +19,7 @@ GONE_S = 5.0  # the server sessions of a killed run end by themselves within thi
 
 
 @dataclass(frozen=True)
-class Mark:
+class ScratchMark:
     """What the comment on a scratch database says."""
 
     database: str

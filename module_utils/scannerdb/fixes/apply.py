@@ -14,8 +14,8 @@ from ..frame import Frames
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, run_alone
 from .batches import Worker
 from .data import DataFix
-from .journal import Entry, forget, note_structure
-from .policy import Step, skipped, unmet
+from .journal import JournalEntry, forget, note_structure
+from .policy import FixStep, skipped, unmet
 from .rights import writer_for
 from .rowfix import At, RowFix
 from .seals import Keys
@@ -65,7 +65,7 @@ class Applier:
         """The session."""
         return self.frames.conn
 
-    def apply(self, steps: Sequence[Step]) -> None:
+    def apply(self, steps: Sequence[FixStep]) -> None:
         """Carry out the steps in order; `fixed`, `left` and `failures` tell how it went."""
         for number, step in enumerate(steps):
             closed = self.gate() or unmet(step.fix.needs, {(done["id"], done["object"]) for done in self.fixed})
@@ -98,7 +98,7 @@ class Applier:
             self.statements += step.fix.sql
             self.say(f"fixed {step.finding.id} on {step.finding.object}" + (f", {rows} rows" if rows else ""))
 
-    def _apply_one(self, step: Step) -> int | None:
+    def _apply_one(self, step: FixStep) -> int | None:
         """Returns how many rows were fixed, or None for a structural fix."""
         key = (step.finding.id, step.finding.object)
         fixes = self.data_fixes.get(key) or self.data_fixes.get((step.finding.id, ""))
@@ -107,9 +107,9 @@ class Applier:
         self._structure(step)
         return None
 
-    def _structure(self, step: Step) -> None:
+    def _structure(self, step: FixStep) -> None:
         """Apply a structural fix. How to take it back is noted first: that does no harm if nothing was made."""
-        entry = Entry(self.run_id, step.finding.id, self.schema, keys=self.keys)
+        entry = JournalEntry(self.run_id, step.finding.id, self.schema, keys=self.keys)
         noted = 0
         if self.journal and step.fix.undo:
             noted = note_structure(self.conn, entry, step.finding.object, step.fix.undo)
@@ -125,7 +125,7 @@ class Applier:
             self.say(f"  {statement}")
 
     def _data(self, fix: DataFix | RowFix, expected: int) -> int:
-        entry = Entry(self.run_id, fix.id, self.schema, self.journal, self.keys)
+        entry = JournalEntry(self.run_id, fix.id, self.schema, self.journal, self.keys)
         if isinstance(fix, RowFix):
             return self._rows(fix, entry, expected)
         tables = sorted({fix.table, *(write.table for write in fix.writes)})
@@ -138,7 +138,7 @@ class Applier:
         finally:
             self.touched |= worker.rows > 0
 
-    def _rows(self, fix: RowFix, entry: Entry, expected: int) -> int:
+    def _rows(self, fix: RowFix, entry: JournalEntry, expected: int) -> int:
         def progress(rows: int) -> None:
             self.touched |= rows > 0
             self.progress(fix.id, rows, expected)
@@ -171,7 +171,7 @@ class Applier:
         except (ScannerDbError, DriverError) as error:
             self.say(f"cleaning up after {what} failed, the next run tries again: {error}")
 
-    def _failed(self, step: Step, error: Exception) -> None:
+    def _failed(self, step: FixStep, error: Exception) -> None:
         what = f"{step.finding.id} on {step.finding.object}"
         if getattr(error, "sqlstate", None) in DATA_IN_THE_WAY:
             why = f"the data stands in the way: {_sentence(error, what)}"
@@ -213,7 +213,7 @@ def drop_left_over(conn: Connection, change: Change) -> None:
         run_alone(conn, drop, SOFT_TIMEOUT_MS)  # it is invalid already: better left for the next run than waited for
 
 
-def statements_of(steps: Sequence[Step]) -> list[str]:
+def statements_of(steps: Sequence[FixStep]) -> list[str]:
     """Every statement of a plan's structural changes, as text."""
     return [text_of(s) for step in steps for change in step.fix.changes for s in change.statements]
 

@@ -19,7 +19,7 @@ from ..errors import LockTimeout
 from ..frame import Frame
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
-from .journal import Entry, note, note_images
+from .journal import JournalEntry, note, note_images
 from .ranges import AIM_S, Ranges, first_width, flush, not_kept
 from .rights import Writer
 
@@ -37,7 +37,7 @@ class Worker:
     """One data fix at work, with the rights of `writer`."""
 
     writer: Writer
-    entry: Entry
+    entry: JournalEntry
     fix: DataFix
     budget: Budget
     record: LockRecord

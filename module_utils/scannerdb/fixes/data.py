@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..connection import SQL, Composable, Identifier, text_of
 from ..finding import Fix
-from .policy import Policy
+from .policy import FixPolicy
 
 LINK = "EXISTS (SELECT FROM {schema}.verified_endpoints v WHERE v.endpoint_id = t.id)"
 LINK_DATE = "(SELECT min(v.verification_date) FROM {schema}.verified_endpoints v WHERE v.endpoint_id = t.id)"
@@ -121,7 +121,7 @@ def date_fix(column: str, condition: str, value: str, order: int) -> DataFix:
     return DataFix(f"data.endpoints.{column}_null", "endpoints", condition, (write,), order)
 
 
-def data_fixes(policy: Policy) -> tuple[DataFix, ...]:
+def data_fixes(policy: FixPolicy) -> tuple[DataFix, ...]:
     """The data fixes under a site's policy, in the order in which they are applied (honeypots first)."""
     verified, checked = VERIFIED_EVIDENCE, "coalesce(greatest(t.verification_date, t.scan_date), now())"
     if policy.dates == "now":

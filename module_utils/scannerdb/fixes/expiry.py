@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..connection import SQL, DriverError, Literal, is_lock_timeout
 from ..errors import LockTimeout
-from ..expiry import Rule, expired, removal
+from ..expiry import ExpiryRule, expired, removal
 from ..lockbudget import relation, who_blocks
 from .batches import SMALLEST, next_size
 from .journal import note
@@ -24,7 +24,7 @@ ROUND = 20  # batches for which ids are looked up at once
 class ExpiryFix(RowFix):
     """One rule, over a table with these columns."""
 
-    rule: Rule
+    rule: ExpiryRule
     columns: Mapping[str, str]
 
     def run(self, at: At) -> int:

@@ -182,7 +182,7 @@ def _other_columns(conn: Connection) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """Whose rows are being journalled; without `kept`, only for as long as their batch lasts. `keys` seal them."""
 
     run_id: str
@@ -200,7 +200,7 @@ HASHED = (
 )
 
 
-def note(conn: Connection, entry: Entry, source: Composable) -> Row:
+def note(conn: Connection, entry: JournalEntry, source: Composable) -> Row:
     """Run `source`, a table expression with the columns of `frame.IMAGES`, and journal what it returns, sealed.
 
     Returns how many rows there were, and how many had the flags `still` and `others`.
@@ -231,7 +231,7 @@ def note(conn: Connection, entry: Entry, source: Composable) -> Row:
     return row
 
 
-def note_images(conn: Connection, entry: Entry, table: str, images: Sequence[tuple[int, str, str]]) -> None:
+def note_images(conn: Connection, entry: JournalEntry, table: str, images: Sequence[tuple[int, str, str]]) -> None:
     """Journal updates of which both images are known as text."""
     numbers, before, after = ([image[n] for image in images] for n in range(3))
     source = SQL(
@@ -242,7 +242,7 @@ def note_images(conn: Connection, entry: Entry, table: str, images: Sequence[tup
         note(conn, entry, source)
 
 
-def note_structure(conn: Connection, entry: Entry, place: str, undo: Sequence[Reversal]) -> int:
+def note_structure(conn: Connection, entry: JournalEntry, place: str, undo: Sequence[Reversal]) -> int:
     """Note how a change of structure is taken back; returns the entry's number."""
     after = json.dumps({"undo": [{"kind": one.kind, "arguments": dict(one.arguments)} for one in undo]})
     source = SQL(
@@ -253,7 +253,7 @@ def note_structure(conn: Connection, entry: Entry, place: str, undo: Sequence[Re
         return int(note(conn, entry, source)["first"])
 
 
-def _seal(conn: Connection, entry: Entry, row: Row) -> None:
+def _seal(conn: Connection, entry: JournalEntry, row: Row) -> None:
     conn.execute(
         "INSERT INTO scannerdb_maintenance.seal VALUES (%s, %s, %s, %s)",
         [row["first"], row["last"], entry.run_id, seal_of(entry.keys, entry.run_id, entry.fix_id, row["hash"])],

@@ -19,7 +19,7 @@ INACTIVE = ("unverify", "report")
 
 
 @dataclass(frozen=True)
-class Policy:
+class FixPolicy:
     """The site's choices. `only` and `skip` are ids or globs; an empty `only` means all. `consents` are the variables
     that were set, e.g. `scannerdb_fix_replace_foreign`."""
 
@@ -44,7 +44,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Step:
+class FixStep:
     """One fix that is going to be applied for one finding; `expected_s` is a rough guess at its seconds."""
 
     finding: Finding
@@ -53,14 +53,14 @@ class Step:
 
 
 @dataclass
-class Plan:
+class FixPlan:
     """What a run does, in order, and what it leaves alone with the reason."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[FixStep] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
 
-def reason_to_skip(finding: Finding, policy: Policy) -> str:
+def reason_to_skip(finding: Finding, policy: FixPolicy) -> str:
     """Why a finding is not fixed by this run; empty where it is."""
     fix = finding.fix
     variable, choice = policy.choice(finding.id)
@@ -78,12 +78,12 @@ def reason_to_skip(finding: Finding, policy: Policy) -> str:
     return next((why for applies, why in reasons if applies), "")
 
 
-def make_plan(findings: Iterable[Finding], policy: Policy, table_rows: Mapping[str, int] | None = None) -> Plan:
+def make_plan(findings: Iterable[Finding], policy: FixPolicy, table_rows: Mapping[str, int] | None = None) -> FixPlan:
     """Sort findings into what is fixed now, in the order that fixes depend on each other, and what is not and why.
 
     `table_rows` are the planner's row counts, from which the duration of each step is guessed.
     """
-    plan = Plan()
+    plan = FixPlan()
     for finding in findings:
         why = reason_to_skip(finding, policy)
         if why or finding.fix is None:
@@ -91,14 +91,14 @@ def make_plan(findings: Iterable[Finding], policy: Policy, table_rows: Mapping[s
             if not finding.id.endswith(".unexpected"):
                 plan.skipped.append(skipped(finding, why))
         else:
-            plan.steps.append(Step(finding, finding.fix, expected_s(finding, finding.fix, table_rows or {})))
+            plan.steps.append(FixStep(finding, finding.fix, expected_s(finding, finding.fix, table_rows or {})))
     _leave_dependents(plan)
     plan.steps.sort(key=lambda step: step.fix.order)
     plan.steps = _without_repeats(plan.steps)
     return plan
 
 
-def _leave_dependents(plan: Plan) -> None:
+def _leave_dependents(plan: FixPlan) -> None:
     """A fix that builds on one which is not in the plan is left, and what builds on it in turn."""
     while True:
         planned = {(step.finding.id, step.finding.object) for step in plan.steps}
@@ -129,7 +129,7 @@ def expected_s(finding: Finding, fix: Fix, table_rows: Mapping[str, int]) -> flo
     return round(SECONDS_A_STEP + (rows * SECONDS_AN_INDEXED_ROW if online else 0), 1)
 
 
-def _without_repeats(steps: Sequence[Step]) -> list[Step]:
+def _without_repeats(steps: Sequence[FixStep]) -> list[FixStep]:
     """Two findings may have one cause and one cure (an invalid index is a missing one too): it is applied once."""
     seen: set[tuple[str, ...]] = set()
     kept = []
@@ -146,7 +146,7 @@ def skipped(finding: Finding, why: str) -> dict[str, Any]:
     return {**told, "severity": finding.severity, "why": why}
 
 
-def plan_diff(plan: Plan) -> dict[str, str]:
+def plan_diff(plan: FixPlan) -> dict[str, str]:
     """The plan as Ansible's diff shows it: every statement with its rows and lock."""
     lines: list[str] = []
     for step in plan.steps:
@@ -157,7 +157,7 @@ def plan_diff(plan: Plan) -> dict[str, str]:
     return {"before": "", "after": "\n".join(lines) + ("\n" if lines else "")}
 
 
-def too_large(steps: Sequence[Step], table_rows: Mapping[str, int], policy: Policy) -> list[str]:
+def too_large(steps: Sequence[FixStep], table_rows: Mapping[str, int], policy: FixPolicy) -> list[str]:
     """The fixes that would touch more than the allowed share of a table, as sentences.
 
     Filling empty dates overwrites nothing, and is nearly everything on a first run: it does not count.

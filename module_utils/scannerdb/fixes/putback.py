@@ -12,12 +12,12 @@ CONFLICTS = ("22", "23", "42", "P0")  # classes of errors that a row, or the sit
 GONE, CHANGED = "the row is gone", "the row has been changed since"
 
 
-class Kept(Exception):
+class RowKept(Exception):
     """Rolls the batch back; its text is the reason."""
 
 
 def put_back(frame: Frame, entries: Sequence[Row]) -> dict[int, str]:
-    """Take the entries back; returns why some were left, by their number. Raises `Kept` where one spoils the batch."""
+    """Take the entries back; returns why some were left, by their number. Raises `RowKept` where one spoils the batch."""
     table = SQL("{}.{}").format(Identifier(entries[0]["table_schema"]), Identifier(entries[0]["table_name"]))
     operation = entries[0]["operation"]
     if entries[0]["row_id"] is None:
@@ -52,7 +52,7 @@ def _counter_back(frame: Frame, table: Composable, entries: Sequence[Row]) -> di
             "UPDATE {0} t SET {1} FROM pg_catalog.jsonb_populate_record(NULL::{0}, {2}::jsonb) r WHERE t.key = {3}"
         ).format(table, sets, Literal(entry["before_text"]), key)
         if frame.rows(back, query.format(table, key, SQL("")))[0]["image"] != entry["before_text"]:
-            raise Kept("a trigger of this site changes the row while it is put back")
+            raise RowKept("a trigger of this site changes the row while it is put back")
     return kept
 
 
@@ -92,7 +92,7 @@ def _back(frame: Frame, table: Composable, entries: Sequence[Row], current: dict
         )
         current = {**current, **_current(frame, table, wrong)}
     if any(current.get(entry["row_id"]) != entry["before_text"] for entry in entries):
-        raise Kept("a trigger of this site changes the row while it is put back")
+        raise RowKept("a trigger of this site changes the row while it is put back")
 
 
 def _changed(before: str, now: str | None) -> list[str]:

@@ -16,7 +16,7 @@ from ..connection import SQL, Composable, Connection, DriverError, Identifier, L
 from ..errors import ValidationFailed
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
-from .journal import Entry, note
+from .journal import JournalEntry, note
 from .rights import Writer
 
 AIM_S = 0.05
@@ -30,7 +30,7 @@ class Ranges:
     """One fix over ranges of ids. `progress` hears of every batch's rows; `before_each` may pause."""
 
     writer: Writer
-    entry: Entry
+    entry: JournalEntry
     fix: DataFix
     write: Write
     budget: Budget

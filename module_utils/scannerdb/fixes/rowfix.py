@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..lockbudget import Budget, LockRecord
-from .journal import Entry
+from .journal import JournalEntry
 from .rights import Writer
 
 
@@ -15,7 +15,7 @@ class At:
     """What such a fix works with: the rights, the journal, the lock budget, and whoever hears of its rows."""
 
     writer: Writer
-    entry: Entry
+    entry: JournalEntry
     budget: Budget
     record: LockRecord
     batch_rows: int

@@ -16,7 +16,7 @@ from ..frame import Frame, Frames
 from ..lockbudget import Budget, LockRecord, retrying
 from .expiry import REMOVED
 from .journal import sealed_ranges
-from .putback import CONFLICTS, Kept, put_back
+from .putback import CONFLICTS, RowKept, put_back
 from .rights import Writer, writer_for
 from .seals import Keys
 
@@ -197,7 +197,7 @@ class Undoer:
             try:
                 with self.conn.transaction():
                     kept = put_back(frame, entries)
-            except (Kept, DriverError) as error:
+            except (RowKept, DriverError) as error:
                 if not _is_conflict(error):
                     raise
                 for entry in entries:
@@ -217,7 +217,7 @@ class Undoer:
         try:
             with self.conn.transaction():
                 return put_back(frame, [entry])
-        except (Kept, DriverError) as error:
+        except (RowKept, DriverError) as error:
             if not _is_conflict(error):
                 raise
             return {entry["seq"]: str(error).strip().splitlines()[0]}
@@ -238,7 +238,7 @@ def alike(entries: list[Row]) -> Iterator[list[Row]]:
 
 
 def _is_conflict(error: Exception) -> bool:
-    return isinstance(error, Kept) or (getattr(error, "sqlstate", None) or "")[:2] in CONFLICTS
+    return isinstance(error, RowKept) or (getattr(error, "sqlstate", None) or "")[:2] in CONFLICTS
 
 
 def _reversals_of(after: Any) -> list[Reversal] | None:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..backup.make import Drill, make_set
-from ..backup.plan import Ready, Wish, ensure_room, get_ready
+from ..backup.plan import BackupRequest, Ready, ensure_room, get_ready
 from ..backup.request import Request, request_from
 from ..backup.snapshot import StandbyConflict
-from ..backup.standby import Place, find_place
+from ..backup.standby import DumpSource, find_place
 from ..clock import clocks_apart
 from ..connection import Connection, Options, connect, job_entry
 from ..errors import ScannerDbError
@@ -25,7 +25,7 @@ from ..sets.catalogue import BackupSet, adopt_all, latest_target, list_sets
 from ..sets.encryption import check_recipients
 from ..sets.names import format_time, log_name
 from ..sets.offsite import ensure_rclone
-from ..sets.retention import KEEP, Decision, Kept, old_logs, plan_retention, removable, remove_set
+from ..sets.retention import KEEP, Retainable, RetentionDecision, old_logs, plan_retention, removable, remove_set
 from ..sets.staging import debris, free_name, sweep
 from .backup_drill import check_drill, drill_of
 from .backup_extras import Hooked, adopted_dumps, copy_away, with_copy
@@ -53,7 +53,7 @@ def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[
     return result
 
 
-def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tuple[Place, Ready]:
+def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tuple[DumpSource, Ready]:
     """Choose the server, and look at all that could stop a backup, without writing."""
     check_recipients(asked.wish.recipients)
     ensure_rclone(asked.offsite)
@@ -98,7 +98,9 @@ def _logged(asked: Request, run: Run) -> Iterator[None]:
         yield
 
 
-def _make(place: Place, ready: Ready, wish: Wish, run: Run, drill: Drill | None, remarks: list[str]) -> BackupSet:
+def _make(
+    place: DumpSource, ready: Ready, wish: BackupRequest, run: Run, drill: Drill | None, remarks: list[str]
+) -> BackupSet:
     """Make the set; on the primary, and with a remark, where the chosen standby does not let a dump end."""
     try:
         return _make_set(ready, wish, run, drill)
@@ -111,7 +113,7 @@ def _make(place: Place, ready: Ready, wish: Wish, run: Run, drill: Drill | None,
     return _make_set(ready, wish, run, drill)
 
 
-def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
+def make_backup(options: Options, wish: BackupRequest, run: Run) -> BackupSet:
     """Make one set, for a caller that holds the job lock: a restore before its cutover.
 
     Looks at tools and room first. No sweep, no retention.
@@ -120,7 +122,7 @@ def make_backup(options: Options, wish: Wish, run: Run) -> BackupSet:
     return _make_set(get_ready(options, wish, list_sets(wish.backup_dir, options.db, wish.trust).sets), wish, run)
 
 
-def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) -> BackupSet:
+def _make_set(ready: Ready, wish: BackupRequest, run: Run, drill: Drill | None = None) -> BackupSet:
     free = ensure_room(ready, wish.backup_dir)
     run.log(
         f"backing up database {ready.facts.name!r} of PostgreSQL {ready.server.version} on {ready.options.server}: "
@@ -137,14 +139,14 @@ def _make_set(ready: Ready, wish: Wish, run: Run, drill: Drill | None = None) ->
 
 def _retain(
     conn: Connection, options: Options, asked: Request, run: Run
-) -> tuple[list[Decision[Kept]], list[str], list[str]]:
+) -> tuple[list[RetentionDecision[Retainable]], list[str], list[str]]:
     """Remove what the plan removes; with the plan, the names of what went, and warnings.
 
     The new set is safe by now, so a failure here is a warning, not an error.
     """
     folder, now = asked.wish.backup_dir, utc_now()
     dumps, warnings = adopted_dumps(asked, options.db)
-    sets: list[Kept] = [*list_sets(folder, options.db, asked.wish.trust).sets, *dumps]
+    sets: list[Retainable] = [*list_sets(folder, options.db, asked.wish.trust).sets, *dumps]
     decisions, why_none = _by_both_clocks(conn, plan_retention(sets, asked.policy, now, latest_target(folder)))
     warnings += [why_none] if why_none else []
     removed = []
@@ -166,7 +168,9 @@ def _retain(
     return decisions, removed, warnings
 
 
-def _by_both_clocks(conn: Connection, decisions: list[Decision[Kept]]) -> tuple[list[Decision[Kept]], str]:
+def _by_both_clocks(
+    conn: Connection, decisions: list[RetentionDecision[Retainable]]
+) -> tuple[list[RetentionDecision[Retainable]], str]:
     """The plan, in which nothing goes where one of two clocks is wrong; and why."""
     try:
         why = clocks_apart(conn)
@@ -175,7 +179,7 @@ def _by_both_clocks(conn: Connection, decisions: list[Decision[Kept]]) -> tuple[
     return ([replace(d, action=KEEP, why="the clocks differ") for d in decisions] if why else decisions), why
 
 
-def _remove(item: Kept, state_dir: str) -> None:
+def _remove(item: Retainable, state_dir: str) -> None:
     if isinstance(item, Adopted):
         remove_adopted(item)
     elif isinstance(item, BackupSet):
@@ -194,7 +198,7 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     dumps, warnings = adopted_dumps(asked, options.db)
     coming = [as_if_made(wish, name, format_time(now), sets[0])] if sets else []
     latest = name if wish.purpose == "regular" else latest_target(wish.backup_dir)
-    everything: list[Kept] = [*coming, *sets, *dumps]
+    everything: list[Retainable] = [*coming, *sets, *dumps]
     with contextlib.closing(
         connect(place.options, dbname=options.maintenance_db, purpose=f"{JOB} plan", allow_standby=True)
     ) as conn:

@@ -7,7 +7,7 @@ import time
 from ..backup.make import Drill as Prove
 from ..backup.plan import Ready
 from ..backup.request import Request
-from ..backup.standby import Place
+from ..backup.standby import DumpSource
 from ..connection import Connection, Options
 from ..errors import InvalidInput, ScannerDbError
 from ..runs import Run, utc_now
@@ -16,7 +16,7 @@ from ..sets.names import format_time
 from ..sets.verification_log import Verification
 
 
-def check_drill(asked: Request, place: Place, ready: Ready) -> None:
+def check_drill(asked: Request, place: DumpSource, ready: Ready) -> None:
     """Raise `InvalidInput` where a drill on the server is asked for and only a standby is there."""
     wanted = asked.wish.verify_level == "restore" and asked.place == "server"
     if wanted and ready.server.in_recovery and not place.primary:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backup.hooks import Hooks
-from ..backup.plan import Wish
+from ..backup.plan import BackupRequest
 from ..backup.request import Request
 from ..connection import Options
 from ..errors import BackupInvalid, RestoreRefused, ScannerDbError
@@ -24,7 +24,7 @@ from ..sets.staging import in_use
 class Hooked:
     """The hooks of one run: `around` it, and `finish` with its result."""
 
-    def __init__(self, hooks: Hooks, options: Options, wish: Wish, run: Run) -> None:
+    def __init__(self, hooks: Hooks, options: Options, wish: BackupRequest, run: Run) -> None:
         self._hooks = hooks
         self._run = run
         self._told: list[str] = []

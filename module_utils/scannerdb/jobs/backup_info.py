@@ -14,8 +14,8 @@ from ..sets.adopted import Adopted, find_adopted
 from ..sets.catalogue import BackupSet, latest_target, list_sets, newest_proven
 from ..sets.names import checked_folder, format_time
 from ..sets.offsite import Offsite, remote_sets
-from ..sets.retention import Decision, Kept, plan_retention
-from ..sets.signature import Origin, origin_of
+from ..sets.retention import Retainable, RetentionDecision, plan_retention
+from ..sets.signature import SetOrigin, origin_of
 from ..sets.signing import OWN, Trust, public_key
 from .backup_extras import database_in
 from .backup_result import public_proof, public_set
@@ -56,13 +56,13 @@ def backup_info(
     offsite = Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
     listing = list_sets(backup_dir, database or None, trust)
     latest, now = latest_target(backup_dir), utc_now()
-    decisions: dict[str, Decision[Kept]] = {}
+    decisions: dict[str, RetentionDecision[Retainable]] = {}
     dumps: list[Adopted] = []
     copies: set[str] = set()
     for name in sorted({item.manifest.database.name for item in listing.sets} | ({database} - {""})):
         found, _ = find_adopted(folder, adopt, name, database_in, trust)
         dumps += found
-        own: list[Kept] = [item for item in listing.sets if item.manifest.database.name == name]
+        own: list[Retainable] = [item for item in listing.sets if item.manifest.database.name == name]
         decisions.update({d.set.name: d for d in plan_retention([*own, *found], policy, now, latest)})
         copies |= {copy.name for copy in remote_sets(offsite, name)[0]} if offsite.remote else set()
     sets = [
@@ -103,7 +103,7 @@ def _public(item: BackupSet, now: datetime.datetime) -> dict[str, Any]:
     }
 
 
-def _public_origin(origin: Origin) -> dict[str, Any]:
+def _public_origin(origin: SetOrigin) -> dict[str, Any]:
     return {"made_here": origin.kind == OWN, "origin": origin.sentence}
 
 
@@ -121,7 +121,7 @@ def _hours(age: datetime.timedelta) -> float:
     return round(age.total_seconds() / 3600, 1)
 
 
-def _decision(decision: Decision[Kept]) -> dict[str, str]:
+def _decision(decision: RetentionDecision[Retainable]) -> dict[str, str]:
     return {"action": decision.action, "why": decision.why}
 
 

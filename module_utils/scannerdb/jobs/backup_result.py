@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..backup.plan import Ready, Wish
+from ..backup.plan import BackupRequest, Ready
 from ..runs import Run
 from ..sets.catalogue import BackupSet, latest_target, list_sets, newest_proven
-from ..sets.retention import Decision, removable
-from ..sets.verification_log import Standing
+from ..sets.retention import RetentionDecision, removable
+from ..sets.verification_log import VerificationStatus
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Made:
 
     item: BackupSet
     seconds: float
-    decisions: Sequence[Decision[Any]]
+    decisions: Sequence[RetentionDecision[Any]]
     removed: Sequence[str]
     warnings: list[str]
     swept: Sequence[str]
@@ -57,7 +57,7 @@ def public_proof(item: BackupSet | None) -> dict[str, Any]:
     }
 
 
-def public_decisions(decisions: Sequence[Decision[Any]]) -> list[dict[str, str]]:
+def public_decisions(decisions: Sequence[RetentionDecision[Any]]) -> list[dict[str, str]]:
     """What becomes of every set, and why, as results show it."""
     return [{"name": d.set.name, "action": d.action, "why": d.why} for d in decisions]
 
@@ -78,7 +78,9 @@ def public_plan(ready: Ready, free_bytes: int) -> dict[str, Any]:
     }
 
 
-def made_result(database: str, wish: Wish, run: Run, before: Sequence[BackupSet], done: Made) -> dict[str, Any]:
+def made_result(
+    database: str, wish: BackupRequest, run: Run, before: Sequence[BackupSet], done: Made
+) -> dict[str, Any]:
     """The result of a backup that was made."""
     after = list_sets(wish.backup_dir, database, wish.trust).sets
     made = done.item
@@ -103,13 +105,13 @@ def made_result(database: str, wish: Wish, run: Run, before: Sequence[BackupSet]
 
 
 def planned_result(
-    wish: Wish,
+    wish: BackupRequest,
     run: Run,
     ready: Ready,
     free_bytes: int,
     sets: Sequence[BackupSet],
     name: str,
-    decisions: Sequence[Decision[Any]],
+    decisions: Sequence[RetentionDecision[Any]],
 ) -> dict[str, Any]:
     """What a run would do, as its result: a set of that name, and those decisions about the others."""
     going = [d.set.name for d in removable(decisions)]
@@ -137,10 +139,10 @@ def planned_result(
     }
 
 
-def as_if_made(wish: Wish, name: str, created: str, model: BackupSet) -> BackupSet:
+def as_if_made(wish: BackupRequest, name: str, created: str, model: BackupSet) -> BackupSet:
     """The set that would be made, for the plan of what would be removed then."""
     manifest = dataclasses.replace(model.manifest, name=name, created=created, purpose=wish.purpose)
-    standing = Standing(level=wish.verify_level, at=created)
+    standing = VerificationStatus(level=wish.verify_level, at=created)
     return BackupSet(wish.backup_dir / name, manifest, model.manifest_sha256, standing)
 
 

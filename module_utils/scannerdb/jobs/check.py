@@ -17,7 +17,7 @@ from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
 from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
-from ..connection import Options, Server, connect, job_entry, server_of
+from ..connection import Options, ServerInfo, connect, job_entry, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FileProblem, InvalidInput
@@ -110,10 +110,10 @@ def check(
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class WhatWasSeen:
     """What one look finds: the inspection, what restores left, and the slow statements with all their `costs`."""
 
-    server: Server
+    server: ServerInfo
     inspection: Inspection
     left_by_restores: list[str]
     slow: dict[str, Any]
@@ -122,7 +122,7 @@ class Seen:
 
 def _look(
     options: Options, run_id: str, contract: Contract, deep: Deep, standbys: Sequence[str], statement_timeout_s: int
-) -> Seen:
+) -> WhatWasSeen:
     """Inspect the database on one read-only connection."""
     session = connect(options, purpose=f"check {run_id}", statement_timeout_s=statement_timeout_s, allow_standby=True)
     with uncollected(), session as conn:
@@ -131,7 +131,7 @@ def _look(
         server = server_of(conn)
         deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
         inspection = inspect(conn, contract, deep=deep)
-        return Seen(server, inspection, marked_databases(conn, server.database), *slow.collect(conn, deep.past))
+        return WhatWasSeen(server, inspection, marked_databases(conn, server.database), *slow.collect(conn, deep.past))
 
 
 @contextlib.contextmanager
@@ -165,7 +165,7 @@ def _log(run: Run, result: Mapping[str, Any], findings: Sequence[Finding]) -> No
 def _result(
     findings: Sequence[Finding],
     suppressed: list[dict[str, str]],
-    server: Server,
+    server: ServerInfo,
     inspection: Inspection,
     now: datetime.datetime,
 ) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..doctor.diagnosis import WRONG, Diagnosis, fine, from_error, unknown, wron
 from ..doctor.remedies import diagnoses
 from ..errors import DependencyMissing, FileProblem, JobLocked, ScannerDbError
 from ..fixes.apply import table_rows
-from ..fixes.policy import Policy, make_plan
+from ..fixes.policy import FixPolicy, make_plan
 from ..joblock import job_lock
 from ..restore.heal import diagnose, find, heal
 from ..runs import new_run_id, utc_now
@@ -172,7 +172,7 @@ def _in_database(options: Options, overlay: Mapping[str, Any] | None) -> Iterato
             conn.execute("SET lock_timeout = '5s'")
             contract = contract_with(overlay)
             found = inspect(conn, contract).findings
-            yield from diagnoses(found, make_plan(found, Policy(), table_rows(conn, contract.schema)).skipped)
+            yield from diagnoses(found, make_plan(found, FixPolicy(), table_rows(conn, contract.schema)).skipped)
         except ScannerDbError as error:
             yield unknown("contents", str(error))
 

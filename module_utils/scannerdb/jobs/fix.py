@@ -20,7 +20,18 @@ from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.journal_rights import require_journal_rights
-from ..fixes.policy import DATES, HONEYPOTS, INACTIVE, Plan, Policy, Step, make_plan, plan_diff, skipped, too_large
+from ..fixes.policy import (
+    DATES,
+    HONEYPOTS,
+    INACTIVE,
+    FixPlan,
+    FixPolicy,
+    FixStep,
+    make_plan,
+    plan_diff,
+    skipped,
+    too_large,
+)
 from ..fixes.ranges import AIM_S
 from ..fixes.seals import Keys, keys_of
 from ..frame import Frames
@@ -86,10 +97,10 @@ def fix_arguments() -> dict[str, dict[str, Any]]:
     }
 
 
-def policy_from(params: Mapping[str, Any]) -> Policy:
+def policy_from(params: Mapping[str, Any]) -> FixPolicy:
     """The site's choices out of a module's parameters."""
     consents = {f"scannerdb_fix_{name}" for name in ("replace_foreign", "drop_indexes", "counters") if params[name]}
-    return Policy(
+    return FixPolicy(
         only=tuple(params["only"]),
         skip=tuple(params["skip"]),
         dates=params["dates"],
@@ -121,7 +132,7 @@ def fix(
     options: Options,
     *,
     overlay: Mapping[str, Any] | None = None,
-    policy: Policy | None = None,
+    policy: FixPolicy | None = None,
     safety: Safety | None = None,
     budget: Budget | None = None,
     working: Working | None = None,
@@ -138,7 +149,7 @@ def fix(
     `FixRefused` before anything is changed.
     """
     contract = contract_with(overlay)
-    policy, budget, working = policy or Policy(), budget or Budget(), working or Working()
+    policy, budget, working = policy or FixPolicy(), budget or Budget(), working or Working()
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "fix", run.run_id, lock_wait_s), connect(options, purpose=f"fix {run.run_id}") as conn:
         require_journal_rights(conn)
@@ -218,7 +229,7 @@ def _applier(
     )
 
 
-def _apply_all(applier: Applier, contract: Contract, policy: Policy, plan: Plan) -> Plan:
+def _apply_all(applier: Applier, contract: Contract, policy: FixPolicy, plan: FixPlan) -> FixPlan:
     """Apply, and look again where a fix made others possible (a new column has rows to fill). Returns the last plan."""
     tried: set[tuple[str, str]] = set()
     first = plan
@@ -232,10 +243,10 @@ def _apply_all(applier: Applier, contract: Contract, policy: Policy, plan: Plan)
         inspection = inspect(applier.conn, contract, policy)
         applier.data_fixes = inspection.data_fixes
         plan = make_plan(inspection.findings, policy)
-    return Plan(first.steps, plan.skipped)
+    return FixPlan(first.steps, plan.skipped)
 
 
-def _refuse_large(plan: Plan, rows: Mapping[str, int], policy: Policy) -> None:
+def _refuse_large(plan: FixPlan, rows: Mapping[str, int], policy: FixPolicy) -> None:
     large = too_large(plan.steps, rows, policy)
     if large:
         raise FixRefused(
@@ -265,7 +276,7 @@ def _fresh_backup(options: Options, safety: Safety) -> BackupSet | None:
     return newest_verified(sets, safety.level, datetime.timedelta(hours=safety.max_age_h), utc_now())
 
 
-def _leave_without_backup(options: Options, safety: Safety, plan: Plan) -> None:
+def _leave_without_backup(options: Options, safety: Safety, plan: FixPlan) -> None:
     """Rows that no journal can bring back are left without a backup, whatever scannerdb_fix_require_backup says."""
     final = [step for step in plan.steps if step.finding.id == EXPIRED]
     if final and not safety.require_backup and _fresh_backup(options, safety) is None:
@@ -276,7 +287,7 @@ def _leave_without_backup(options: Options, safety: Safety, plan: Plan) -> None:
         ]  # asked for, and not done
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: FixStep) -> dict[str, Any]:
     return {
         "id": step.finding.id,
         "object": step.finding.object,
@@ -287,7 +298,7 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
-def _planned(plan: Plan, run: Run) -> dict[str, Any]:
+def _planned(plan: FixPlan, run: Run) -> dict[str, Any]:
     return {
         "changed": bool(plan.steps),
         "run_id": run.run_id,
@@ -303,7 +314,7 @@ def _planned(plan: Plan, run: Run) -> dict[str, Any]:
     }
 
 
-def _leaving(plan: Plan) -> str:
+def _leaving(plan: FixPlan) -> str:
     """How many rows the view `servers` loses by a plan, as a sentence: its readers will see that first."""
     rows = sum(step.finding.evidence.get("leave_servers", 0) for step in plan.steps)
     return f" {rows} endpoints would leave servers." if rows else ""
@@ -315,7 +326,7 @@ def _told(result: dict[str, Any], applier: Applier) -> dict[str, Any]:
     return {**result, "msg": result["msg"] + back}
 
 
-def _applied(plan: Plan, applier: Applier, run: Run, journal: Mapping[str, Any]) -> dict[str, Any]:
+def _applied(plan: FixPlan, applier: Applier, run: Run, journal: Mapping[str, Any]) -> dict[str, Any]:
     left = plan.skipped + applier.left
     message = f"{len(applier.fixed)} fixes applied, {len(left)} findings left."
     if applier.failures:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from ..errors import FileProblem, ScannerDbError
 from ..files import PRIVATE_FOLDER, file_errors
-from ..trusted import Place, as_user, give, opened, step, user_id, user_name, walked
+from ..trusted import HeldFolder, as_user, give, opened, step, user_id, user_name, walked
 from .leftovers import remove_leftovers
 
 DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -84,7 +84,12 @@ def _troubles(warnings: list[str], kinds: Sequence[int]) -> Iterator[None]:
 
 
 def _one(
-    place: Place, wanted: Optional[int], giver: Optional[int], made: list[str], diffs: list[dict[str, Any]], check: bool
+    place: HeldFolder,
+    wanted: Optional[int],
+    giver: Optional[int],
+    made: list[str],
+    diffs: list[dict[str, Any]],
+    check: bool,
 ) -> None:
     """Make what is missing of one path, and settle its last folder."""
     if place.rest and place.theirs:
@@ -104,7 +109,7 @@ def _absent(path: str) -> dict[str, Any]:
     return {"before": {"path": path, "state": "absent"}, "after": {"path": path, "state": "directory"}}
 
 
-def _make(place: Place, wanted: Optional[int]) -> None:
+def _make(place: HeldFolder, wanted: Optional[int]) -> None:
     """Make the names that are missing, one held folder after the other."""
     name = place.rest[0]
     last = len(place.rest) == 1
@@ -128,7 +133,7 @@ def _make(place: Place, wanted: Optional[int]) -> None:
         os.close(ahead.handle)
 
 
-def _settle(place: Place, wanted: Optional[int], giver: Optional[int], check: bool) -> list[dict[str, Any]]:
+def _settle(place: HeldFolder, wanted: Optional[int], giver: Optional[int], check: bool) -> list[dict[str, Any]]:
     """Give an existing folder its owner and mode; returns its diff, which is empty where both were right."""
     mode, uid = stat.S_IMODE(place.facts.st_mode), place.facts.st_uid
     owner = uid if wanted is None else wanted
@@ -149,7 +154,7 @@ def _settle(place: Place, wanted: Optional[int], giver: Optional[int], check: bo
     return [{"before": facts[0], "after": facts[1]}]
 
 
-def _ensure_stays(place: Place, owner: int) -> None:
+def _ensure_stays(place: HeldFolder, owner: int) -> None:
     """Raise `FileProblem` where others could have put the folder in its place, and it would change hands."""
     above = place.above
     if owner == place.facts.st_uid or above is None or os.geteuid() != 0:
@@ -162,7 +167,9 @@ def _ensure_stays(place: Place, owner: int) -> None:
         )
 
 
-def _theirs(place: Place, wanted: Optional[int], made: list[str], diffs: list[dict[str, Any]], check: bool) -> None:
+def _theirs(
+    place: HeldFolder, wanted: Optional[int], made: list[str], diffs: list[dict[str, Any]], check: bool
+) -> None:
     """The rest of a path below a lesser user's folder: with that user's own rights, and only for that user."""
     uid = place.facts.st_uid
     if wanted is not None and wanted != uid:
@@ -176,7 +183,7 @@ def _theirs(place: Place, wanted: Optional[int], made: list[str], diffs: list[di
     diffs += done["diffs"]
 
 
-def _below(place: Place, known: list[str], check: bool) -> dict[str, Any]:
+def _below(place: HeldFolder, known: list[str], check: bool) -> dict[str, Any]:
     """The work of `_theirs`, done by the owner of the folder."""
     made: list[str] = []
     for number in range(1, len(place.rest) + 1):
@@ -190,14 +197,14 @@ def _below(place: Place, known: list[str], check: bool) -> dict[str, Any]:
     return {"made": made, "diffs": [*map(_absent, made), *([] if made else _close(place, check))]}
 
 
-def _is_folder(place: Place, name: str) -> bool:
+def _is_folder(place: HeldFolder, name: str) -> bool:
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=place.handle).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def _close(place: Place, check: bool) -> list[dict[str, Any]]:
+def _close(place: HeldFolder, check: bool) -> list[dict[str, Any]]:
     """Make an existing folder private; returns its diff."""
     name = "/".join(place.rest)
     path = str(place.path / name)

@@ -11,7 +11,7 @@ from ..checks import expiry, tables
 from ..checks.context import Context, Reference, StandbyUse
 from ..checks.counters import is_dated
 from ..checks.run import COUNTERS, could_not_look, run_checks
-from ..checks.thresholds import Thresholds as Limits
+from ..checks.thresholds import CheckThresholds as Limits
 from ..connection import Composable, Connection, DriverError, Row, explained
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
@@ -23,12 +23,12 @@ from ..finding import Finding, ordered
 from ..fixes.counters import CounterFix
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.expiry import ExpiryFix
-from ..fixes.policy import Policy
+from ..fixes.policy import FixPolicy
 from ..fixes.rights import reader_for
 from ..fixes.rowfix import RowFix
 from ..vacuum.confirm import confirmed
 from ..vacuum.measure import TableMeasure, measure
-from ..vacuum.thresholds import Thresholds, is_bloated, is_dead_heavy, is_index_bloated
+from ..vacuum.thresholds import VacuumThresholds, is_bloated, is_dead_heavy, is_index_bloated
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Inspection:
     seen: Mapping[str, Any] = field(default_factory=dict)
 
 
-def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, deep: Deep | None = None) -> Inspection:
+def inspect(
+    conn: Connection, contract: Contract, policy: FixPolicy | None = None, deep: Deep | None = None
+) -> Inspection:
     """Every finding, the gravest first. Reads only; a part that could not look is a finding of its own."""
     catalog, findings = _catalog(conn, contract, may_fail=deep is not None)
     context = _context(conn, contract, catalog, deep or Deep())
@@ -68,8 +70,8 @@ def inspect(conn: Connection, contract: Contract, policy: Policy | None = None, 
         measures, unseen = _measures(conn)
     findings += unseen
     for one in measures:
-        findings += _table(one, Thresholds(), (deep or Deep()).limits if deep else None)
-    fixes = _data_fixes(policy or Policy(), contract, context.unproven, catalog)
+        findings += _table(one, VacuumThresholds(), (deep or Deep()).limits if deep else None)
+    fixes = _data_fixes(policy or FixPolicy(), contract, context.unproven, catalog)
     fixes |= _row_fixes(findings, context)
     found = left_alone(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
     return Inspection(catalog, ordered(found), fixes, measures, context.seen)
@@ -155,14 +157,14 @@ def _unproven(contract: Contract, catalog: Catalog) -> tuple[Reference, ...]:
 def _measures(conn: Connection) -> tuple[list[TableMeasure], list[Finding]]:
     """The tables' measures; a finding where they could not be taken."""
     try:
-        return confirmed(conn, measure(conn, Thresholds().floor), Thresholds()), []
+        return confirmed(conn, measure(conn, VacuumThresholds().floor), VacuumThresholds()), []
     except (ScannerDbError, DriverError) as error:
         if conn.closed:
             raise
         return [], [could_not_look("dead rows and bloat", error)]
 
 
-def _table(m: TableMeasure, thresholds: Thresholds, limits: Limits | None) -> Iterator[Finding]:
+def _table(m: TableMeasure, thresholds: VacuumThresholds, limits: Limits | None) -> Iterator[Finding]:
     """Findings about one table; the same limits as the vacuum job's, which mends them. Pure."""
     if is_dead_heavy(m, thresholds):
         yield tables.dead_tuples(m.schema, m.name, m.dead, m.live)
@@ -184,7 +186,7 @@ def _table(m: TableMeasure, thresholds: Thresholds, limits: Limits | None) -> It
 
 
 def _data_fixes(
-    policy: Policy, contract: Contract, unproven: Iterable[Reference], catalog: Catalog
+    policy: FixPolicy, contract: Contract, unproven: Iterable[Reference], catalog: Catalog
 ) -> dict[tuple[str, str], list[DataFix | RowFix]]:
     fixes: dict[tuple[str, str], list[DataFix | RowFix]] = {}
     for fix in data_fixes(policy):

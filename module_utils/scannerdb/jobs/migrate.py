@@ -26,8 +26,16 @@ from ..restore.build import clear_up, compare_content, create_side, fill_side, g
 from ..restore.fetch import at_hand
 from ..restore.heal import diagnose, find, heal
 from ..restore.marks import kept_name, side_name
-from ..restore.plan import Plan, check_sessions, live_facts, make_plan
-from ..restore.request import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
+from ..restore.plan import RestorePlan, check_sessions, live_facts, make_plan
+from ..restore.request import (
+    RestoreTask,
+    backup_folder,
+    check_request,
+    counted,
+    restore_request_from,
+    result_of,
+    state_line,
+)
 from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of
 from ..runs import Run, checked_run_id, new_run_id, utc_now
@@ -88,11 +96,11 @@ def migrate(
     `wishes` are what `restore_wish.wish_from` takes. In check mode the plan is told and nothing is written. Raises one
     of our errors; up to the cutover the live database is only read, and writes to it wait.
     """
-    wish = replace(wish_from(**wishes), words=WORDS)
-    check_wish(options, wish)
+    wish = replace(restore_request_from(**wishes), words=WORDS)
+    check_request(options, wish)
     contract = contract_with(contract_overlay)
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
-    task = Task(options, wish, run, contract, check_mode=check_mode)
+    task = RestoreTask(options, wish, run, contract, check_mode=check_mode)
     if check_mode:
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             healing = tuple(diagnose(find(conn, options.db), options.db))
@@ -107,7 +115,7 @@ def migrate(
             return _migrate(conn, replace(task, told=healed), budget or Budget())
 
 
-def _look(conn: Connection, task: Task) -> tuple[Optional[Older], Optional[DatabaseFacts]]:
+def _look(conn: Connection, task: RestoreTask) -> tuple[Optional[Older], Optional[DatabaseFacts]]:
     """The older layout and the database, after all that could stop the migration was looked at."""
     options, wish = task.options, task.wish
     with contextlib.closing(connect(options, purpose=f"{JOB} plan")) as live:
@@ -130,7 +138,7 @@ def _look(conn: Connection, task: Task) -> tuple[Optional[Older], Optional[Datab
     return older, facts
 
 
-def _nothing(task: Task) -> dict[str, Any]:
+def _nothing(task: RestoreTask) -> dict[str, Any]:
     name = task.options.db
     result = result_of(task.options, task.run, "", None, None, task.told)
     return {
@@ -141,7 +149,7 @@ def _nothing(task: Task) -> dict[str, Any]:
     }
 
 
-def _planned(conn: Connection, task: Task) -> dict[str, Any]:
+def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     options, wish, run = task.options, task.wish, task.run
     older, facts = _look(conn, task)
     if older is None or facts is None:
@@ -174,7 +182,7 @@ def _planned(conn: Connection, task: Task) -> dict[str, Any]:
     }
 
 
-def _migrate(conn: Connection, task: Task, budget: Budget) -> dict[str, Any]:
+def _migrate(conn: Connection, task: RestoreTask, budget: Budget) -> dict[str, Any]:
     options, wish, run = task.options, task.wish, task.run
     began = time.monotonic()
     older, _ = _look(conn, task)
@@ -210,7 +218,7 @@ def _migrate(conn: Connection, task: Task, budget: Budget) -> dict[str, Any]:
     return result
 
 
-def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
+def _build(conn: Connection, task: RestoreTask, plan: RestorePlan) -> list[str]:
     """The side database: filled, proven to be the live one, moved, proven to be the baseline; returns warnings."""
     options, wish, run = task.options, task.wish, task.run
     properties = create_side(conn, options, wish, plan, run)
@@ -228,7 +236,7 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     return warnings
 
 
-def _others(plan: Plan, contract: Contract) -> list[tuple[str, str]]:
+def _others(plan: RestorePlan, contract: Contract) -> list[tuple[str, str]]:
     """The tables that the contract does not name: each must be what the backup says, also after the move."""
     known = {(contract.schema, name) for name in (*contract.tables, contract.view.name)}
     return [(t.schema, t.name) for t in plan.rows if (t.schema, t.name) not in known]

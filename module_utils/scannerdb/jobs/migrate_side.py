@@ -28,7 +28,7 @@ from ..contract.older import (
 from ..contract.probe import write_probe
 from ..errors import MigrationRefused, ValidationFailed
 from ..finding import Change, Finding
-from ..fixes.policy import Policy, make_plan
+from ..fixes.policy import FixPolicy, make_plan
 from ..fixes.rights import reader_for
 from ..fixes.structure import owner_of, run_plain
 from ..foreigncode import is_superuser, refuse_foreign_code
@@ -187,7 +187,7 @@ def _compare(before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[st
 def _bring_up(side: Connection, contract: Contract, run: Run) -> None:
     """All that the baseline has besides, as deploy makes it."""
     applier = applier_for(side, contract, Budget(), run)
-    applier.apply(make_plan(look(side, contract), Policy()).steps)
+    applier.apply(make_plan(look(side, contract), FixPolicy()).steps)
     for why in applier.failures:
         run.log(f"not brought up: {why}")
 

@@ -17,8 +17,16 @@ from ..restore.build import clear_up, create_side, fill_side, give_properties, v
 from ..restore.cloning import clone
 from ..restore.fetch import at_hand
 from ..restore.heal import diagnose, find, heal
-from ..restore.plan import Plan, check_sessions, make_plan, plan_values, steps
-from ..restore.request import Task, backup_folder, check_wish, counted, result_of, state_line, wish_from
+from ..restore.plan import RestorePlan, check_sessions, make_plan, plan_values, steps
+from ..restore.request import (
+    RestoreTask,
+    backup_folder,
+    check_request,
+    counted,
+    restore_request_from,
+    result_of,
+    state_line,
+)
 from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of, undo
 from ..restore.tables import bring_tables
@@ -47,17 +55,17 @@ def restore(
     the restore is looked at, the whole plan is told and nothing is written. Raises one of our errors; up to the cutover
     the live database is untouched then, and a cutover that fails puts everything back.
     """
-    wish = wish_from(**wishes)
+    wish = restore_request_from(**wishes)
     if state == "undone":  # it swaps the live database, whatever else is set
         wish = replace(wish, tables=(), into_database="", masking_sql="")
-    check_wish(options, wish)
+    check_request(options, wish)
     state_dir = "" if check_mode else wish.state_dir
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), state_dir)
     contract = contract_with(contract_overlay)  # a wrong overlay is said in check mode too
     if check_mode:  # no lock is taken, since nothing is written
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             told = diagnose(find(conn, options.db), options.db)
-            return _work(conn, Task(options, wish, run, contract, tuple(told), True), state, undo_run_id)
+            return _work(conn, RestoreTask(options, wish, run, contract, tuple(told), True), state, undo_run_id)
     with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
         run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
@@ -66,18 +74,18 @@ def restore(
                 run.log(line)
                 run.note_change(line)
             began = time.monotonic()
-            result = _work(conn, Task(options, wish, run, contract, tuple(told)), state, undo_run_id)
+            result = _work(conn, RestoreTask(options, wish, run, contract, tuple(told)), state, undo_run_id)
             result["restore"]["duration_s"] = round(time.monotonic() - began, 1)
             run.progress("done", replaced=not (wish.tables or wish.into_database))
             return result
 
 
-def _work(conn: Connection, task: Task, state: str, undo_run_id: str) -> dict[str, Any]:
+def _work(conn: Connection, task: RestoreTask, state: str, undo_run_id: str) -> dict[str, Any]:
     """The kind of restore that is wanted."""
     if state == "undone":
         return undo(conn, task, undo_run_id)
     with at_hand(task.options, task.wish, task.run, task.check_mode) as ready:
-        here = Task(task.options, ready, task.run, task.contract, task.told, task.check_mode)
+        here = RestoreTask(task.options, ready, task.run, task.contract, task.told, task.check_mode)
         if ready.tables:
             return bring_tables(conn, here)
         if ready.into_database:
@@ -85,7 +93,7 @@ def _work(conn: Connection, task: Task, state: str, undo_run_id: str) -> dict[st
         return _planned(conn, here) if task.check_mode else _restore(conn, here)
 
 
-def _planned(conn: Connection, task: Task) -> dict[str, Any]:
+def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     options, wish = task.options, task.wish
     plan = make_plan(conn, options, wish, task.run, record=False)
     warnings = [*task.told, *plan.warnings, *plan.hangers.sentences(options.db)]
@@ -104,7 +112,7 @@ def _planned(conn: Connection, task: Task) -> dict[str, Any]:
     }
 
 
-def _restore(conn: Connection, task: Task) -> dict[str, Any]:
+def _restore(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     options, wish, run = task.options, task.wish, task.run
     plan = make_plan(conn, options, wish, run, record=True)
     replication = plan.hangers.sentences(options.db)
@@ -135,7 +143,7 @@ def _restore(conn: Connection, task: Task) -> dict[str, Any]:
     return result
 
 
-def aftermath(plan: Plan, keep_hours: float) -> str:
+def aftermath(plan: RestorePlan, keep_hours: float) -> str:
     """What became of the database that was there, as the end of a sentence. Pure."""
     if not plan.live:
         return "; there was nothing to back up"

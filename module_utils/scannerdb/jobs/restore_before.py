@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ..backup.plan import Wish as BackupWish
+from ..backup.plan import BackupRequest as BackupWish
 from ..connection import Options
 from ..errors import RestoreRefused, ScannerDbError
-from ..restore.plan import Plan
-from ..restore.request import Wish
+from ..restore.plan import RestorePlan
+from ..restore.request import RestoreRequest
 from ..runs import Run
 from ..sets.catalogue import BackupSet
 from .backup import make_backup
 from .backup_extras import copy_away
 
 
-def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Optional[str]:
+def pre_restore_backup(options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run) -> Optional[str]:
     """Back up what is about to be replaced; the set's path. Its failure stops the restore."""
     if plan.live is None:
         run.log("there is no database to back up")
@@ -34,7 +34,7 @@ def pre_restore_backup(options: Options, wish: Wish, plan: Plan, run: Run) -> Op
     return str(made.path)
 
 
-def made_before(options: Options, wish: Wish, run: Run, fingerprints: bool = False) -> BackupSet:
+def made_before(options: Options, wish: RestoreRequest, run: Run, fingerprints: bool = False) -> BackupSet:
     """A set of the live database; raises our errors."""
     run.progress("backup")
     wish.storage.ensure_kept(wish.access.offsite.remote)
@@ -52,7 +52,7 @@ def made_before(options: Options, wish: Wish, run: Run, fingerprints: bool = Fal
     )
 
 
-def ensure_lasting(wish: Wish, made: BackupSet, run: Run) -> None:
+def ensure_lasting(wish: RestoreRequest, made: BackupSet, run: Run) -> None:
     """Copy the set elsewhere; raises `RestoreRefused` where that fails and it would not last here."""
     copied = copy_away(wish.access.offsite, made, (), run)
     if copied and not copied.copied and wish.storage.why_lost():

@@ -15,7 +15,7 @@ from ..contract.overlay import contract_with
 from ..contract.probe import ProbeResult, write_probe
 from ..finding import Finding, matches, ordered
 from ..fixes.apply import Applier
-from ..fixes.policy import Plan, Policy, make_plan, plan_diff
+from ..fixes.policy import FixPlan, FixPolicy, make_plan, plan_diff
 from ..fixes.ranges import AIM_S
 from ..frame import Frames
 from ..joblock import job_lock
@@ -47,7 +47,7 @@ def schema(
     """
     contract = contract_with(overlay)
     consents = frozenset({"scannerdb_fix_replace_foreign"} if replace_foreign else ())
-    policy = Policy(only=only, skip=skip, consents=consents)
+    policy = FixPolicy(only=only, skip=skip, consents=consents)
     run = Run("schema", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     with job_lock(options, "schema", run.run_id, lock_wait_s), connect(options, purpose=f"schema {run.run_id}") as conn:
         before = look(conn, contract)
@@ -90,7 +90,7 @@ def look(conn: Connection, contract: Contract) -> list[Finding]:
     return ordered(left_alone(found))
 
 
-def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
+def _planned(run: Run, plan: FixPlan, before: list[Finding]) -> dict[str, Any]:
     return {
         "changed": bool(plan.steps),
         "run_id": run.run_id,
@@ -109,7 +109,7 @@ def _planned(run: Run, plan: Plan, before: list[Finding]) -> dict[str, Any]:
     }
 
 
-def _applied(run: Run, plan: Plan, applier: Applier, left: list[Finding]) -> dict[str, Any]:
+def _applied(run: Run, plan: FixPlan, applier: Applier, left: list[Finding]) -> dict[str, Any]:
     return {
         **_planned(run, plan, left),
         "changed": applier.changed,

@@ -21,7 +21,7 @@ from ..restore.heal import find, kept_databases
 from ..runs import STAMP, last_runs, utc_now
 from ..schedule.due import zone_of
 from ..schedule.installed import has_entry, read_installed
-from ..schedule.judge import Standing, judge
+from ..schedule.judge import JobStatus, judge
 from ..schedule.records import Record, read_records
 from ..sets.catalogue import ahead, list_sets, newest, newest_proven
 from ..sets.locate import stamped_files
@@ -152,7 +152,7 @@ def _schedule(config_dir: str, state_dir: str, now: datetime.datetime, grace: da
     return {"kind": installed.kind, "jobs": [_job(standing, now) for standing in standings], "why": ""}
 
 
-def _job(standing: Standing, now: datetime.datetime) -> dict[str, Any]:
+def _job(standing: JobStatus, now: datetime.datetime) -> dict[str, Any]:
     due, last, fine = standing.next_due, standing.last, standing.last_ok
     good = {"ok": 1, "running": 1, "waiting": 1, "due": 1, "late": 0, "failed": 0, "missing": 0}
     return {

@@ -19,15 +19,15 @@ from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
 from ..vacuum.offer import look_for_offer
 from ..vacuum.others import oldest_snapshot, outlast_dead_runs
-from ..vacuum.outcome import Means, Outcome, Step
-from ..vacuum.plan import Action, Decision, Wish, wish_for
+from ..vacuum.outcome import ActionResult, Means, VacuumStep
+from ..vacuum.plan import Action, TableDecision, VacuumRequest, wish_for
 from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
-from ..vacuum.thresholds import Thresholds, is_dead_heavy
+from ..vacuum.thresholds import VacuumThresholds, is_dead_heavy
 from ..window import Window, outside
 
 DEFAULT_BUDGET = Budget()
-DEFAULT_THRESHOLDS = Thresholds()
+DEFAULT_THRESHOLDS = VacuumThresholds()
 
 
 @job_entry("The vacuum")
@@ -39,7 +39,7 @@ def vacuum(
     tables: Sequence[str] = (),
     allow_exclusive: bool = False,
     budget: Budget = DEFAULT_BUDGET,
-    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    thresholds: VacuumThresholds = DEFAULT_THRESHOLDS,
     window: Window | None = None,
     free_bytes: int = 0,
     lock_wait_s: float = 0,
@@ -84,7 +84,7 @@ def _remember(
     run: Run,
     state_dir: str,
     known: memory.Memory,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[ActionResult],
     after: Mapping[str, TableMeasure],
     result: Mapping[str, Any],
 ) -> None:
@@ -107,8 +107,8 @@ def _session(options: Options, run: Run, check_mode: bool) -> Connection:
 
 
 def _work(
-    conn: Connection, decisions: Sequence[Decision], means: Means, thresholds: Thresholds
-) -> tuple[list[Outcome], dict[str, TableMeasure]]:
+    conn: Connection, decisions: Sequence[TableDecision], means: Means, thresholds: VacuumThresholds
+) -> tuple[list[ActionResult], dict[str, TableMeasure]]:
     """Do what was decided; what came of it, and the tables measured again. Where nothing is to do, neither."""
     if not any(decision.actions for decision in decisions):
         return [], {}
@@ -129,8 +129,8 @@ def _not_now(run: Run, why: str) -> dict[str, Any]:
 
 
 def _plan(
-    conn: Connection, tables: Sequence[str], thresholds: Thresholds, wish: Wish, known: memory.Memory
-) -> list[Decision]:
+    conn: Connection, tables: Sequence[str], thresholds: VacuumThresholds, wish: VacuumRequest, known: memory.Memory
+) -> list[TableDecision]:
     chosen = select(measure(conn), tables)
     if wish.compaction:
         with explained("Measuring bloat"):
@@ -138,11 +138,13 @@ def _plan(
     return in_order([decide(table, thresholds, wish, known.rebuilt) for table in chosen])
 
 
-def _means(run: Run, options: Options, budget: Budget, wish: Wish, window: Window | None, free_bytes: int) -> Means:
+def _means(
+    run: Run, options: Options, budget: Budget, wish: VacuumRequest, window: Window | None, free_bytes: int
+) -> Means:
     """What doing needs, with the window as its gate and the run's progress file as who is told."""
     current: dict[str, Any] = {"what": "", "done": 0, "total": 0}
 
-    def watch(step: Step) -> None:
+    def watch(step: VacuumStep) -> None:
         current.update(what=_words(step), done=step.number - 1, total=step.total)
         run.progress(current["what"], current["done"], current["total"])
         run.log(f"{current['what']}: {'; '.join(step.action.reasons)}")
@@ -154,13 +156,13 @@ def _means(run: Run, options: Options, budget: Budget, wish: Wish, window: Windo
     def gate(action: Action) -> str:
         return why_not_now(window, action)
 
-    def finished(outcome: Outcome) -> None:
+    def finished(outcome: ActionResult) -> None:
         run.note_change(f"{outcome.decision.measure.qualified}: {outcome.action.words} is done.")
 
     return Means(options, budget, wish.offer.program, gate, watch, tell, free_bytes, finished)
 
 
-def _words(step: Step) -> str:
+def _words(step: VacuumStep) -> str:
     return f"{step.action.kind} {step.decision.measure.qualified} {step.action.index}".strip()
 
 
@@ -178,7 +180,7 @@ def why_not_now(window: Window | None, action: Action) -> str:
 
 
 def _explain_the_rest(
-    conn: Connection, outcomes: Sequence[Outcome], after: dict[str, TableMeasure], thresholds: Thresholds
+    conn: Connection, outcomes: Sequence[ActionResult], after: dict[str, TableMeasure], thresholds: VacuumThresholds
 ) -> None:
     """Say why dead rows are still there after a vacuum."""
     holder = None
@@ -193,8 +195,8 @@ def _explain_the_rest(
 
 def _result(
     conn: Connection,
-    decisions: Sequence[Decision],
-    outcomes: Sequence[Outcome],
+    decisions: Sequence[TableDecision],
+    outcomes: Sequence[ActionResult],
     after: Mapping[str, TableMeasure],
     means: Means,
     check_mode: bool,
@@ -221,7 +223,7 @@ def _result(
     }
 
 
-def _close(run: Run, outcomes: Sequence[Outcome], result: dict[str, Any]) -> None:
+def _close(run: Run, outcomes: Sequence[ActionResult], result: dict[str, Any]) -> None:
     for row in result["tables"] if outcomes else ():
         run.log(
             f"done: {row['table']}: {row['action']} in {row['duration_s']} s; dead rows {row['dead_before']} to "

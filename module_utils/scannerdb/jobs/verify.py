@@ -12,8 +12,8 @@ from typing import Any, Optional
 from ..connection import Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
 from ..drill import cluster
-from ..drill.request import Wish, wish_from
-from ..drill.restore_drill import Drill, Outcome, drill_on_cluster, drill_on_server, prepare, swept_clusters
+from ..drill.request import DrillRequest, drill_request_from
+from ..drill.restore_drill import Drill, DrillResult, drill_on_cluster, drill_on_server, prepare, swept_clusters
 from ..drill.scratch import left_over
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
@@ -23,7 +23,7 @@ from ..runs import Run, checked_run_id, new_run_id, utc_now
 from ..sets.catalogue import BackupSet, adopt_all, find_set, list_sets, load_held, load_set, newest_proven
 from ..sets.encryption import require_key, unlocked
 from ..sets.fetch import OFFSITE, fetched, find_copy, tidied
-from ..sets.held import Held, held
+from ..sets.held import HeldSet, held
 from ..sets.names import format_time
 from ..sets.offsite import add_record
 from ..sets.proofs import remember
@@ -53,7 +53,7 @@ def verify(
     history. Raises one of our errors where nothing could be proven either way (no such set, no server, no tools, no
     room): that is no mark against the set. In check mode all of that is looked at and nothing is written.
     """
-    wish = wish_from(**wishes)
+    wish = drill_request_from(**wishes)
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
     run.log_path = "" if check_mode else log_path
     contract = contract_with(contract_overlay)
@@ -71,7 +71,7 @@ def verify(
 
 
 @contextlib.contextmanager
-def _chosen(wish: Wish, options: Options, run: Run, check_mode: bool) -> Iterator[tuple[BackupSet, list[str]]]:
+def _chosen(wish: DrillRequest, options: Options, run: Run, check_mode: bool) -> Iterator[tuple[BackupSet, list[str]]]:
     """The set that is meant (`latest`, a name, an absolute path, or a copy elsewhere), kept for the block.
 
     With the names of the debris that was swept before a copy was brought here. In check mode it stays where it is.
@@ -100,7 +100,9 @@ def _ensure_of(item: BackupSet, options: Options) -> None:
         )
 
 
-def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Verification, Outcome, list[str]]:
+def _verify(
+    options: Options, wish: DrillRequest, drill: Drill, lock_wait_s: float
+) -> tuple[Verification, DrillResult, list[str]]:
     """Do it, and write down what it showed."""
     item, run = drill.item, drill.run
     with held(item.path) as kept:
@@ -120,14 +122,14 @@ def _verify(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> t
 
 
 def _looked_at(
-    options: Options, wish: Wish, drill: Drill, kept: Held, lock_wait_s: float
-) -> tuple[Verification, Outcome, list[str]]:
+    options: Options, wish: DrillRequest, drill: Drill, kept: HeldSet, lock_wait_s: float
+) -> tuple[Verification, DrillResult, list[str]]:
     """What a set that is held open shows."""
     item, run = drill.item, drill.run
     started = time.monotonic()
     run.log(f"verifying {item.name} at level {wish.level}")
     first = verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False)
-    outcome = Outcome(list(first.problems))
+    outcome = DrillResult(list(first.problems))
     swept: list[str] = []
     if first.ok and wish.level == "restore":
         require_known(item, wish.trust)
@@ -156,7 +158,7 @@ def _looked_at(
 
 
 @contextlib.contextmanager
-def _not_tried(wish: Wish, item: BackupSet, run: Run) -> Iterator[None]:
+def _not_tried(wish: DrillRequest, item: BackupSet, run: Run) -> Iterator[None]:
     """Note of an error that nothing was proven either way, and why; the set's own record stays as it is."""
     try:
         yield
@@ -173,7 +175,9 @@ def _not_tried(wish: Wish, item: BackupSet, run: Run) -> Iterator[None]:
         raise
 
 
-def _look_inside(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
+def _look_inside(
+    options: Options, wish: DrillRequest, drill: Drill, lock_wait_s: float
+) -> tuple[DrillResult, list[str]]:
     """Read or restore what is in the set, and the names of what was swept for that."""
     item, run, swept = drill.item, drill.run, []
     if item.manifest.encryption:
@@ -187,7 +191,7 @@ def _look_inside(options: Options, wish: Wish, drill: Drill, lock_wait_s: float)
                 outcome, dropped = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
             return outcome, [*swept, *dropped]
     except BackupInvalid as error:
-        return Outcome([str(error)]), swept
+        return DrillResult([str(error)]), swept
 
 
 @contextlib.contextmanager
@@ -203,7 +207,7 @@ def _untried(item: BackupSet) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
+def _readable(wish: DrillRequest, item: BackupSet) -> Iterator[BackupSet]:
     """The set, decrypted for the block where it is encrypted."""
     if item.manifest.encryption is None:
         yield item
@@ -212,7 +216,7 @@ def _readable(wish: Wish, item: BackupSet) -> Iterator[BackupSet]:
         yield plain
 
 
-def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
+def _read(options: Options, wish: DrillRequest, plain: BackupSet, run: Run) -> DrillResult:
     tools = reading_tools(plain.manifest, options.pg_bin_dir)
     problems = read_dump(
         plain.path,
@@ -222,10 +226,10 @@ def _read(options: Options, wish: Wish, plain: BackupSet, run: Run) -> Outcome:
         lambda count: run.progress("read", count, 0, unit="bytes"),
         wish.jobs or cores(),
     )
-    return Outcome(problems, tools=tools.version)
+    return DrillResult(problems, tools=tools.version)
 
 
-def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tuple[Outcome, list[str]]:
+def _drill(options: Options, wish: DrillRequest, drill: Drill, lock_wait_s: float) -> tuple[DrillResult, list[str]]:
     if wish.place == "cluster":
         return drill_on_cluster(options, wish.cluster_dir, drill)
     swept = swept_clusters(wish.cluster_dir, drill.run)
@@ -234,13 +238,19 @@ def _drill(options: Options, wish: Wish, drill: Drill, lock_wait_s: float) -> tu
         return outcome, swept + dropped
 
 
-def proven(wish: Wish, database: str) -> dict[str, Any]:
+def proven(wish: DrillRequest, database: str) -> dict[str, Any]:
     """The newest set that was restored successfully, and when; empty where there is none."""
     return public_proof(newest_proven(list_sets(wish.backup_dir, database, wish.trust).sets))
 
 
 def _result(
-    options: Options, wish: Wish, run: Run, item: BackupSet, done: Verification, outcome: Outcome, swept: list[str]
+    options: Options,
+    wish: DrillRequest,
+    run: Run,
+    item: BackupSet,
+    done: Verification,
+    outcome: DrillResult,
+    swept: list[str],
 ) -> dict[str, Any]:
     verification = {
         "set": item.name,
@@ -290,7 +300,7 @@ def _diff(item: BackupSet, done: Verification, after: BackupSet) -> dict[str, st
     }
 
 
-def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
+def _plan_only(options: Options, wish: DrillRequest, drill: Drill) -> dict[str, Any]:
     """What would be done, from the set where it is in the clear here, and, for a drill on it, the real server."""
     item = drill.item
     steps, sealed = _opening_steps(wish, item)
@@ -314,7 +324,7 @@ def _plan_only(options: Options, wish: Wish, drill: Drill) -> dict[str, Any]:
     }
 
 
-def _opening_steps(wish: Wish, item: BackupSet) -> tuple[list[str], bool]:
+def _opening_steps(wish: DrillRequest, item: BackupSet) -> tuple[list[str], bool]:
     """The steps up to a set that can be read, and whether there is something to fetch or to decrypt for that."""
     steps, away = [], wish.source.startswith(OFFSITE)
     if away:
@@ -330,7 +340,7 @@ def _opening_steps(wish: Wish, item: BackupSet) -> tuple[list[str], bool]:
     return steps, away or locked
 
 
-def _plan_server(options: Options, wish: Wish, drill: Drill) -> tuple[list[str], list[str]]:
+def _plan_server(options: Options, wish: DrillRequest, drill: Drill) -> tuple[list[str], list[str]]:
     with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
         server = server_of(conn)
         ready = prepare(conn, server, options, drill)
@@ -348,7 +358,7 @@ def _plan_server(options: Options, wish: Wish, drill: Drill) -> tuple[list[str],
     ], swept
 
 
-def _plan_cluster(options: Options, wish: Wish, drill: Drill) -> tuple[list[str], list[str]]:
+def _plan_cluster(options: Options, wish: DrillRequest, drill: Drill) -> tuple[list[str], list[str]]:
     manifest = drill.item.manifest
     programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
     who = cluster.lent_user() or "this user"
@@ -358,7 +368,7 @@ def _plan_cluster(options: Options, wish: Wish, drill: Drill) -> tuple[list[str]
     ], [path.name for path in cluster.debris(wish.cluster_dir)]
 
 
-_PLANS: dict[str, Callable[[Options, Wish, Drill], tuple[list[str], list[str]]]] = {
+_PLANS: dict[str, Callable[[Options, DrillRequest, Drill], tuple[list[str], list[str]]]] = {
     "server": _plan_server,
     "cluster": _plan_cluster,
 }

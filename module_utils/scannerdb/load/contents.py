@@ -24,7 +24,7 @@ BUILT_IN = "plpgsql"  # every database has it, from template0
 
 
 @dataclass(frozen=True)
-class Entry:
+class ContentsEntry:
     """One line of the table of contents. `rest` is the object's name and its owner, which only blanks divide."""
 
     line: str
@@ -50,7 +50,7 @@ class Contents:
     of in the same words.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ContentsEntry, ...]
     owners: frozenset[str] = frozenset()
     grantees: frozenset[str] = frozenset()
     about_roles: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Contents:
     code: Code = field(default_factory=Code)
     placed: tuple[Placed, ...] = ()  # of a plain SQL file only the tablespaces
 
-    def of(self, kind: str) -> list[Entry]:
+    def of(self, kind: str) -> list[ContentsEntry]:
         """The entries of a kind."""
         return [entry for entry in self.entries if entry.kind == kind]
 
@@ -87,13 +87,13 @@ class Contents:
         return [name for entry in self.of("EXTENSION") if (name := entry.rest.split(" ")[0]) != BUILT_IN]
 
 
-def parse_list(text: str) -> tuple[Entry, ...]:
+def parse_list(text: str) -> tuple[ContentsEntry, ...]:
     """The entries out of `pg_restore --list`. Pure."""
     found = []
     for line in text.split("\n"):  # of all that ends a line elsewhere, pg_restore takes only this out of names
         match = _ENTRY.fullmatch(line)
         if match:
-            found.append(Entry(line, match.group(4), match.group(5), match.group(6)))
+            found.append(ContentsEntry(line, match.group(4), match.group(5), match.group(6)))
     return tuple(found)
 
 
@@ -218,7 +218,7 @@ def read_data(tools: Tools, dump: Path, take: Callable[[bytes], object]) -> None
     _print(tools, dump, ["--section=data", "--file=-"], take=take)
 
 
-def database_script(tools: Tools, dump: Path, entries: Sequence[Entry]) -> str:
+def database_script(tools: Tools, dump: Path, entries: Sequence[ContentsEntry]) -> str:
     """The archive's own CREATE DATABASE and its properties, as SQL to be read, never run."""
     lines = [e.line for e in entries if e.kind in ("DATABASE", "DATABASE PROPERTIES", "ENCODING")]
     return _print(tools, dump, ["--create", "--file=-"], lines or [NOTHING])

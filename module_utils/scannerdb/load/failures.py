@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from .contents import Contents, Entry
+from .contents import Contents, ContentsEntry
 from .leave_out import item_of, quoted
 
 _AT = re.compile(r"^pg_restore: from TOC entry (\d+);", re.MULTILINE)
@@ -49,7 +49,7 @@ class Failure:
     `constraint` is the CHECK that a table's rows do not pass.
     """
 
-    entry: Optional[Entry]
+    entry: Optional[ContentsEntry]
     said: str
     state: str = ""
     unreadable: bool = False
@@ -116,7 +116,7 @@ def failures_in(stderr: str, contents: Contents, harmless: re.Pattern[str], scri
     return [failure for failure in failures if failure.entry] if cut else failures
 
 
-def _by_table(block: str, contents: Contents) -> list[Entry]:
+def _by_table(block: str, contents: Contents) -> list[ContentsEntry]:
     """The rows that a COPY was about, whose table comes without its schema."""
     match = _COPY.match(block)
     return [e for e in contents.of("TABLE DATA") if match and f"{e.rest} ".startswith(f"{match.group(1)} ")]

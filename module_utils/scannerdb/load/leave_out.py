@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
-from .contents import Contents, Entry
+from .contents import Contents, ContentsEntry
 
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^".(]+(?:\(.*\))?))\s*(\.|$)')
 _ROWS = ("TABLE DATA", "MATERIALIZED VIEW DATA")
@@ -46,7 +46,7 @@ def quoted(name: str) -> str:
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
-def item_of(entry: Entry, owners: Iterable[str]) -> str:
+def item_of(entry: ContentsEntry, owners: Iterable[str]) -> str:
     """The name of an entry as this list takes it; its owner, behind the last blank, is no part of it."""
     tag = entry.rest
     for owner in sorted(owners, key=len, reverse=True):
@@ -74,7 +74,7 @@ class Named:
         """The names as they are written."""
         return [".".join(map(quoted, item)) for item in self.items]
 
-    def entry(self, entry: Entry) -> bool:
+    def entry(self, entry: ContentsEntry) -> bool:
         """Whether an entry is to be left out."""
         if entry.is_a(*_KEPT) and not entry.is_a(*_ROWS):
             return False
@@ -99,7 +99,7 @@ def named(texts: Sequence[str]) -> Named:
     return Named(tuple(parts_of(text) for text in texts))
 
 
-def _means(item: tuple[str, ...], entry: Entry) -> bool:
+def _means(item: tuple[str, ...], entry: ContentsEntry) -> bool:
     """Names end where a blank is; those of constraints and triggers stand behind their table's."""
     label = entry.label
     if len(item) == 1:

@@ -10,7 +10,7 @@ from typing import Optional
 
 from ..connection import connect
 from ..process import Finished, run_tool, tool_error
-from .contents import NOTHING, Contents, Entry, list_file, verbose_script
+from .contents import NOTHING, Contents, ContentsEntry, list_file, verbose_script
 from .failures import REMARKS, Failure, failures_in
 from .leave_out import Named, item_of
 from .pg_restore import NEWER_SETTINGS, LoadInterrupted, command, interrupted, machine_failed
@@ -88,14 +88,14 @@ def _put(load: Load, wanted: Callable[[Placed], bool]) -> None:
         move(conn, [one for one in load.contents.placed if wanted(one)], load.places)
 
 
-def _is_event(entry: Entry) -> bool:
+def _is_event(entry: ContentsEntry) -> bool:
     return entry.kind == "EVENT TRIGGER" or (entry.kind in REMARKS and entry.rest.startswith("EVENT TRIGGER "))
 
 
-def _left_out(entry: Entry, named: Named) -> bool:
+def _left_out(entry: ContentsEntry, named: Named) -> bool:
     """Whether an entry is left out, or is a remark on one that is."""
     if entry.kind in REMARKS:
-        about = Entry(entry.line, "", entry.schema, re.sub(r"^[A-Z ]+ ", "", entry.rest))
+        about = ContentsEntry(entry.line, "", entry.schema, re.sub(r"^[A-Z ]+ ", "", entry.rest))
         return not entry.rest.startswith(_KEPT) and named.entry(about)
     return named.entry(entry)
 

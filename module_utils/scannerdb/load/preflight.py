@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ..connection import Connection, DriverError, Identifier, Options, Server, explained, fetch, scalar, text_of
+from ..connection import Connection, DriverError, Identifier, Options, ServerInfo, explained, fetch, scalar, text_of
 from ..errors import FileProblem, PrivilegeMissing, RestoreRefused
 from ..files import free_bytes, too_small
 from .target import DEFAULT_TABLESPACE
@@ -20,7 +20,7 @@ def existing_roles(conn: Connection) -> set[str]:
     return {row["name"] for row in fetch(conn, "SELECT rolname::text AS name FROM pg_roles")}
 
 
-def check_rights(conn: Connection, server: Server, owner: str, live_exists: bool) -> None:
+def check_rights(conn: Connection, server: ServerInfo, owner: str, live_exists: bool) -> None:
     """Raise `PrivilegeMissing` where this role could not create, give away or rename the databases."""
     if server.superuser:
         return
@@ -50,7 +50,7 @@ def check_rights(conn: Connection, server: Server, owner: str, live_exists: bool
                 )
 
 
-def check_creator(conn: Connection, server: Server, missing: Sequence[str]) -> None:
+def check_creator(conn: Connection, server: ServerInfo, missing: Sequence[str]) -> None:
     """Raise `PrivilegeMissing` where this role may not make those that are missing."""
     if server.superuser:
         return
@@ -63,7 +63,7 @@ def check_creator(conn: Connection, server: Server, missing: Sequence[str]) -> N
         )
 
 
-def check_owners(conn: Connection, server: Server, owners: Iterable[str]) -> None:
+def check_owners(conn: Connection, server: ServerInfo, owners: Iterable[str]) -> None:
     """Raise `PrivilegeMissing` where this role could not give objects to their owners."""
     if server.superuser:
         return
@@ -92,7 +92,7 @@ def check_owners(conn: Connection, server: Server, owners: Iterable[str]) -> Non
         )
 
 
-def check_superuser_objects(server: Server, kinds: Container[str], statements: Sequence[str]) -> None:
+def check_superuser_objects(server: ServerInfo, kinds: Container[str], statements: Sequence[str]) -> None:
     """Raise `PrivilegeMissing` where only a superuser can bring back what the backup has.
 
     `kinds` are those of its objects, `statements` those that name roles.
@@ -111,7 +111,7 @@ def check_superuser_objects(server: Server, kinds: Container[str], statements: S
         )
 
 
-def check_tablespaces(conn: Connection, server: Server, wanted: Iterable[str], hint: str) -> None:
+def check_tablespaces(conn: Connection, server: ServerInfo, wanted: Iterable[str], hint: str) -> None:
     """Raise where the server does not have a tablespace that something shall lie in, or this role may not use it."""
     with explained("Looking at the tablespaces"):
         query = "SELECT spcname::text AS name, has_tablespace_privilege(oid, 'CREATE') AS may FROM pg_tablespace"
@@ -132,7 +132,7 @@ def check_tablespaces(conn: Connection, server: Server, wanted: Iterable[str], h
         )
 
 
-def check_extensions(conn: Connection, server: Server, wanted: Sequence[str]) -> None:
+def check_extensions(conn: Connection, server: ServerInfo, wanted: Sequence[str]) -> None:
     """Raise where the server lacks an extension of the archive, or only a superuser may create it."""
     with explained("Looking at the extensions"):
         rows = fetch(

@@ -53,7 +53,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Place:
+class RoleList:
     """A list of roles in a statement: from where to where it stands, and the names; `owns` where they get to own."""
 
     start: int
@@ -63,7 +63,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Statement:
+class RoleStatement:
     """A statement of a text, from its first token to its semicolon, and where it names roles.
 
     `places` is None where it has nothing to do with roles.
@@ -72,11 +72,11 @@ class Statement:
     start: int
     end: int
     head: str
-    places: tuple[Place, ...] | None
+    places: tuple[RoleList, ...] | None
 
 
 @dataclass(frozen=True)
-class Rules:
+class RoleRules:
     """What becomes of roles: those in `mapped` are replaced by others, all at once; those in `ignored` left out."""
 
     mapped: Mapping[str, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Rules:
             done = statement.end
         return "".join([*parts, text[done:]])
 
-    def _statement(self, text: str, statement: Statement) -> str:
+    def _statement(self, text: str, statement: RoleStatement) -> str:
         parts, done = [], statement.start
         for place in statement.places or ():
             kept = self._names(place.names)
@@ -122,11 +122,11 @@ class Rules:
         return ", ".join(dict.fromkeys(kept))
 
 
-def statements(text: str) -> Iterator[Statement]:
+def statements(text: str) -> Iterator[RoleStatement]:
     """The statements of a text. One that lacks its semicolon is none."""
     for tokens, end in cut(text):
         head = " ".join(token.text.upper() for token in tokens[:3])
-        yield Statement(tokens[0].start, end, head, _places(tokens))
+        yield RoleStatement(tokens[0].start, end, head, _places(tokens))
 
 
 def cut(text: str) -> Iterator[tuple[list[Token], int]]:
@@ -192,7 +192,7 @@ def quoted(role: str) -> str:
     return 'U&"' + "".join(c if c.isascii() else f"\\+{ord(c):06x}" for c in escaped) + '"'
 
 
-def _places(tokens: Sequence[Token]) -> tuple[Place, ...] | None:
+def _places(tokens: Sequence[Token]) -> tuple[RoleList, ...] | None:
     """Where a statement names roles; None where it is of no kind that does."""
     words = [token.word for token in tokens]
     if words[0] == "ALTER" and words[-3:-1] == ["OWNER", "TO"]:
@@ -204,7 +204,7 @@ def _places(tokens: Sequence[Token]) -> tuple[Place, ...] | None:
     return None
 
 
-def _listed(tokens: Sequence[Token], position: int, owns: bool = False) -> tuple[Place, ...]:
+def _listed(tokens: Sequence[Token], position: int, owns: bool = False) -> tuple[RoleList, ...]:
     """The names, with commas between, that begin at a position."""
     names: list[Token] = []
     while position < len(tokens) and tokens[position].kind in ("name", "word", "string"):
@@ -217,4 +217,4 @@ def _listed(tokens: Sequence[Token], position: int, owns: bool = False) -> tuple
         position += 2
     if not names:
         return ()
-    return (Place(names[0].start, names[-1].start + len(names[-1].text), tuple(names), owns),)
+    return (RoleList(names[0].start, names[-1].start + len(names[-1].text), tuple(names), owns),)

@@ -18,7 +18,7 @@ from typing import Any, Optional
 from ..connection import SQL, Connection, DriverError, Identifier, Literal, Options, connect, execute, explained, fetch
 from ..errors import ScannerDbError
 from ..process import Tools, run_tool, tool_error
-from .contents import Entry, list_file
+from .contents import ContentsEntry, list_file
 from .failures import Failure
 from .foreign_code import Code
 from .leave_out import Named
@@ -126,7 +126,7 @@ def _attempt(archive: Archive, failure: Failure, path: str, named: Named) -> Opt
     return None
 
 
-def _is_there(archive: Archive, entry: Optional[Entry]) -> bool:
+def _is_there(archive: Archive, entry: Optional[ContentsEntry]) -> bool:
     """Whether a table that may be meant has its rows; there it was another one that failed."""
     if entry is None or entry.kind != "TABLE DATA":
         return False
@@ -143,7 +143,7 @@ class _ArchiveUnreadable(Exception):
     """pg_restore cannot print an entry: no server has a part in that."""
 
 
-def _run(conn: Connection, archive: Archive, entry: Entry, path: str, named: Named) -> None:
+def _run(conn: Connection, archive: Archive, entry: ContentsEntry, path: str, named: Named) -> None:
     """Run one entry's statements, as one transaction."""
     with conn.transaction():
         unchecked = _take_off(conn, entry, named)
@@ -161,7 +161,7 @@ def _run(conn: Connection, archive: Archive, entry: Entry, path: str, named: Nam
             conn.execute(statement)
 
 
-def _take_off(conn: Connection, entry: Entry, named: Named) -> list[Any]:
+def _take_off(conn: Connection, entry: ContentsEntry, named: Named) -> list[Any]:
     """Take CHECKs off a table that are to be left out, for its rows to come; the statements that put them back.
 
     They come back NOT VALID: they hold for whatever is written from now on.

@@ -18,7 +18,7 @@ from ..errors import BackupInvalid, ToolFailed
 from ..files import file_errors
 from ..process import TICK_S, Tools, run_tool, tool_error
 from ..sets.archive import NOT_COMPLETE, is_gzip
-from .role_mapping import Rules
+from .role_mapping import RoleRules
 from .sql_script import Script, left_out, psql_guards
 from .tablespaces import SETTING, moved_setting
 
@@ -35,7 +35,7 @@ class Terms:
 
     server_major: int
     superuser: bool
-    roles: Rules = field(default_factory=Rules)
+    roles: RoleRules = field(default_factory=RoleRules)
     places: Mapping[str, str] = field(default_factory=dict)
     name: str = ""  # of the file, where its path does not say it
 

@@ -33,7 +33,7 @@ _ROUTINE = re.compile(r"CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE)\b")
 
 
 @dataclass
-class Statement:
+class SqlStatement:
     """A statement: its unquoted words in capitals, the first of them and the last two."""
 
     words: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Lexer:
         self._next_statement()
 
     def _next_statement(self) -> None:
-        self._statement, self._begun = Statement(), False
+        self._statement, self._begun = SqlStatement(), False
         self._brackets = self._blocks = self._comments = 0
         self._after_escaped = False
 
@@ -63,7 +63,7 @@ class Lexer:
         """True where no statement, string or comment is open."""
         return not self._begun and self._end is None
 
-    def feed(self, line: bytes) -> Iterator[Statement]:
+    def feed(self, line: bytes) -> Iterator[SqlStatement]:
         """The statements that end in this line; raises `ValueError`, which says what cannot be taken."""
         position = 0
         while position < len(line):

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from ..errors import BackupInvalid, RestoreRefused
 from ..sets.archive import NOT_COMPLETE, Header
-from .contents import IDENTIFIER, Contents, Entry, unquoted
+from .contents import IDENTIFIER, Contents, ContentsEntry, unquoted
 from .own_database import OwnDatabase
 from .role_mapping import roles_in
-from .sql_lexer import MOST_WORDS, Lexer, Statement
+from .sql_lexer import MOST_WORDS, Lexer, SqlStatement
 from .tablespaces import Placed, tablespace_of
 
 HEAD, TAIL = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
@@ -141,9 +141,9 @@ class Script:
 
     def contents(self) -> Contents:
         """What it creates, in the words of an archive's table of contents; of a table that may lack the name."""
-        tables = [Entry("", "TABLE", schema, f"{name} ") for schema, name in self.names]
-        tables += [Entry("", "TABLE", "", "")] * (self.tables - len(tables))
-        extensions = [Entry("", "EXTENSION", "-", f"{name} ") for name in self.extensions]
+        tables = [ContentsEntry("", "TABLE", schema, f"{name} ") for schema, name in self.names]
+        tables += [ContentsEntry("", "TABLE", "", "")] * (self.tables - len(tables))
+        extensions = [ContentsEntry("", "EXTENSION", "-", f"{name} ") for name in self.extensions]
         return Contents(
             (*tables, *extensions),
             frozenset(self.owners),
@@ -246,7 +246,7 @@ class Script:
         word = text.split()[0].decode("utf-8", "replace")
         raise self._refused(f"has a command of psql ({word[:20]})")
 
-    def _judge(self, statement: Statement, last: bool) -> None:
+    def _judge(self, statement: SqlStatement, last: bool) -> None:
         """Raise `RestoreRefused` for what no dump of one database does."""
         head = statement.head
         for pattern, does, cure in _FORBIDDEN:

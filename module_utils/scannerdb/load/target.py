@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..connection import SQL, Composable, Identifier, Literal
-from .role_mapping import Rules
+from .role_mapping import RoleRules
 
 # Settings that hold a list of names; their value in the catalog is already quoted, element by element.
 LISTS = {
@@ -54,7 +54,7 @@ class Target:
         names |= {grantee for grantee, _, _ in self.grants or ()}
         return names - {""}
 
-    def under(self, rules: Rules) -> Target:
+    def under(self, rules: RoleRules) -> Target:
         """The same, with roles replaced or ignored. What a role has itself goes before what it takes over."""
         grants: dict[tuple[str, str], bool] = {}
         for role, privilege, grantable in self.grants or ():

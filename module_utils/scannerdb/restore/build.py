@@ -28,11 +28,11 @@ from ..runs import Run, now_text
 from ..sets.archive import SQL_FILE
 from ..sets.fingerprint import fingerprint_differences
 from .heal import find, heal, set_comment
-from .marks import SIDE, Mark
+from .marks import SIDE, DatabaseMark
 from .missing_rights import give_carried, unreadable
-from .plan import Plan
+from .plan import RestorePlan
 from .proof import loader
-from .request import Wish
+from .request import RestoreRequest
 from .roles import check_replaced, contract_under, give_event_triggers, give_to_roles, make_roles
 
 RECONNECT_S = 10.0
@@ -41,12 +41,12 @@ ROLELESS = ("--no-owner", "--no-privileges")  # flags of pg_restore where roles 
 GIVING = "Giving the restored database the settings, privileges and limits of {!r}"
 
 
-def side_mark(options: Options, plan: Plan, run: Run) -> Mark:
+def side_mark(options: Options, plan: RestorePlan, run: Run) -> DatabaseMark:
     """The comment of this run's side database."""
-    return Mark(SIDE, options.db, run.run_id, now_text(), plan.source.place)
+    return DatabaseMark(SIDE, options.db, run.run_id, now_text(), plan.source.place)
 
 
-def create_empty(conn: Connection, options: Options, plan: Plan, target: Target, run: Run) -> None:
+def create_empty(conn: Connection, options: Options, plan: RestorePlan, target: Target, run: Run) -> None:
     """Create the empty side database, marked as ours."""
     closed = plan.server.superuser
     with explained(f"Creating the database {plan.side!r}"):
@@ -64,14 +64,16 @@ def create_empty(conn: Connection, options: Options, plan: Plan, target: Target,
             conn.execute(statement)
 
 
-def locale_refused(error: Exception, plan: Plan) -> str:
+def locale_refused(error: Exception, plan: RestorePlan) -> str:
     """That the server does not know what the file asks for, and what is taken instead. Pure."""
     why = str(error).splitlines()[0].rstrip(".")
     instead = plan.spare.origin if plan.spare else ""
     return f"The server makes no database as CREATE DATABASE in the file asks ({why}): it is made as {instead} has it."
 
 
-def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run) -> list[Composable]:
+def create_side(
+    conn: Connection, options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run
+) -> list[Composable]:
     """Create the empty side database; returns the statements that will give it its properties, tried out."""
     run.progress("create")
     make_roles(conn, wish, plan, run)
@@ -87,7 +89,9 @@ def create_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run:
     return properties
 
 
-def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:
+def fill_side(
+    conn: Connection, options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract
+) -> list[str]:
     """Load the side database and analyze it; returns warnings."""
     wanted = wanted_lines(plan.contents, plan.server.superuser)
     warnings = load_side(conn, options, wish, plan, run, contract, wanted)
@@ -97,7 +101,7 @@ def fill_side(conn: Connection, options: Options, wish: Wish, plan: Plan, run: R
     return warnings
 
 
-def side_session(options: Options, plan: Plan, run: Run) -> contextlib.closing[Connection]:
+def side_session(options: Options, plan: RestorePlan, run: Run) -> contextlib.closing[Connection]:
     """A session in the side database, for a with statement."""
     return contextlib.closing(connect(options, dbname=plan.side, purpose=f"restore {run.run_id}"))
 
@@ -112,8 +116,8 @@ def give_properties(conn: Connection, options: Options, properties: list[Composa
 def load_side(
     conn: Connection,
     options: Options,
-    wish: Wish,
-    plan: Plan,
+    wish: RestoreRequest,
+    plan: RestorePlan,
     run: Run,
     contract: Contract,
     lines: Sequence[str],
@@ -169,17 +173,17 @@ def load_side(
     return warnings
 
 
-def _require_unchanged(wish: Wish) -> None:
+def _require_unchanged(wish: RestoreRequest) -> None:
     """Raise `BackupInvalid` where somebody has changed what was loaded, whatever came of it."""
     if wish.kept:
         wish.kept.require_unchanged()
 
 
-def _paths(conn: Connection, wish: Wish, plan: Plan) -> tuple[str, ...]:
+def _paths(conn: Connection, wish: RestoreRequest, plan: RestorePlan) -> tuple[str, ...]:
     return safe_paths(conn, plan.target.settings, plan.contents.code, wish.run_code)
 
 
-def _load_of(conn: Connection, options: Options, wish: Wish, plan: Plan, flags: Sequence[str]) -> Load:
+def _load_of(conn: Connection, options: Options, wish: RestoreRequest, plan: RestorePlan, flags: Sequence[str]) -> Load:
     if plan.places:
         flags = [*flags, "--no-tablespaces"]
     archive = Archive(plan.tools, options, plan.source.dump, plan.side, tuple(flags))
@@ -188,7 +192,7 @@ def _load_of(conn: Connection, options: Options, wish: Wish, plan: Plan, flags: 
     return Load(archive, plan.contents, plan.source.kind, jobs, paths=paths, named=wish.leave_out, places=plan.places)
 
 
-def _outcome_of(loaded: Loaded, plan: Plan) -> list[str]:
+def _outcome_of(loaded: Loaded, plan: RestorePlan) -> list[str]:
     """What people should know of a load; raises `ToolFailed` where something is missing that was not to be left out."""
     if loaded.failures:
         raise ToolFailed(
@@ -206,7 +210,7 @@ def _outcome_of(loaded: Loaded, plan: Plan) -> list[str]:
     return told
 
 
-def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract) -> list[str]:
+def validate(options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract) -> list[str]:
     """Prove the side database: row counts, contract, write probe. Warnings come back; `ValidationFailed` stops."""
     run.progress("validate")
     contract = contract_under(contract, plan.rules)
@@ -235,7 +239,7 @@ def validate(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contr
     return [f"The write probe could not look: {probe.skipped}."] if probe.skipped else []
 
 
-def compare_content(side: Connection, plan: Plan, run: Run, only: Sequence[tuple[str, str]] = ()) -> None:
+def compare_content(side: Connection, plan: RestorePlan, run: Run, only: Sequence[tuple[str, str]] = ()) -> None:
     """Hold rows, and fingerprints where there are any, against what the source says; raises `ValidationFailed`.
 
     `only` names the tables to look at; without it all of them are.
@@ -257,7 +261,9 @@ def compare_content(side: Connection, plan: Plan, run: Run, only: Sequence[tuple
     run.log(f"{sum(1 for t in tables if t.fingerprint)} fingerprints are as in the manifest")
 
 
-def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contract, serious: list[Finding]) -> None:
+def _judge(
+    options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract, serious: list[Finding]
+) -> None:
     """Raise `ValidationFailed` where the backup lost what the live database has, or what the contract demands."""
     for finding in serious:
         run.log(f"critical: {finding.id} {finding.object}: {finding.message}")
@@ -278,7 +284,7 @@ def _judge(options: Options, wish: Wish, plan: Plan, run: Run, contract: Contrac
         )
 
 
-def _is_no_news(options: Options, plan: Plan, run: Run, contract: Contract, told: list[str]) -> bool:
+def _is_no_news(options: Options, plan: RestorePlan, run: Run, contract: Contract, told: list[str]) -> bool:
     """True where the application cannot read these in the live database either, of which a set is a true image."""
     if plan.live is None:
         return True
@@ -286,7 +292,7 @@ def _is_no_news(options: Options, plan: Plan, run: Run, contract: Contract, told
         return set(told) <= set(unreadable(live, contract, roleless=False))
 
 
-def _judge_readable(wish: Wish, plan: Plan, told: list[str]) -> None:
+def _judge_readable(wish: RestoreRequest, plan: RestorePlan, told: list[str]) -> None:
     """Raise `ValidationFailed` where the application could not read its tables after the cutover."""
     if told and not any(fnmatch.fnmatchcase("schema.privilege.missing", pattern) for pattern in wish.accept):
         raise ValidationFailed(
@@ -314,7 +320,7 @@ def clear_up(conn: Connection, options: Options, run: Run) -> None:
         run.note_change("What is left of the side database could not be looked at; the next restore removes it.")
 
 
-def _is_side_of(mark: Mark, run: Run) -> bool:
+def _is_side_of(mark: DatabaseMark, run: Run) -> bool:
     return mark.kind == SIDE and mark.run_id == run.run_id
 
 

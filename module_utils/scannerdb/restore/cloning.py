@@ -16,13 +16,13 @@ from ..process import Tools, run_tool
 from .build import clear_up, compare_content, create_empty, load_side, side_mark, side_session
 from .cutover import Switch
 from .heal import sessions_in
-from .plan import Plan, make_plan, plan_values, role_lines
-from .request import Task, counted, result_of, state_line
+from .plan import RestorePlan, make_plan, plan_values, role_lines
+from .request import RestoreTask, counted, result_of, state_line
 from .roles import make_roles
 from .switch import switched
 
 
-def clone(conn: Connection, task: Task) -> dict[str, Any]:
+def clone(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     """Restore into a new database beside the live one, which is not touched; the module's result."""
     options, wish, run = task.options, task.wish, task.run
     _check_name(conn, wish.into_database)
@@ -69,7 +69,7 @@ def _check_name(conn: Connection, name: str) -> None:
             )
 
 
-def _steps(plan: Plan, task: Task) -> list[str]:
+def _steps(plan: RestorePlan, task: RestoreTask) -> list[str]:
     wish = task.wish
     masked = f"run {wish.masking_sql} on it, rewrite its tables" if wish.masking_sql else "not masked"
     return [
@@ -84,7 +84,7 @@ def _steps(plan: Plan, task: Task) -> list[str]:
     ]
 
 
-def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
+def _build(conn: Connection, task: RestoreTask, plan: RestorePlan) -> list[str]:
     """Load, compare, mask, analyze, give away; returns warnings."""
     options, wish, run = task.options, task.wish, task.run
     run.progress("create")
@@ -123,7 +123,7 @@ def _build(conn: Connection, task: Task, plan: Plan) -> list[str]:
     return warnings
 
 
-def mask(task: Task, tools: Tools, side: str) -> None:
+def mask(task: RestoreTask, tools: Tools, side: str) -> None:
     """Run the masking SQL as one transaction; a single error stops the clone."""
     words = [tools.path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]
     finished = run_tool([*words, "-f", task.wish.masking_sql], task.options, dbname=side, check=False)

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..connection import SQL, Composable, Connection, DriverError, Literal, explained, scalar
 from ..errors import RestoreRefused
-from .marks import Mark
+from .marks import DatabaseMark
 
 PATIENCE_S = 10.0
 PUT_BACK = "SD001"  # the block's own SQLSTATE: it failed, and everything is as it was
@@ -50,8 +50,8 @@ class Switch:
     incoming: str
     kept: str
     live_exists: bool
-    mark: Mark
-    kept_mark: Mark
+    mark: DatabaseMark
+    kept_mark: DatabaseMark
     comment: str = ""
     terminate: bool = False
     cut_slots: bool = False

@@ -20,7 +20,7 @@ PURPOSE = "cutover nudge"
 PAUSE_S = 0.003  # RENAME looks 50 times before it gives up; the cutover then begins again
 
 
-class Nudger:
+class CutoverWaker:
     """Notifies the session of `conn` every few milliseconds while the block runs; both are in the maintenance database.
 
     Use it as a context manager around `switch_over`.
@@ -34,7 +34,7 @@ class Nudger:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Nudger:
+    def __enter__(self) -> CutoverWaker:
         with contextlib.suppress(DriverError):
             self._conn.execute(SQL("LISTEN {}").format(self._channel))
         self._thread.start()

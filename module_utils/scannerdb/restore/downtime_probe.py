@@ -15,7 +15,7 @@ PAUSE_S = 0.004  # a client that hammers without a pause is itself in the way of
 APPLICATION = f"scannerdb {PURPOSE}"
 
 
-class Prober:
+class DowntimeProbe:
     """Connects in a loop on a thread of its own, and notes when it last met one database and first met the next.
 
     Use it as a context manager around the cutover, then ask `cutover_ms()`.
@@ -29,7 +29,7 @@ class Prober:
         self._meetings: list[tuple[float, int]] = []  # (when, the database's oid)
         self._enough: Optional[int] = None  # stop once a database other than this was met
 
-    def __enter__(self) -> Prober:
+    def __enter__(self) -> DowntimeProbe:
         self._thread.start()
         self._ready.wait(5)
         return self

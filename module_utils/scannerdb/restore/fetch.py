@@ -12,17 +12,17 @@ from ..runs import Run
 from ..sets.catalogue import BackupSet, load_held, load_set
 from ..sets.encryption import require_key, unlocked
 from ..sets.fetch import OFFSITE, fetched, find_copy, tidied
-from ..sets.held import Held, held, private_dump
+from ..sets.held import HeldSet, held, private_dump
 from ..sets.locate import LATEST, is_set, parse_moment
 from ..sets.signature import require_known, require_spelled
 from ..sets.staging import in_use
 from ..sets.verification import require, verify_set
 from .proof import located
-from .request import Wish
+from .request import RestoreRequest
 
 
 @contextlib.contextmanager
-def at_hand(options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterator[Wish]:
+def at_hand(options: Options, wish: RestoreRequest, run: Run, check_mode: bool) -> Iterator[RestoreRequest]:
     """The wish with a source that lies here in the clear, for the block.
 
     A copy from elsewhere and what is decrypted lie in hidden folders of the backup folder, which are gone afterwards;
@@ -59,7 +59,7 @@ def at_hand(options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterato
         yield replace(wish, kept=kept, dump=stack.enter_context(private_dump(kept, "")))
 
 
-def _held(wish: Wish, kept: Held, item: BackupSet, stack: contextlib.ExitStack) -> Wish:
+def _held(wish: RestoreRequest, kept: HeldSet, item: BackupSet, stack: contextlib.ExitStack) -> RestoreRequest:
     """The wish with its set held open, whose table of contents nobody can change any more."""
     recorded = {record.path: record.sha256 for record in item.manifest.files}
     dump = stack.enter_context(private_dump(kept, item.manifest.dump_path, recorded))
@@ -79,7 +79,7 @@ def _as_it_was(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(item: BackupSet, options: Options, wish: Wish, run: Run, check_mode: bool) -> Iterator[BackupSet]:
+def _opened(item: BackupSet, options: Options, wish: RestoreRequest, run: Run, check_mode: bool) -> Iterator[BackupSet]:
     """The plain set behind an encrypted one, whose files are compared before they are decrypted."""
     require_key(item, wish.access.key)
     require(verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False), item.name)

@@ -12,7 +12,7 @@ from typing import Optional
 
 from ..connection import SQL, Connection, DriverError, Identifier, Literal, Options, connect, explained, fetch, scalar
 from ..errors import ScannerDbError
-from .marks import KEPT, SIDE, Mark, looks_like_side, parse_mark
+from .marks import KEPT, SIDE, DatabaseMark, looks_like_side, parse_mark
 
 GONE_S = 5.0  # the server sessions of a killed run end by themselves within this
 
@@ -23,7 +23,7 @@ class Found:
 
     name: str
     open: bool
-    mark: Optional[Mark]
+    mark: Optional[DatabaseMark]
     commented: bool
     sessions: int
     size_bytes: int = 0

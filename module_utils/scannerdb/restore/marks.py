@@ -21,7 +21,7 @@ KEY = "scannerdb"
 
 
 @dataclass(frozen=True)
-class Mark:
+class DatabaseMark:
     """What the comment on one of our databases says.
 
     `kind` is `side` or `kept`; `database` the name the users know; `run_id` and `at` the run that made it; `source`
@@ -47,7 +47,7 @@ class Mark:
         return json.dumps({KEY: values.pop("kind"), **values, "note": note}, ensure_ascii=False)
 
 
-def parse_mark(comment: Optional[str]) -> Optional[Mark]:
+def parse_mark(comment: Optional[str]) -> Optional[DatabaseMark]:
     """The mark in a database's comment, or None where it is not ours."""
     if not comment or not comment.startswith("{"):
         return None
@@ -58,7 +58,7 @@ def parse_mark(comment: Optional[str]) -> Optional[Mark]:
         return None
     if kind not in (SIDE, KEPT) or not isinstance(database, str) or not isinstance(run_id, str):
         return None
-    return Mark(
+    return DatabaseMark(
         kind=kind,
         database=database,
         run_id=run_id,

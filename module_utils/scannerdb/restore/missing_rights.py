@@ -15,7 +15,7 @@ from ..contract.baseline import application_grants
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract, Grant
 from ..load.contents import Contents
-from .rights import Default, Held, Key, giving, giving_defaults, read_defaults, read_held
+from .rights import Default, HeldRights, Key, giving, giving_defaults, read_defaults, read_held
 
 DATABASE_OWNER = "pg_database_owner"  # has the schema public, in every database
 
@@ -26,7 +26,7 @@ class Carried:
 
     owners: bool = False
     rights: bool = False
-    held: Mapping[Key, Held] = field(default_factory=dict)
+    held: Mapping[Key, HeldRights] = field(default_factory=dict)
     live: bool = False
     defaults: tuple[Default, ...] = ()
 
@@ -74,7 +74,7 @@ def _run(side: Connection, statements: Sequence[Query]) -> None:
             side.execute(statement)
 
 
-def _with_owners(there: Mapping[Key, Held], wanted: Carried) -> dict[Key, Held]:
+def _with_owners(there: Mapping[Key, HeldRights], wanted: Carried) -> dict[Key, HeldRights]:
     """What is wanted, and for objects that the live database lacks the owner of most others in their schema."""
     by_schema: dict[str, list[str]] = {}
     for (kind, schema, _, _), held in wanted.held.items():
@@ -82,14 +82,16 @@ def _with_owners(there: Mapping[Key, Held], wanted: Carried) -> dict[Key, Held]:
             by_schema.setdefault(schema, []).append(held.owner)
     most = {schema: max(set(owners), key=owners.count) for schema, owners in by_schema.items()}
     lacking = {
-        key: Held(held.label, most[key[1]], None)
+        key: HeldRights(held.label, most[key[1]], None)
         for key, held in there.items()
         if key not in wanted.held and key[1] in most and key[0] not in ("SCHEMA", "COLUMN")
     }
     return {**lacking, **wanted.held}
 
 
-def _from_contract(side: Connection, wanted: Carried, contract: Contract, there: Mapping[Key, Held]) -> list[Grant]:
+def _from_contract(
+    side: Connection, wanted: Carried, contract: Contract, there: Mapping[Key, HeldRights]
+) -> list[Grant]:
     """The contract's grants that are missing, and the application's on tables that the live database does not know."""
     catalog = read_catalog(side, contract)
     role = contract.application_role

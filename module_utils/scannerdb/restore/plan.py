@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from ..connection import Connection, Options, Server, connect, scalar, server_of
+from ..connection import Connection, Options, ServerInfo, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..load.contents import Contents, database_script, structure_script
 from ..load.foreign_code import refuse_strangers
@@ -28,7 +28,7 @@ from ..load.preflight import (
     publications,
 )
 from ..load.recorded_target import target_of
-from ..load.role_mapping import Rules
+from ..load.role_mapping import RoleRules
 from ..load.target import DEFAULT_TABLESPACE, Target, as_asked, describe, target_from_script
 from ..runs import Run
 from ..sets.archive import SQL_FILE
@@ -39,7 +39,7 @@ from ..sets.manifest import DatabaseFacts
 from .marks import kept_name, side_name
 from .missing_rights import Carried, carried
 from .proof import Proven, loader, prove
-from .request import Wish
+from .request import RestoreRequest
 from .sessions import Session, connected, named, wait_for
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
@@ -54,14 +54,14 @@ GROWTH = 6  # a bare archive says nothing of the size it unpacks to; this is wha
 
 
 @dataclass(frozen=True)
-class Plan(Proven):
+class RestorePlan(Proven):
     """A proven source, and all else that a restore must know before it writes. `live` is None where there is no such
     database.
     """
 
     live: Optional[DatabaseFacts]
     target: Target
-    server: Server
+    server: ServerInfo
     side: str
     kept: str
     needed_bytes: int
@@ -69,7 +69,7 @@ class Plan(Proven):
     estimate_s: float
     measured: bool
     missing_roles: tuple[str, ...]
-    rules: Rules
+    rules: RoleRules
     places: Mapping[str, str]
     hangers: Hangers
     warnings: tuple[str, ...]
@@ -91,7 +91,7 @@ def live_facts(options: Options) -> tuple[Optional[DatabaseFacts], tuple[str, ..
         return None, ()
 
 
-def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, record: bool) -> Plan:
+def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run, *, record: bool) -> RestorePlan:
     """Find and prove the source, and look at everything else that could stop the restore.
 
     `conn` is a connection to the maintenance database. With `record` a set's verification is added to its record.
@@ -126,7 +126,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
         check_obstacles(conn, options.db)
     sets = list_sets(wish.backup_dir, options.db, wish.trust).sets
     rate = drilled_rate(sets)
-    return Plan(
+    return RestorePlan(
         **vars(proven),
         live=live,
         target=target,
@@ -152,7 +152,7 @@ def make_plan(conn: Connection, options: Options, wish: Wish, run: Run, *, recor
     )
 
 
-def _check_names(wish: Wish, proven: Proven) -> None:
+def _check_names(wish: RestoreRequest, proven: Proven) -> None:
     """Raise `RestoreRefused` where something is to be left out that the backup does not have."""
     if not wish.leave_out:
         return
@@ -167,7 +167,9 @@ def _check_names(wish: Wish, proven: Proven) -> None:
         )
 
 
-def _roles(conn: Connection, server: Server, wish: Wish, named: Set[str]) -> tuple[Rules, tuple[str, ...]]:
+def _roles(
+    conn: Connection, server: ServerInfo, wish: RestoreRequest, named: Set[str]
+) -> tuple[RoleRules, tuple[str, ...]]:
     """What becomes of the roles that are named, and which of them are missing; raises where they may not be."""
     existing = existing_roles(conn)
     missing = tuple(sorted(named - existing - set(wish.role_map)))
@@ -175,10 +177,10 @@ def _roles(conn: Connection, server: Server, wish: Wish, named: Set[str]) -> tup
     check_roles(missing, wish.missing_roles)
     if missing and wish.missing_roles == "create":
         check_creator(conn, server, missing)
-    return Rules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ())), missing
+    return RoleRules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ())), missing
 
 
-def _places(wish: Wish, contents: Contents, target: Target) -> dict[str, str]:
+def _places(wish: RestoreRequest, contents: Contents, target: Target) -> dict[str, str]:
     """The tablespaces of a backup that others take the place of, with those; "" is the database's own. Pure.
 
     Single tables come by way of a side database, where it does not matter.
@@ -249,7 +251,7 @@ def _strangers(role_map: Mapping[str, str], named: Container[str]) -> list[str]:
     return [told] if unknown else []
 
 
-def _behind(wish: Wish, sets: Sequence[BackupSet]) -> list[str]:
+def _behind(wish: RestoreRequest, sets: Sequence[BackupSet]) -> list[str]:
     """What people should know where `latest.backup` does not lead to the newest set: only a backup ever moves it."""
     last = newest(sets)
     if wish.source not in ("latest", LATEST) or not last or Path(wish.told).name == last.name:
@@ -257,7 +259,7 @@ def _behind(wish: Wish, sets: Sequence[BackupSet]) -> list[str]:
     return [f"latest.backup leads to {Path(wish.told).name}, though {last.name} is newer: name the one that you want."]
 
 
-def _warnings(options: Options, proven: Proven, server: Server, free: Optional[int]) -> list[str]:
+def _warnings(options: Options, proven: Proven, server: ServerInfo, free: Optional[int]) -> list[str]:
     source = proven.source
     told = []
     if source.header.database and source.header.database != options.db:
@@ -284,7 +286,9 @@ def _warnings(options: Options, proven: Proven, server: Server, free: Optional[i
     return told
 
 
-def check_sessions(conn: Connection, options: Options, wish: Wish, grace_s: float, own: int = 0) -> list[Session]:
+def check_sessions(
+    conn: Connection, options: Options, wish: RestoreRequest, grace_s: float, own: int = 0
+) -> list[Session]:
     """Who is connected, after the grace period; raises `RestoreRefused` where they may not or cannot be ended.
 
     The process `own` is ours.
@@ -307,7 +311,7 @@ def check_sessions(conn: Connection, options: Options, wish: Wish, grace_s: floa
     return left
 
 
-def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[str]:
+def steps(plan: RestorePlan, wish: RestoreRequest, conn: Connection, options: Options) -> list[str]:
     """The plan in words, one line a step."""
     free = f"{plan.free_bytes >> 20} MiB free" if plan.free_bytes is not None else "free space unknown"
     people = connected(conn, options.db) if plan.live else []
@@ -333,7 +337,7 @@ def steps(plan: Plan, wish: Wish, conn: Connection, options: Options) -> list[st
     ]
 
 
-def role_lines(plan: Plan, wish: Wish) -> list[str]:
+def role_lines(plan: RestorePlan, wish: RestoreRequest) -> list[str]:
     """What becomes of roles, as lines of a plan."""
     mapped = [f"{role!r} becomes {instead!r}" for role, instead in sorted(wish.role_map.items())]
     does = {"create": "are created, without login", "ignore": "are ignored"}.get(wish.missing_roles, "")
@@ -341,14 +345,14 @@ def role_lines(plan: Plan, wish: Wish) -> list[str]:
     return [f"roles: {'; '.join([*mapped, *missing])}"] if mapped or missing else []
 
 
-def _place_lines(plan: Plan) -> list[str]:
+def _place_lines(plan: RestorePlan) -> list[str]:
     """What becomes of tablespaces, as lines of a plan."""
     own = plan.target.tablespace or DEFAULT_TABLESPACE
     moved = [f"{name!r} becomes {instead or own!r}" for name, instead in sorted(plan.places.items())]
     return [f"tablespaces: {'; '.join(moved)}"] if moved else []
 
 
-def plan_values(plan: Plan, lines: Sequence[str]) -> dict[str, Any]:
+def plan_values(plan: RestorePlan, lines: Sequence[str]) -> dict[str, Any]:
     """The plan as results show it."""
     return {
         "steps": list(lines),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from ..connection import Options, Server
+from ..connection import Options, ServerInfo
 from ..errors import BackupInvalid, FileProblem
 from ..load.contents import Contents, read_contents, read_data
 from ..load.sql_file import scan
@@ -19,7 +19,7 @@ from ..sets.manifest import Manifest, TableCount
 from ..sets.row_counts import CopyCounter, rows_by_table
 from ..sets.verification import require, verify_set
 from ..sets.verification_log import append_history
-from .request import Wish
+from .request import RestoreRequest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Proven:
     rows: tuple[TableCount, ...]
 
 
-def located(options: Options, wish: Wish) -> Path:
+def located(options: Options, wish: RestoreRequest) -> Path:
     """Where the source lies that is meant."""
     sets = list_sets(wish.backup_dir, options.db).sets
     return locate(wish.source, wish.backup_dir, [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"])
@@ -48,7 +48,7 @@ def loader(source: Source) -> str:
     return "psql" if source.kind == SQL_FILE else "pg_restore"
 
 
-def prove(options: Options, wish: Wish, server: Server, run: Run, *, record: bool) -> Proven:
+def prove(options: Options, wish: RestoreRequest, server: ServerInfo, run: Run, *, record: bool) -> Proven:
     """Find the source and prove it; with `record` that is added to a set's record. Raises `BackupInvalid`."""
     path = wish.kept.path if wish.kept else located(options, wish)
     if wish.source in ("latest", LATEST) and path.is_file():

@@ -14,14 +14,14 @@ from ..files import ensure_folder
 from ..load.leave_out import Named, named
 from ..runs import Run
 from ..sets.fetch import Access, access_from
-from ..sets.held import Held
+from ..sets.held import HeldSet
 from ..sets.manifest import TableCount
 from ..sets.signing import Trust
 from ..sets.storage import Storage
 
 
 @dataclass(frozen=True)
-class Wish:
+class RestoreRequest:
     """What kind of restore is wanted: the module's options."""
 
     backup_dir: Path
@@ -49,7 +49,7 @@ class Wish:
     run_code: bool = False
     trust: Trust = field(default_factory=Trust)
     leave_out: Named = field(default_factory=Named)  # what the restored database may lack
-    kept: Optional[Held] = None  # the source, held open
+    kept: Optional[HeldSet] = None  # the source, held open
     dump: Optional[Path] = None  # as pg_restore is to read it
     judged: str = ""  # the SHA-256 of the manifest that was found to be of a known maker
     told: str = ""  # what people call the source, where it was brought here or decrypted for this run
@@ -57,18 +57,18 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Task:
+class RestoreTask:
     """One restore: where, what, its run, what the contract demands, and what healing has told so far."""
 
     options: Options
-    wish: Wish
+    wish: RestoreRequest
     run: Run
     contract: Contract
     told: tuple[str, ...] = ()
     check_mode: bool = False
 
 
-def wish_from(
+def restore_request_from(
     *,
     backup_dir: str,
     accept: Sequence[str] = (),
@@ -85,9 +85,9 @@ def wish_from(
     trusted_signers: Sequence[str] = (),
     trust: str = "",
     **plain: Any,
-) -> Wish:
+) -> RestoreRequest:
     """The wish out of the module's options; those in `plain` have the names of the wish's own fields."""
-    return Wish(
+    return RestoreRequest(
         backup_dir=Path(backup_dir),
         accept=tuple(accept),
         tables=tuple(tables),
@@ -101,7 +101,7 @@ def wish_from(
     )
 
 
-def check_wish(options: Options, wish: Wish) -> None:
+def check_request(options: Options, wish: RestoreRequest) -> None:
     """Raise `InvalidInput` or `RestoreRefused` where the request alone forbids the restore."""
     written = wish.into_database or options.db
     if wish.confirm != written:
@@ -133,7 +133,7 @@ def check_wish(options: Options, wish: Wish) -> None:
         raise InvalidInput("A clone needs another name than the database that it is a clone of.")
 
 
-def backup_folder(wish: Wish) -> Path:
+def backup_folder(wish: RestoreRequest) -> Path:
     """The folder of backups and logs; made where it is missing."""
     return ensure_folder(wish.backup_dir)
 

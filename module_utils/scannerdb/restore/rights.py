@@ -77,7 +77,7 @@ class Default:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldRights:
     """An object, who owns it, and what is granted on it; `grants` is None for the default of its kind."""
 
     label: str  # quoted by the server
@@ -85,12 +85,12 @@ class Held:
     grants: Optional[tuple[Granted, ...]]
 
 
-def read_held(conn: Connection) -> dict[Key, Held]:
+def read_held(conn: Connection) -> dict[Key, HeldRights]:
     """What the objects of a database are called, who owns them and what is granted; owners' tables before the rest."""
     with explained("Reading owners and privileges"):
         rows = fetch(conn, _READ)
     return {
-        (row["kind"], row["schema"], row["name"], row["part"]): Held(
+        (row["kind"], row["schema"], row["name"], row["part"]): HeldRights(
             row["label"],
             row["owner"],
             None if row["grants"] is None else tuple((who, what, bool(on)) for who, what, on in row["grants"]),
@@ -128,7 +128,9 @@ def giving_defaults(defaults: Iterable[Default], schemas: Collection[str]) -> li
     return made
 
 
-def giving(there: Mapping[Key, Held], wanted: Mapping[Key, Held], *, owners: bool, rights: bool) -> list[Composable]:
+def giving(
+    there: Mapping[Key, HeldRights], wanted: Mapping[Key, HeldRights], *, owners: bool, rights: bool
+) -> list[Composable]:
     """The statements that give objects the owners and privileges that they have in another database. Pure."""
     both = [(key, held, wanted[key]) for key, held in there.items() if key in wanted and key[0] != "COLUMN"]
     made: list[Composable] = []

@@ -12,15 +12,15 @@ from dataclasses import replace
 from ..connection import SQL, Connection, Identifier, explained, fetch, text_of
 from ..contract.model import Contract
 from ..errors import ValidationFailed
-from ..load.role_mapping import Rules, roles_in
+from ..load.role_mapping import RoleRules, roles_in
 from ..runs import Run
-from .plan import Plan
-from .request import Wish
+from .plan import RestorePlan
+from .request import RestoreRequest
 
 _EVENT = "ALTER EVENT TRIGGER "
 
 
-def make_roles(conn: Connection, wish: Wish, plan: Plan, run: Run) -> None:
+def make_roles(conn: Connection, wish: RestoreRequest, plan: RestorePlan, run: Run) -> None:
     """Create the roles that are missing, where that is wanted.
 
     Whoever is no superuser becomes a member of them, or could not give them anything.
@@ -37,7 +37,7 @@ def make_roles(conn: Connection, wish: Wish, plan: Plan, run: Run) -> None:
         run.note_change(f"Role {name!r} was created.", f"To remove it: {dropping};")
 
 
-def give_to_roles(side: Connection, plan: Plan) -> int:
+def give_to_roles(side: Connection, plan: RestorePlan) -> int:
     """Run the archive's own statements about owners, grants and policies, rewritten; how many there were.
 
     They are one transaction. Raises one of our errors with the statement that failed.
@@ -46,7 +46,7 @@ def give_to_roles(side: Connection, plan: Plan) -> int:
     return _give(side, [plan.rules.rewritten(written) for written in statements])
 
 
-def give_event_triggers(side: Connection, plan: Plan) -> list[str]:
+def give_event_triggers(side: Connection, plan: RestorePlan) -> list[str]:
     """The same for event triggers, which come last. Whose new owner is no superuser stay the restoring role's: those.
 
     No other role may own them.
@@ -70,7 +70,7 @@ def _give(side: Connection, statements: Sequence[str]) -> int:
     return done
 
 
-def check_replaced(side: Connection, rules: Rules) -> None:
+def check_replaced(side: Connection, rules: RoleRules) -> None:
     """Raise `ValidationFailed` where a role whose place another takes still has something in the side database.
 
     The restoring role is left out: what nobody else gets is its own.
@@ -92,7 +92,7 @@ def check_replaced(side: Connection, rules: Rules) -> None:
         )
 
 
-def contract_under(contract: Contract, rules: Rules) -> Contract:
+def contract_under(contract: Contract, rules: RoleRules) -> Contract:
     """What the contract demands where other roles take the place of those it names. Pure."""
     return replace(
         contract,

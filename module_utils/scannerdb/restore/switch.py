@@ -12,16 +12,16 @@ from ..load.preflight import check_obstacles, check_replication, check_rights, h
 from ..runs import Run, checked_run_id, now_text
 from .build import clear_up, side_mark, still_ours
 from .cutover import Switch, Switched, switch_over
-from .cutover_waker import Nudger
-from .downtime_probe import Prober
+from .cutover_waker import CutoverWaker
+from .downtime_probe import DowntimeProbe
 from .heal import Found, find, kept_databases
-from .marks import KEPT, Mark, kept_name
-from .plan import Plan, check_sessions
-from .request import Task, Wish, result_of, state_line
+from .marks import KEPT, DatabaseMark, kept_name
+from .plan import RestorePlan, check_sessions
+from .request import RestoreRequest, RestoreTask, result_of, state_line
 
 
 def cut_over(
-    conn: Connection, options: Options, wish: Wish, run: Run, switch: Switch
+    conn: Connection, options: Options, wish: RestoreRequest, run: Run, switch: Switch
 ) -> tuple[Switched, Optional[float]]:
     """Wait for the clients, switch, and measure; puts things right at once where the block was cut short."""
     check_obstacles(conn, switch.live)
@@ -32,8 +32,8 @@ def cut_over(
         check_sessions(conn, options, wish, wish.grace_s, switch.holder)
     run.progress("cutover")
     run.log(f"cutover: {switch.incoming!r} becomes {switch.live!r}")
-    prober = Prober(options) if switch.live_exists else None
-    with prober or contextlib.nullcontext(), Nudger(conn, options, run.run_id):
+    prober = DowntimeProbe(options) if switch.live_exists else None
+    with prober or contextlib.nullcontext(), CutoverWaker(conn, options, run.run_id):
         done = switched(conn, options, run, switch, _told(switch, run))
     gap = prober.cutover_ms() if prober else None
     run.log(f"cutover done: closed for {done.closed_ms} ms, {gap} ms for a client, {done.ended} sessions ended")
@@ -72,7 +72,7 @@ def _told(switch: Switch, run: Run) -> tuple[str, str]:
     )
 
 
-def switch_of(task: Task, plan: Plan, holder: int = 0) -> Switch:
+def switch_of(task: RestoreTask, plan: RestorePlan, holder: int = 0) -> Switch:
     """The cutover of a planned restore; `holder` is our own process that keeps everybody from writing."""
     mark = side_mark(task.options, plan, task.run)
     comment = plan.live.comment if plan.live else ""
@@ -82,7 +82,7 @@ def switch_of(task: Task, plan: Plan, holder: int = 0) -> Switch:
         kept=plan.kept,
         live_exists=plan.live is not None,
         mark=mark,
-        kept_mark=Mark(KEPT, task.options.db, task.run.run_id, mark.at, mark.source, comment=comment),
+        kept_mark=DatabaseMark(KEPT, task.options.db, task.run.run_id, mark.at, mark.source, comment=comment),
         comment=plan.target.comment,
         terminate=task.wish.terminate,
         cut_slots=task.wish.replication == "cut",
@@ -90,7 +90,7 @@ def switch_of(task: Task, plan: Plan, holder: int = 0) -> Switch:
     )
 
 
-def undo(conn: Connection, task: Task, wanted: str) -> dict[str, Any]:
+def undo(conn: Connection, task: RestoreTask, wanted: str) -> dict[str, Any]:
     """Swap the live database with one kept by an earlier run; that keeps the live one in turn."""
     options, run = task.options, task.run
     found = find(conn, options.db)
@@ -109,7 +109,9 @@ def undo(conn: Connection, task: Task, wanted: str) -> dict[str, Any]:
     if task.check_mode:
         result["msg"] = f"Would swap database {options.db!r} with {line}."
         return result
-    kept = Mark(KEPT, options.db, run.run_id, now_text(), f"undone by {run.run_id}", comment=comment if live else "")
+    kept = DatabaseMark(
+        KEPT, options.db, run.run_id, now_text(), f"undone by {run.run_id}", comment=comment if live else ""
+    )
     cut = task.wish.replication == "cut"
     switch = Switch(options.db, name, previous, live, mark, kept, mark.comment, task.wish.terminate, cut)
     done, gap = cut_over(conn, options, task.wish, run, switch)
@@ -119,7 +121,7 @@ def undo(conn: Connection, task: Task, wanted: str) -> dict[str, Any]:
     return result
 
 
-def _chosen(found: list[Found], database: str, wanted: str) -> tuple[str, Mark]:
+def _chosen(found: list[Found], database: str, wanted: str) -> tuple[str, DatabaseMark]:
     """The kept database to bring back, the newest or the wanted run's; raises `RestoreRefused` where there is none."""
     if wanted:
         checked_run_id(wanted)

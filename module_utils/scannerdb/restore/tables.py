@@ -10,14 +10,14 @@ from typing import Any
 from ..connection import SQL, Connection, Identifier, Options, connect, explained, fetch, scalar, text_of
 from ..errors import BackupInvalid, InvalidInput, RestoreRefused
 from ..load.contents import table_lines
-from ..load.role_mapping import Rules
+from ..load.role_mapping import RoleRules
 from ..load.sql_file import Terms, load_script
 from ..process import run_tool
 from ..sets.archive import SQL_FILE
 from ..sets.staging import borrowed, sweep
 from .build import clear_up, compare_content, create_empty, load_side, side_session
-from .plan import Plan, make_plan, plan_values
-from .request import Task, backup_folder, counted, result_of, state_line
+from .plan import RestorePlan, make_plan, plan_values
+from .request import RestoreTask, backup_folder, counted, result_of, state_line
 
 PLAIN = ("--no-owner", "--no-privileges", "--no-comments", "--no-publications", "--no-security-labels")
 Name = tuple[str, str]  # schema and table
@@ -25,7 +25,7 @@ _QUOTED = r'"(?P<quoted_{0}>(?:[^"]|"")+)"|(?P<{0}>[^".]+)'
 _NAME = re.compile(rf"(?:(?:{_QUOTED.format('schema')})\.)?(?:{_QUOTED.format('name')})")
 
 
-def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
+def bring_tables(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     """Put tables of the backup into a new schema of the live database; the module's result.
 
     They are loaded into a side database first (of plain SQL everything is), and come over as one transaction: the
@@ -38,7 +38,7 @@ def bring_tables(conn: Connection, task: Task) -> dict[str, Any]:
     # Owners and grants are left behind, so roles that are missing do not matter.
     wish = replace(task.wish, missing_roles="ignore", role_map={}, tablespace_map={})
     plan = make_plan(conn, options, wish, run, record=not task.check_mode)
-    plan = replace(plan, rules=Rules(ignored=plan.contents.roles))
+    plan = replace(plan, rules=RoleRules(ignored=plan.contents.roles))
     _check_tables(plan, names)
     result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])
     result["restore"].update(schema=schema, tables=[f"{s}.{n}" for s, n in names])
@@ -89,7 +89,7 @@ def _check_schema(options: Options, schema: str) -> None:
             )
 
 
-def _check_tables(plan: Plan, names: list[Name]) -> None:
+def _check_tables(plan: RestorePlan, names: list[Name]) -> None:
     tables = plan.contents.of("TABLE")
     for schema, name in names if all(entry.schema for entry in tables) else ():  # else it shows when it is loaded
         if not any(entry.label.startswith(f"{schema} {name} ") for entry in tables):
@@ -99,11 +99,11 @@ def _check_tables(plan: Plan, names: list[Name]) -> None:
         raise InvalidInput(f"Two tables named {', '.join(sorted(twice))} do not fit into one schema.")
 
 
-def _no_table(plan: Plan, schema: str, name: str) -> BackupInvalid:
+def _no_table(plan: RestorePlan, schema: str, name: str) -> BackupInvalid:
     return BackupInvalid(f"The backup {plan.source.name} has no table {schema}.{name}.", "Check its name.")
 
 
-def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
+def _steps(plan: RestorePlan, names: list[Name], schema: str) -> list[str]:
     tables = ", ".join(f"{s}.{n}" for s, n in names)
     what = f"all of it, about {plan.needed_bytes} bytes, for {tables}" if plan.source.kind == SQL_FILE else tables
     return [
@@ -114,7 +114,7 @@ def _steps(plan: Plan, names: list[Name], schema: str) -> list[str]:
     ]
 
 
-def _regroup(task: Task, plan: Plan, names: list[Name], schema: str) -> None:
+def _regroup(task: RestoreTask, plan: RestorePlan, names: list[Name], schema: str) -> None:
     """In the side database: hold the tables against what the source says, and put them into their new schema."""
     with side_session(task.options, plan, task.run) as side:
         _refuse_relatives(side, plan, names)
@@ -151,7 +151,7 @@ def bare(side: Connection, names: list[Name]) -> None:
                 side.execute(row["statement"])
 
 
-def _refuse_relatives(side: Connection, plan: Plan, names: list[Name]) -> None:
+def _refuse_relatives(side: Connection, plan: RestorePlan, names: list[Name]) -> None:
     """What has partitions, or inherits, would come without its rows, or as a part of the live table."""
     query = """
         SELECT to_regclass(%(table)s) IS NOT NULL AS there,
@@ -169,7 +169,7 @@ def _refuse_relatives(side: Connection, plan: Plan, names: list[Name]) -> None:
             )
 
 
-def _carry_over(task: Task, plan: Plan, schema: str) -> None:
+def _carry_over(task: RestoreTask, plan: RestorePlan, schema: str) -> None:
     """Dump the schema from the side database as SQL, and run that in the live one as one transaction.
 
     As SQL, because newer tools set what an older server does not know: a script can be spared that, line by line.

@@ -15,7 +15,7 @@ EARLY = datetime.timedelta(minutes=1)  # clocks that were set back a little
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobStatus:
     """A job at one moment. `state` is ok, running, waiting (never due so far), due, late, failed, missing or off.
 
     `problem` is a sentence where the state is red: a job that did not run when it was due is, though nothing failed.
@@ -39,7 +39,7 @@ def judge(
     grace: datetime.timedelta,
     time_limit_s: int = 0,
     entry: bool = True,
-) -> Standing:
+) -> JobStatus:
     """Where a job stands at `now`. What was due less than `grace` ago may still begin; `since` as in `Installed`."""
     last = last_of(records, job.name)
     fine = last_of([record for record in records if record.outcome == OK], job.name)
@@ -48,7 +48,7 @@ def judge(
     if job.enabled and not entry:
         state = "missing"
         problem = f"Job {job.name!r} is scheduled, but its entry is gone, so nothing starts it."
-    return Standing(job, state, next_due(job, now, zone), last, fine, problem)
+    return JobStatus(job, state, next_due(job, now, zone), last, fine, problem)
 
 
 def _state(

@@ -13,7 +13,7 @@ from .manifest import Manifest, read_manifest
 from .names import LATEST, parse_set_name, parse_time
 from .proofs import Witness, adopt_records, standing_of, witness_of
 from .signing import NOBODY, Trust
-from .verification_log import Standing, rank
+from .verification_log import VerificationStatus, rank
 
 CLOCKS_DIFFER = datetime.timedelta(minutes=10)  # two hosts' clocks may; a set that is more ahead has a wrong date
 
@@ -25,7 +25,7 @@ class BackupSet:
     path: Path
     manifest: Manifest
     manifest_sha256: str
-    standing: Standing = field(default_factory=Standing)
+    standing: VerificationStatus = field(default_factory=VerificationStatus)
     called: str = ""  # its folder's name, where `path` is another way to it
 
     @property

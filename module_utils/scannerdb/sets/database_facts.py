@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..connection import Connection, explained, fetch
-from .manifest import DatabaseFacts, Extension, Grant, Setting
+from .manifest import DatabaseFacts, DatabaseGrant, Extension, Setting
 
 # The whole row as JSON: which columns hold the locale differs between versions 14, 15, 16 and 17.
 _DATABASE = """
@@ -53,7 +53,7 @@ def read_facts(conn: Connection) -> DatabaseFacts:
         owner=row["owner"],
         acl=None if row["acl"] is None else tuple(row["acl"]),
         acl_text=row["acl_text"],
-        grants=tuple(Grant(**grant) for grant in grants),
+        grants=tuple(DatabaseGrant(**grant) for grant in grants),
         settings=tuple(Setting(**setting) for setting in settings),
         encoding=row["encoding"],
         connection_limit=int(catalog["datconnlimit"]),

@@ -30,7 +30,7 @@ Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldSet:
     """A folder or file that is held open: `path` reaches it whatever becomes of its `name`."""
 
     name: Path
@@ -50,7 +50,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def held(name: Path) -> Iterator[Held]:
+def held(name: Path) -> Iterator[HeldSet]:
     """Hold a folder or file open for the block; errors in it speak of the name that people know."""
     with file_errors("Opening", name):
         handle = os.open(name, os.O_RDONLY)
@@ -59,7 +59,7 @@ def held(name: Path) -> Iterator[Held]:
         seen = _stamps(path)
         time.sleep(TICK_S)  # what is written in the same tick is read with the rest
         try:
-            yield Held(name, path, seen)
+            yield HeldSet(name, path, seen)
         except ScannerDbError as error:
             error.message = error.message.replace(str(path), str(name))
             error.args = tuple(str(word).replace(str(path), str(name)) for word in error.args)
@@ -97,7 +97,7 @@ def _stamp(path: Path, link: bool = False) -> Stamp:
 
 
 @contextlib.contextmanager
-def private_dump(kept: Held, dump_path: str, expected: Mapping[str, str] | None = None) -> Iterator[Path]:
+def private_dump(kept: HeldSet, dump_path: str, expected: Mapping[str, str] | None = None) -> Iterator[Path]:
     """The dump in a held folder (or the held file itself), as pg_restore is to read it in the block.
 
     It is copied where others may write to it, and compared with the SHA-256 in `expected`, by the paths of the set.

@@ -68,7 +68,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Grant:
+class DatabaseGrant:
     """One privilege on the database; an empty grantee is PUBLIC."""
 
     grantee: str
@@ -107,7 +107,7 @@ class DatabaseFacts:
     owner: str
     acl: Optional[tuple[str, ...]]
     acl_text: Optional[str]
-    grants: tuple[Grant, ...]
+    grants: tuple[DatabaseGrant, ...]
     settings: tuple[Setting, ...]
     encoding: str
     lc_collate: str
@@ -233,7 +233,7 @@ def _encryption(document: Optional[dict[str, Any]]) -> Optional[Encryption]:
 def _database(document: dict[str, Any]) -> DatabaseFacts:
     lists = {
         "acl": None if document["acl"] is None else tuple(str(item) for item in document["acl"]),
-        "grants": _many(Grant, document["grants"]),
+        "grants": _many(DatabaseGrant, document["grants"]),
         "settings": _many(Setting, document["settings"]),
         "extensions": _many(Extension, document["extensions"]),
     }

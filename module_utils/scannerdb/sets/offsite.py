@@ -25,9 +25,9 @@ from .catalogue import BackupSet
 from .checksums import check_files
 from .manifest import MANIFEST, VERIFICATIONS, from_json
 from .names import parse_set_name, parse_time
-from .retention import KEEP, Policy, plan_retention, removable
+from .retention import KEEP, RetentionPolicy, plan_retention, removable
 from .staging import in_use
-from .verification_log import Standing
+from .verification_log import VerificationStatus
 
 RCLONE = "rclone"
 CHECKS = ("download", "hash")
@@ -46,7 +46,7 @@ class Offsite:
     config: str = ""
     check: str = "download"
     bandwidth: str = ""
-    policy: Policy = field(default_factory=Policy)
+    policy: RetentionPolicy = field(default_factory=RetentionPolicy)
     nice: int = 0
 
     def checked(self) -> Offsite:
@@ -181,7 +181,9 @@ def _loaded(name: str, text: str, database: str) -> BackupSet | None:
         return None
     if manifest.name != name or manifest.database.name != database:
         return None
-    return BackupSet(Path(name), manifest, hashlib.sha256(text.encode("utf-8")).hexdigest(), Standing("checksum"))
+    return BackupSet(
+        Path(name), manifest, hashlib.sha256(text.encode("utf-8")).hexdigest(), VerificationStatus("checksum")
+    )
 
 
 def fetch_set(offsite: Offsite, item: BackupSet, folder: Path) -> Path:
@@ -197,7 +199,7 @@ def add_record(offsite: Offsite, path: Path) -> None:
 
 
 def missed(
-    here: Sequence[BackupSet], there: Sequence[BackupSet], policy: Policy, now: datetime.datetime
+    here: Sequence[BackupSet], there: Sequence[BackupSet], policy: RetentionPolicy, now: datetime.datetime
 ) -> list[BackupSet]:
     """The sets here, newest first, that have no copy there though one would be kept. Pure."""
     copied = {copy.name for copy in there}

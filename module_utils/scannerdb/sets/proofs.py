@@ -18,8 +18,8 @@ from .signing import NOBODY, Trust, signed, signer_of
 from .verification_log import (
     UNREADABLE,
     Entry,
-    Standing,
     Verification,
+    VerificationStatus,
     append_history,
     append_record,
     read_entries,
@@ -50,7 +50,7 @@ def witness_of(trust: Trust) -> Witness:
     return Witness(trust, own)
 
 
-def standing_of(path: Path, name: str, digest: str, witness: Witness) -> Standing:
+def standing_of(path: Path, name: str, digest: str, witness: Witness) -> VerificationStatus:
     """What is known of the set in a folder: `name` and `digest` are its manifest's."""
     return standing(_counting(path, name, digest, witness), digest)
 

@@ -21,7 +21,7 @@ KEEP, REMOVE = "keep", "remove"
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetentionPolicy:
     """How long backups are kept: `days`, and the newest `minimum` regular ones whatever their age.
 
     Beyond that, one set each of the last so many days, weeks (Monday to Sunday), months and years that have any; all
@@ -36,7 +36,7 @@ class Policy:
     yearly: int = 0
 
 
-class Kept(Protocol):
+class Retainable(Protocol):
     """What retention has to know of a set."""
 
     @property
@@ -60,11 +60,11 @@ class Kept(Protocol):
         """True where its last verification failed."""
 
 
-_Set = TypeVar("_Set", bound=Kept)
+_Set = TypeVar("_Set", bound=Retainable)
 
 
 @dataclass(frozen=True)
-class Decision(Generic[_Set]):
+class RetentionDecision(Generic[_Set]):
     """What becomes of one set, and why."""
 
     set: _Set
@@ -73,8 +73,8 @@ class Decision(Generic[_Set]):
 
 
 def plan_retention(
-    sets: Iterable[_Set], policy: Policy, now: datetime.datetime, latest: str = ""
-) -> list[Decision[_Set]]:
+    sets: Iterable[_Set], policy: RetentionPolicy, now: datetime.datetime, latest: str = ""
+) -> list[RetentionDecision[_Set]]:
     """Decide for each set of one database, newest first. Pure.
 
     Never removed: the set that `latest` names, the newest verified one, the newest that a restore has proven, and
@@ -88,39 +88,39 @@ def plan_retention(
     proven = next((s for s in ordered if _verified(s)), None)
     restored = next((s for s in ordered if _verified(s) and s.verified == "restore"), None)
     regular = next((s for s in sound if _verified(s)), None)
-    decisions: list[Decision[_Set]] = []
+    decisions: list[RetentionDecision[_Set]] = []
     for item in ordered:
         age = now - item.created
         if item.name == latest:
-            decisions.append(Decision(item, KEEP, "latest.backup leads to it"))
+            decisions.append(RetentionDecision(item, KEEP, "latest.backup leads to it"))
         elif item in (proven, regular):
-            decisions.append(Decision(item, KEEP, f"the newest verified one ({item.verified})"))
+            decisions.append(RetentionDecision(item, KEEP, f"the newest verified one ({item.verified})"))
         elif item == restored:
-            decisions.append(Decision(item, KEEP, "the newest that a restore has proven"))
+            decisions.append(RetentionDecision(item, KEEP, "the newest that a restore has proven"))
         elif regular and _order(item) > _order(regular):
-            decisions.append(Decision(item, KEEP, "younger than the newest verified one"))
+            decisions.append(RetentionDecision(item, KEEP, "younger than the newest verified one"))
         elif age < datetime.timedelta(days=policy.days):
-            decisions.append(Decision(item, KEEP, f"younger than {policy.days} days"))
+            decisions.append(RetentionDecision(item, KEEP, f"younger than {policy.days} days"))
         elif item.name in counted:
-            decisions.append(Decision(item, KEEP, f"one of the newest {policy.minimum}"))
+            decisions.append(RetentionDecision(item, KEEP, f"one of the newest {policy.minimum}"))
         elif item.name in generations:
-            decisions.append(Decision(item, KEEP, f"the newest of {generations[item.name]}"))
+            decisions.append(RetentionDecision(item, KEEP, f"the newest of {generations[item.name]}"))
         else:
-            decisions.append(Decision(item, REMOVE, f"{age.days} days old; {policy.days} are kept"))
+            decisions.append(RetentionDecision(item, REMOVE, f"{age.days} days old; {policy.days} are kept"))
     return decisions
 
 
 _PERIODS = (("daily", "day %Y-%m-%d"), ("weekly", "week %G-W%V"), ("monthly", "month %Y-%m"), ("yearly", "year %Y"))
 
 
-def generations_of(sound: Sequence[Kept], policy: Policy) -> dict[str, str]:
+def generations_of(sound: Sequence[Retainable], policy: RetentionPolicy) -> dict[str, str]:
     """The sets that stand for a day, week, month or year, by name, with what they stand for. Pure.
 
     `sound` are the undamaged regular sets, newest first. Of each period it is the newest verified one, else the newest.
     """
     kept: dict[str, str] = {}
     for kind, form in _PERIODS:
-        chosen: dict[str, Kept] = {}
+        chosen: dict[str, Retainable] = {}
         for item in sound:
             period = item.created.strftime(form)
             if period not in chosen or (_verified(item) and not _verified(chosen[period])):
@@ -132,15 +132,15 @@ def generations_of(sound: Sequence[Kept], policy: Policy) -> dict[str, str]:
     return kept
 
 
-def _order(item: Kept) -> tuple[datetime.datetime, str]:
+def _order(item: Retainable) -> tuple[datetime.datetime, str]:
     return (item.created, item.name)
 
 
-def _verified(item: Kept) -> bool:
+def _verified(item: Retainable) -> bool:
     return rank(item.verified) > 0 and not item.damaged
 
 
-def removable(decisions: Sequence[Decision[_Set]]) -> list[Decision[_Set]]:
+def removable(decisions: Sequence[RetentionDecision[_Set]]) -> list[RetentionDecision[_Set]]:
     """The decisions that remove a set. Pure."""
     return [decision for decision in decisions if decision.action == REMOVE]
 

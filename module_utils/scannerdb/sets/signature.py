@@ -24,7 +24,7 @@ LONGEST = 16 << 10  # bytes of a signature; one of any key has less
 
 
 @dataclass(frozen=True)
-class Origin:
+class SetOrigin:
     """Where a set comes from: `own`, `trusted`, `spelled`, or empty where nobody vouches for it, and why."""
 
     kind: str
@@ -57,28 +57,28 @@ def sign(folder: Path, state_dir: str) -> str:
     return ""
 
 
-def origin_of(item: BackupSet, trust: Trust) -> Origin:
+def origin_of(item: BackupSet, trust: Trust) -> SetOrigin:
     """Where a set comes from, by its manifest as it was read into `item`."""
     recorded = {recorded_hash(trust.state_dir, name) for name in (item.name, item.manifest.name)}
     if item.manifest_sha256 in recorded:
-        return Origin(OWN)
+        return SetOrigin(OWN)
     if trust.spelled and item.manifest_sha256 == trust.spelled.lower():
-        return Origin("spelled")
+        return SetOrigin("spelled")
     text = _signature(item.path)
     if not text:
-        return Origin("", "it has no signature, and this host has no record of it")
+        return SetOrigin("", "it has no signature, and this host has no record of it")
     with file_errors("Reading", item.path / MANIFEST):
         data = (item.path / MANIFEST).read_bytes()
     if hashlib.sha256(data).hexdigest() != item.manifest_sha256:
-        return Origin("", "its manifest became another while it was read")
+        return SetOrigin("", "its manifest became another while it was read")
     try:
         kind = signer_of(data, text, trust.keys(), NAMESPACE)
     except ToolMissing as error:
-        return Origin("", f"its signature cannot be verified ({error.message.rstrip('.')})")
-    return Origin(kind, "" if kind else "its signature is of none of the known keys, or not of this manifest")
+        return SetOrigin("", f"its signature cannot be verified ({error.message.rstrip('.')})")
+    return SetOrigin(kind, "" if kind else "its signature is of none of the known keys, or not of this manifest")
 
 
-def require_known(item: BackupSet, trust: Trust) -> Origin:
+def require_known(item: BackupSet, trust: Trust) -> SetOrigin:
     """Raise `RestoreRefused` for a set that nobody vouches for: what is in it would run with the restoring rights."""
     origin = origin_of(item, trust)
     if not origin.known:

@@ -71,7 +71,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Standing:
+class VerificationStatus:
     """What is known of a set now: the highest level it passed, when, and what the last failure said.
 
     `restore_s` is how long the restore took that proved it; 0 where none did.
@@ -87,13 +87,13 @@ class Standing:
 UNREADABLE = Verification("none", False, "", "", problems=("a record of an earlier verification cannot be read",))
 
 
-def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
+def standing(records: Iterable[Verification], manifest_sha256: str) -> VerificationStatus:
     """Sum up a set's verifications, oldest first.
 
     A failure cancels all that was proven before it; only a pass at the failed level or a higher one lifts it. A record
     that cannot be read cancels it as well, and any pass lifts that. Records of another manifest do not count. Pure.
     """
-    now = Standing()
+    now = VerificationStatus()
     failed = 0
     for record in records:
         if record is not UNREADABLE and record.manifest_sha256 != manifest_sha256:
@@ -102,11 +102,11 @@ def standing(records: Iterable[Verification], manifest_sha256: str) -> Standing:
             continue
         if not record.ok:
             failed = max(failed, rank(record.level))
-            now = Standing("none", "", record.problems or ("it failed without a reason",))
+            now = VerificationStatus("none", "", record.problems or ("it failed without a reason",))
         elif rank(record.level) >= failed:
             failed = 0
             if now.problems or rank(record.level) >= rank(now.level):
-                now = Standing(record.level, record.at, (), record.restore_s)
+                now = VerificationStatus(record.level, record.at, (), record.restore_s)
     return now
 
 

@@ -26,7 +26,7 @@ TID = 6
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnWidth:
     """What decides a column's share of a row.
 
     `align` is 1, 2, 4 or 8. `width` and `null_frac` are None where there are no statistics. `distinct` is the number of
@@ -50,7 +50,7 @@ def aligned(size: float, to: int = MAX_ALIGN) -> int:
     return math.ceil(size / to) * to
 
 
-def data_width(columns: Sequence[Column]) -> float:
+def data_width(columns: Sequence[ColumnWidth]) -> float:
     """The average width of the columns of one row, with the padding between them."""
     offset, exact = 0.0, True
     for column in columns:
@@ -64,14 +64,14 @@ def data_width(columns: Sequence[Column]) -> float:
     return offset
 
 
-def heap_tuple_width(columns: Sequence[Column]) -> int:
+def heap_tuple_width(columns: Sequence[ColumnWidth]) -> int:
     """The average size of a row in a table, with its header and without its line pointer."""
     nullable = any((column.null_frac or 0) > 0 for column in columns)
     bitmap = math.ceil(len(columns) / 8) if nullable else 0
     return aligned(HEAP_TUPLE_HEADER + bitmap) + aligned(data_width(columns))
 
 
-def heap_pages(columns: Sequence[Column], rows: float, block: int, fillfactor: int) -> int:
+def heap_pages(columns: Sequence[ColumnWidth], rows: float, block: int, fillfactor: int) -> int:
     """The pages of a freshly written table of `rows` rows; `block` is the page size, `fillfactor` a percentage."""
     if rows <= 0:
         return 0
@@ -80,7 +80,7 @@ def heap_pages(columns: Sequence[Column], rows: float, block: int, fillfactor: i
     return math.ceil(rows / per_page)
 
 
-def distinct_keys(columns: Sequence[Column], rows: float) -> float:
+def distinct_keys(columns: Sequence[ColumnWidth], rows: float) -> float:
     """At most how many distinct keys the columns make."""
     product = 1.0
     for column in columns:
@@ -89,7 +89,7 @@ def distinct_keys(columns: Sequence[Column], rows: float) -> float:
     return min(rows, product)
 
 
-def btree_bytes_per_row(columns: Sequence[Column], rows: float, deduplicated: bool) -> float:
+def btree_bytes_per_row(columns: Sequence[ColumnWidth], rows: float, deduplicated: bool) -> float:
     """The average size of one row's entry in the leaves of a btree, with its line pointer."""
     nullable = any((column.null_frac or 0) > 0 for column in columns)
     key = aligned(INDEX_TUPLE_HEADER + (MAX_ALIGN if nullable else 0) + data_width(columns))
@@ -101,7 +101,7 @@ def btree_bytes_per_row(columns: Sequence[Column], rows: float, deduplicated: bo
     return min(alone, (key + aligned(TID * tids) + LINE_POINTER) / tids)  # a list of few short keys may save nothing
 
 
-def btree_pages(columns: Sequence[Column], rows: float, block: int, fillfactor: int, deduplicated: bool) -> int:
+def btree_pages(columns: Sequence[ColumnWidth], rows: float, block: int, fillfactor: int, deduplicated: bool) -> int:
     """The pages that a freshly built btree over `rows` rows needs: meta page, leaves and the pages above them."""
     if rows <= 0:
         return 1

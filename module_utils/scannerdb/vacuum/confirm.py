@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from ..connection import SQL, Connection, DriverError, Identifier, fetch
 from .measure import TableMeasure
-from .thresholds import Thresholds, is_bloated, is_worth_rewriting
+from .thresholds import VacuumThresholds, is_bloated, is_worth_rewriting
 
 EXTENSION = "pgstattuple"
 LOCK_TIMEOUT_MS = 2000
 
 
-def confirmed(conn: Connection, measures: Sequence[TableMeasure], thresholds: Thresholds) -> list[TableMeasure]:
+def confirmed(conn: Connection, measures: Sequence[TableMeasure], thresholds: VacuumThresholds) -> list[TableMeasure]:
     """The measures, those that look bloated with what was measured instead of the estimate.
 
     Where the extension is missing, or the role may not use it (pg_stat_scan_tables may), or a table is locked, the

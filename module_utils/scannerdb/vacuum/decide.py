@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from .ladder import full, rewrite
 from .measure import IndexMeasure, TableMeasure
-from .plan import MOMENTS, Action, Decision, Wish, pretty
-from .thresholds import Thresholds, is_dead_heavy, is_index_bloated, is_worth_rewriting
+from .plan import MOMENTS, Action, TableDecision, VacuumRequest, pretty
+from .thresholds import VacuumThresholds, is_dead_heavy, is_index_bloated, is_worth_rewriting
 
 LEFTOVER = re.compile(r"_cc(new|old)\d*$")
 SAME_DENSITY = 1.2  # bytes per row within this factor of the last rebuild's: a further one would gain nothing
@@ -38,17 +38,17 @@ def leftovers(indexes: Iterable[tuple[str, bool]]) -> list[str]:
 
 def decide(
     measure: TableMeasure,
-    thresholds: Thresholds,
-    wish: Wish,
+    thresholds: VacuumThresholds,
+    wish: VacuumRequest,
     rebuilt: Mapping[str, float] | None = None,
-) -> Decision:
+) -> TableDecision:
     """What one table needs under `wish`.
 
     `rebuilt` holds the bytes per row right after the last rebuild, by the qualified name of a table or an index: where
     an object is still about as dense as then, the estimate is wrong and another rebuild would gain nothing.
     """
     if not measure.may_vacuum:
-        return Decision(measure, notes=(_not_allowed(measure),))
+        return TableDecision(measure, notes=(_not_allowed(measure),))
     notes: list[str] = []
     left = leftovers((index.name, index.valid) for index in measure.indexes)
     actions = [_drop(name) for name in left if measure.may_rebuild]
@@ -68,18 +68,18 @@ def decide(
         actions.append(Action("vacuum", ("asked for by name", *_vacuum_reasons(measure, thresholds)), forced=True))
     else:
         _by_need(measure, thresholds, wish, rebuilt or {}, actions, notes)
-    return Decision(measure, tuple(actions), tuple(notes))
+    return TableDecision(measure, tuple(actions), tuple(notes))
 
 
-def in_order(decisions: Sequence[Decision]) -> list[Decision]:
+def in_order(decisions: Sequence[TableDecision]) -> list[TableDecision]:
     """The tables with the oldest transaction ids first: they are the ones that must not wait."""
     return sorted(decisions, key=lambda d: (-d.measure.xid_age, d.measure.schema, d.measure.name))
 
 
 def _by_need(
     measure: TableMeasure,
-    thresholds: Thresholds,
-    wish: Wish,
+    thresholds: VacuumThresholds,
+    wish: VacuumRequest,
     rebuilt: Mapping[str, float],
     actions: list[Action],
     notes: list[str],
@@ -95,7 +95,7 @@ def _by_need(
 
 
 def _gentle(
-    measure: TableMeasure, thresholds: Thresholds, wish: Wish, rebuilt: Mapping[str, float]
+    measure: TableMeasure, thresholds: VacuumThresholds, wish: VacuumRequest, rebuilt: Mapping[str, float]
 ) -> tuple[list[Action], list[str]]:
     """What a table needs that stops nobody, and what of it this role may not do."""
     actions: list[Action] = []
@@ -112,7 +112,9 @@ def _gentle(
     return actions, notes
 
 
-def _rewritten(measure: TableMeasure, wish: Wish, reason: str, notes: list[str], forced: bool = False) -> Action | None:
+def _rewritten(
+    measure: TableMeasure, wish: VacuumRequest, reason: str, notes: list[str], forced: bool = False
+) -> Action | None:
     """The rewrite of a table; None and a note where there is none."""
     action, why_not = rewrite(measure, wish, reason, forced)
     if action is None:
@@ -120,7 +122,7 @@ def _rewritten(measure: TableMeasure, wish: Wish, reason: str, notes: list[str],
     return action
 
 
-def _vacuum_reasons(measure: TableMeasure, thresholds: Thresholds) -> list[str]:
+def _vacuum_reasons(measure: TableMeasure, thresholds: VacuumThresholds) -> list[str]:
     reasons = _old_age(measure, thresholds)
     if is_dead_heavy(measure, thresholds):
         rows = measure.live + measure.dead
@@ -133,7 +135,7 @@ def _vacuum_reasons(measure: TableMeasure, thresholds: Thresholds) -> list[str]:
     return reasons
 
 
-def _old_age(measure: TableMeasure, thresholds: Thresholds) -> list[str]:
+def _old_age(measure: TableMeasure, thresholds: VacuumThresholds) -> list[str]:
     ages = (
         ("transaction", measure.xid_age, measure.freeze_max_age),
         ("multixact", measure.mxid_age, measure.mxid_freeze_max_age),
@@ -145,7 +147,7 @@ def _old_age(measure: TableMeasure, thresholds: Thresholds) -> list[str]:
     ]
 
 
-def _stale_statistics(measure: TableMeasure, thresholds: Thresholds) -> list[str]:
+def _stale_statistics(measure: TableMeasure, thresholds: VacuumThresholds) -> list[str]:
     if measure.heap_bytes and measure.analyzed is None and not measure.has_statistics:
         return ["it was never analyzed"]
     limit = max(thresholds.changed_rows, thresholds.changed_limit(measure.live) * measure.live)
@@ -154,7 +156,7 @@ def _stale_statistics(measure: TableMeasure, thresholds: Thresholds) -> list[str
     return []
 
 
-def _waste_sentence(measure: TableMeasure, thresholds: Thresholds) -> str:
+def _waste_sentence(measure: TableMeasure, thresholds: VacuumThresholds) -> str:
     limit = thresholds.bloat_limit(measure.heap_bytes)
     return (
         f"a rewrite would give back about {pretty(measure.waste_bytes)} of its {pretty(measure.heap_bytes)} "
@@ -190,7 +192,7 @@ def _reindex_all(measure: TableMeasure, actions: list[Action], notes: list[str])
 
 def _reindex_bloated(
     measure: TableMeasure,
-    thresholds: Thresholds,
+    thresholds: VacuumThresholds,
     rebuilt: Mapping[str, float],
     actions: list[Action],
     notes: list[str],

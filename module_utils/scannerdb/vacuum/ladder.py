@@ -7,7 +7,7 @@ out. Where none of them serves, VACUUM and REINDEX CONCURRENTLY do what they can
 from __future__ import annotations
 
 from .measure import TableMeasure
-from .plan import ACCESS_EXCLUSIVE, MOMENTS, PG_REPACK, REPACK, Action, Wish, pretty
+from .plan import ACCESS_EXCLUSIVE, MOMENTS, PG_REPACK, REPACK, Action, VacuumRequest, pretty
 
 TOOLS = {REPACK: "REPACK (CONCURRENTLY)", PG_REPACK: "pg_repack"}
 
@@ -26,7 +26,7 @@ def unfit(measure: TableMeasure, kind: str) -> str:
     return ""
 
 
-def rewrite(measure: TableMeasure, wish: Wish, reason: str, forced: bool = False) -> tuple[Action | None, str]:
+def rewrite(measure: TableMeasure, wish: VacuumRequest, reason: str, forced: bool = False) -> tuple[Action | None, str]:
     """The action that rewrites a table, or None and why there is none."""
     kind = wish.offer.kind
     why_not = unfit(measure, kind) if kind else wish.offer.why_not
@@ -38,7 +38,7 @@ def rewrite(measure: TableMeasure, wish: Wish, reason: str, forced: bool = False
     return None, f"{why_not}, and VACUUM FULL is not allowed (scannerdb_vacuum_allow_exclusive)"
 
 
-def full(measure: TableMeasure, wish: Wish, reason: str, forced: bool = False) -> Action:
+def full(measure: TableMeasure, wish: VacuumRequest, reason: str, forced: bool = False) -> Action:
     """VACUUM FULL, with what it costs."""
     copied = max(0, measure.bytes - measure.waste_bytes)
     seconds = copied / max(wish.rate, 1.0)

@@ -169,8 +169,8 @@ def _options(row: Row) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _columns(row: Row) -> list[bloat.Column]:
-    return [bloat.Column(**column) for column in row.get("columns") or ()]
+def _columns(row: Row) -> list[bloat.ColumnWidth]:
+    return [bloat.ColumnWidth(**column) for column in row.get("columns") or ()]
 
 
 def _over(actual: int, pages: int, block: int) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from ..files import ensure_folder, read_if_there, write_atomic
 from ..jsontext import read_json
 from .decide import density
 from .measure import TableMeasure
-from .outcome import Outcome
+from .outcome import ActionResult
 from .plan import REWRITE_BYTES_PER_S, REWRITES
 
 NAME = "vacuum.json"
@@ -72,7 +72,7 @@ def render(memory: Memory) -> str:
     return json.dumps(known, indent=1, ensure_ascii=False) + "\n"
 
 
-def learn(memory: Memory, outcomes: Sequence[Outcome], after: Mapping[str, TableMeasure]) -> Memory:
+def learn(memory: Memory, outcomes: Sequence[ActionResult], after: Mapping[str, TableMeasure]) -> Memory:
     """What is known after a run: `after` has the measures by qualified name. Objects that are gone are forgotten."""
     learnt = dict(memory.rebuilt)
     for outcome in outcomes:
@@ -90,7 +90,7 @@ def learn(memory: Memory, outcomes: Sequence[Outcome], after: Mapping[str, Table
     return replace(memory, rebuilt=kept, rate=_rate(outcomes, after) or memory.rate)
 
 
-def _rate(outcomes: Iterable[Outcome], after: Mapping[str, TableMeasure]) -> float:
+def _rate(outcomes: Iterable[ActionResult], after: Mapping[str, TableMeasure]) -> float:
     """Bytes a second that this run's VACUUM FULLs wrote under their locks; 0 where none says enough."""
     size = seconds = 0.0
     for outcome in outcomes:

@@ -9,7 +9,7 @@ from typing import Any
 from ..connection import Options
 from ..errors import ScannerDbError
 from ..lockbudget import Budget, LockRecord
-from .plan import Action, Decision
+from .plan import Action, TableDecision
 
 
 class Blocked(ScannerDbError):
@@ -21,10 +21,10 @@ class Refused(ScannerDbError):
 
 
 @dataclass
-class Outcome:
+class ActionResult:
     """What came of one action. `seconds` is its time; `lock` the strong lock it took, if it took one."""
 
-    decision: Decision
+    decision: TableDecision
     action: Action
     done: bool = False
     seconds: float = 0.0
@@ -41,12 +41,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Step:
+class VacuumStep:
     """What is about to be done, for whoever watches."""
 
     number: int
     total: int
-    decision: Decision
+    decision: TableDecision
     action: Action
 
 
@@ -67,7 +67,7 @@ class Means:
     budget: Budget = field(default_factory=Budget)
     program: str = ""  # pg_repack
     gate: Callable[[Action], str] = field(default=lambda action: "")
-    watch: Callable[[Step], None] = field(default=_quietly)
+    watch: Callable[[VacuumStep], None] = field(default=_quietly)
     tell: Callable[[str, int, int], None] = field(default=_quietly)
     free_bytes: int = 0
-    finished: Callable[[Outcome], None] = field(default=_quietly)
+    finished: Callable[[ActionResult], None] = field(default=_quietly)

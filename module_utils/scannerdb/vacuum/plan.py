@@ -35,7 +35,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Wish:
+class VacuumRequest:
     """What was asked for. `compaction` allows rebuilding tables and indexes, `allow_exclusive` even by VACUUM FULL.
 
     `rate` is how many bytes a second a rewrite is expected to copy.
@@ -74,7 +74,7 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Decision:
+class TableDecision:
     """What is to be done to a table, in order, and what is not and why (`notes`)."""
 
     measure: TableMeasure
@@ -82,7 +82,7 @@ class Decision:
     notes: tuple[str, ...] = field(default=())
 
 
-def wish_for(method: str, profile: str, allow_exclusive: bool) -> Wish:
+def wish_for(method: str, profile: str, allow_exclusive: bool) -> VacuumRequest:
     """The wish behind the options; raises `InvalidInput` where they make no sense."""
     name = "full" if method == "vacuum_full" else method
     if name not in METHODS:
@@ -95,7 +95,7 @@ def wish_for(method: str, profile: str, allow_exclusive: bool) -> Wish:
             "Set scannerdb_vacuum_allow_exclusive to true to allow that, or choose method repack or compact.",
         )
     compaction = name == "compact" or (name == "auto" and profile == "monthly")
-    return Wish(name, compaction, allow_exclusive)
+    return VacuumRequest(name, compaction, allow_exclusive)
 
 
 def pretty(size: float) -> str:

@@ -9,12 +9,12 @@ from ..lockbudget import SOFT_TIMEOUT_MS, Budget, run_alone, who_blocks
 from .decide import leftovers
 from .measure import TableMeasure
 from .others import older_transaction
-from .outcome import Blocked, Outcome
+from .outcome import ActionResult, Blocked
 from .plan import Action
 from .statements import statements
 
 
-def reindex(conn: Connection, query: Query, measure: TableMeasure, budget: Budget, outcome: Outcome) -> None:
+def reindex(conn: Connection, query: Query, measure: TableMeasure, budget: Budget, outcome: ActionResult) -> None:
     """REINDEX CONCURRENTLY; where it fails, what it leaves behind is dropped at once.
 
     It waits for every older snapshot, so it is not begun beside one that looks as if it would stay.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 from .measure import TableMeasure
-from .outcome import Outcome
-from .plan import LOCKS, REWRITES, SHARE_UPDATE_EXCLUSIVE, Action, Decision, pretty
+from .outcome import ActionResult
+from .plan import LOCKS, REWRITES, SHARE_UPDATE_EXCLUSIVE, Action, TableDecision, pretty
 
 FROZEN_ENOUGH = 1_000_000  # transaction ids: that much younger counts as an effect
 WORDS = {
@@ -24,7 +24,7 @@ WORDS = {
 Texts = Callable[[TableMeasure, Action], Sequence[str]]  # the SQL of an action, for people
 
 
-def had_effect(outcome: Outcome, after: Optional[TableMeasure]) -> bool:
+def had_effect(outcome: ActionResult, after: Optional[TableMeasure]) -> bool:
     """True where an action did something: a vacuum that an old snapshot made useless did not."""
     if not outcome.done:
         return False
@@ -42,8 +42,8 @@ def had_effect(outcome: Outcome, after: Optional[TableMeasure]) -> bool:
 
 
 def table_rows(
-    decisions: Sequence[Decision],
-    outcomes: Sequence[Outcome],
+    decisions: Sequence[TableDecision],
+    outcomes: Sequence[ActionResult],
     after: Mapping[str, TableMeasure],
     texts: Texts,
 ) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def table_rows(
     return rows
 
 
-def _shown(decision: Decision, outcomes: Sequence[Outcome]) -> list[Action]:
+def _shown(decision: TableDecision, outcomes: Sequence[ActionResult]) -> list[Action]:
     """What was done to a table; without outcomes, what would be."""
     if not outcomes:
         return list(decision.actions)
@@ -67,7 +67,7 @@ def _shown(decision: Decision, outcomes: Sequence[Outcome]) -> list[Action]:
 def _row(
     before: TableMeasure,
     actions: Sequence[Action],
-    mine: Sequence[Outcome],
+    mine: Sequence[ActionResult],
     after: Optional[TableMeasure],
     texts: Texts,
 ) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def run_entry(run_id: str, at: str, rows: Sequence[Mapping[str, Any]]) -> dict[s
     }
 
 
-def undone_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+def undone_rows(decisions: Sequence[TableDecision], outcomes: Sequence[ActionResult]) -> list[dict[str, str]]:
     """What was left undone, and why: by decision, or because somebody held a lock or a right was missing.
 
     (Not called `skipped` in the result: Ansible takes a task with that key for one that did not run.)
@@ -118,7 +118,7 @@ def undone_rows(decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> l
     return rows
 
 
-def difference(decisions: Sequence[Decision], outcomes: Sequence[Outcome], texts: Texts) -> dict[str, str]:
+def difference(decisions: Sequence[TableDecision], outcomes: Sequence[ActionResult], texts: Texts) -> dict[str, str]:
     """What `--diff` shows: before, why each table needs something; after, the SQL and the lock it takes."""
     before, after = [], []
     for decision in decisions:

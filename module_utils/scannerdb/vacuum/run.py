@@ -20,8 +20,8 @@ from ..lockbudget import who_blocks
 from ..serverdisk import room_for
 from . import pgrepack
 from .measure import TableMeasure
-from .outcome import Blocked, Means, Outcome, Refused, Step
-from .plan import PG_REPACK, REPACK, REWRITES, Action, Decision
+from .outcome import ActionResult, Blocked, Means, Refused, VacuumStep
+from .plan import PG_REPACK, REPACK, REWRITES, Action, TableDecision
 from .progress import watched
 from .rebuild import drop_leftover, reindex
 from .rewrite import repack, vacuum_full
@@ -51,14 +51,14 @@ def texts_for(conn: Connection, measure: TableMeasure, action: Action, means: Me
     return told
 
 
-def perform(conn: Connection, decisions: Sequence[Decision], means: Means) -> list[Outcome]:
+def perform(conn: Connection, decisions: Sequence[TableDecision], means: Means) -> list[ActionResult]:
     """Carry out the actions in order; a table that was locked gets a second try at the end.
 
     An action that came to nothing is followed by what it has `instead`. What fails on one table does not keep the
     others from their turn: look at each outcome's `error`. Raises `ConnectionFailed` when the server is gone.
     """
     steps = [(decision, action) for decision in decisions for action in decision.actions]
-    todo = [Step(number, len(steps), *step) for number, step in enumerate(steps, start=1)]
+    todo = [VacuumStep(number, len(steps), *step) for number, step in enumerate(steps, start=1)]
     outcomes = {}
     for step in todo:
         outcomes[step.number] = _with_instead(conn, step, means, last=False)
@@ -68,7 +68,7 @@ def perform(conn: Connection, decisions: Sequence[Decision], means: Means) -> li
     return [outcome for number in sorted(outcomes) for outcome in outcomes[number]]
 
 
-def _with_instead(conn: Connection, step: Step, means: Means, *, last: bool) -> list[Outcome]:
+def _with_instead(conn: Connection, step: VacuumStep, means: Means, *, last: bool) -> list[ActionResult]:
     """What came of a step, and of what was tried in its place; a blocked one comes again, unless it is `last`."""
     means.watch(step)
     outcome = _attempt(conn, step.decision, step.action, means)
@@ -82,8 +82,8 @@ def _with_instead(conn: Connection, step: Step, means: Means, *, last: bool) -> 
     return [outcome, *(other for other in others if other.done or other.error)]  # one reason for a table is enough
 
 
-def _attempt(conn: Connection, decision: Decision, action: Action, means: Means) -> Outcome:
-    outcome = Outcome(decision, action)
+def _attempt(conn: Connection, decision: TableDecision, action: Action, means: Means) -> ActionResult:
+    outcome = ActionResult(decision, action)
     started = time.monotonic()
     try:
         with explained(f"{action.kind.replace('_', ' ').upper()} of {decision.measure.qualified}"):
@@ -105,7 +105,7 @@ def _attempt(conn: Connection, decision: Decision, action: Action, means: Means)
     return outcome
 
 
-def _begin(conn: Connection, outcome: Outcome, means: Means) -> None:
+def _begin(conn: Connection, outcome: ActionResult, means: Means) -> None:
     """Raise `Refused` where the action may not be begun now, or the disk has no room for the copy it makes."""
     action, measure = outcome.action, outcome.decision.measure
     why_not = means.gate(action)
@@ -125,7 +125,7 @@ def _begin(conn: Connection, outcome: Outcome, means: Means) -> None:
         raise Refused(too_small("the server's disk", free, "the copy", action.room).rstrip("."))
 
 
-def _do(conn: Connection, outcome: Outcome, means: Means) -> None:
+def _do(conn: Connection, outcome: ActionResult, means: Means) -> None:
     action, measure = outcome.action, outcome.decision.measure
     if action.kind == PG_REPACK:
         pgrepack.run_pg_repack(conn, measure, means, outcome.lock)
@@ -138,7 +138,7 @@ def _do(conn: Connection, outcome: Outcome, means: Means) -> None:
             _run_sql(conn, outcome, means)
 
 
-def _run_sql(conn: Connection, outcome: Outcome, means: Means) -> None:
+def _run_sql(conn: Connection, outcome: ActionResult, means: Means) -> None:
     action, measure = outcome.action, outcome.decision.measure
     query = queries_for(conn, measure, action)[0]
     if action.kind == "full":
@@ -157,7 +157,7 @@ def _run_sql(conn: Connection, outcome: Outcome, means: Means) -> None:
         outcome.done = True
 
 
-def _make_good(conn: Connection, outcome: Outcome) -> None:
+def _make_good(conn: Connection, outcome: ActionResult) -> None:
     """The VACUUM after a rewrite. The rewrite counts even where this is locked out; the next run makes up for it."""
     outcome.done = True
     measure = outcome.decision.measure

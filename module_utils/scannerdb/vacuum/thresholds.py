@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class VacuumThresholds:
     """From where on a table is worth the work.
 
     The shares are limits for small objects (up to `small_rows` rows or `small_bytes` bytes); for larger ones they fall
@@ -64,25 +64,25 @@ def _falling(share: float, least: float, size: int, small: int) -> float:
     return share if size <= small else max(least, share * (small / size) ** 0.25)
 
 
-def is_dead_heavy(measure: TableMeasure, thresholds: Thresholds) -> bool:
+def is_dead_heavy(measure: TableMeasure, thresholds: VacuumThresholds) -> bool:
     """True where a table's dead rows are worth a vacuum."""
     limit = thresholds.dead_limit(measure.live + measure.dead)
     return measure.dead >= thresholds.dead_rows and measure.dead_ratio >= limit
 
 
-def is_bloated(measure: TableMeasure, thresholds: Thresholds) -> bool:
+def is_bloated(measure: TableMeasure, thresholds: VacuumThresholds) -> bool:
     """True where much of a table is room that neither live nor dead rows fill, as far as can be estimated."""
     limit = thresholds.bloat_limit(measure.heap_bytes)
     return measure.bloat_known and measure.bloat_bytes >= thresholds.bloat_bytes and measure.bloat_ratio >= limit
 
 
-def is_worth_rewriting(measure: TableMeasure, thresholds: Thresholds) -> bool:
+def is_worth_rewriting(measure: TableMeasure, thresholds: VacuumThresholds) -> bool:
     """True where writing a table anew would give enough back: the room of its dead rows counts too."""
     limit = thresholds.bloat_limit(measure.heap_bytes)
     return measure.bloat_known and measure.waste_bytes >= thresholds.bloat_bytes and measure.waste_ratio >= limit
 
 
-def is_index_bloated(index: IndexMeasure, thresholds: Thresholds) -> bool:
+def is_index_bloated(index: IndexMeasure, thresholds: VacuumThresholds) -> bool:
     """True where an index is worth rebuilding, as far as can be estimated."""
     limit = thresholds.index_bloat_limit(index.bytes)
     return index.bloat_known and index.bloat_bytes >= thresholds.index_bloat_bytes and index.bloat_ratio >= limit
