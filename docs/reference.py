@@ -25,19 +25,19 @@ def checks_page() -> str:
         "# What the check finds",
         "",
         MADE.format(source="the registry in module_utils/scannerdb/checks/registry.py"),
-        "A finding has one of three severities: *critical* (data or writes are wrong, or will be), *warning* (mend it "
-        "soon), *info* (good to know). `scannerdb_check_fail_on` says from which one on a play fails, "
+        "A finding has one of three severities: *critical* (data or writes are wrong, or will be), *warning* "
+        "(repair it soon), *info* (good to know). `scannerdb_check_fail_on` says from which one on a play fails, "
         "`scannerdb_check_ignore` suppresses single ones with a reason and an end.",
         "",
-        "What is mended *by hand* comes with the exact SQL in the report where there is any; the bundle leaves the "
+        "What is repaired *by hand* comes with the exact SQL in the report where there is any; the bundle leaves the "
         "decision to you.",
         "",
-        "| finding | severity | meaning | mended by | lock |",
+        "| finding | severity | meaning | repaired by | lock |",
         "|---|---|---|---|---|",
     ]
     entries = sorted(ENTRIES.values(), key=lambda e: (e.id.split(".")[0], SEVERITIES.index(e.severity), e.id))
     for e in entries:
-        how = f"{e.mended_by}: {e.how}" if e.how else e.mended_by
+        how = f"{e.fixed_by}: {e.how}" if e.how else e.fixed_by
         lines.append(f"| `{e.id}` | {e.severity} | {_cell(e.meaning)} | {_cell(how)} | {e.lock} |")
     return "\n".join(lines) + "\n"
 

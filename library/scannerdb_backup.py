@@ -59,7 +59,7 @@ options:
     default: read
     choices: [none, checksum, read, restore]
   verify_place:
-    description: Where V(restore) restores; on the database's V(server), or on a throw-away one, a V(cluster).
+    description: Where V(restore) restores; on the database's V(server), or on a disposable one, a V(cluster).
     type: str
     default: server
     choices: [server, cluster]

@@ -32,7 +32,7 @@ options:
     elements: dict
     default: []
   fail_on:
-    description: The module fails, after writing its report, where a finding is this grave or graver.
+    description: The module fails, after writing its report, where a finding is this severe or graver.
     type: str
     default: never
     choices: [critical, warning, info, never]

@@ -26,7 +26,7 @@ extends_documentation_fragment:
   - scannerdb.budget
 options:
   only:
-    description: Ids or globs of the findings to mend; all where it is empty.
+    description: Ids or globs of the findings to repair; all where it is empty.
     type: list
     elements: str
     default: []

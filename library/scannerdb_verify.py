@@ -55,14 +55,14 @@ options:
     description:
       - Where a drill restores.
       - V(server) takes the server of the connection options. The job lock of the database is held meanwhile.
-      - V(cluster) starts a throw-away PostgreSQL on the host where the task runs, on a private socket. It needs the
+      - V(cluster) starts a disposable PostgreSQL on the host where the task runs, on a private socket. It needs the
         programs of a server there, of the major version that was backed up or newer, and room in O(cluster_dir). Root
         runs it as C(scannerdb-drill), else as C(nobody). What is in the set runs without a superuser's rights there.
     type: str
     default: server
     choices: [server, cluster]
   cluster_dir:
-    description: Folder in which the throw-away server gets a private folder. Its path must be short.
+    description: Folder in which the disposable cluster gets a private folder. Its path must be short.
     type: path
     default: /var/tmp
   jobs:

@@ -138,8 +138,8 @@ class Pool:
         """The running server of that version; its programs must be here."""
         if version not in self._servers:
             bin_dir = find_bin_dir(version)
-            cure = "run: make venv-dev" if version in WHEELS else f"apt install postgresql-{version}"
-            assert bin_dir is not None, f"PostgreSQL {version} is not installed; {cure}"
+            hint = "run: make venv-dev" if version in WHEELS else f"apt install postgresql-{version}"
+            assert bin_dir is not None, f"PostgreSQL {version} is not installed; {hint}"
             server = Server(self.base / str(version), bin_dir, FAST)
             server.start()
             self._servers[version] = server

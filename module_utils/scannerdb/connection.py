@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: the only file that imports psycopg, besides `anybytes.py` and `knock.py`, its helpers.
 
 The module must be importable where psycopg is absent (Ansible imports it before anything can be said), so the names it
-re-exports are placeholders then, and `connect` raises `DependencyMissing` with the cure.
+re-exports are placeholders then, and `connect` raises `DependencyMissing` with the hint.
 """
 
 from __future__ import annotations

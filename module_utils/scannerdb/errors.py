@@ -1,6 +1,6 @@
 """Every error the bundle raises, as one tree.
 
-An error is a sentence: what failed, on which object, and what to do. `message` holds the first two, `cure` the
+An error is a sentence: what failed, on which object, and what to do. `message` holds the first two, `hint` the
 third; `done` is what was changed before. A module turns any of them into `fail_json` and nothing else.
 """
 
@@ -29,10 +29,10 @@ def printable(value: Any) -> Any:
 class ScannerDbError(Exception):
     """Base of all errors; `str()` gives the whole sentence."""
 
-    def __init__(self, message: str, cure: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         self.message: str = printable(message)
-        self.cure: str = printable(cure)
-        super().__init__(f"{self.message} {self.cure}".strip())
+        self.hint: str = printable(hint)
+        super().__init__(f"{self.message} {self.hint}".strip())
         self.done: dict[str, Any] = {}  # what a job had changed before it failed, as its result
 
     @property

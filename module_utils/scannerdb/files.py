@@ -26,11 +26,11 @@ DISK_FULL = "The disk is full: free some space or choose another folder."
 
 @contextlib.contextmanager
 def file_errors(doing: str, path: Path | str) -> Iterator[None]:
-    """Turn an OSError inside the block into a `FileProblem` with a cure that fits its cause."""
+    """Turn an OSError inside the block into a `FileProblem` with a hint that fits its cause."""
     try:
         yield
     except OSError as error:
-        cures = {
+        hints = {
             errno.ENOSPC: DISK_FULL,
             errno.EDQUOT: "The disk quota is used up: free some space or choose another folder.",
             errno.EACCES: "The user that runs this task may not write there: change the owner of the folder.",
@@ -40,8 +40,8 @@ def file_errors(doing: str, path: Path | str) -> Iterator[None]:
             errno.ENAMETOOLONG: "Give a shorter path.",
             errno.ENOENT: "Create the folder first; the scannerdb roles do.",
         }
-        cure = cures.get(error.errno or 0, "")
-        raise FileProblem(f"{doing} {path} failed: {error.strerror or error}.", cure) from error
+        hint = hints.get(error.errno or 0, "")
+        raise FileProblem(f"{doing} {path} failed: {error.strerror or error}.", hint) from error
 
 
 def open_path(handle: int) -> Path | None:

@@ -1,4 +1,4 @@
-"""What a check says: findings, and the changes that would mend them. Values only."""
+"""What a check says: findings, and the changes that would repair them. Values only."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Reversal:
 
 @dataclass(frozen=True)
 class Fix:
-    """How a finding would be mended.
+    """How a finding would be repaired.
 
     `id` is what `scannerdb_fix_only` and `_skip` select; it equals the finding's id. A structural fix carries its
     `changes`, a data fix none: its name stands in the fixes' registry. `sql` is for people. `consent` names the
     variable that has to be set before it is applied; `order` sorts fixes into one run (low first). `job` says which
-    other job mends it, where the fix job does not. `undo` says how a structural fix is taken back; without any, it
-    stays. `needs` are the findings (id, object) that must have been mended before it: it builds on what they miss.
+    other job repairs it, where the fix job does not. `undo` says how a structural fix is taken back; without any, it
+    stays. `needs` are the findings (id, object) that must have been repaired before it: it builds on what they miss.
     """
 
     id: str

@@ -114,7 +114,7 @@ def choose_tools(available: Sequence[Tools], server_major: int, archive_major: i
 
 
 def find_tools(pg_bin_dir: str, server_major: int, program: str = "pg_dump", archive_major: int = 0) -> Tools:
-    """`choose_tools` over what is installed; raises `ToolMissing` with the cure."""
+    """`choose_tools` over what is installed; raises `ToolMissing` with the hint."""
     available = installed_tools(pg_bin_dir, program)
     place = f"in {pg_bin_dir}" if pg_bin_dir else "on this machine"
     package = f"Install postgresql-client-{max(server_major, archive_major)}, or set scannerdb_pg_bin_dir."
@@ -361,7 +361,7 @@ def tool_error(program: str, finished: Finished) -> ToolFailed:
     name = Path(program).name
     lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()] or lines
-    cures = (
+    hints = (
         (r"No space left on device", DISK_FULL),
         (r"permission denied for", "The role may not read everything: grant it pg_read_all_data."),
         (r"server version mismatch", "Install the client tools of the server's version."),
@@ -370,13 +370,13 @@ def tool_error(program: str, finished: Finished) -> ToolFailed:
             "Somebody holds a strong lock on a table: try again when it is gone.",
         ),
     )
-    known = ((line, cure) for pattern, cure in cures for line in lines if re.search(pattern, line))
-    cause, cure = next(known, ("", ""))
+    known = ((line, hint) for pattern, hint in hints for line in lines if re.search(pattern, line))
+    cause, hint = next(known, ("", ""))
     last = [line for line in telling[-3:] if line != cause]
     words = " ".join([cause, *last]).strip() or f"it ended with code {finished.returncode} and said nothing"
     if finished.returncode < 0:
         words = f"it was ended by signal {-finished.returncode}. {words}"
-    return ToolFailed(f"{name} failed: {words.rstrip('.')}.", cure)
+    return ToolFailed(f"{name} failed: {words.rstrip('.')}.", hint)
 
 
 def cores() -> int:

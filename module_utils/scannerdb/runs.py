@@ -57,7 +57,7 @@ class Run:
     """One run of one job. With an empty folder (or in check mode) the matching file is not written.
 
     `log_path` gets time-stamped lines; `<state_dir>/progress/<run_id>.json` is rewritten as the work goes on. Neither
-    stops the work where it cannot be written (a full disk may be what it is to cure): the standard error has it then.
+    stops the work where it cannot be written (a full disk may be what it is to repair): the standard error has it then.
     """
 
     job: str

@@ -72,7 +72,7 @@ def _act_as(uid: int, act: Callable[[], Any], outlet: int) -> int:
         os.setuid(uid)
         answer = {"result": act()}
     except errors.ScannerDbError as error:
-        answer = {"kind": type(error).__name__, "error": [error.message, error.cure]}
+        answer = {"kind": type(error).__name__, "error": [error.message, error.hint]}
     except Exception as error:  # the parent says it
         answer = {"kind": "FileProblem", "error": [f"Acting as {user_name(uid)} failed: {error}.", ""]}
     with os.fdopen(outlet, "wb") as stream:

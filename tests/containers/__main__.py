@@ -38,7 +38,7 @@ def not_run(reason: engine.Unavailable) -> int:
     """Say that nothing was tested and why; a failure only where everything is required."""
     absences.note("containers", f"{reason}")
     consequence = "They are required here" if required() else "SCANNERDB_REQUIRE_ALL=1 makes this a failure"
-    print(f"\n{RULE}\nTHE CONTAINER SCENARIOS WERE NOT RUN\n\n  Why:  {reason}\n  Cure: {reason.cure}")
+    print(f"\n{RULE}\nTHE CONTAINER SCENARIOS WERE NOT RUN\n\n  Why:  {reason}\n  Hint: {reason.hint}")
     print(f"\n  {consequence}.\n{RULE}", flush=True)
     return 1 if required() else 0
 
@@ -122,7 +122,7 @@ def main(words: Sequence[str]) -> int:
             print(__doc__)
             return 2
     except engine.Unavailable as reason:
-        print(f"{reason} {reason.cure}", file=sys.stderr)
+        print(f"{reason} {reason.hint}", file=sys.stderr)
         return 1
     return 0
 

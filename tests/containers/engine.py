@@ -21,11 +21,11 @@ PROBE_S = 60
 
 
 class Unavailable(Exception):
-    """No container can be had here; `cure` says what would change that."""
+    """No container can be had here; `hint` says what would change that."""
 
-    def __init__(self, why: str, cure: str) -> None:
+    def __init__(self, why: str, hint: str) -> None:
         super().__init__(why)
-        self.cure = cure
+        self.hint = hint
 
 
 def run(

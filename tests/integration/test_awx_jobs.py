@@ -252,7 +252,7 @@ def test_a_part_of_a_sliced_job_without_any_chosen_database_is_green(tower: Towe
 def test_the_doctor_names_what_is_wrong(tower: Tower) -> None:
     done = tower.run("doctor")
     assert done.status == "failed"
-    assert "There is none in" in done.prose and "Cure: Run playbooks/backup.yml." in done.prose
+    assert "There is none in" in done.prose and "Hint: Run playbooks/backup.yml." in done.prose
     assert tower.password not in done.everything
 
 

@@ -1,4 +1,4 @@
-"""The doctor on real servers: each cause is made, and must be named with its cure; a healthy database has none."""
+"""The doctor on real servers: each cause is made, and must be named with its hint; a healthy database has none."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def places(tmp_path: Path) -> Places:
 
 
 def wrongs(result: dict[str, Any]) -> dict[str, str]:
-    """What is wrong: the cause, and its message with its cure, which each must have."""
+    """What is wrong: the cause, and its message with its hint, which each must have."""
     found = [d for d in result["diagnoses"] if d["state"] == "wrong"]
-    assert all(d["cure"] for d in found) and result["problems"] == len(found)
-    return {d["cause"]: f"{d['message']} {d['cure']}" for d in found}
+    assert all(d["hint"] for d in found) and result["problems"] == len(found)
+    return {d["cause"]: f"{d['message']} {d['hint']}" for d in found}
 
 
 def only(result: dict[str, Any], cause: str) -> str:
@@ -174,12 +174,12 @@ def test_a_folder_that_nobody_here_can_make_is_missing(places: Places, monkeypat
     monkeypatch.setattr(host.os, "access", lambda path, _: Path(path) != Path(places.log_dir).parent)
     Path(places.log_dir).rmdir()
     (said,) = host.folders({"logs": places.log_dir}, {})
-    assert said.state == "wrong" and f"install -d -m 0700 -o USER {places.log_dir}" in said.cure
+    assert said.state == "wrong" and f"install -d -m 0700 -o USER {places.log_dir}" in said.hint
 
 
 def test_a_disk_without_room(places: Places) -> None:
     (said,) = host.folders({"backups": places.backup_dir}, {"backups": 1 << 60})
-    assert (said.state, "MiB free; its next use needs" in said.message, "df -h" in said.cure) == ("wrong", True, True)
+    assert (said.state, "MiB free; its next use needs" in said.message, "df -h" in said.hint) == ("wrong", True, True)
 
 
 def test_a_backup_from_the_future_means_a_wrong_clock(database: Database, places: Places) -> None:

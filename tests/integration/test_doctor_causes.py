@@ -142,7 +142,7 @@ def test_a_clock_that_is_wrong(own_db: Database, places: Places, seconds: int) -
     if not seconds:
         assert clock["state"] == "fine"
         return
-    assert clock["state"] == "wrong" and "chrony" in clock["cure"]
+    assert clock["state"] == "wrong" and "chrony" in clock["hint"]
     said = int(re.search(r"differ by ([+-]\d+) s", clock["message"])[1])  # type: ignore[index]
     assert abs(said + seconds) <= 60, "the machine is busy, but not that busy"
 

@@ -44,7 +44,7 @@ def test_mends_what_it_may_and_says_what_is_left(field_db: Database) -> None:
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
     left = {(s["id"], s["why"]) for s in result["left_undone"]}
     assert ("index.duplicate", "it needs consent: scannerdb_fix_drop_indexes=true") in left
-    assert ("table.dead_tuples", "vacuum.yml mends it") in left
+    assert ("table.dead_tuples", "vacuum.yml repairs it") in left
     assert result["probe"]["passed"]
 
 
@@ -148,8 +148,8 @@ def test_policies(field_db: Database) -> None:
 
 def test_only_and_skip(field_db: Database) -> None:
     only = run_fix(field_db, policy=FixPolicy(only=("data.verified.*",), skip=("*.honeypot",)))
-    mended = {"data.verified.inactive", "data.verified.link_missing", "data.verified.link_stale"}
-    assert {f["id"] for f in only["fixed"]} == mended
+    repaired = {"data.verified.inactive", "data.verified.link_missing", "data.verified.link_stale"}
+    assert {f["id"] for f in only["fixed"]} == repaired
 
 
 def test_orphans_move_to_the_journal(make_database: Databases) -> None:

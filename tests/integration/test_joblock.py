@@ -57,7 +57,7 @@ def test_a_stranger_cannot_hold_it(database: Database, stranger: str) -> None:
                 pass
             found = doctor_server.job_lock(conn, database.name, 0)
             assert (found.state, STRANGER in found.message) == ("wrong", True)
-            assert '"scannerdb fix\' (process 1)"' in found.message and "pg_terminate_backend" in found.cure
+            assert '"scannerdb fix\' (process 1)"' in found.message and "pg_terminate_backend" in found.hint
         theirs.execute("SELECT pg_advisory_unlock_all()")
         with job_lock(options(database), "fix", "z"):
             pass

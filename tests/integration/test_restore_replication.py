@@ -138,7 +138,7 @@ def test_a_standby_follows(own_db: Database, tmp_path: Path) -> None:
 
 def test_an_ordinary_role_sees_them_too(own_db: Database) -> None:
     """Slots and subscriptions are told to whoever may restore, superuser or not."""
-    from scannerdb.load.preflight import hangers_on
+    from scannerdb.load.preflight import replication_dependents
 
     own_db.sql("CREATE ROLE plain LOGIN")
     own_db.sql("SELECT pg_create_logical_replication_slot('seen', 'pgoutput')")
@@ -146,7 +146,7 @@ def test_an_ordinary_role_sees_them_too(own_db: Database) -> None:
         conn.execute("CREATE SUBSCRIPTION seen CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)")
     try:
         with connect(options(own_db, user="plain"), dbname="postgres") as conn:
-            found = hangers_on(conn, own_db.name)
+            found = replication_dependents(conn, own_db.name)
         assert (found.slots, found.subscriptions) == (("seen",), ("seen",))
     finally:
         own_db.sql("ALTER SUBSCRIPTION seen SET (slot_name = NONE)")
@@ -160,7 +160,7 @@ def test_a_slot_that_is_made_meanwhile_stops_the_cutover(
     """After everything was looked at, and just before the database would be renamed."""
     backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
-    for place in ("give_properties", "hangers_on"):
+    for place in ("give_properties", "replication_dependents"):
         room = restore_job if place == "give_properties" else switch
         usual = getattr(room, place)
 

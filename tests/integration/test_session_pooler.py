@@ -68,7 +68,7 @@ def test_no_job_leaves_anything_to_the_next_client(field_db: Database, tmp_path:
                     assert client.execute(LOCKS).fetchone() == (0,), name
         said = doctor(through(field_db, port), Places(*(str(tmp_path / n) for n in "bslrc")))
         found = next(d for d in said["diagnoses"] if d["cause"] == "server")
-        assert found["state"] == "wrong" and "pooler" in found["message"] and "session mode" in found["cure"]
+        assert found["state"] == "wrong" and "pooler" in found["message"] and "session mode" in found["hint"]
 
 
 def test_busy_neighbours_do_not_hide_it(database: Database) -> None:

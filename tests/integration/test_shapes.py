@@ -1,4 +1,4 @@
-"""Every shape that databases were met in: nothing crashes, nothing is made worse, and what can be mended is."""
+"""Every shape that databases were met in: nothing crashes, nothing is made worse, and what can be repaired is."""
 
 from __future__ import annotations
 

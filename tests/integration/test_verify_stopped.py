@@ -1,4 +1,4 @@
-"""Drills that are killed or fail midway, and drills on a throw-away server: nothing of them is left."""
+"""Drills that are killed or fail midway, and drills on a disposable cluster: nothing of them is left."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.servers import Database
 
 @pytest.fixture
 def cluster_dir() -> Iterator[Path]:
-    """A folder that the throw-away server's user can reach."""
+    """A folder that the disposable cluster's user can reach."""
     folder = servers.make_home("scannerdb-ct-")
     folder.chmod(0o755)
     os.chown(folder, os.geteuid(), os.getegid())
@@ -172,10 +172,10 @@ def test_retention_leaves_a_set_alone_while_it_is_read(
     assert any("is being read by another run" in warning for warning in found[0]["warnings"])
 
 
-# On a throw-away server
+# On a disposable cluster
 
 
-def test_a_drill_on_a_throw_away_server(
+def test_a_drill_on_a_disposable_server(
     field_db: Database, tmp_path: Path, cluster_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/root" if os.access("/root", os.X_OK) else "/")  # where the server's user cannot be
@@ -265,7 +265,7 @@ def test_a_link_in_the_servers_log_is_not_read(database: Database, tmp_path: Pat
     assert "contains errors" in str(caught.value)
 
 
-def test_killed_on_a_throw_away_server(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
+def test_killed_on_a_disposable_server(database: Database, tmp_path: Path, cluster_dir: Path) -> None:
     slow_to_load(database)
     make(database, tmp_path)
     child = start(database, tmp_path, "cluster", cluster_dir)

@@ -58,7 +58,7 @@ NOT_BY_LOADS = ("row trigger", "deferred trigger", "rule", "default", "INSTEAD O
 
 @pytest.fixture
 def cluster_dir() -> Iterator[Path]:
-    """A folder that the throw-away server's user can reach."""
+    """A folder that the disposable cluster's user can reach."""
     folder = servers.make_home("scannerdb-ct-")
     folder.chmod(0o755)
     os.chown(folder, os.geteuid(), os.getegid())
@@ -128,7 +128,7 @@ def test_a_load_that_would_run_it_is_refused(canary: Canary, tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", BY_LOADS)
-def test_on_a_throw_away_server_it_has_no_rights(canary: Canary, tmp_path: Path, cluster_dir: Path, name: str) -> None:
+def test_on_a_disposable_server_it_has_no_rights(canary: Canary, tmp_path: Path, cluster_dir: Path, name: str) -> None:
     plant(canary, BY_LOADS[name])
     login = options(canary.database)
     backup(login, fingerprints=True, **words(tmp_path))

@@ -145,7 +145,7 @@ def test_the_gravest_come_first() -> None:
         (FixPolicy(inactive="report"), finding("data.verified.inactive"), "scannerdb_fix_inactive is report"),
         (FixPolicy(honeypots="report"), finding("data.verified.honeypot"), "scannerdb_fix_honeypots is report"),
         (FixPolicy(), finding(fix=None, why_no_fix="Because."), "Because."),
-        (FixPolicy(), finding(fix=Fix("x", job="vacuum.yml mends it")), "vacuum.yml mends it"),
+        (FixPolicy(), finding(fix=Fix("x", job="vacuum.yml repairs it")), "vacuum.yml repairs it"),
         (FixPolicy(), finding(fix=Fix("x", consent="scannerdb_fix_y")), "it needs consent: scannerdb_fix_y=true"),
     ],
 )
@@ -165,8 +165,8 @@ def test_the_plan_is_in_dependency_order_and_complete(ids: list[str]) -> None:
 
 
 def test_one_cause_one_cure() -> None:
-    cure = Fix("x", ("REINDEX",))
-    plan = make_plan([finding("index.invalid", fix=cure), finding(fix=cure)], FixPolicy())
+    hint = Fix("x", ("REINDEX",))
+    plan = make_plan([finding("index.invalid", fix=hint), finding(fix=hint)], FixPolicy())
     assert len(plan.steps) == 1
 
 
@@ -229,7 +229,7 @@ def test_every_registered_fix_exists_and_the_other_way_round() -> None:
             "index.duplicate",
         }
     )
-    named = {e.id for e in ENTRIES.values() if e.mended_by == BY_FIX}
+    named = {e.id for e in ENTRIES.values() if e.fixed_by == BY_FIX}
     assert named <= fixed | {"index.duplicate"}
     assert set(ORDER) <= set(ENTRIES)
 
@@ -279,4 +279,4 @@ def test_every_finding_is_met_on_a_real_server() -> None:
 
 
 def test_what_the_bundle_mends_says_its_lock() -> None:
-    assert [e.id for e in ENTRIES.values() if e.mended_by != BY_HAND and not e.lock] == []
+    assert [e.id for e in ENTRIES.values() if e.fixed_by != BY_HAND and not e.lock] == []

@@ -104,8 +104,8 @@ def run_dump(
             "Look at the server's log and run again.",
         )
     if "permission denied for" in finished.stderr:
-        raise PrivilegeMissing(error.message, error.cure)
-    raise error if finished.english else UnreadError(error.message, error.cure)
+        raise PrivilegeMissing(error.message, error.hint)
+    raise error if finished.english else UnreadError(error.message, error.hint)
 
 
 def failed_query(stderr: str) -> str:

@@ -98,8 +98,8 @@ def transaction_ids(context: Context) -> Iterator[Finding]:
     percent = round(100 * age / WRAP_AROUND, 1)
     if percent < context.limits.xid_warning_percent:
         return
-    grave = percent >= context.limits.xid_critical_percent
-    kind = "capacity.xid.exhaustion" if grave else "capacity.xid.age"
+    severe = percent >= context.limits.xid_critical_percent
+    kind = "capacity.xid.exhaustion" if severe else "capacity.xid.age"
     what = "transaction ids" if row["xids"] >= row["multixacts"] else "multixacts"
     evidence = {"percent": percent, "transaction_ids": row["xids"], "multixacts": row["multixacts"]}
     if row["here"]:

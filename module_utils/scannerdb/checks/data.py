@@ -54,7 +54,7 @@ class DataRule:
     message: str
     place: str
     links: bool = False
-    list_rows: bool = False  # the evidence says how to list the rows: nobody but a person can mend them
+    list_rows: bool = False  # the evidence says how to list the rows: nobody but a person can repair them
     reason: str = ""  # why such an endpoint is made inactive by the offered SQL; the inactive are left alone
 
     @property
@@ -233,7 +233,7 @@ def endpoints(context: Context) -> Iterator[Finding]:
 
 
 def offer(context: Context, rule: DataRule, rows: int) -> Fix | None:
-    """The exact SQL for people, for a rule that nothing else mends."""
+    """The exact SQL for people, for a rule that nothing else repairs."""
     columns, condition = context.tables["endpoints"], rule.composed
     links = "endpoint_id" in context.tables.get("verified_endpoints", {})
     if rule.id == "data.endpoints.date_future":

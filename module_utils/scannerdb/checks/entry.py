@@ -11,11 +11,11 @@ BY_HAND = "by hand"
 
 @dataclass(frozen=True)
 class CheckEntry:
-    """One kind of finding. `mended_by` is a playbook or 'by hand'; `how` says what to do then, `lock` what it locks."""
+    """One kind of finding. `fixed_by` is a playbook or 'by hand'; `how` says what to do then, `lock` what it locks."""
 
     id: str
     severity: str
     meaning: str
-    mended_by: str = BY_HAND
+    fixed_by: str = BY_HAND
     how: str = ""
     lock: str = ""

@@ -11,7 +11,7 @@ from .context import Context
 from .registry import finding
 
 DUE, RULE = "data.expired", "data.expired.rule"
-ORDER = 80  # after rows are mended, and before they are counted
+ORDER = 80  # after rows are repaired, and before they are counted
 _REFERENCED = """
 SELECT DISTINCT c.relname::text AS name FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
   JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace n ON n.oid = p.relnamespace

@@ -82,7 +82,7 @@ def verdict_of(counts: Mapping[str, int]) -> tuple[str, str]:
         one = counts["warning"] == 1
         return (
             "warning",
-            f"Nothing is critical; {'one thing' if one else str(counts['warning']) + ' things'} to mend soon.",
+            f"Nothing is critical; {'one thing' if one else str(counts['warning']) + ' things'} to repair soon.",
         )
     return "good", "All is well."
 
@@ -143,7 +143,7 @@ def _finding(finding: Finding, is_open: bool) -> str:
             parts.append(_sql(title, str(finding.evidence[key])))
     if finding.fix:
         consent = f", with {finding.fix.consent}=true" if finding.fix.consent else ""
-        title = f"Mended {_by(entry.mended_by)}{consent}; lock: {finding.fix.lock or 'none'}"
+        title = f"Repaired {_by(entry.fixed_by)}{consent}; lock: {finding.fix.lock or 'none'}"
         parts.append(_sql(title, "\n".join(s.rstrip().rstrip(";") + ";" for s in finding.fix.sql)))
     how = finding.why_no_fix or entry.how
     parts.append(f'<p class="soft">{e(how)}</p>' if how else "")
@@ -155,8 +155,8 @@ def _finding(finding: Finding, is_open: bool) -> str:
     )
 
 
-def _by(mended_by: str) -> str:
-    return mended_by if mended_by.startswith("by ") else f"by {mended_by}"
+def _by(fixed_by: str) -> str:
+    return fixed_by if fixed_by.startswith("by ") else f"by {fixed_by}"
 
 
 def _value(key: str, value: Any) -> str:
@@ -210,7 +210,5 @@ def _suppressed(items: Sequence[Mapping[str, str]]) -> str:
 
 
 def _footer() -> str:
-    said = (
-        "Made by playbooks/check.yml, which only reads. docs/checks.md says what each finding means and what mends it."
-    )
+    said = "Made by playbooks/check.yml, which only reads. docs/checks.md says what each finding means, and its repair."
     return f'<footer class="soft">{said}</footer>'

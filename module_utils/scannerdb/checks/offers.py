@@ -1,4 +1,4 @@
-"""The exact SQL for what only people can decide about rows: it shows what was there, then mends it. Pure."""
+"""The exact SQL for what only people can decide about rows: it shows what was there, then repairs it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every finding the bundle knows: id, severity, what it means, what mends it. docs/checks.md is made from this."""
+"""Every finding the bundle knows: id, severity, what it means, what repairs it. docs/checks.md is made from this."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ ENTRIES: dict[str, CheckEntry] = _entries(
         "schema.foreign_key.blocks_delete",
         "warning",
         "A foreign key of another table refuses the delete of rows that it references, so DELETE FROM servers fails."
-        " Mended only where scannerdb_fix_foreign_keys is cascade or set_null, or the overlay names the key.",
+        " Repaired only where scannerdb_fix_foreign_keys is cascade or set_null, or the overlay names the key.",
         BY_FIX,
         lock="ACCESS EXCLUSIVE",
     ),
@@ -225,7 +225,7 @@ ENTRIES: dict[str, CheckEntry] = _entries(
     CheckEntry(
         "data.verified.inactive",
         "warning",
-        "An inactive endpoint counts as verified. Mended only where scannerdb_fix_inactive is unverify.",
+        "An inactive endpoint counts as verified. Repaired only where scannerdb_fix_inactive is unverify.",
         BY_FIX,
         lock="ROW EXCLUSIVE",
     ),
@@ -293,7 +293,7 @@ ENTRIES: dict[str, CheckEntry] = _entries(
 def finding(
     finding_id: str, place: str, message: str, evidence: Mapping[str, Any] | None = None, fix: Fix | None = None
 ) -> Finding:
-    """A finding with its registered severity, and with the registered way to mend it where it has no fix."""
+    """A finding with its registered severity, and with the registered way to repair it where it has no fix."""
     entry = ENTRIES[finding_id]
     return Finding(finding_id, entry.severity, place, message, evidence or {}, fix, "" if fix else entry.how)
 

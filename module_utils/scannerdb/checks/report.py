@@ -24,7 +24,7 @@ def as_json(report: Mapping[str, Any]) -> str:
 
 
 def as_markdown(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
-    """The report for people: a summary, then findings by severity with evidence and the SQL that would mend them."""
+    """The report for people: a summary, then findings by severity with evidence and the SQL that would repair them."""
     host = _plain(document.get("host", "this host"))
     server, summary, suppressed = document["server"], document["summary"], document["suppressed"]
     lines = [
@@ -96,7 +96,7 @@ def _section(finding: Finding) -> list[str]:
         consent = f", with {finding.fix.consent}=true" if finding.fix.consent else ""
         statements = [statement.rstrip().rstrip(";") + ";" for statement in finding.fix.sql]
         fence = "`" * (2 + max([1, *(len(run) for text in statements for run in re.findall("`+", text))]))
-        lines += [f"Fix ({entry.mended_by}{consent}; lock: {finding.fix.lock}):", "", f"{fence}sql"]
+        lines += [f"Fix ({entry.fixed_by}{consent}; lock: {finding.fix.lock}):", "", f"{fence}sql"]
         lines += [*statements, fence, ""]
     elif finding.why_no_fix:
         lines += [f"Not fixed by the bundle: {_plain(finding.why_no_fix)}", ""]

@@ -9,9 +9,11 @@ from ..finding import Finding, Fix
 from .context import place
 from .registry import by_hand, finding
 
-VACUUM = "vacuum.yml mends it"
-REBUILD = "vacuum.yml mends it with scannerdb_profile=monthly"
-COMPACTION = "vacuum.yml mends it with scannerdb_profile=monthly, by pg_repack or scannerdb_vacuum_allow_exclusive=true"
+VACUUM = "vacuum.yml repairs it"
+REBUILD = "vacuum.yml repairs it with scannerdb_profile=monthly"
+COMPACTION = (
+    "vacuum.yml repairs it with scannerdb_profile=monthly, by pg_repack or scannerdb_vacuum_allow_exclusive=true"
+)
 
 
 def _fix(finding_id: str, template: str, lock: str, job: str, schema: str, name: str) -> Fix:

@@ -13,7 +13,7 @@ from .view import CONSENT
 
 
 def foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
-    """What is wrong with a table's foreign keys. Of one key only the gravest is told; where that is mended, a fix run
+    """What is wrong with a table's foreign keys. Of one key only the gravest is told; where that is repaired, a fix run
     looks again and finds the rest."""
     for key in table.foreign_keys:
         same = [have for have in actual.foreign_keys if have.columns == key.columns and have.table == key.table]
@@ -90,7 +90,7 @@ def _swapped(
     has_left_over: bool,
     consent: str = "",
 ) -> Finding:
-    """The finding, mended by swapping one key for another under its name; the way back is the key just as it was."""
+    """The finding, repaired by swapping one key for another under its name; the way back is the key just as it was."""
     changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, right, has_left_over)
     undo = [reversal.swap_foreign_key(contract.schema, table.name, right, wrong)]
     return dataclasses.replace(finding, fix=fix_of(finding.id, changes, consent, undo))

@@ -60,7 +60,7 @@ def _with(finding: Finding, needs: Sequence[tuple[str, str]]) -> Finding:
 
 
 def breaks_the_view(finding: Finding) -> bool:
-    """True where a write through the view's triggers fails as long as this is not mended."""
+    """True where a write through the view's triggers fails as long as this is not repaired."""
     if finding.id == TYPE:
         return finding.object in VIEW_COLUMNS and not finding.evidence.get("usable")
     if finding.id == "schema.table.missing":

@@ -1,4 +1,4 @@
-"""How the contract's findings are mended: the changes of ddl.py as one fix, with its place in a run. Pure."""
+"""How the contract's findings are repaired: the changes of ddl.py as one fix, with its place in a run. Pure."""
 
 from __future__ import annotations
 

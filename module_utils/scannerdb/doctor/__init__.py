@@ -1,1 +1,1 @@
-"""What may be wrong with a host, tested one cause at a time, each with its cure."""
+"""What may be wrong with a host, tested one cause at a time, each with its hint."""

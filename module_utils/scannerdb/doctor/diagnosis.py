@@ -11,12 +11,12 @@ FINE, WRONG, UNKNOWN = "fine", "wrong", "unknown"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`cause` names what was tested; `state` is fine, wrong, or unknown (not to be tested). A cure is a sentence."""
+    """`cause` names what was tested; `state` is fine, wrong, or unknown (not to be tested). A hint is a sentence."""
 
     cause: str
     state: str
     message: str
-    cure: str = ""
+    hint: str = ""
 
 
 def fine(cause: str, message: str) -> Diagnosis:
@@ -24,9 +24,9 @@ def fine(cause: str, message: str) -> Diagnosis:
     return Diagnosis(cause, FINE, message)
 
 
-def wrong(cause: str, message: str, cure: str) -> Diagnosis:
+def wrong(cause: str, message: str, hint: str) -> Diagnosis:
     """This is what is wrong."""
-    return Diagnosis(cause, WRONG, message, cure)
+    return Diagnosis(cause, WRONG, message, hint)
 
 
 def unknown(cause: str, why: str) -> Diagnosis:
@@ -35,5 +35,5 @@ def unknown(cause: str, why: str) -> Diagnosis:
 
 
 def from_error(cause: str, error: ScannerDbError) -> Diagnosis:
-    """An error of ours says what is wrong and how to cure it."""
-    return wrong(cause, error.message, error.cure or "Look at the server's log.")
+    """An error of ours says what is wrong and how to repair it."""
+    return wrong(cause, error.message, error.hint or "Look at the server's log.")

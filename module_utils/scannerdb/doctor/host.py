@@ -105,12 +105,12 @@ def clock(
 
     `settled` says what to do with the newest thing, which stays in the future when the clock is right again.
     """
-    cure = "Let the machines keep their time (chrony or systemd-timesyncd)."
+    hint = "Let the machines keep their time (chrony or systemd-timesyncd)."
     if difference_s is not None and abs(difference_s) > CLOCK_S:
-        return wrong("clock", f"This machine and the server differ by {difference_s:+.0f} s.", cure)
+        return wrong("clock", f"This machine and the server differ by {difference_s:+.0f} s.", hint)
     if newest and (newest - now).total_seconds() > CLOCK_S:
         return wrong(
-            "clock", f"A backup or a run is from the future ({newest:%Y-%m-%d %H:%M} UTC).", f"{cure} {settled}".strip()
+            "clock", f"A backup or a run is from the future ({newest:%Y-%m-%d %H:%M} UTC).", f"{hint} {settled}".strip()
         )
     if difference_s is None:
         return fine("clock", "Nothing here is from the future; the server was not asked.")

@@ -13,7 +13,7 @@ PERFORMANCE = ("table.", "index.", "schema.index")
 TROUBLE_ROWS = 1000  # fewer dead rows slow nothing down; the next vacuum takes them
 CONSENT = re.compile(r"it needs consent: (scannerdb_\w+=true)")
 REPORTED = re.compile(r"(scannerdb_fix_\w+) is report")
-OTHER_JOB = re.compile(r"(\w+\.yml) mends it(?: with (scannerdb_\w+=\w+))?")
+OTHER_JOB = re.compile(r"(\w+\.yml) repairs it(?: with (scannerdb_\w+=\w+))?")
 EXCLUSIVE = "scannerdb_vacuum_allow_exclusive=true"  # what pg_repack does without; it stops a table's writers
 CHOICES = {"scannerdb_fix_dates": "evidence"}  # the others are `unverify`
 RIGHTS = "schema.privilege.missing"
@@ -27,11 +27,11 @@ def diagnoses(findings: Sequence[Finding], skipped: Sequence[Mapping[str, Any]])
     `skipped` is what a fix with the site's policy would leave, each with its `why`.
     """
     left = {(item["id"], item["object"]): str(item["why"]) for item in skipped}
-    grave = [finding for finding in findings if finding.severity != "info" and not _harmless(finding)]
-    yield _rights([finding for finding in grave if finding.id == RIGHTS], left)
-    grave = [finding for finding in grave if finding.id != RIGHTS]
-    slow = [finding for finding in grave if finding.id.startswith(PERFORMANCE)]
-    for cause, group in (("consistency", [f for f in grave if f not in slow]), ("performance", slow)):
+    severe = [finding for finding in findings if finding.severity != "info" and not _harmless(finding)]
+    yield _rights([finding for finding in severe if finding.id == RIGHTS], left)
+    severe = [finding for finding in severe if finding.id != RIGHTS]
+    slow = [finding for finding in severe if finding.id.startswith(PERFORMANCE)]
+    for cause, group in (("consistency", [f for f in severe if f not in slow]), ("performance", slow)):
         if not group:
             yield fine(cause, "The check finds nothing.")
             continue
@@ -61,17 +61,17 @@ def _harmless(finding: Finding) -> bool:
 
 
 def _hint(group: Sequence[Finding], left: Mapping[tuple[str, str], str]) -> str:
-    """Everything that is to be typed, each with the objects that it is for; what mends most comes first."""
+    """Everything that is to be typed, each with the objects that it is for; what repairs most comes first."""
     objects: dict[str, list[str]] = {}
     for finding in group:
         objects.setdefault(remedy(left.get((finding.id, finding.object))), []).append(finding.object)
     order = sorted(objects, key=lambda what: (what == BY_HAND, -len(objects[what])))
     parts = [f"{what} ({', '.join(dict.fromkeys(objects[what]))})" for what in order]
-    return f"Run {'; '.join(parts)}." if order[0] != BY_HAND else f"Mend it {'; '.join(parts)}."
+    return f"Run {'; '.join(parts)}." if order[0] != BY_HAND else f"Repair it {'; '.join(parts)}."
 
 
 def remedy(why: str | None) -> str:
-    """What mends a finding that a fix leaves for this reason; without one, the fix itself."""
+    """What repairs a finding that a fix leaves for this reason; without one, the fix itself."""
     if why is None:
         return "playbooks/fix.yml"
     consent, reported, other = CONSENT.search(why), REPORTED.search(why), OTHER_JOB.search(why)

@@ -57,7 +57,7 @@ def _lacks(row: dict[str, Any]) -> Iterator[Diagnosis]:
         yield wrong("privileges: backup", text, _as_superuser(grant.format(SQL("pg_read_all_data"), role)))
     if row["foreign_owned"]:
         names = ", ".join(f"{schema}.{name}" for schema, name, _, _ in row["foreign_owned"][:3])
-        text = f"The role is no member of the owner of {names}, so it cannot mend it."
+        text = f"The role is no member of the owner of {names}, so it cannot repair it."
         yield wrong("privileges: fix", text, _as_superuser(*_memberships(row["foreign_owned"], role)))
     if not row["create_schema"]:
         text = "The role may make no schema in the database, so the journal of fixes cannot be made."
@@ -113,8 +113,8 @@ def job_lock(conn: Connection, database: str, stale_s: float) -> Diagnosis:
         return fine("job lock", "Nobody holds it.")
     text = f"{holder.said} holds it."
     if stale_s and holder.seconds > stale_s:
-        cure = f"If that is no work of yours: {_end(holder.pid)}"
-        return wrong("job lock", f"{text} That is longer than a job may take.", cure)
+        hint = f"If that is no work of yours: {_end(holder.pid)}"
+        return wrong("job lock", f"{text} That is longer than a job may take.", hint)
     return fine("job lock", f"{text} A job is at work.")
 
 

@@ -1,4 +1,4 @@
-"""A throw-away server for restore drills, so that production feels nothing: made, used and gone within one run.
+"""A disposable cluster for restore drills, so that production feels nothing: made, used and gone within one run.
 
 It listens on a private socket only, lets in nobody but the user that runs the drill, and lives in one folder of that
 user, which is held by a file lock: what has no lock is debris of a killed run. PostgreSQL refuses to run as root, so
@@ -52,7 +52,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """A throw-away server that is about to run: its home, its programs and who runs it (empty: we ourselves)."""
+    """A disposable cluster that is about to run: its home, its programs and who runs it (empty: we ourselves)."""
 
     home: Path
     programs: Tools
@@ -110,7 +110,7 @@ def server_programs(pg_bin_dir: str, server_major: int, archive_major: int) -> T
         wanted = max(server_major, archive_major)
         there = f"the newest here is {whole[0].version}" if whole else "there is none here"
         raise ToolMissing(
-            f"A drill on a throw-away server needs the programs of a PostgreSQL {wanted} server; {there}.",
+            f"A drill on a disposable cluster needs the programs of a PostgreSQL {wanted} server; {there}.",
             f"Install postgresql-{wanted}, set scannerdb_pg_bin_dir, or set scannerdb_verify_place to server.",
         )
     return tools
@@ -228,7 +228,7 @@ def _make(cluster: Cluster) -> None:
         error = tool_error("initdb", finished)
         raise ToolFailed(
             error.message,
-            error.cure or f"User {cluster.user or 'that runs this'} must be able to run {cluster.programs.folder}.",
+            error.hint or f"User {cluster.user or 'that runs this'} must be able to run {cluster.programs.folder}.",
         )
     _configure(cluster)
 
@@ -328,6 +328,6 @@ def _wait_ready(cluster: Cluster, exit_code: Callable[[], int | None]) -> bool:
             if text.rstrip().endswith("ready"):
                 return True
         if time.monotonic() > deadline:
-            raise ToolFailed(f"The throw-away server in {cluster.home} did not start within {PATIENCE_S:g} s.")
+            raise ToolFailed(f"The disposable cluster in {cluster.home} did not start within {PATIENCE_S:g} s.")
         time.sleep(0.05)
     return False

@@ -94,7 +94,7 @@ def _superuser_needed(loaded: Loaded, contents: Contents) -> None:
     refused = [failure for failure in loaded.failures if failure.state == INSUFFICIENT_PRIVILEGE]
     if refused:
         raise LoadInterrupted(
-            "The backup has objects that only a superuser can make, and a throw-away server has none for it. "
+            "The backup has objects that only a superuser can make, and a disposable cluster has none for it. "
             f"{summed_up(refused, contents)}",
             "Drill it on the database's server (scannerdb_verify_place: server).",
         )

@@ -120,19 +120,21 @@ def prepare(conn: Connection, server: ServerInfo, options: Options, drill: Drill
     if missing and not drill.own_server:
         raise RestoreRefused(
             f"The backup names roles that this server does not have: {', '.join(missing)}.",
-            "Create them, or drill on a throw-away server (scannerdb_verify_place: cluster), which makes its own.",
+            "Create them, or drill on a disposable cluster (scannerdb_verify_place: cluster), which makes its own.",
         )
     needed = manifest.database.size_bytes
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
     check_extensions(conn, server, listed.extensions)
     if not drill.own_server:
-        hint = "drill on a throw-away server (scannerdb_verify_place: cluster)"
+        hint = "drill on a disposable cluster (scannerdb_verify_place: cluster)"
         check_tablespaces(conn, server, {*listed.tablespaces, target.tablespace}, hint)
     check_superuser_objects(server, {entry.kind for entry in listed.entries}, listed.about_roles)
     if not drill.own_server:
         refuse_strangers(
-            conn, listed.code, "Drill on a throw-away server (scannerdb_verify_place: cluster), where it has no rights."
+            conn,
+            listed.code,
+            "Drill on a disposable cluster (scannerdb_verify_place: cluster), where it has no rights.",
         )
     check_rights(conn, server, target.owner if target.owner in existing else "", False)
     return PreparedDrill(tools, listed, target, missing, needed, free)
@@ -166,7 +168,7 @@ def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[Dril
 
     drill.run.progress("start a server")
     with cluster.prepared(parent, programs) as made:
-        drill.run.log(f"throw-away server {programs.version} in {made.home}")
+        drill.run.log(f"disposable cluster {programs.version} in {made.home}")
         cluster.run_with(made, work)
     return found[0], swept
 
@@ -246,7 +248,7 @@ def _require_a_verdict(failures: Sequence[Failure], contents: Contents) -> None:
     strange = [failure for failure in failures if not failure.faulty]
     if strange:
         raise LoadInterrupted(
-            f"pg_restore failed, and that may lie at the server: {summed_up(strange, contents)}", strange[0].cure
+            f"pg_restore failed, and that may lie at the server: {summed_up(strange, contents)}", strange[0].hint
         )
     if any(failure.unreadable for failure in failures):
         raise _Unreadable(summed_up(failures, contents))

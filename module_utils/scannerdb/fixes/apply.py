@@ -83,7 +83,7 @@ class Applier:
                 self._failed(step, error)
                 continue
             duration = round(time.monotonic() - started, 3)
-            if rows == 0:  # somebody else mended it meanwhile
+            if rows == 0:  # somebody else repaired it meanwhile
                 continue
             self.fixed.append(
                 {

@@ -109,10 +109,10 @@ def _leave_dependents(plan: FixPlan) -> None:
         plan.skipped += [skipped(step.finding, unmet(step.fix.needs, planned)) for step in left]
 
 
-def unmet(needs: Sequence[tuple[str, str]], mended: Collection[tuple[str, str]]) -> str:
+def unmet(needs: Sequence[tuple[str, str]], repaired: Collection[tuple[str, str]]) -> str:
     """Why a fix cannot be applied now, or nothing."""
-    missing = [f"{finding_id} on {place}" for finding_id, place in needs if (finding_id, place) not in mended]
-    return f"it builds on what is not as it should be, and is not mended: {', '.join(missing)}" if missing else ""
+    missing = [f"{finding_id} on {place}" for finding_id, place in needs if (finding_id, place) not in repaired]
+    return f"it builds on what is not as it should be, and is not repaired: {', '.join(missing)}" if missing else ""
 
 
 def table_of(finding: Finding) -> str:
@@ -130,7 +130,7 @@ def expected_s(finding: Finding, fix: Fix, table_rows: Mapping[str, int]) -> flo
 
 
 def _without_repeats(steps: Sequence[FixStep]) -> list[FixStep]:
-    """Two findings may have one cause and one cure (an invalid index is a missing one too): it is applied once."""
+    """Two findings may have one cause and one fix (an invalid index is a missing one too): it is applied once."""
     seen: set[tuple[str, ...]] = set()
     kept = []
     for step in steps:

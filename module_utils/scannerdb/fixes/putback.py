@@ -17,7 +17,7 @@ class RowKept(Exception):
 
 
 def put_back(frame: Frame, entries: Sequence[Row]) -> dict[int, str]:
-    """Take the entries back; returns why some were left, by their number. Raises `RowKept` where one spoils the batch."""
+    """Take the entries back; returns why some were left, by their number. Raises `RowKept` where one spoils all."""
     table = SQL("{}.{}").format(Identifier(entries[0]["table_schema"]), Identifier(entries[0]["table_name"]))
     operation = entries[0]["operation"]
     if entries[0]["row_id"] is None:

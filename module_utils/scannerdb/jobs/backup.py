@@ -107,7 +107,7 @@ def _make(
     except StandbyConflict as error:
         if not place.other:
             raise
-        remarks.append(f"{error.message} The dump was taken from the primary. {error.cure}")
+        remarks.append(f"{error.message} The dump was taken from the primary. {error.hint}")
         run.log(f"warning: {remarks[-1]}")
     ready = get_ready(place.other, wish, list_sets(wish.backup_dir, place.other.db, wish.trust).sets)
     return _make_set(ready, wish, run, drill)

@@ -70,7 +70,7 @@ def check(
     `standbys` are more of them (host, host:port) than those that stream from this server now, whose use of indexes
     counts.
 
-    Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as grave as
+    Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as severe as
     `fail_on` or graver. The report is written first. In check mode no file is written.
     """
     _refuse_unknown("fail_on", [fail_on], FAIL_ON)
@@ -99,7 +99,7 @@ def check(
     if report_dir and not check_mode:
         try:
             result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
-        except FileProblem as error:  # what was found is not lost for that, and a cure may be waiting for it
+        except FileProblem as error:  # what was found is not lost for that, and a hint may be waiting for it
             result["warnings"] = [f"There is no report: {error}"]
     _log(run, result, findings)
     trouble = remember(run.state_dir, now) or keep(run.state_dir, server.database, result["checked_at"], findings)
@@ -236,13 +236,13 @@ def _write(
 
 
 def judged(result: dict[str, Any], fail_on: str) -> dict[str, Any]:
-    """The result with `failed` set where a finding is as grave as `fail_on` or graver. Pure."""
-    grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != "never" else ()
-    count = sum(result["summary"][severity] for severity in grave)
+    """The result with `failed` set where a finding is as severe as `fail_on` or graver. Pure."""
+    severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != "never" else ()
+    count = sum(result["summary"][severity] for severity in severe)
     failed = count > 0
     message = result["msg"]
     if failed:
         where = result["report"].get("markdown") or next(iter(result["report"].values()), "")
-        message += f" {count} are {' or '.join(grave)}, on which this check fails (scannerdb_check_fail_on)."
+        message += f" {count} are {' or '.join(severe)}, on which this check fails (scannerdb_check_fail_on)."
         message += f" Read {where}." if where else ""
     return {**result, "failed": failed, "msg": message}

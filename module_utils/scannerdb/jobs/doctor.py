@@ -1,4 +1,4 @@
-"""The doctor: every known cause of trouble, tested one at a time, each with its cure.
+"""The doctor: every known cause of trouble, tested one at a time, each with its hint.
 
 It goes from the outside in: the server, the login, the database, what is in it, this machine. What cannot be tested
 because an outer layer is broken is said. It changes nothing, but for one thing (`heal`): a database that a crash left

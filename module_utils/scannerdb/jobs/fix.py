@@ -142,7 +142,7 @@ def fix(
     state_dir: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
-    """Mend what the checks find, as far as the policy goes.
+    """Repair what the checks find, as far as the policy goes.
 
     Returns changed, run_id, fixed, left_undone, statements, failures, max_lock_ms, max_wait_ms, diff. A second run
     right after changes nothing. Outside of `window` no fix is begun, and what was to be done is left. Raises

@@ -34,7 +34,7 @@ def folders(
     """Make folders private and `owner`'s own; returns the module's result: `made`, `swept`, `changed`, `diff`.
 
     What `from_owner` had in them is handed over as well. What killed runs on `database` left goes (`remove_leftovers`).
-    A full or read-only disk is a warning: it may be what the job is to cure. Raises `FileProblem` and `InvalidInput`.
+    A full or read-only disk is a warning: it may be what the job is to repair. Raises `FileProblem` and `InvalidInput`.
     """
     made: list[str] = []
     diffs: list[dict[str, Any]] = []

@@ -45,7 +45,7 @@ class Deep:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen. `data_fixes` mend findings, by (id, object); an object of '' stands for any.
+    """What was seen. `data_fixes` repair findings, by (id, object); an object of '' stands for any.
 
     `seen` is what a deep look leaves for the next one: the database's `bytes`, and the `sequences`.
     """
@@ -165,7 +165,7 @@ def _measures(conn: Connection) -> tuple[list[TableMeasure], list[Finding]]:
 
 
 def _table(m: TableMeasure, thresholds: VacuumThresholds, limits: Limits | None) -> Iterator[Finding]:
-    """Findings about one table; the same limits as the vacuum job's, which mends them. Pure."""
+    """Findings about one table; the same limits as the vacuum job's, which repairs them. Pure."""
     if is_dead_heavy(m, thresholds):
         yield tables.dead_tuples(m.schema, m.name, m.dead, m.live)
     if is_bloated(m, thresholds):
@@ -205,7 +205,7 @@ def _data_fixes(
 
 
 def _row_fixes(findings: Iterable[Finding], context: Context) -> dict[tuple[str, str], list[DataFix | RowFix]]:
-    """What mends rows in a way of its own, out of what was found."""
+    """What repairs rows in a way of its own, out of what was found."""
     fixes: dict[tuple[str, str], list[DataFix | RowFix]] = {}
     for one in findings:
         if one.id == "data.metadata.counter":
@@ -225,7 +225,7 @@ def _columns(catalog: Catalog, table: str) -> frozenset[str]:
 def _with_data_fixes(
     findings: Iterable[Finding], fixes: Mapping[tuple[str, str], Sequence[DataFix | RowFix]], schema: str
 ) -> list[Finding]:
-    """Findings about rows get the statements that would mend them."""
+    """Findings about rows get the statements that would repair them."""
     findings = list(findings)
     wrong, dressed = unusable(findings), []
     for finding in findings:

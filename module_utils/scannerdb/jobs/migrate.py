@@ -19,7 +19,14 @@ from ..contract.overlay import contract_with
 from ..errors import InvalidInput, MigrationRefused
 from ..joblock import job_lock
 from ..load.analyze import analyze
-from ..load.preflight import check_obstacles, check_replication, check_rights, check_room, data_room, hangers_on
+from ..load.preflight import (
+    check_obstacles,
+    check_replication,
+    check_rights,
+    check_room,
+    data_room,
+    replication_dependents,
+)
 from ..lockbudget import Budget, LockRecord, relation, retrying, who_blocks
 from ..partial import telling_changes
 from ..restore.build import clear_up, compare_content, create_side, fill_side, give_properties, side_session
@@ -134,7 +141,7 @@ def _look(conn: Connection, task: RestoreTask) -> tuple[Optional[Older], Optiona
     check_obstacles(conn, options.db)
     check_room(data_room(conn, options, facts.tablespace), facts.size_bytes)
     if not task.check_mode:
-        check_replication(hangers_on(conn, options.db), options.db, wish.replication == "cut", WORDS)
+        check_replication(replication_dependents(conn, options.db), options.db, wish.replication == "cut", WORDS)
     return older, facts
 
 
@@ -155,9 +162,9 @@ def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     if older is None or facts is None:
         return _nothing(task)
     people = connected(conn, options.db)
-    hangers = hangers_on(conn, options.db)
-    warnings = [*task.told, *hangers.sentences(options.db)]
-    if hangers.logical and wish.replication != "cut":
+    dependents = replication_dependents(conn, options.db)
+    warnings = [*task.told, *dependents.sentences(options.db)]
+    if dependents.logical and wish.replication != "cut":
         warnings.append(f"This would stop the migration; {WORDS}_replication=cut lets it go on.")
     if people and not wish.terminate:
         warnings.append(f"These sessions would stop the migration: {named(people)}.")

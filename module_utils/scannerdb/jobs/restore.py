@@ -96,12 +96,12 @@ def _work(conn: Connection, task: RestoreTask, state: str, undo_run_id: str) -> 
 def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     options, wish = task.options, task.wish
     plan = make_plan(conn, options, wish, task.run, record=False)
-    warnings = [*task.told, *plan.warnings, *plan.hangers.sentences(options.db)]
+    warnings = [*task.told, *plan.warnings, *plan.dependents.sentences(options.db)]
     if plan.live and not wish.terminate:
         people = connected(conn, options.db)
         if people:
             warnings.append(f"These sessions would stop the restore: {named(people)}.")
-    if wish.replication != "cut" and plan.hangers.logical:
+    if wish.replication != "cut" and plan.dependents.logical:
         warnings.append("This would stop the restore; scannerdb_restore_replication=cut lets it go on.")
     lines = steps(plan, wish, conn, options)
     return {
@@ -115,10 +115,10 @@ def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
 def _restore(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     options, wish, run = task.options, task.wish, task.run
     plan = make_plan(conn, options, wish, run, record=True)
-    replication = plan.hangers.sentences(options.db)
+    replication = plan.dependents.sentences(options.db)
     for line in [*(f"plan: {step}" for step in steps(plan, wish, conn, options)), *replication]:
         run.log(line)
-    check_replication(plan.hangers, options.db, wish.replication == "cut")
+    check_replication(plan.dependents, options.db, wish.replication == "cut")
     if plan.live:
         check_sessions(conn, options, wish, wish.grace_s)  # said now, not after an hour of loading
     try:

@@ -124,8 +124,8 @@ def _applied(run: Run, plan: FixPlan, applier: Applier, left: list[Finding]) -> 
 
 def _said(count: int, left: list[Finding], check_mode: bool) -> str:
     verb = "would be applied" if check_mode else "applied"
-    grave = [f for f in left if f.severity == "critical"]
-    remaining = "" if check_mode else f", {len(grave)} critical findings left"
+    severe = [f for f in left if f.severity == "critical"]
+    remaining = "" if check_mode else f", {len(severe)} critical findings left"
     return f"{count} changes {verb}{remaining}."
 
 

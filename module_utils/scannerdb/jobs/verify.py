@@ -287,7 +287,7 @@ def _sentence(item: BackupSet, done: Verification, hint: str) -> str:
             hint or "Do not rely on it: make a new backup, and look at the disk."
         )
     if done.level == "restore":
-        where = "on a throw-away server" if done.place == "cluster" else "into a scratch database"
+        where = "on a disposable cluster" if done.place == "cluster" else "into a scratch database"
         return f"Backup {item.name} is proven restorable: restored {where} in {done.restore_s:.1f} s, all as recorded."
     return f"Backup {item.name} passed its verification ({done.level}) in {done.seconds:.1f} s."
 
@@ -363,7 +363,7 @@ def _plan_cluster(options: Options, wish: DrillRequest, drill: Drill) -> tuple[l
     programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
     who = cluster.lent_user() or "this user"
     return [
-        f"start a throw-away PostgreSQL {programs.version} in {wish.cluster_dir} as {who}",
+        f"start a disposable PostgreSQL {programs.version} in {wish.cluster_dir} as {who}",
         f"restore there and compare {len(manifest.tables)} tables and {len(manifest.structure)} objects, remove it",
     ], [path.name for path in cluster.debris(wish.cluster_dir)]
 

@@ -28,7 +28,7 @@ FAULTS_OF_THE_SET = ("22", "23", "P0", "42P01", "42703", "42883", "42P17", "4280
 REMARKS = ("COMMENT", "ACL", "SECURITY LABEL")
 INVALID_PARAMETER = "22023"  # a setting that this server does not take: a tablespace that it has not, say
 MOST_WORDS = 700
-_CURES = {
+_HINTS = {
     "42501": "The role that restores lacks a right: run as a superuser, or drill in the other place "
     "(scannerdb_verify_place).",
     "0A000": "This server lacks what the backup needs: use one like the original, with the same packages.",
@@ -72,9 +72,9 @@ class Failure:
         return self.unreadable or (self.state.startswith(FAULTS_OF_THE_SET) and self.state != INVALID_PARAMETER)
 
     @property
-    def cure(self) -> str:
+    def hint(self) -> str:
         """What helps where the surroundings may be the reason."""
-        return next((cure for start, cure in _CURES.items() if self.state.startswith(start)), _CURES[""])
+        return next((hint for start, hint in _HINTS.items() if self.state.startswith(start)), _HINTS[""])
 
     def name(self, contents: Contents) -> str:
         """What scannerdb_restore_leave_out calls it; empty where it has no name."""
@@ -150,7 +150,7 @@ def remedy(failures: Sequence[Failure], contents: Contents) -> str:
         dict.fromkeys(name for failure in failures if not failure.remark and (name := failure.name(contents)))
     )
     return (
-        "Mend these objects in the database and make a new backup: a function in an index, a CHECK or a materialized "
+        "Repair these objects in the database and make a new backup: a function in an index, a CHECK or a materialized "
         "view names its tables with their schemas, or has a search_path of its own (ALTER FUNCTION … SET search_path). "
         f"To restore all the rest, set scannerdb_restore_leave_out to [{names}]."
         if names

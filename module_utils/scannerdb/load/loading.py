@@ -143,7 +143,7 @@ def _pass(
 
 def _interrupted(finished: Finished) -> LoadInterrupted:
     error = tool_error("pg_restore", finished)
-    return LoadInterrupted(error.message, error.cure)
+    return LoadInterrupted(error.message, error.hint)
 
 
 def _judged(load: Load, failure: Failure) -> Failure:

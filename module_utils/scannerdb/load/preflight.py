@@ -231,7 +231,7 @@ class Hangers:
         return told
 
 
-def hangers_on(conn: Connection, database: str) -> Hangers:
+def replication_dependents(conn: Connection, database: str) -> Hangers:
     """What replication has to do with a database, as far as the maintenance database shows it."""
     with explained("Looking at replication"):
         slots = fetch(
@@ -259,13 +259,13 @@ def publications(live: Connection) -> tuple[str, ...]:
         return _names(fetch(live, "SELECT pubname::text AS name FROM pg_publication ORDER BY 1"))
 
 
-def check_replication(hangers: Hangers, database: str, consent: bool, words: str = "scannerdb_restore") -> None:
+def check_replication(dependents: Hangers, database: str, consent: bool, words: str = "scannerdb_restore") -> None:
     """Raise `RestoreRefused` where the cutover would cut logical replication off, and nobody said that it may.
 
     The variable that says so begins with `words`.
     """
-    if hangers.logical and not consent:
-        means = " ".join(replace(hangers, publications=(), standbys=()).sentences(database))
+    if dependents.logical and not consent:
+        means = " ".join(replace(dependents, publications=(), standbys=()).sentences(database))
         raise RestoreRefused(
             f"Logical replication hangs on database {database!r}. {means}",
             f"Set {words}_replication to cut to go on all the same.",

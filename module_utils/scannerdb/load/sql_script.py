@@ -211,11 +211,11 @@ class Script:
 
     def _settle(self, statement: str, alone: bool) -> None:
         """Decide whether whole statements go on to the side database, and collect what they name."""
-        (does, cure), self._about_databases = self._about_databases, ("", "")
+        (does, hint), self._about_databases = self._about_databases, ("", "")
         self.spared = bool(does)
         if does:
             if not (alone and self.database.takes(statement, first=self._opening)):
-                raise self._refused(does, cure)
+                raise self._refused(does, hint)
             if not statement.startswith("ALTER DATABASE "):
                 return  # grants on it, say: nobody needs these roles
         else:
@@ -249,11 +249,11 @@ class Script:
     def _judge(self, statement: SqlStatement, last: bool) -> None:
         """Raise `RestoreRefused` for what no dump of one database does."""
         head = statement.head
-        for pattern, does, cure in _FORBIDDEN:
+        for pattern, does, hint in _FORBIDDEN:
             if re.match(pattern, head):
                 if not (_DATABASES.match(head) or _ON_DATABASES.match(head)):
-                    raise self._refused(does, cure)
-                self._about_databases = (does, cure)  # it is decided where its whole text is known
+                    raise self._refused(does, hint)
+                self._about_databases = (does, hint)  # it is decided where its whole text is known
                 return
         if statement.words[:1] in (["GRANT"], ["REVOKE"]) and "ON" not in statement.words:
             raise self._refused(
@@ -282,10 +282,10 @@ class Script:
         if encoding and not self.encoding:
             self.encoding = encoding.group(1)
 
-    def _refused(self, does: str, cure: str = "") -> RestoreRefused:
+    def _refused(self, does: str, hint: str = "") -> RestoreRefused:
         return RestoreRefused(
             f"{self.name} is not restored: its line {self.number} {does}.",
-            cure or "Dump the database with pg_dump -Fc, and restore that; or take this line out, if it is not needed.",
+            hint or "Dump the database with pg_dump -Fc, and restore that; or take this line out, if it is not needed.",
         )
 
 

@@ -131,5 +131,5 @@ def mask(task: RestoreTask, tools: Tools, side: str) -> None:
         why = " ".join(finished.stderr.split())[:500] or f"psql ended with code {finished.returncode}"
         raise ValidationFailed(
             f"The masking SQL failed, so there is no clone: {why.rstrip('.')}.",
-            f"Mend {task.wish.masking_sql}, and run again.",
+            f"Repair {task.wish.masking_sql}, and run again.",
         )

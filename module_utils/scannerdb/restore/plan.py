@@ -24,8 +24,8 @@ from ..load.preflight import (
     check_tablespaces,
     data_room,
     existing_roles,
-    hangers_on,
     publications,
+    replication_dependents,
 )
 from ..load.recorded_target import target_of
 from ..load.role_mapping import RoleRules
@@ -44,7 +44,7 @@ from .sessions import Session, connected, named, wait_for
 
 GUESSED_RATE = 10 << 20  # bytes of the finished database a second, where no drill has measured it
 RUN_CODE = (
-    "A drill on a throw-away server (scannerdb_verify_place=cluster) proves the backup without giving it rights. To "
+    "A drill on a disposable cluster (scannerdb_verify_place=cluster) proves the backup without giving it rights. To "
     "restore it, read these functions (pg_restore --schema-only --file=- DUMP), and where they may have those rights "
     "set {}_run_code=true. Functions that a superuser owns need no such word in later backups."
 )
@@ -71,7 +71,7 @@ class RestorePlan(Proven):
     missing_roles: tuple[str, ...]
     rules: RoleRules
     places: Mapping[str, str]
-    hangers: Hangers
+    dependents: Hangers
     warnings: tuple[str, ...]
     spare: Optional[Target] = None  # what to be where the server does not know the locale that the file asks for
     carried: Carried = field(default_factory=Carried)
@@ -140,7 +140,7 @@ def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run
         missing_roles=missing,
         rules=rules,
         places=places,
-        hangers=replace(hangers_on(conn, options.db), publications=published),
+        dependents=replace(replication_dependents(conn, options.db), publications=published),
         warnings=(
             *_warnings(options, proven, server, free),
             *_behind(wish, sets),

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from ..connection import Connection, DriverError, Options, explained, fetch, server_of
 from ..errors import InvalidInput, RestoreRefused, ScannerDbError
-from ..load.preflight import check_obstacles, check_replication, check_rights, hangers_on
+from ..load.preflight import check_obstacles, check_replication, check_rights, replication_dependents
 from ..runs import Run, checked_run_id, now_text
 from .build import clear_up, side_mark, still_ours
 from .cutover import Switch, Switched, switch_over
@@ -25,7 +25,7 @@ def cut_over(
 ) -> tuple[Switched, Optional[float]]:
     """Wait for the clients, switch, and measure; puts things right at once where the block was cut short."""
     check_obstacles(conn, switch.live)
-    came = hangers_on(conn, switch.live)  # while it was loading
+    came = replication_dependents(conn, switch.live)  # while it was loading
     check_replication(came, switch.live, switch.cut_slots, wish.words)
     if switch.live_exists:
         run.progress("grace")
@@ -99,10 +99,10 @@ def undo(conn: Connection, task: RestoreTask, wanted: str) -> dict[str, Any]:
     owner, comment = _owner_and_comment(conn, options.db if live else name)
     check_rights(conn, server_of(conn), owner, live)
     check_obstacles(conn, options.db)
-    hangers = hangers_on(conn, options.db)
-    check_replication(hangers, options.db, task.wish.replication == "cut" or task.check_mode)
+    dependents = replication_dependents(conn, options.db)
+    check_replication(dependents, options.db, task.wish.replication == "cut" or task.check_mode)
     previous = kept_name(options.db, run.run_id)
-    warnings = [*task.told, *hangers.sentences(options.db)]
+    warnings = [*task.told, *dependents.sentences(options.db)]
     result = result_of(options, run, name, previous if live else None, None, warnings)
     line = f"{name!r} (kept by run {mark.run_id} at {mark.at})"
     result["diff"] = {"before": state_line(options.db, "as it is"), "after": state_line(options.db, f"was {line}")}

@@ -129,7 +129,7 @@ def append_record(folder: Path, record: Verification, signature: str = "") -> No
         raise BackupInvalid(
             f"Backup {folder.name} failed its verification ({record.level}): {' '.join(record.problems[:3])} "
             f"This could not be recorded either: {error.message}",
-            error.cure,
+            error.hint,
         ) from error
 
 

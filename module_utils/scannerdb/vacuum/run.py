@@ -118,8 +118,8 @@ def _begin(conn: Connection, outcome: ActionResult, means: Means) -> None:
     free = min(known, default=None)  # what was measured beats a larger word
     if free is None:
         if action.kind in REWRITES and not action.forced:
-            cure = "say it in scannerdb_vacuum_free_gb, or ask for the table by name"
-            raise Refused(f"it is not known how much disk the server has free, because {room.why}: {cure}")
+            hint = "say it in scannerdb_vacuum_free_gb, or ask for the table by name"
+            raise Refused(f"it is not known how much disk the server has free, because {room.why}: {hint}")
         outcome.note = f"free disk was not checked, because {room.why}"
     elif free < action.room:
         raise Refused(too_small("the server's disk", free, "the copy", action.room).rstrip("."))

@@ -2,7 +2,7 @@
 
 Small tables are left alone unless they are grossly bad: a fifth of dead rows is nothing in a table of a hundred rows
 and a lot in one of ten million. `table.dead_tuples` and `table.bloat` of the check ask `is_dead_heavy` and `is_bloated`
-here, so that what a check reports is what a vacuum would mend.
+here, so that what a check reports is what a vacuum would repair.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ def test_the_servers_have_changed_places(query: Query) -> None:
 
 
 def test_both_damages_are_mended(query: Query) -> None:
-    mended = "SELECT e.ip FROM endpoints e JOIN verified_endpoints v ON v.endpoint_id = e.id ORDER BY e.ip"
-    assert query("standby-b", mended) == ["192.0.2.1", "192.0.2.2"]
+    repaired = "SELECT e.ip FROM endpoints e JOIN verified_endpoints v ON v.endpoint_id = e.id ORDER BY e.ip"
+    assert query("standby-b", repaired) == ["192.0.2.1", "192.0.2.2"]
     journal = "SELECT count(DISTINCT run_id) FROM scannerdb_maintenance.journal"
     assert query("standby-b", journal) == ["2"]
 
