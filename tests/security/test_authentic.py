@@ -22,7 +22,7 @@ from scannerdb.sets.signature import sign
 from scannerdb.sets.signing import public_key
 from scannerdb.sets.verification_log import Verification, append_record
 
-from tests.integration.restore_support import databases, old_dump
+from tests.integration.restore.restore_support import databases, old_dump
 from tests.integration.support import options, wait_until
 from tests.servers import Database
 

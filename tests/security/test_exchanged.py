@@ -19,7 +19,7 @@ from scannerdb.sets.held import PREFIX, held, private_dump
 from scannerdb.sets.manifest import read_manifest
 from scannerdb.sets.signing import Trust
 
-from tests.integration.restore_support import databases
+from tests.integration.restore.restore_support import databases
 from tests.integration.support import content, options
 from tests.servers import Database
 

@@ -21,7 +21,7 @@ from scannerdb.jobs.verify import verify
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.support import options
-from tests.integration.vacuum_support import fill
+from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
 from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
 from tests.servers import DISTRIBUTION

@@ -272,7 +272,7 @@ NOT_TO_BE_HAD = {"capacity.disk.no_copy", "server.version.unsupported", "server.
 
 def test_every_finding_is_met_on_a_real_server() -> None:
     """But for those that need a small disk or a server out of support: these are judged by pure functions."""
-    texts = [path.read_text() for path in (ROOT / "tests" / "integration").glob("test_*.py")]
+    texts = [path.read_text() for path in (ROOT / "tests" / "integration").rglob("test_*.py")]
     texts.append((ROOT / "demo" / "damage.py").read_text())
     met = {finding_id for finding_id in ENTRIES if any(f'"{finding_id}"' in text for text in texts)}
     assert set(ENTRIES) - met == NOT_TO_BE_HAD
