@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scannerdb_migrate
 short_description: Migrate an older layout of the Ollama Scanner database into the baseline
-version_added: "0.4.0"
+version_added: "0.3.0"
 description:
   - In the older layouts C(servers) is a table, and models reference it. It becomes C(endpoints), its C(status) the
     number in C(verified); links, the view C(servers) and all else that the contract demands are made. Ids, rows,
