@@ -86,7 +86,7 @@ def runnable(bin_dir: Path) -> bool:
 def copy_programs(bin_dir: Path, target: Path) -> Path:
     """Copy a wheel's programs to where the server's user can run them; returns the new bin folder.
 
-    The libraries beside the package come along at the same relative place, where the programs look for them.
+    The libraries beside or in the package come along at the same relative place, where the programs look for them.
     """
     install = bin_dir.parent
     package = install.parent
@@ -94,9 +94,9 @@ def copy_programs(bin_dir: Path, target: Path) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(install, fresh / package.name / install.name, symlinks=True)
-    libraries = package.with_name(package.name + ".libs")
-    if libraries.is_dir():
-        shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+    for place in (package.with_name(package.name + ".libs"), *package.glob("*.libs")):
+        if place.is_dir():
+            shutil.copytree(place, fresh / place.relative_to(package.parent), symlinks=True)
     for path in [fresh, *fresh.rglob("*")]:
         if not path.is_symlink():
             mode = stat.S_IMODE(path.stat().st_mode)
