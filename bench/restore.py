@@ -136,7 +136,7 @@ def _our_load(lab: Lab, name: str, folder: Path) -> float:
         create_empty(conn, options, plan, plan.target, run)
         try:
             lines = wanted_lines(plan.contents, superuser=True)
-            return timed(lambda: load_side(conn, options, task.wish, plan, run, lines))
+            return timed(lambda: load_side(conn, options, task.wish, plan, run, task.contract, lines))
         finally:
             lab.drop(plan.side)
 
