@@ -17,6 +17,7 @@ SERVERS = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin")
 LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib64/faketime/libfaketime.so.1")
 HELPERS = "/usr/lib/podman:/usr/libexec/podman:/usr/local/lib/podman:/usr/local/libexec/podman"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+DRIVER_LIBRARIES = ("/usr/lib/*/libatomic.so.1", "/usr/lib64/libatomic.so.1")  # of the program that drives it
 LOCALES = ("de_DE", "ja_JP")
 REPACKED = {"bookworm": 15, "trixie": 17}  # the server of the distribution, for which it has pg_repack
 OLD_SERVER = Path(sys.prefix, "postgresql-13", "postgresql", "bin")  # tests/extras.py puts it there
@@ -71,6 +72,11 @@ def browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
+def has_browser() -> bool:
+    """Whether a Chromium can be driven."""
+    return browser() is not None and any(any(Path("/").glob(pattern[1:])) for pattern in DRIVER_LIBRARIES)
+
+
 def has_repack(version: int) -> bool:
     """Whether pg_repack is installed for that version."""
     folder = server_dir(version)
@@ -110,7 +116,7 @@ NEEDS = (
     Need("pgbouncer", "a pooler between us and the server", program("pgbouncer"), ("pgbouncer",)),
     Need("logrotate", "the rotation of logs", program("logrotate"), ("logrotate",)),
     Need("systemd-analyze", "timers and units", program("systemd-analyze"), ("systemd",)),
-    Need("chromium", "the HTML report in a browser", lambda: browser() is not None, ("chromium",)),
+    Need("chromium", "the HTML report in a browser", has_browser, ("chromium", "libatomic1")),
     Need("faketime", "a clock that is wrong", lambda: faketime_library() is not None, ("faketime",)),
     Need("locales", "servers that speak German or Japanese", has_locales, ("locales",)),
     Need("openssl", "TLS and signatures", program("openssl"), ("openssl",)),
