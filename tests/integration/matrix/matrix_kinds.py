@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.integration.hostile_settings import HOSTILE
+
 FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "matrix"
 GROUPS = ("relations", "constraints", "programs")
 ROLES = ("mx_owner", "mx_reader", "mx_other")
@@ -41,30 +43,8 @@ NAMES = [
 ]
 # For the login or the database; what a value is that is no number or word is a list.
 SETTINGS = {
-    "search_path": "hostile, pg_catalog, public",
+    **HOSTILE,
     "client_encoding": "LATIN1",
-    "default_transaction_read_only": "on",
-    "default_transaction_isolation": "serializable",
-    "default_transaction_deferrable": "on",
-    "session_replication_role": "replica",
-    "row_security": "off",
-    "check_function_bodies": "off",
-    "exit_on_error": "on",
-    "transform_null_equals": "on",
-    "array_nulls": "off",
-    "standard_conforming_strings": "off",
-    "escape_string_warning": "on",
-    "backslash_quote": "off",
-    "quote_all_identifiers": "on",
-    "DateStyle": "German, DMY",
-    "IntervalStyle": "sql_standard",
-    "TimeZone": "Asia/Tokyo",
-    "bytea_output": "escape",
-    "extra_float_digits": "-15",
-    "xmlbinary": "hex",
-    "xmloption": "document",
-    "client_min_messages": "error",
-    "synchronize_seqscans": "on",
     "lc_messages": "de_DE.UTF-8",
     "lc_monetary": "de_DE.UTF-8",
     "lc_numeric": "de_DE.UTF-8",

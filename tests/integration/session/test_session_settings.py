@@ -19,35 +19,11 @@ from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 from scannerdb.session import SETTINGS
 
+from tests.integration.hostile_settings import HOSTILE
 from tests.integration.own_server import own_databases, own_db, own_server
 from tests.integration.support import NO_BACKUP, options
 from tests.servers import Database, make_home
 
-HOSTILE = {
-    "search_path": "hostile, pg_catalog, public",
-    "default_transaction_read_only": "on",
-    "default_transaction_isolation": "serializable",
-    "default_transaction_deferrable": "on",
-    "session_replication_role": "replica",
-    "row_security": "off",
-    "check_function_bodies": "off",
-    "exit_on_error": "on",
-    "transform_null_equals": "on",
-    "array_nulls": "off",
-    "standard_conforming_strings": "off",
-    "escape_string_warning": "on",
-    "backslash_quote": "off",
-    "quote_all_identifiers": "on",
-    "DateStyle": "German, DMY",
-    "IntervalStyle": "sql_standard",
-    "TimeZone": "Asia/Tokyo",
-    "bytea_output": "escape",
-    "extra_float_digits": "-15",
-    "xmlbinary": "hex",
-    "xmloption": "document",
-    "client_min_messages": "error",
-    "synchronize_seqscans": "on",
-}
 ROLE = "hostile_login"
 __all__ = ["own_databases", "own_db", "own_server"]
 # What a value looks like, and whether it comes back, is told by these.

@@ -1,0 +1,27 @@
+"""Settings for a login or a database that change what a session sees, writes or is told."""
+
+HOSTILE = {
+    "search_path": "hostile, pg_catalog, public",
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "session_replication_role": "replica",
+    "row_security": "off",
+    "check_function_bodies": "off",
+    "exit_on_error": "on",
+    "transform_null_equals": "on",
+    "array_nulls": "off",
+    "standard_conforming_strings": "off",
+    "escape_string_warning": "on",
+    "backslash_quote": "off",
+    "quote_all_identifiers": "on",
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Tokyo",
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "xmlbinary": "hex",
+    "xmloption": "document",
+    "client_min_messages": "error",
+    "synchronize_seqscans": "on",
+}
