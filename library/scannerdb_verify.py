@@ -36,7 +36,7 @@ options:
     required: true
   source:
     description:
-      - The set to verify; V(latest), a set's name, or an absolute path.
+      - The set to verify; V(latest), a set's name, a path, or a time, as for a restore.
       - With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote) is brought into a hidden
         folder of O(backup_dir) and verified there; the outcome is added to the copy's record.
     type: str

@@ -21,12 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb import files
-from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
+from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ScannerDbError
 from scannerdb.runs import Run
 from scannerdb.sets import names
-from scannerdb.sets.catalogue import find_set, latest_target, list_sets, load_set, newest, newest_at, newest_verified
+from scannerdb.sets.catalogue import latest_target, list_sets, load_set, newest, newest_at, newest_verified
 from scannerdb.sets.checksums import check_files, hash_files
 from scannerdb.sets.known_hashes import forget_hash, record_hash, recorded_hash
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import (
     BUNDLE_VERSION,
     DatabaseFacts,
@@ -394,9 +395,16 @@ def test_finding_a_set(tmp_path: Path) -> None:
     (tmp_path / "latest.backup").symlink_to(path.name)
     for name in ("latest", "latest.backup", path.name, path.name[: -len(".backup")]):
         assert find_set(tmp_path, name).path == path
-    for name in ("nothing", "", "..", "a/b"):
+    for name in ("nothing", "..", "a/b"):
         with pytest.raises(BackupInvalid):
             find_set(tmp_path, name)
+    with pytest.raises(InvalidInput, match="not said which backup"):
+        find_set(tmp_path, "")
+    same = ("2025-04-18T12:00:00Z", "2025-04-18 23:59", "2025-04-18", str(tmp_path / "latest.backup"), str(path))
+    assert {find_set(tmp_path, word, database="ollama_scanner").path for word in same} == {path}
+    (tmp_path / "other_20250418_120000.backup").write_bytes(b"PGDMP")
+    with pytest.raises(BackupInvalid, match="is no backup set"):
+        find_set(tmp_path, "other_20250418_120000")
 
 
 @pytest.mark.parametrize("target", ["/etc", "../x_20250418_120000.backup", "elsewhere"])

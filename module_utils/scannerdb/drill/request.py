@@ -19,7 +19,7 @@ LEVELS = ("checksum", "read", "restore")
 
 @dataclass(frozen=True)
 class DrillRequest:
-    """The module's options. `source` is `latest`, a set's name, an absolute path, or a copy elsewhere."""
+    """The module's options. `source` is `latest`, a set's name, a path, a time, or a copy elsewhere."""
 
     backup_dir: Path
     source: str = "latest"

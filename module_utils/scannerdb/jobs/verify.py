@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Optional
 
 from ..connection import Options, connect, job_entry, server_of
@@ -20,10 +19,11 @@ from ..joblock import job_lock
 from ..partial import telling_changes
 from ..process import cores
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from ..sets.catalogue import BackupSet, adopt_all, find_set, list_sets, load_held, load_set, newest_proven
+from ..sets.catalogue import BackupSet, adopt_all, list_sets, load_held, load_set, newest_proven
 from ..sets.encryption import require_key, unlocked
 from ..sets.fetch import OFFSITE, fetched, find_copy, tidied
 from ..sets.held import HeldSet, held
+from ..sets.locate import find_set
 from ..sets.names import format_time
 from ..sets.offsite import add_record
 from ..sets.proofs import remember
@@ -72,7 +72,7 @@ def verify(
 
 @contextlib.contextmanager
 def _chosen(wish: DrillRequest, options: Options, run: Run, check_mode: bool) -> Iterator[tuple[BackupSet, list[str]]]:
-    """The set that is meant (`latest`, a name, an absolute path, or a copy elsewhere), kept for the block.
+    """The set that is meant (`latest`, a name, a path, a time, or a copy elsewhere), kept for the block.
 
     With the names of the debris that was swept before a copy was brought here. In check mode it stays where it is.
     """
@@ -85,8 +85,7 @@ def _chosen(wish: DrillRequest, options: Options, run: Run, check_mode: bool) ->
                 return
             swept = tidied(wish.backup_dir, options.db, run)
             source = str(stack.enter_context(fetched(copy, wish.access, wish.backup_dir, options.db, run)))
-        there = Path(source)
-        item = load_set(there, wish.trust) if there.is_absolute() else find_set(wish.backup_dir, source, wish.trust)
+        item = find_set(wish.backup_dir, source, wish.trust, options.db)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
         yield item, swept

@@ -13,11 +13,10 @@ from ..sets.catalogue import BackupSet, load_held, load_set
 from ..sets.encryption import require_key, unlocked
 from ..sets.fetch import OFFSITE, fetched, find_copy, tidied
 from ..sets.held import HeldSet, held, private_dump
-from ..sets.locate import LATEST, is_set, parse_moment
+from ..sets.locate import LATEST, find_backup, is_set, parse_moment
 from ..sets.signature import require_known, require_spelled
 from ..sets.staging import in_use
 from ..sets.verification import require, verify_set
-from .proof import located
 from .request import RestoreRequest
 
 
@@ -37,7 +36,7 @@ def at_hand(options: Options, wish: RestoreRequest, run: Run, check_mode: bool) 
                 tidied(wish.backup_dir, options.db, run)
             path = stack.enter_context(fetched(copy, wish.access, wish.backup_dir, options.db, run))
             wish = replace(wish, source=str(path), told=wish.access.offsite.at(path.name))
-        path = located(options, wish)
+        path = find_backup(wish.backup_dir, wish.source, options.db)
         if is_set(path):
             stack.enter_context(in_use(path))
             kept = stack.enter_context(held(path))

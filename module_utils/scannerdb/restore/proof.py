@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Optional
 
 from ..connection import Options, ServerInfo
@@ -13,8 +12,8 @@ from ..load.sql_file import scan
 from ..process import Tools, find_tools
 from ..runs import Run
 from ..sets.archive import SQL_FILE
-from ..sets.catalogue import list_sets, load_set
-from ..sets.locate import LATEST, Source, is_set, locate, open_source
+from ..sets.catalogue import load_set
+from ..sets.locate import LATEST, Source, find_backup, is_set, open_source
 from ..sets.manifest import Manifest, TableCount
 from ..sets.row_counts import CopyCounter, rows_by_table
 from ..sets.verification import require, verify_set
@@ -37,12 +36,6 @@ class Proven:
     rows: tuple[TableCount, ...]
 
 
-def located(options: Options, wish: RestoreRequest) -> Path:
-    """Where the source lies that is meant."""
-    sets = list_sets(wish.backup_dir, options.db).sets
-    return locate(wish.source, wish.backup_dir, [(s.created, s.path) for s in sets if s.manifest.purpose == "regular"])
-
-
 def loader(source: Source) -> str:
     """The program that loads a source."""
     return "psql" if source.kind == SQL_FILE else "pg_restore"
@@ -50,7 +43,7 @@ def loader(source: Source) -> str:
 
 def prove(options: Options, wish: RestoreRequest, server: ServerInfo, run: Run, *, record: bool) -> Proven:
     """Find the source and prove it; with `record` that is added to a set's record. Raises `BackupInvalid`."""
-    path = wish.kept.path if wish.kept else located(options, wish)
+    path = wish.kept.path if wish.kept else find_backup(wish.backup_dir, wish.source, options.db)
     if wish.source in ("latest", LATEST) and path.is_file():
         run.log(f"latest is {wish.told or path}: the newest of the old script's files, by the time in its name")
     found = load_set(path) if is_set(path) else None

@@ -131,22 +131,6 @@ def adopt_all(backup_dir: Path | str, database: str, state_dir: str) -> list[str
     return [s.name for s in sets if adopt_records(s.path, s.manifest.name, s.manifest_sha256, state_dir)]
 
 
-def find_set(backup_dir: Path | str, name: str, trust: Trust = NOBODY) -> BackupSet:
-    """The set of that name (with or without `.backup`), or the one that `latest` points to; raises `BackupInvalid`."""
-    folder = Path(backup_dir)
-    if name in ("latest", LATEST):
-        target = latest_target(folder)
-        if not target:
-            raise BackupInvalid(f"{folder} has no {LATEST}.", "Make a backup first, or name a set.")
-        return load_set(folder / target, trust)
-    if "/" in name or name in ("", ".", ".."):
-        raise BackupInvalid(f"{name!r} is not the name of a backup set.")
-    for candidate in (name, f"{name}.backup"):
-        if (folder / candidate).is_dir():
-            return load_set(folder / candidate, trust)
-    raise BackupInvalid(f"There is no backup set {name!r} in {folder}.", "scannerdb_backup_info lists what there is.")
-
-
 def latest_target(backup_dir: Path | str) -> str:
     """The name of the set that `latest.backup` points to; empty where there is no such link or it leads elsewhere."""
     link = Path(backup_dir, LATEST)

@@ -12,6 +12,8 @@ from typing import Optional
 from ..errors import BackupInvalid, InvalidInput
 from ..files import file_errors, tree_bytes
 from .archive import Header, detect, read_header
+from .catalogue import BackupSet, list_sets, load_set
+from .signing import NOBODY, Trust
 
 LATEST = "latest.backup"
 MANIFEST = "manifest.json"
@@ -63,6 +65,26 @@ def parse_moment(text: str) -> Optional[datetime.datetime]:
         raise InvalidInput(f"{text!r} is not a time.", "Write it like 2025-04-18T12:00:00Z.") from None
 
 
+def find_backup(backup_dir: Path, text: str, database: str | None = None) -> Path:
+    """Where the backup lies that is meant by `latest`, a name, a path or a moment; the one answer for every job.
+
+    Moments and `latest` are looked for among the regular sets of the database. Raises as `locate` does.
+    """
+    sets = [(s.created, s.path) for s in list_sets(backup_dir, database).sets if s.manifest.purpose == "regular"]
+    return locate(text, backup_dir, sets)
+
+
+def find_set(backup_dir: Path, text: str, trust: Trust = NOBODY, database: str | None = None) -> BackupSet:
+    """The set that is meant; raises `BackupInvalid` where that is no set of this bundle."""
+    path = find_backup(backup_dir, text, database)
+    if not is_set(path):
+        raise BackupInvalid(
+            f"{path} is no backup set.",
+            "Only sets can be verified; what a restore of another file would do, restore.yml says with --check.",
+        )
+    return load_set(path, trust)
+
+
 def locate(text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, Path]] = ()) -> Path:
     """The path that a wish means. `sets` are the regular sets of this database, with their times.
 
@@ -70,8 +92,8 @@ def locate(text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, 
     """
     if not text.strip():
         raise InvalidInput(
-            "It is not said what to restore.",
-            "Set scannerdb_restore_source to latest, a backup's name, a path, or a time such as 2025-04-18T12:00:00Z.",
+            "It is not said which backup is meant.",
+            "Name latest, a backup, a path, or a time such as 2025-04-18T12:00:00Z.",
         )
     if text in ("latest", LATEST):
         return _latest(backup_dir, bool(list(sets)))

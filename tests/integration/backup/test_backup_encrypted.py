@@ -17,8 +17,9 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.sets import encryption
-from scannerdb.sets.catalogue import find_set, list_sets, load_set
+from scannerdb.sets.catalogue import list_sets, load_set
 from scannerdb.sets.checksums import hash_files
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest, write_manifest
 from scannerdb.sets.signature import sign
 from scannerdb.sets.signing import Trust

@@ -20,9 +20,9 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.sets import offsite
-from scannerdb.sets.catalogue import find_set
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.known_hashes import record_hash
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 from scannerdb.sets.streamed_hashes import Growing
 

@@ -12,7 +12,8 @@ from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.verify import verify
-from scannerdb.sets.catalogue import find_set, load_set
+from scannerdb.sets.catalogue import load_set
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.signing import Trust
 
 from tests.integration.backup.test_backup_run import ROWS, options_of, visible

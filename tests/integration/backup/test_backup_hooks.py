@@ -18,7 +18,7 @@ import pytest
 from scannerdb import process
 from scannerdb.errors import DatabaseMissing, InvalidInput
 from scannerdb.jobs.backup import backup
-from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 
 from tests.integration.backup.test_backup_run import ROWS, options_of, run

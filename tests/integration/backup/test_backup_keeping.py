@@ -16,7 +16,7 @@ from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.restore import restore
 from scannerdb.runs import utc_now
 from scannerdb.sets import storage
-from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.locate import find_set
 
 from tests.integration.backup.test_backup_run import ROWS, options_of, run, visible
 from tests.integration.playbooks import Site, site

@@ -27,7 +27,8 @@ from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 from scannerdb.sets import offsite
-from scannerdb.sets.catalogue import find_set, list_sets
+from scannerdb.sets.catalogue import list_sets
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.names import set_name
 
 from tests.integration.backup.test_backup_run import ROWS, options_of, run, visible

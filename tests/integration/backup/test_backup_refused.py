@@ -18,7 +18,7 @@ from scannerdb.errors import (
 )
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
-from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.locate import find_set
 
 from tests import servers
 from tests.integration.backup.test_backup_run import ROWS, children, options_of, run, visible, wrapper

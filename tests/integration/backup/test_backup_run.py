@@ -21,7 +21,8 @@ from scannerdb.errors import BackupInvalid, ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
-from scannerdb.sets.catalogue import find_set, list_sets
+from scannerdb.sets.catalogue import list_sets
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 
 from tests.integration.support import processes, wait_until

@@ -15,7 +15,7 @@ from scannerdb.errors import ConnectionFailed, JobLocked, ScannerDbError, Server
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.login import tool_environment
-from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.locate import find_set
 
 from tests.integration.backup.test_backup_run import options_of
 from tests.integration.support import wait_until

@@ -23,7 +23,8 @@ from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
 from scannerdb.jobs.backup import backup
 from scannerdb.runs import utc_now
-from scannerdb.sets.catalogue import find_set, list_sets
+from scannerdb.sets.catalogue import list_sets
+from scannerdb.sets.locate import find_set
 from scannerdb.sets.signing import Trust
 
 from tests.integration.backup.test_backup_run import ROWS, children, options_of, run, sessions, visible

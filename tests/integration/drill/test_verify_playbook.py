@@ -70,4 +70,4 @@ def test_the_module_answers_as_documented(database: Database, tmp_path: Path) ->
     assert answer["proven"]["name"] == path.name
     assert "skipped" not in answer
     refused = ansible_module("scannerdb_verify", {**values, "source": "absent"})
-    assert (refused["failed"], "no backup set 'absent'" in refused["msg"]) == (True, True)
+    assert (refused["failed"], "no backup 'absent'" in refused["msg"]) == (True, True)

@@ -15,7 +15,7 @@ from scannerdb.jobs.fix import fix
 from scannerdb.login import tool_environment
 from scannerdb.process import find_tools, run_tool
 from scannerdb.session import service_file
-from scannerdb.sets.catalogue import find_set
+from scannerdb.sets.locate import find_set
 
 from demo import user
 from tests.integration.support import NO_BACKUP, options
