@@ -294,7 +294,7 @@ def test_circumstances_are_no_mark_against_the_set(
 ) -> None:
     database.sql(ROWS)
     path = make(database, tmp_path)
-    with pytest.raises(BackupInvalid, match="no backup set"):
+    with pytest.raises(BackupInvalid, match="There is no backup 'absent'"):
         drill(database, tmp_path, source="absent")
     with pytest.raises(InvalidInput, match="is of database"):
         drill(database, tmp_path, options=options_of(database, db="postgres"))
