@@ -82,7 +82,7 @@ def made(field_db: Database, tmp_path: Path) -> Path:
 
 def during(monkeypatch: pytest.MonkeyPatch, place: str, path: Path, how: Exchange) -> list[str]:
     """Let somebody exchange something just before the load, and put it back just after it."""
-    module = f"scannerdb.jobs.{place}"
+    module = f"scannerdb.{place}"
     whole = __import__(module, fromlist=["load_archive"]).load_archive
     done = []
 
@@ -104,11 +104,11 @@ def test_what_was_exchanged_is_not_restored(
     field_db: Database, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     before, names = content(field_db), databases(field_db)
-    done = during(monkeypatch, "restore_build", made, EXCHANGES[kind])
+    done = during(monkeypatch, "restore.build", made, EXCHANGES[kind])
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
     with pytest.raises(BackupInvalid, match=f"{made} was changed while it was read"):
         restore(options(field_db), confirm=field_db.name, prebackup=False, **words)
-    assert done == ["restore_build"]
+    assert done == ["restore.build"]
     assert (content(field_db), databases(field_db)) == (before, names)
 
 
@@ -128,7 +128,7 @@ def test_a_folder_in_the_place_of_the_set_is_not_met(
         shutil.rmtree(path)
         Path(f"{path}.mine").rename(path)
 
-    assert during(monkeypatch, "restore_build", made, (replaced, back)) == []
+    assert during(monkeypatch, "restore.build", made, (replaced, back)) == []
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
     assert restore(options(field_db), confirm=field_db.name, prebackup=False, **words)["changed"]
     assert content(field_db) == before
@@ -139,7 +139,7 @@ def test_a_folder_in_the_place_of_the_set_is_not_met(
 def test_what_was_exchanged_is_not_proven(
     field_db: Database, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    during(monkeypatch, "verify_drill", made, EXCHANGES[kind])
+    during(monkeypatch, "drill.restore_drill", made, EXCHANGES[kind])
     result = verify(options(field_db), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), source="latest")
     assert result["failed"]
     assert f"{made} was changed while it was read" in " ".join(result["verification"]["problems"])

@@ -13,7 +13,7 @@ from demo import field
 from demo.server import Server
 from tests import servers
 from tests.integration.support import findings, options, wait_until
-from tests.servers import Database, Databases, standby_of
+from tests.servers import Database, standby_of
 
 BAD = {
     "max_prepared_transactions": "5",
@@ -55,7 +55,8 @@ def test_a_server_set_up_badly(bad_server: Database) -> None:
     session = found["vacuum.session.holds_back"][0]
     assert session["evidence"]["state"] == "idle in transaction"
     assert session["evidence"]["query"] == "INSERT INTO t VALUES (2)"
-    assert session["fix"]["sql"] == [f"SELECT pg_terminate_backend({pid})"]
+    (statement,) = session["fix"]["sql"]
+    assert statement.startswith("SELECT pg_terminate_backend(pid)") and f"pid = {pid} AND backend_start = " in statement
     assert places["server.slot.inactive"] == ["forgotten"]
     assert places["server.archive.failing"] == ["archive_command"]
     assert {"autovacuum", "track_counts"} <= set(places["server.setting.dangerous"])
@@ -105,14 +106,16 @@ def test_a_query_on_a_standby_that_holds_back_vacuum(field_db: Database, standby
     standby.sql("SELECT pg_reload_conf()")
 
     def held() -> list[dict[str, Any]]:
-        return findings(field_db, thresholds={"holding_transactions": 2}).get("vacuum.standby.holds_back", [])
+        # More than a look makes itself, between two reports of the standby.
+        return findings(field_db, thresholds={"holding_transactions": 500}).get("vacuum.standby.holds_back", [])
 
     with standby.connect(autocommit=False) as reader:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT count(*) FROM endpoints")
         wait_until(lambda: field_db.value("SELECT count(*) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"))
-        for number in range(5):
-            field_db.sql(f"CREATE TABLE t{number} (a int)")
+        with field_db.connect() as writer:
+            for _ in range(600):
+                writer.execute("SELECT txid_current()")
         wait_until(held)
         assert "the local socket" in held()[0]["message"]
         assert "vacuum.standby.holds_back" not in findings(field_db), "a million transactions is the limit"
@@ -146,18 +149,3 @@ def test_a_foreign_encoding(field_db: Database, encoding: str) -> None:
     assert result["server"]["encoding"] == encoding
     assert not [f for f in result["findings"] if f["id"].startswith("check.")]
     assert "Größe" in [f["object"] for f in result["findings"]]
-
-
-def test_names_that_are_no_text(make_database: Databases) -> None:
-    """In a SQL_ASCII database a name may be any bytes; then much cannot be looked at, and that is said."""
-    server = make_database().server
-    with Database(server, "postgres").connect() as conn:
-        conn.execute("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
-    other = Database(server, "ascii")
-    with other.connect() as conn:
-        field.missing_tables(conn)
-        conn.execute("DO $$BEGIN EXECUTE 'CREATE TABLE a' || convert_from('\\xff', 'SQL_ASCII') || ' (a int)'; END$$")
-    result = check(options(other))
-    why = [f["message"] for f in result["findings"] if f["id"] == "check.run.failed"]
-    assert why and all("invalid byte sequence" in message for message in why)
-    assert "server.setting.dangerous" in {f["id"] for f in result["findings"]}

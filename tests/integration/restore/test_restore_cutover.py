@@ -57,7 +57,7 @@ sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
 import psycopg
 from psycopg.rows import dict_row
 from scannerdb.restore.cutover import Switch, switch_over
-from scannerdb.restore.marks import Mark
+from scannerdb.restore.marks import DatabaseMark
 import scannerdb.restore.cutover as cutover
 cutover.SETTINGS.update({settings!r})
 # From the start: a change of the interval counts only when the timer that runs has fired.
