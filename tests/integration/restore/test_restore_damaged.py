@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import BackupInvalid, RestoreRefused, ValidationFailed
-from scannerdb.jobs import restore as restore_job
+from scannerdb.jobs import restore_before
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.load import validation
@@ -103,7 +103,7 @@ def test_a_failing_backup_stops_it(field_db: Database, tmp_path: Path, monkeypat
     def fail(*_: Any) -> None:
         raise BackupInvalid("The disk is full.")
 
-    monkeypatch.setattr(restore_job, "make_backup", fail)
+    monkeypatch.setattr(restore_before, "make_backup", fail)
     with pytest.raises(RestoreRefused, match="nothing was restored: The disk is full"):
         run(field_db, tmp_path, source=str(dump))
     assert (state(field_db), databases(field_db)) == (before, names)
