@@ -29,7 +29,7 @@ from ..sets.archive import SQL_FILE
 from ..sets.fingerprint import fingerprint_differences
 from .heal import find, heal, set_comment
 from .marks import SIDE, DatabaseMark
-from .missing_rights import give_carried, unreadable
+from .missing_rights import give_carried, unreadable, unreadable_or_absent
 from .plan import RestorePlan
 from .proof import loader
 from .request import RestoreRequest
@@ -289,7 +289,7 @@ def _is_no_news(options: Options, plan: RestorePlan, run: Run, contract: Contrac
     if plan.live is None:
         return True
     with contextlib.closing(connect(options, purpose=f"restore {run.run_id}")) as live:
-        return set(told) <= set(unreadable(live, contract, roleless=False))
+        return set(told) <= set(unreadable_or_absent(live, contract))
 
 
 def _judge_readable(wish: RestoreRequest, plan: RestorePlan, told: list[str]) -> None:

@@ -116,3 +116,11 @@ def unreadable(side: Connection, contract: Contract, *, roleless: bool) -> list[
         for grant in catalog.missing_grants
         if grant.role == role and grant.kind == "TABLE" and "SELECT" in grant.privileges
     ]
+
+
+def unreadable_or_absent(live: Connection, contract: Contract) -> list[str]:
+    """The same of the live database, and the contract's tables that are not there, which nobody reads either."""
+    there = read_catalog(live, contract).tables
+    absent = [name for name in contract.tables if name not in there]
+    role = contract.application_role
+    return [*unreadable(live, contract, roleless=False), *(f"Role {role} may not read {name}" for name in absent)]

@@ -34,7 +34,7 @@ sys.path[:0] = [root + "/module_utils", root]
 from scannerdb import process
 from scannerdb.connection import Options
 from scannerdb.jobs.restore import restore
-from scannerdb.restore import plain
+from scannerdb.load import sql_file
 from scannerdb.runs import Run
 
 def die(*_, **__):
@@ -53,7 +53,7 @@ def progress(self, step, *more, **rest):
 
 module, _, function = where.rpartition(".")
 if where == "half of a script":
-    pieces, plain._pieces = plain._pieces, half
+    pieces, sql_file._pieces = sql_file._pieces, half
 elif module:
     setattr(importlib.import_module("scannerdb." + module), function, die)
 else:

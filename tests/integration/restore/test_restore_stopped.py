@@ -140,8 +140,9 @@ def test_the_server_crashes_in_the_cutover(own_db: Database, own_server: Server,
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r} + '/module_utils', {str(ROOT)!r}]\n"
         "from scannerdb.connection import Options\n"
-        "from scannerdb.jobs import restore as job, restore_cutover\n"
-        "restore_cutover.check_sessions = job.check_sessions = lambda *_: []\n"
+        "from scannerdb.jobs import restore as job\n"
+        "from scannerdb.restore import switch\n"
+        "switch.check_sessions = job.check_sessions = lambda *_: []\n"
         f"job.restore({options(own_db)!r}, backup_dir={str(tmp_path)!r}, source='latest',"
         f" state_dir={str(tmp_path / 'state')!r}, confirm={own_db.name!r},"
         " grace_s=0, prebackup=False)\n"
@@ -312,7 +313,8 @@ CHILD = """
 import sys
 sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
 from scannerdb.connection import Options
-from scannerdb.jobs import restore, {module} as room
+from scannerdb.jobs import restore
+from scannerdb.restore import {module} as room
 import os, signal
 room.{place} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 restore.restore({options!r}, backup_dir={folder!r}, state_dir={folder!r} + "/state", source="latest", **{more!r})
@@ -322,11 +324,11 @@ restore.restore({options!r}, backup_dir={folder!r}, state_dir={folder!r} + "/sta
 @pytest.mark.parametrize(
     ("module", "place"),
     [
-        ("restore_clone", "mask"),
-        ("restore_clone", "switched"),
-        ("restore_tables", "_regroup"),
-        ("restore_tables", "load_script"),
-        ("restore_tables", "clear_up"),
+        ("cloning", "mask"),
+        ("cloning", "switched"),
+        ("tables", "_regroup"),
+        ("tables", "load_script"),
+        ("tables", "clear_up"),
     ],
 )
 def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, place: str) -> None:
@@ -335,7 +337,7 @@ def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, p
     script = tmp_path / "mask.sql"
     script.write_text("UPDATE endpoints SET ip = md5(ip);", encoding="utf-8")
     more = {"confirm": "dev", "into_database": "dev", "masking_sql": str(script)}
-    if module == "restore_tables":
+    if module == "tables":
         more = {"confirm": db.name, "tables": ["models"], "into_schema": "old"}
     before, names = state(db), databases(db)
     words = {"root": str(ROOT), "module": module, "place": place, "options": options(db), "folder": str(tmp_path)}
