@@ -7,6 +7,35 @@ from collections import defaultdict
 from ..connection import Connection, fetch, scalar
 from .model import Contract, Grant
 
+# Asked of each role about itself: what it has by membership counts. %% is a % of format().
+_MISSING = """
+WITH asked AS (
+    SELECT u.role, u.relation, u.privilege, format('%%I.%%I', %(schema)s::text, u.relation) AS name
+      FROM unnest(%(roles)s::text[], %(relations)s::text[], %(privileges)s::text[])
+           AS u(role, relation, privilege))
+SELECT 'TABLE' AS kind, role, relation, privilege FROM asked
+ WHERE NOT has_table_privilege(role, name, privilege)
+UNION
+SELECT 'SEQUENCE', a.role, s.relname, 'USAGE'
+  FROM asked a
+  JOIN LATERAL (
+      SELECT objid AS oid FROM pg_depend
+       WHERE refclassid = 'pg_class'::regclass AND refobjid = a.name::regclass
+         AND classid = 'pg_class'::regclass AND deptype = 'a'
+      UNION  -- a default may take a sequence that its column does not own
+      SELECT u.refobjid FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass
+         AND u.objid = f.oid AND u.refclassid = 'pg_class'::regclass
+       WHERE f.adrelid = a.name::regclass) d ON true
+  JOIN pg_class s ON s.oid = d.oid AND s.relkind = 'S' AND s.relnamespace = %(schema)s::regnamespace
+ WHERE a.privilege = 'INSERT' AND NOT has_sequence_privilege(a.role, s.oid, 'USAGE')
+UNION
+SELECT 'SCHEMA', r.role, %(schema)s, p.privilege
+  FROM unnest(%(users)s::text[]) AS r(role) CROSS JOIN (VALUES ('USAGE'), ('CREATE')) AS p(privilege)
+ WHERE NOT has_schema_privilege(r.role, %(schema)s, p.privilege)
+   -- CREATE TABLE IF NOT EXISTS needs CREATE even where the table exists
+   AND (p.privilege = 'USAGE' OR r.role = %(creator)s)
+"""
+
 
 def missing_grants(
     conn: Connection, contract: Contract, roles: frozenset[str], relations: set[str]
@@ -23,33 +52,7 @@ def missing_grants(
         return ()
     rows = fetch(
         conn,
-        """
-        WITH asked AS (
-            SELECT u.role, u.relation, u.privilege, format('%%I.%%I', %(schema)s::text, u.relation) AS name
-              FROM unnest(%(roles)s::text[], %(relations)s::text[], %(privileges)s::text[])
-                   AS u(role, relation, privilege))
-        SELECT 'TABLE' AS kind, role, relation, privilege FROM asked
-         WHERE NOT has_table_privilege(role, name, privilege)
-        UNION
-        SELECT 'SEQUENCE', a.role, s.relname, 'USAGE'
-          FROM asked a
-          JOIN LATERAL (
-              SELECT objid AS oid FROM pg_depend
-               WHERE refclassid = 'pg_class'::regclass AND refobjid = a.name::regclass
-                 AND classid = 'pg_class'::regclass AND deptype = 'a'
-              UNION  -- a default may take a sequence that its column does not own
-              SELECT u.refobjid FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass
-                 AND u.objid = f.oid AND u.refclassid = 'pg_class'::regclass
-               WHERE f.adrelid = a.name::regclass) d ON true
-          JOIN pg_class s ON s.oid = d.oid AND s.relkind = 'S' AND s.relnamespace = %(schema)s::regnamespace
-         WHERE a.privilege = 'INSERT' AND NOT has_sequence_privilege(a.role, s.oid, 'USAGE')
-        UNION
-        SELECT 'SCHEMA', r.role, %(schema)s, p.privilege
-          FROM unnest(%(users)s::text[]) AS r(role) CROSS JOIN (VALUES ('USAGE'), ('CREATE')) AS p(privilege)
-         WHERE NOT has_schema_privilege(r.role, %(schema)s, p.privilege)
-           -- CREATE TABLE IF NOT EXISTS needs CREATE even where the table exists
-           AND (p.privilege = 'USAGE' OR r.role = %(creator)s)
-        """,
+        _MISSING,
         {
             "schema": contract.schema,
             "users": users,

@@ -128,6 +128,7 @@ def load_side(
     A plain SQL file is loaded as a whole.
     """
     run.progress("load", 0, plan.needed_bytes, unit="bytes")
+    whole = not flags  # parts of it keep the roles and places that they have
 
     def tell() -> None:
         with contextlib.suppress(DriverError):
@@ -135,40 +136,50 @@ def load_side(
             run.progress("load", int(size or 0), plan.needed_bytes, unit="bytes")
 
     def roles() -> None:
-        """Give everything to its roles; before event triggers are there, which might forbid it."""
-        if plan.rules and not flags:
-            run.progress("roles")
-            with side_session(options, plan, run) as side:
-                run.log(f"{give_to_roles(side, plan)} statements about roles, as they were to be rewritten")
-                check_replaced(side, plan.rules)
+        if plan.rules and whole:
+            _give_roles(options, plan, run)
 
-    warnings: list[str] = []
     if plan.source.kind == SQL_FILE:
         terms = Terms(plan.server.major, plan.server.superuser, plan.rules, plan.places, plan.source.name)
-        said = load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
+        warnings, said = [], load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
         _require_unchanged(wish)
         roles()
     else:
-        roleless = bool(plan.rules) and not flags
+        roleless = bool(plan.rules) and whole
         load = _load_of(conn, options, wish, plan, ROLELESS if roleless else flags)
-        wanted = without_roles(plan.contents, lines) if roleless else lines
-        loaded = load_archive(load, wanted, roles, tell)
+        loaded = load_archive(load, without_roles(plan.contents, lines) if roleless else lines, roles, tell)
         _require_unchanged(wish)
         warnings, said = _outcome_of(loaded, plan), loaded.said
-        if roleless:
-            with side_session(options, plan, run) as side:
-                kept = give_event_triggers(side, plan)
-            warnings += [f"No superuser, and so left with the restoring role: {statement}" for statement in kept]
+        warnings += _late_event_triggers(options, plan, run) if roleless else []
     for line in said.splitlines():
         run.log(f"{loader(plan.source)}: {line.strip()}")
-    names = ", ".join(sorted(plan.rules.ignored))
-    if plan.carried and not flags:
+    return warnings + (_settled(options, plan, run, contract) if whole else [])
+
+
+def _give_roles(options: Options, plan: RestorePlan, run: Run) -> None:
+    """Give everything to its roles; before event triggers are there, which might forbid it."""
+    run.progress("roles")
+    with side_session(options, plan, run) as side:
+        run.log(f"{give_to_roles(side, plan)} statements about roles, as they were to be rewritten")
+        check_replaced(side, plan.rules)
+
+
+def _late_event_triggers(options: Options, plan: RestorePlan, run: Run) -> list[str]:
+    """Give event triggers to their roles, which are all there by now; warnings of those that had to stay."""
+    with side_session(options, plan, run) as side:
+        kept = give_event_triggers(side, plan)
+    return [f"No superuser, and so left with the restoring role: {statement}" for statement in kept]
+
+
+def _settled(options: Options, plan: RestorePlan, run: Run, contract: Contract) -> list[str]:
+    """Give what the source does not say, and warn of what it asks and cannot have."""
+    warnings = [run.facts["locale"]] if "locale" in run.facts else []
+    if plan.carried:
         with side_session(options, plan, run) as side:
             count = give_carried(side, plan.carried, contract_under(contract, plan.rules))
         run.log(f"{count} statements gave owners and privileges")
-    if "locale" in run.facts:
-        warnings.append(run.facts["locale"])
-    if names and not flags:
+    if plan.rules.ignored:
+        names = ", ".join(sorted(plan.rules.ignored))
         warnings.append(f"Roles {names} do not exist: what they had was left out, their objects have another owner.")
     return warnings
 

@@ -109,14 +109,8 @@ def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run
     needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
     free = data_room(conn, options, target.tablespace)
     check_room(free, needed)
-    check_extensions(conn, server, proven.contents.extensions)
     used = {places.get(name, name) for name in proven.contents.tablespaces}
-    check_tablespaces(conn, server, {*used, target.tablespace}, TABLESPACE_MAP)
-    if not wish.tables:
-        kinds = {entry.kind for entry in proven.contents.entries}
-        check_superuser_objects(server, kinds, proven.contents.about_roles)
-    if not wish.run_code:
-        refuse_strangers(conn, proven.contents.code, RUN_CODE.format(wish.words))
+    _check_contents(conn, server, wish, proven.contents, {*used, target.tablespace})
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
     if not wish.tables:
         owners = {rules.of(owner) for owner in proven.contents.owners} | given.new_owners
@@ -150,6 +144,18 @@ def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run
         spare=_spare(live, proven, target),
         carried=given,
     )
+
+
+def _check_contents(
+    conn: Connection, server: ServerInfo, wish: RestoreRequest, contents: Contents, tablespaces: set[str]
+) -> None:
+    """Raise one of our errors where this server or role cannot make what is in the backup."""
+    check_extensions(conn, server, contents.extensions)
+    check_tablespaces(conn, server, tablespaces, TABLESPACE_MAP)
+    if not wish.tables:
+        check_superuser_objects(server, {entry.kind for entry in contents.entries}, contents.about_roles)
+    if not wish.run_code:
+        refuse_strangers(conn, contents.code, RUN_CODE.format(wish.words))
 
 
 def _check_names(wish: RestoreRequest, proven: Proven) -> None:
