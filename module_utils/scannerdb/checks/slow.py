@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..connection import SQL, Connection, DriverError, Identifier, fetch, scalar
+from ..connection import SQL, Connection, DriverError, Identifier, Literal, fetch, scalar
 
 SHOWN = 10
 KEPT = 200  # statements that a run leaves for the next one to compare with
@@ -45,7 +45,7 @@ def collect(conn: Connection, past: Sequence[Mapping[str, Any]]) -> tuple[dict[s
         schema = scalar(conn, _VIEW)
         if schema is None:
             return _unseen("the extension pg_stat_statements is not installed in this database"), {}
-        rows = fetch(conn, SQL(_COSTS).format(Identifier(schema), SQL(str(KEPT))))  # type: ignore[arg-type,unused-ignore]
+        rows = fetch(conn, SQL(_COSTS).format(Identifier(schema), Literal(KEPT)))
     except DriverError as error:
         if conn.closed:
             raise

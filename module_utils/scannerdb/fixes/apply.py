@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..connection import SQL, Connection, DriverError, explained, fetch, scalar, text_of
+from ..connection import SQL, Connection, DriverError, explained, fetch, scalar
 from ..errors import RowsHidden, ScannerDbError
 from ..finding import Change
 from ..frame import Frames
@@ -211,11 +211,6 @@ def drop_left_over(conn: Connection, change: Change) -> None:
     if invalid:
         drop = SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(schema, name))
         run_alone(conn, drop, SOFT_TIMEOUT_MS)  # it is invalid already: better left for the next run than waited for
-
-
-def statements_of(steps: Sequence[FixStep]) -> list[str]:
-    """Every statement of a plan's structural changes, as text."""
-    return [text_of(s) for step in steps for change in step.fix.changes for s in change.statements]
 
 
 def table_rows(conn: Connection, schema: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..connection import SQL, Literal
 from ..counters import TABLE, refresh
@@ -24,7 +25,7 @@ class CounterFix(RowFix):
         conn = at.writer.frames.conn
         for key in self.keys:
             retrying(
-                lambda key=key: self._refresh(at, key, done),  # type: ignore[misc]
+                partial(self._refresh, at, key, done),
                 at.budget,
                 at.record,
                 f"Refreshing {key} in {TABLE}",

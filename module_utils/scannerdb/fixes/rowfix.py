@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,12 +24,12 @@ class At:
 
 
 @dataclass(frozen=True)
-class RowFix:
+class RowFix(ABC):
     """One of them. `tables` are those that it reads or writes; `run` returns how many rows it changed."""
 
     id: str
     tables: tuple[str, ...]
 
+    @abstractmethod
     def run(self, at: At) -> int:
         """Do it; each batch is one transaction."""
-        raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..connection import SQL, Connection, Identifier, fetch
+from ..connection import SQL, Connection, Identifier, fetch, text_of
 from ..contract import ddl
 from ..contract.introspect import read_catalog
 from ..contract.model import Catalog, Contract
@@ -118,7 +118,7 @@ def older_layout(conn: Connection, contract: Contract) -> Older | None:
     catalog = read_catalog(conn, contract)
     if not is_older(contract, catalog):
         return None
-    table = f"{_quoted(contract.schema)}.{_quoted(SERVERS)}"
+    table = text_of(ddl.qualified(contract.schema, SERVERS))
     rows = fetch(conn, _DEPENDING, {"table": table, "status": STATUS})
     depending = tuple(OnStatus(row["kind"], row["name"], row["goes"]) for row in rows)
     statuses: dict[str | None, int] = {}
@@ -132,10 +132,6 @@ def older_layout(conn: Connection, contract: Contract) -> Older | None:
     names = [(r["kind"], r["name"]) for r in fetch(conn, _NAMES, {"table": table, "start": f"{SERVERS}_"})]
     changes = tuple(movement(contract.schema, catalog, depending, names))
     return Older(catalog, moved_tables(contract, catalog), statuses, depending, changes)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def move(side: Connection, contract: Contract, run: Run) -> list[str]:
@@ -201,7 +197,7 @@ def _link(side: Connection, contract: Contract, frames: Frames) -> None:
 
 
 def _carry_grants(side: Connection, contract: Contract) -> None:
-    table = f"{_quoted(contract.schema)}.{_quoted(ENDPOINTS)}"
+    table = text_of(ddl.qualified(contract.schema, ENDPOINTS))
     for row in fetch(side, _GRANTS, {"table": table}):
         who = Identifier(row["role"]) if row["role"] else SQL("PUBLIC")
         words = SQL(", ").join(SQL(word) for word in sorted(row["privileges"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ..backup.plan import BackupRequest as BackupWish
+from ..backup.plan import BackupRequest
 from ..connection import Options
 from ..errors import RestoreRefused, ScannerDbError
 from ..restore.plan import RestorePlan
@@ -40,7 +40,7 @@ def made_before(options: Options, wish: RestoreRequest, run: Run, fingerprints: 
     wish.storage.ensure_kept(wish.access.offsite.remote)
     return make_backup(
         options,
-        BackupWish(
+        BackupRequest(
             backup_dir=wish.backup_dir,
             state_dir=wish.state_dir,
             purpose="pre_restore",
