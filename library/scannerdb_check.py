@@ -32,7 +32,7 @@ options:
     elements: dict
     default: []
   fail_on:
-    description: The module fails, after writing its report, where a finding is this severe or graver.
+    description: The module fails, after writing its report, where a finding is as severe as this, or more.
     type: str
     default: never
     choices: [critical, warning, info, never]
@@ -116,7 +116,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What is not as it should be, the gravest first.
+  description: What is not as it should be, the most severe first.
   returned: always
   type: list
   elements: dict

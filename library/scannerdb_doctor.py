@@ -11,7 +11,7 @@ short_description: Find out what is wrong with the Ollama Scanner database and i
 version_added: "0.3.0"
 description:
   - Tests every known cause of trouble, one at a time, from the server and the login to disks, programs and cron, and
-    names the hint of each that is wrong. What cannot be tested is said.
+    gives a hint for each that is wrong. What cannot be tested is said.
   - Heals one thing only, a database that a crash left closed or half renamed in the middle of a cutover.
 extends_documentation_fragment:
   - scannerdb.connection

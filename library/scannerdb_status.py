@@ -83,7 +83,7 @@ state:
   returned: success
   type: str
 problems:
-  description: What is wrong, the gravest first, each with severity and message.
+  description: What is wrong, the most severe first, each with severity and message.
   returned: success
   type: list
   elements: dict

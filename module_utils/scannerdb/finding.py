@@ -91,7 +91,7 @@ class Finding:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings, the gravest first, then by id and object. Pure."""
+    """Findings, the most severe first, then by id and object. Pure."""
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.id, f.object))
 
 

@@ -60,7 +60,7 @@ def difference(last: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str
 
 
 def as_html(since: Mapping[str, Any]) -> str:
-    """Both lists, the gravest first, as they were."""
+    """Both lists, the most severe first, as they were."""
     if not since:
         return ""
     when = escape(since["at"].replace("T", " ").replace("Z", " UTC"))

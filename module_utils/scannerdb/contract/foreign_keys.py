@@ -13,8 +13,8 @@ from .view import CONSENT
 
 
 def foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
-    """What is wrong with a table's foreign keys. Of one key only the gravest is told; where that is repaired, a fix run
-    looks again and finds the rest."""
+    """What is wrong with a table's foreign keys. Of one key only the most severe is told; where that is repaired, a fix
+    run looks again and finds the rest."""
     for key in table.foreign_keys:
         same = [have for have in actual.foreign_keys if have.columns == key.columns and have.table == key.table]
         if not same and set(key.columns) <= set(actual.columns):
@@ -50,7 +50,7 @@ def other_rules(have: ForeignKey, key: ForeignKey) -> dict[str, list[str]]:
 def _compared(
     contract: Contract, table: Table, have: ForeignKey, key: ForeignKey, has_left_over: bool
 ) -> Iterator[Finding]:
-    """The gravest difference of one key. Its fix changes what the finding speaks of, and nothing else of the key."""
+    """The most severe difference of one key. Its fix changes that, and nothing else of the key."""
     place, other = _place(table, key), other_rules(have, key)
     evidence = {"constraint": have.name, **({"other_rules": other} if other else {})}
     proven = dataclasses.replace(have, validated=True, enforced=True)

@@ -71,7 +71,7 @@ def check(
     counts.
 
     Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as severe as
-    `fail_on` or graver. The report is written first. In check mode no file is written.
+    `fail_on` or more. The report is written first. In check mode no file is written.
     """
     _refuse_unknown("fail_on", [fail_on], FAIL_ON)
     _refuse_unknown("formats", formats, FILES)
@@ -236,7 +236,7 @@ def _write(
 
 
 def judged(result: dict[str, Any], fail_on: str) -> dict[str, Any]:
-    """The result with `failed` set where a finding is as severe as `fail_on` or graver. Pure."""
+    """The result with `failed` set where a finding is as severe as `fail_on` or more severe. Pure."""
     severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != "never" else ()
     count = sum(result["summary"][severity] for severity in severe)
     failed = count > 0

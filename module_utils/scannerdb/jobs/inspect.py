@@ -60,7 +60,7 @@ class Inspection:
 def inspect(
     conn: Connection, contract: Contract, policy: FixPolicy | None = None, deep: Deep | None = None
 ) -> Inspection:
-    """Every finding, the gravest first. Reads only; a part that could not look is a finding of its own."""
+    """Every finding, the most severe first. Reads only; a part that could not look is a finding of its own."""
     catalog, findings = _catalog(conn, contract, may_fail=deep is not None)
     context = _context(conn, contract, catalog, deep or Deep())
     with explained("Checking the database"):

@@ -100,8 +100,8 @@ def migrate(
 ) -> dict[str, Any]:
     """Migrate an older layout into the baseline; the module's result, without a change where there is none.
 
-    `wishes` are what `restore_wish.wish_from` takes. In check mode the plan is told and nothing is written. Raises one
-    of our errors; up to the cutover the live database is only read, and writes to it wait.
+    `wishes` are what `restore_request_from` takes. In check mode the plan is told and nothing is written. Raises one of
+    our errors; up to the cutover the live database is only read, and writes to it wait.
     """
     wish = replace(restore_request_from(**wishes), words=WORDS)
     check_request(options, wish)

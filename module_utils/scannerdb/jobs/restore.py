@@ -51,9 +51,9 @@ def restore(
 ) -> dict[str, Any]:
     """Restore the database, or with state `undone` swap back to the one kept by a restore; the module's result.
 
-    `wishes` are what `restore_wish.wish_from` takes. In check mode the source is verified, everything that could stop
-    the restore is looked at, the whole plan is told and nothing is written. Raises one of our errors; up to the cutover
-    the live database is untouched then, and a cutover that fails puts everything back.
+    `wishes` are what `restore_request_from` takes. In check mode the source is verified, everything that could stop the
+    restore is looked at, the whole plan is told and nothing is written. Raises one of our errors; up to the cutover the
+    live database is untouched then, and a cutover that fails puts everything back.
     """
     wish = restore_request_from(**wishes)
     if state == "undone":  # it swaps the live database, whatever else is set

@@ -49,7 +49,7 @@ def verify(
 ) -> dict[str, Any]:
     """Verify one set; returns the module's result, with `failed` where the set did not pass.
 
-    `wishes` are what `verify_wish.wish_from` takes. The outcome is added to the set's record and to the state's
+    `wishes` are what `drill_request_from` takes. The outcome is added to the set's record and to the state's
     history. Raises one of our errors where nothing could be proven either way (no such set, no server, no tools, no
     room): that is no mark against the set. In check mode all of that is looked at and nothing is written.
     """

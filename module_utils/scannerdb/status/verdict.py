@@ -33,7 +33,7 @@ class Problem:
 
 
 def verdict(facts: Mapping[str, Any], limits: Limits) -> list[Problem]:
-    """Everything that is wrong, the gravest first."""
+    """Everything that is wrong, the most severe first."""
     problems = [
         *_database(facts["database"]),
         *_jobs(facts["schedule"]),

@@ -83,7 +83,7 @@ def test_damaged_pages_and_multixacts_that_run_out(lone: Database) -> None:
     (old,) = found["capacity.xid.exhaustion"]
     assert "multixacts" in old["message"] and old["evidence"]["multixacts"] > FAR - 10
     assert old["evidence"]["percent"] > 75 and old["fix"]["sql"] == ["VACUUM (FREEZE)"]
-    assert "capacity.xid.age" not in found, "the graver one is enough"
+    assert "capacity.xid.age" not in found, "the more severe one is enough"
     assert "capacity.xid.age" in findings(lone, thresholds={"xid_critical_percent": 90})
 
 
