@@ -128,9 +128,10 @@ def test_a_folder_in_the_place_of_the_set_is_not_met(
         shutil.rmtree(path)
         Path(f"{path}.mine").rename(path)
 
-    assert during(monkeypatch, "restore.build", made, (replaced, back)) == []
+    done = during(monkeypatch, "restore.build", made, (replaced, back))
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
     assert restore(options(field_db), confirm=field_db.name, prebackup=False, **words)["changed"]
+    assert done == ["restore.build"]
     assert content(field_db) == before
 
 
@@ -139,9 +140,9 @@ def test_a_folder_in_the_place_of_the_set_is_not_met(
 def test_what_was_exchanged_is_not_proven(
     field_db: Database, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    during(monkeypatch, "drill.restore_drill", made, EXCHANGES[kind])
+    done = during(monkeypatch, "drill.restore_drill", made, EXCHANGES[kind])
     result = verify(options(field_db), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), source="latest")
-    assert result["failed"]
+    assert result["failed"] and done == ["drill.restore_drill"]
     assert f"{made} was changed while it was read" in " ".join(result["verification"]["problems"])
     assert load_set(made, Trust(str(tmp_path / "s"))).damaged
 

@@ -76,6 +76,10 @@ def test_every_job_takes_it(raw: Database, tmp_path: Path, cluster_dir: Path) ->
     before = content(raw)
     found = check(options(raw), report_dir=str(tmp_path))["findings"]
     assert any("caf\\udce9" in f["object"] for f in found)  # as text that Ansible takes
+    assert not [f["message"] for f in found if f["id"].startswith("check.")], (
+        "there is nothing that could not be looked at"
+    )
+    assert "server.setting.dangerous" in {f["id"] for f in found}
     assert info(options(raw))
     back_up(raw, tmp_path)
     for level, place in (("read", "server"), ("restore", "server"), ("restore", "cluster")):

@@ -156,4 +156,5 @@ def test_nonsense_is_answered(
             wrong.append(f"{told}\n{said[:1500]}")
         seen["refused" if answer.get("failed") else "done"] += 1
     print(f"{TIMES} combinations: {dict(seen)}")
+    assert seen["done"] and seen["refused"], "it must get beyond the login, and be refused"
     assert not wrong, f"{len(wrong)} of {TIMES}:\n" + "\n\n".join(wrong[:10])
