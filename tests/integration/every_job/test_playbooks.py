@@ -206,7 +206,8 @@ def test_two_databases_of_one_inventory_from_another_folder(site: Site, one: Dat
     for name, database in databases.items():
         assert site.report(name)["server"]["database"] == database.name
         assert [path.name.startswith(f"{database.name}_2") for path in site.backups(name)] == [True]
-        assert site.files(name, "logs") == ["db_maintenance_fix.log", "db_schema_check.log"]
+        logs = ["db_maintenance_fix.log", "db_schema_check.log", "view_update_fix.log"]
+        assert site.files(name, "logs") == logs
         assert severities(database, "critical") == set()
         assert f"{database.name} on PostgreSQL" in done.output
 
