@@ -27,8 +27,9 @@ from scannerdb.jobs.undo import undo
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.signing import Trust
 
+from tests.integration.application.test_shapes import made
 from tests.integration.fix.test_fix_killed import damaged, outcome
-from tests.integration.restore.restore_support import databases
+from tests.integration.restore.restore_support import databases, state
 from tests.integration.support import NO_BACKUP, content, options, schema_damage
 from tests.integration.vacuum.vacuum_support import invalid_indexes
 from tests.servers import Database, Databases
@@ -48,6 +49,8 @@ more = {"safety": Safety(require_backup=False)} if name == "fix" else {}
 print("ready", flush=True)
 job(login, **words, **more)
 """
+# Tables whose rows have the time at which the example was made: counted only.
+DATED = tuple(f"rows of public.{name}" for name in ("benchmark_results", "metadata", "schema_version"))
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scannerdb%' AND pid <> pg_backend_pid()"
 
 
@@ -58,6 +61,7 @@ class Job:
     name: str
     prepare: Callable[[Database, Path], dict[str, Any]]
     ends: Callable[[Database, Path, dict[str, Any]], Any]
+    make: Callable[[Databases], Database] = damaged
 
 
 def started(job: Job, database: Database, words: dict[str, Any]) -> subprocess.Popen[str]:
@@ -90,17 +94,17 @@ def folders(folder: Path) -> dict[str, str]:
     return {"state_dir": str(folder / "s"), "backup_dir": str(folder / "b")}
 
 
-def state(folder: Path) -> dict[str, str]:
+def records(folder: Path) -> dict[str, str]:
     return {"state_dir": str(folder / "s")}
 
 
 def undeployed(database: Database, folder: Path) -> dict[str, Any]:
-    return {"probe": True, **state(folder)}
+    return {"probe": True, **records(folder)}
 
 
 def to_undo(database: Database, folder: Path) -> dict[str, Any]:
-    done = fix(options(database), safety=NO_BACKUP, **state(folder))
-    return {"run_id": done["run_id"], **state(folder)}
+    done = fix(options(database), safety=NO_BACKUP, **records(folder))
+    return {"run_id": done["run_id"], **records(folder)}
 
 
 def backed_up(database: Database, folder: Path) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def to_restore(database: Database, folder: Path) -> dict[str, Any]:
 
 def worn(database: Database, folder: Path) -> dict[str, Any]:
     database.sql("UPDATE endpoints SET scan_date = scan_date")
-    return {"profile": "weekly", **state(folder)}
+    return {"profile": "weekly", **records(folder)}
 
 
 def ours(database: Database) -> list[str]:
@@ -137,18 +141,35 @@ def rows_back(database: Database, folder: Path, _: dict[str, Any]) -> Any:
     return content(database), ours(database)
 
 
+def older(make: Databases) -> Database:
+    """A database in an older layout."""
+    return made(make, "older")
+
+
+def to_migrate(database: Database, folder: Path) -> dict[str, Any]:
+    return {**folders(folder), "confirm": database.name, "grace_s": 0}
+
+
+def migrated(database: Database, folder: Path, words: dict[str, Any]) -> Any:
+    """What is in it; that the old one is kept once; what is left half made."""
+    kept = [name for name in databases(database) if name.startswith(f"{database.name}__")]
+    whole = {key: value[0] if key in DATED else value for key, value in state(database).items()}
+    return whole, len(kept), ours(database)
+
+
 def undone(database: Database, folder: Path, _: dict[str, Any]) -> Any:
     return outcome(database)[0]
 
 
 JOBS = {
-    "fix": Job("fix", lambda _, folder: state(folder), lambda database, *_: outcome(database)),
+    "fix": Job("fix", lambda _, folder: records(folder), lambda database, *_: outcome(database)),
     "deploy": Job("schema", undeployed, lambda database, *_: (schema_damage(database), content(database))),
     "undo": Job("undo", to_undo, undone),
     "backup": Job("backup", lambda _, folder: folders(folder), sets_of),
     "verify": Job("verify", lambda d, f: {**backed_up(d, f), "source": "latest", "level": "restore"}, sets_of),
     "restore": Job("restore", to_restore, rows_back),
     "vacuum": Job("vacuum", worn, lambda database, *_: (invalid_indexes(database), content(database))),
+    "migrate": Job("migrate", to_migrate, migrated, older),
 }
 
 
@@ -157,12 +178,12 @@ def test_a_killed_job_ends_where_an_undisturbed_one_ends(
     make_database: Databases, tmp_path: Path, name: str, record_property: Callable[[str, object], None]
 ) -> None:
     job, chance, killed = JOBS[name], random.Random(name), 0
-    first = damaged(make_database)
+    first = job.make(make_database)
     words = job.prepare(first, tmp_path / "first")
     seconds = finished(job, first, words)
     right = job.ends(first, tmp_path / "first", words)
     for number in range(POINTS):
-        database, folder = damaged(make_database), tmp_path / str(number)
+        database, folder = job.make(make_database), tmp_path / str(number)
         words = job.prepare(database, folder)
         child = started(job, database, words)
         time.sleep(chance.uniform(0, seconds))
