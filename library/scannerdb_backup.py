@@ -311,9 +311,9 @@ run_id:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
 from ansible.module_utils.scannerdb.backup.request import addresses_in, backup_arguments
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.backup import backup
 
 
@@ -332,17 +332,14 @@ def main() -> None:
     """Read the options, make the backup, answer."""
     own = backup_arguments()
     module = Module(argument_spec={**connection_arguments(), **own}, supports_check_mode=True)
-    try:
-        result = backup(
+    run_module(
+        module,
+        lambda: backup(
             options_from(module.params),
             check_mode=module.check_mode,
             **{name: module.params[name] for name in own},
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -179,20 +179,14 @@ others:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
-from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.backup_info import backup_info, backup_info_arguments
 
 
 def main() -> None:
     """Read the options, list the sets, answer."""
     module = AnsibleModule(argument_spec=backup_info_arguments(), supports_check_mode=True)
-    try:
-        ensure_within_bounds(module.params)
-        result = backup_info(**module.params)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: backup_info(**module.params))
 
 
 if __name__ == "__main__":

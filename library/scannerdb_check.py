@@ -182,13 +182,13 @@ report:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
     options_from,
     overlay_arguments,
     trust_arguments,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.check import FAIL_ON, FILES, FORMATS, check
 
 
@@ -215,8 +215,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     p = module.params
-    try:
-        result = check(
+    run_module(
+        module,
+        lambda: check(
             options_from(p),
             overlay=p["contract_overlay"],
             ignore=p["ignore"],
@@ -233,10 +234,8 @@ def main() -> None:
             backup_dir=p["backup_dir"],
             trusted_signers=p["trusted_signers"],
             check_mode=module.check_mode,
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+        ),
+    )
 
 
 if __name__ == "__main__":

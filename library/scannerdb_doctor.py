@@ -89,13 +89,13 @@ healed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
     options_from,
     overlay_arguments,
     trust_arguments,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.doctor import Places, doctor
 
 
@@ -113,8 +113,9 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     given = module.params
-    try:
-        result = doctor(
+    run_module(
+        module,
+        lambda: doctor(
             options_from(given),
             Places(
                 **{name: given[name] for name in folders},
@@ -125,10 +126,8 @@ def main() -> None:
             stale_s=given["stale_s"],
             heal_cutover=given["heal"],
             check_mode=module.check_mode,
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -215,7 +215,10 @@ conflicts:
   elements: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     budget_arguments,
     budget_from,
@@ -226,7 +229,6 @@ from ansible.module_utils.scannerdb.argspec import (
     window_arguments,
     window_from,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.fix import fix, fix_arguments, policy_from, safety_from, working_from
 from ansible.module_utils.scannerdb.jobs.undo import undo
 
@@ -248,37 +250,43 @@ def main() -> None:
         required_if=[("state", "undone", ["run_id"])],
         supports_check_mode=True,
     )
+    run_module(module, lambda: _undone(module) if module.params["state"] == "undone" else _applied(module))
+
+
+def _applied(module: AnsibleModule) -> dict[str, Any]:
     p = module.params
-    common = {
+    return fix(
+        options_from(p),
+        overlay=p["contract_overlay"],
+        policy=policy_from(p),
+        safety=safety_from(p),
+        working=working_from(p),
+        window=window_from(p),
+        **_common(module),
+    )
+
+
+def _undone(module: AnsibleModule) -> dict[str, Any]:
+    p = module.params
+    return undo(
+        options_from(p),
+        run_id=p["run_id"],
+        only=tuple(p["only"]),
+        overlay=p["contract_overlay"],
+        unsealed=p["unsealed"],
+        **_common(module),
+    )
+
+
+def _common(module: AnsibleModule) -> dict[str, Any]:
+    p = module.params
+    return {
         "budget": budget_from(p),
         "lock_wait_s": p["lock_wait_s"],
         "log_path": p["log_path"],
         "state_dir": p["state_dir"],
         "check_mode": module.check_mode,
     }
-    try:
-        if p["state"] == "undone":
-            result = undo(
-                options_from(p),
-                run_id=p["run_id"],
-                only=tuple(p["only"]),
-                overlay=p["contract_overlay"],
-                unsealed=p["unsealed"],
-                **common,
-            )
-        else:
-            result = fix(
-                options_from(p),
-                overlay=p["contract_overlay"],
-                policy=policy_from(p),
-                safety=safety_from(p),
-                working=working_from(p),
-                window=window_from(p),
-                **common,
-            )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(failed=bool(result["failures"]), **result)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,7 @@ made:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
-from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.folders import folders
 
 
@@ -97,14 +96,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = dict(module.params)
-    try:
-        ensure_within_bounds(given)
-        result = folders(given.pop("paths"), **given, check_mode=module.check_mode)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    run_module(module, lambda: folders(given.pop("paths"), **given, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

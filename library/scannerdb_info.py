@@ -195,19 +195,15 @@ kept_databases:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.info import info
 
 
 def main() -> None:
     """Read the options, look, answer."""
     module = AnsibleModule(argument_spec=connection_arguments(), supports_check_mode=True)
-    try:
-        result = info(options_from(module.params))
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: info(options_from(module.params)))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,7 @@ times:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
-from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.legacy import CRONTABS, MODES, legacy
 
 
@@ -81,12 +80,7 @@ def main() -> None:
         "crontabs": {"type": "list", "elements": "path", "default": list(CRONTABS)},
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    try:
-        ensure_within_bounds(module.params)
-        result = legacy(**module.params, check_mode=module.check_mode)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: legacy(**module.params, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

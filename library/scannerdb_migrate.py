@@ -145,6 +145,7 @@ log:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     budget_arguments,
     budget_from,
@@ -156,7 +157,6 @@ from ansible.module_utils.scannerdb.argspec import (
     overlay_arguments,
     run_arguments,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.migrate import migrate
 
 
@@ -182,15 +182,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     values = {name: module.params[name] for name in [*run_arguments(), *own]}
-    try:
-        result = migrate(
+    run_module(
+        module,
+        lambda: migrate(
             options_from(module.params), budget=budget_from(module.params), check_mode=module.check_mode, **values
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -58,8 +58,7 @@ path:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
-from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.passfile import keep_password
 
 
@@ -75,12 +74,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     p = module.params
-    try:
-        ensure_within_bounds(p)
-        result = keep_password(p["path"], p["place"], p["password"], p["owner"], module.check_mode)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: keep_password(p["path"], p["place"], p["password"], p["owner"], module.check_mode))
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ aside:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.remove_set import remove_set
 
 
@@ -84,11 +84,7 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec={**connection_arguments(), **arguments}, supports_check_mode=True)
     given = {name: module.params[name] for name in arguments}
-    try:
-        result = remove_set(options_from(module.params), check_mode=module.check_mode, **given)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: remove_set(options_from(module.params), check_mode=module.check_mode, **given))
 
 
 if __name__ == "__main__":

@@ -370,7 +370,10 @@ log:
   type: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
     encryption_arguments,
@@ -381,7 +384,6 @@ from ansible.module_utils.scannerdb.argspec import (
     run_arguments,
     trust_arguments,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.restore import restore
 from ansible.module_utils.scannerdb.jobs.restore_sweep import sweep
 
@@ -425,19 +427,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     values = {name: module.params[name] for name in [*run_arguments(), *own]}
-    try:
-        if values["state"] == "swept":
-            few = [*run_arguments(), "backup_dir", "keep_hours", "run_id"]
-            result = sweep(
-                options_from(module.params), check_mode=module.check_mode, **{name: values[name] for name in few}
-            )
-        else:
-            result = restore(options_from(module.params), check_mode=module.check_mode, **values)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    run_module(module, lambda: _job(module, values))
+
+
+def _job(module: AnsibleModule, values: dict[str, Any]) -> dict[str, Any]:
+    if values["state"] == "swept":
+        few = [*run_arguments(), "backup_dir", "keep_hours", "run_id"]
+        values, job = {name: values[name] for name in few}, sweep
+    else:
+        job = restore
+    return job(options_from(module.params), check_mode=module.check_mode, **values)
 
 
 if __name__ == "__main__":

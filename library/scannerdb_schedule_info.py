@@ -86,8 +86,7 @@ jobs:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
-from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.schedule import schedule_info
 
 
@@ -99,12 +98,7 @@ def main() -> None:
         "timezone": {"type": "str", "default": ""},
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    try:
-        ensure_within_bounds(module.params)
-        result = schedule_info(**module.params)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: schedule_info(**module.params))
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ failures:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     budget_arguments,
     budget_from,
@@ -141,7 +142,6 @@ from ansible.module_utils.scannerdb.argspec import (
     overlay_arguments,
     run_arguments,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.schema import schema
 
 
@@ -161,8 +161,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     p = module.params
-    try:
-        result = schema(
+    run_module(
+        module,
+        lambda: schema(
             options_from(p),
             overlay=p["contract_overlay"],
             only=tuple(p["only"]),
@@ -174,10 +175,8 @@ def main() -> None:
             log_path=p["log_path"],
             state_dir=p["state_dir"],
             check_mode=module.check_mode,
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(failed=bool(result["failures"]), **result)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ logs:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, trust_arguments
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.status import status
 
 
@@ -151,11 +151,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     given = module.params
     own = {key: given[key] for key in arguments if key not in connection_arguments()}
-    try:
-        result = status(options_from(given), check_mode=module.check_mode, **own)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: status(options_from(given), check_mode=module.check_mode, **own))
 
 
 if __name__ == "__main__":

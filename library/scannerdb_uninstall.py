@@ -43,8 +43,8 @@ rows:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.uninstall import uninstall
 
 
@@ -53,11 +53,9 @@ def main() -> None:
     arguments = {**connection_arguments(), "lock_wait_s": {"type": "int", "default": 0}}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     given = module.params
-    try:
-        result = uninstall(options_from(given), lock_wait_s=given["lock_wait_s"], check_mode=module.check_mode)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(
+        module, lambda: uninstall(options_from(given), lock_wait_s=given["lock_wait_s"], check_mode=module.check_mode)
+    )
 
 
 if __name__ == "__main__":

@@ -87,8 +87,7 @@ left:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.scannerdb.argspec import ensure_within_bounds
-from ansible.module_utils.scannerdb.errors import ScannerDbError
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.uninstall_files import Folders, uninstall_files
 
 FOLDERS = ("config_dir", "state_dir", "report_dir", "log_dir", "backup_dir")
@@ -109,12 +108,7 @@ def main() -> None:
     given = module.params
     folders = Folders(*(given[name] for name in (*FOLDERS, "bundle_dir")))
     rest = {name: given[name] for name in ("metrics_path", "database", "job_logs")}
-    try:
-        ensure_within_bounds(given)
-        result = uninstall_files(folders, **rest, check_mode=module.check_mode)
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+    run_module(module, lambda: uninstall_files(folders, **rest, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

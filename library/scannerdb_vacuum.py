@@ -208,6 +208,7 @@ run_id:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     budget_arguments,
     budget_from,
@@ -217,7 +218,6 @@ from ansible.module_utils.scannerdb.argspec import (
     window_arguments,
     window_from,
 )
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.vacuum import vacuum
 
 
@@ -240,19 +240,18 @@ def main() -> None:
         **own,
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    try:
-        plain = [name for name in (*run_arguments(), *own) if name != "free_gb"]
-        result = vacuum(
+    plain = [name for name in (*run_arguments(), *own) if name != "free_gb"]
+    run_module(
+        module,
+        lambda: vacuum(
             options_from(module.params),
             budget=budget_from(module.params),
             window=window_from(module.params),
             free_bytes=int(module.params["free_gb"] * (1 << 30)),
             check_mode=module.check_mode,
             **{name: module.params[name] for name in plain},
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    module.exit_json(**result)
+        ),
+    )
 
 
 if __name__ == "__main__":

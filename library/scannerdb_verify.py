@@ -200,6 +200,7 @@ run_id:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import (
     connection_arguments,
     identity_arguments,
@@ -210,7 +211,6 @@ from ansible.module_utils.scannerdb.argspec import (
     trust_arguments,
 )
 from ansible.module_utils.scannerdb.drill.request import LEVELS, PLACES
-from ansible.module_utils.scannerdb.errors import ScannerDbError
 from ansible.module_utils.scannerdb.jobs.verify import verify
 
 
@@ -233,17 +233,14 @@ def main() -> None:
     arguments = {**connection_arguments(), **overlay_arguments(), **run_arguments(), **own}
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     names = [*overlay_arguments(), *run_arguments(), *own]
-    try:
-        result = verify(
+    run_module(
+        module,
+        lambda: verify(
             options_from(module.params),
             check_mode=module.check_mode,
             **{name: module.params[name] for name in names},
-        )
-    except ScannerDbError as error:
-        module.fail_json(**error.result)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+        ),
+    )
 
 
 if __name__ == "__main__":
