@@ -14,7 +14,7 @@ PACKAGE = ROOT / "module_utils" / "scannerdb"
 LAYERS: tuple[set[str], ...] = (
     {"jobs"},
     {"backup", "restore", "drill", "checks", "fixes", "vacuum", "status", "doctor", "schedule", "legacy"},
-    {"load"},
+    {"load", "physical"},
     {"sets", "contract"},
 )
 # What each file of the base may import of the base itself.
