@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "module_utils"))
 
-from scannerdb.checks.registry import ENTRIES  # noqa: E402
+from scannerdb.checks.registry import KINDS, THRESHOLDS  # noqa: E402
 from scannerdb.finding import SEVERITIES  # noqa: E402
 
 MADE = "<!-- Made by docs/reference.py out of {source}; change it there and run `make docs`. -->\n"
@@ -24,7 +24,7 @@ def checks_page() -> str:
     lines = [
         "# What the check finds",
         "",
-        MADE.format(source="the registry in module_utils/scannerdb/checks/registry.py"),
+        MADE.format(source="the declarations in module_utils/scannerdb/checks/ and contract/"),
         "A finding has one of three severities: *critical* (data or writes are wrong, or will be), *warning* "
         "(repair it soon), *info* (good to know). `scannerdb_check_fail_on` says from which one on a play fails, "
         "`scannerdb_check_ignore` suppresses single ones with a reason and an end.",
@@ -35,10 +35,20 @@ def checks_page() -> str:
         "| finding | severity | meaning | repaired by | lock |",
         "|---|---|---|---|---|",
     ]
-    entries = sorted(ENTRIES.values(), key=lambda e: (e.id.split(".")[0], SEVERITIES.index(e.severity), e.id))
-    for e in entries:
+    kinds = sorted(KINDS.values(), key=lambda e: (e.id.split(".")[0], SEVERITIES.index(e.severity), e.id))
+    for e in kinds:
         how = f"{e.fixed_by}: {e.how}" if e.how else e.fixed_by
         lines.append(f"| `{e.id}` | {e.severity} | {_cell(e.meaning)} | {_cell(how)} | {e.lock} |")
+    lines += [
+        "",
+        "## Thresholds",
+        "",
+        "`scannerdb_check_thresholds` moves single ones; what it does not name keeps its default.",
+        "",
+        "| threshold | default | from where on something is a finding |",
+        "|---|---|---|",
+        *(f"| `{t.name}` | {t.default:.15g} | {_cell(t.meaning)} |" for t in THRESHOLDS.values()),
+    ]
     return "\n".join(lines) + "\n"
 
 

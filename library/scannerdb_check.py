@@ -46,7 +46,7 @@ options:
     choices: [markdown, html, json, junit, sarif]
   thresholds:
     description:
-      - From where on something is a finding, by name, for example C(disk_free_percent=15); docs/check.md lists them.
+      - From where on something is a finding, by name, for example C(disk_free_percent=15); docs/checks.md lists them.
     type: dict
     default: {}
   cross_table:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.checks.ignore import Ignore, split
 from scannerdb.checks.indexes import Idle, IndexInfo, covers, duplicates, redundant, unused
-from scannerdb.checks.registry import BY_FIX, BY_HAND, ENTRIES
+from scannerdb.checks.registry import FAMILIES, KINDS, UNITS
 from scannerdb.checks.report import as_markdown
 from scannerdb.connection import SQL, Identifier, Literal, text_of
-from scannerdb.contract.repair import ORDER
 from scannerdb.finding import SEVERITIES, Finding, Fix, matches, ordered, summary
+from scannerdb.finding_kinds import BY_FIX, BY_HAND
 from scannerdb.fixes.batches import SMALLEST, next_size
 from scannerdb.fixes.data import data_fixes, fix_text, orphan_fix
 from scannerdb.fixes.policy import FixPolicy, make_plan, too_large
@@ -24,6 +24,7 @@ from scannerdb.joblock import lock_key
 from scannerdb.jobs.check import judged
 
 ROOT = Path(__file__).resolve().parents[2]
+ORDER = {kind.id: kind.order for kind in KINDS.values() if kind.id.startswith("schema.") and kind.fixed_by == BY_FIX}
 PLAIN = IndexInfo(
     "public",
     "t",
@@ -216,22 +217,11 @@ def test_the_text_of_a_data_fix_is_one_statement_for_each_write() -> None:
     assert fix.rows == 3
 
 
-def test_every_registered_fix_exists_and_the_other_way_round() -> None:
-    fixed = (
-        set(ORDER)
-        | {f.id for f in data_fixes(FixPolicy())}
-        | {
-            "data.orphan",
-            "data.sequence.behind",
-            "data.metadata.counter",
-            "data.expired",
-            "index.invalid",
-            "index.duplicate",
-        }
-    )
-    named = {e.id for e in ENTRIES.values() if e.fixed_by == BY_FIX}
-    assert named <= fixed | {"index.duplicate"}
-    assert set(ORDER) <= set(ENTRIES)
+def test_what_fix_repairs_is_repaired_in_a_test_and_the_other_way_round() -> None:
+    named = {kind.id for kind in KINDS.values() if kind.fixed_by == BY_FIX}
+    assert {fix.id for fix in data_fixes(FixPolicy())} <= named
+    texts = [path.read_text() for path in (ROOT / "tests" / "integration").rglob("test_*.py")]
+    assert {kind for kind in named if not any(f'"{kind}"' in text for text in texts)} == set()
 
 
 def test_the_lock_key_is_the_documented_hash() -> None:
@@ -274,9 +264,18 @@ def test_every_finding_is_met_on_a_real_server() -> None:
     """But for those that need a small disk or a server out of support: these are judged by pure functions."""
     texts = [path.read_text() for path in (ROOT / "tests" / "integration").rglob("test_*.py")]
     texts.append((ROOT / "demo" / "damage.py").read_text())
-    met = {finding_id for finding_id in ENTRIES if any(f'"{finding_id}"' in text for text in texts)}
-    assert set(ENTRIES) - met == NOT_TO_BE_HAD
+    met = {finding_id for finding_id in KINDS if any(f'"{finding_id}"' in text for text in texts)}
+    assert set(KINDS) - met == NOT_TO_BE_HAD
+
+
+def test_every_file_of_checks_is_in_the_registry() -> None:
+    files = {
+        path.stem for path in (ROOT / "module_utils/scannerdb/checks").glob("*.py") if "@check(" in path.read_text()
+    }
+    assert files == {family.__name__.rpartition(".")[2] for family in FAMILIES}
+    names = [unit.name for unit in UNITS]
+    assert len(names) == len(set(names))
 
 
 def test_what_the_bundle_mends_says_its_lock() -> None:
-    assert [e.id for e in ENTRIES.values() if e.fixed_by != BY_HAND and not e.lock] == []
+    assert [e.id for e in KINDS.values() if e.fixed_by != BY_HAND and not e.lock] == []

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from scannerdb.checks import backups, charts, exports, html, report, since
-from scannerdb.checks.registry import ENTRIES
+from scannerdb.checks.registry import KINDS
 from scannerdb.finding import SEVERITIES, Finding, Fix, ordered, summary
 
 from tests import sample_report
@@ -139,7 +139,7 @@ def test_any_name_stays_text(name: str) -> None:
 def test_any_name_stays_text_for_pipelines(name: str) -> None:
     findings = some_findings(name)
     suite = ET.fromstring(exports.as_junit(findings, document_of(findings, name)).encode())
-    assert (len(suite.findall("testcase")), len(suite.findall(".//failure"))) == (len(ENTRIES), 2)
+    assert (len(suite.findall("testcase")), len(suite.findall(".//failure"))) == (len(KINDS), 2)
     log = json.loads(exports.as_sarif(findings, document_of(findings, name)))
     assert [r["level"] for r in log["runs"][0]["results"]] == ["error", "warning", "note"]
 
@@ -188,7 +188,7 @@ def test_the_json_report_is_as_published() -> None:
     document = json.loads(report.as_json(document_of(findings)))
     Draft202012Validator(schema()).validate(document)
     pattern = schema()["$defs"]["id"]["pattern"]
-    assert [i for i in ENTRIES if not re.match(pattern, i)] == []
+    assert [i for i in KINDS if not re.match(pattern, i)] == []
 
 
 @pytest.mark.parametrize("key", ["findings", "summary", "server", "checked_at", "trend"])

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scannerdb.checks.registry import ENTRIES
+from scannerdb.checks.registry import KINDS
 
 from docs import reference
 
@@ -32,7 +32,7 @@ def test_named_playbooks_and_findings_exist(page: Path) -> None:
     for playbook in re.findall(r"ansible-playbook (?:-i \S+ )?(\S+\.yml)", text):
         assert (ROOT / playbook).exists(), f"{page.name}: {playbook}"
     for finding in re.findall(r"`((?:schema|data|index|table|check)\.[a-z_]+\.[a-z_]+)`", text):
-        assert finding in ENTRIES, f"{page.name}: {finding}"
+        assert finding in KINDS, f"{page.name}: {finding}"
 
 
 @pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("inventories/**/*.yml")], ids=lambda p: str(p.relative_to(ROOT)))

@@ -43,6 +43,7 @@ BASE = {
     "window": {"errors"},
     "serverdisk": {"connection", "errors"},
     "finding": {"connection", "errors"},
+    "finding_kinds": {"finding"},
     "partial": {"connection", "errors", "runs"},
     "argspec": {"jsontext", "login", "lockbudget", "window", "errors"},
     "answer": {"argspec", "errors"},

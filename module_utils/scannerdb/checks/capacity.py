@@ -10,10 +10,29 @@ from typing import Any
 from ..connection import SQL, Composable, Connection, Identifier, Literal, Row, fetch, scalar, text_of
 from ..errors import PrivilegeMissing
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from ..serverdisk import data_folder, is_local, room_on
 from .context import Context, amount, place
 from .history import growth, pace
-from .registry import by_hand, finding
+from .thresholds import threshold
+from .unit import check
+
+XID_WARNING_PERCENT = threshold(
+    "xid_warning_percent", 25, "so much used of the transaction ids between two freezes (autovacuum starts at 10 %)"
+)
+XID_CRITICAL_PERCENT = threshold("xid_critical_percent", 75, "so much of them, critical", above=XID_WARNING_PERCENT)
+SEQUENCE_WARNING_PERCENT = threshold(
+    "sequence_warning_percent", 50, "so much used of what a sequence and its column can hold"
+)
+SEQUENCE_CRITICAL_PERCENT = threshold(
+    "sequence_critical_percent", 85, "so much of it, critical", above=SEQUENCE_WARNING_PERCENT
+)
+SEQUENCE_WARNING_DAYS = threshold(
+    "sequence_warning_days", 365, "a sequence that is full within so many days at the pace of the last week"
+)
+CONNECTIONS_PERCENT = threshold("connections_percent", 80, "so many of the connection slots for ordinary roles in use")
+DISK_FREE_PERCENT = threshold("disk_free_percent", 10, "less than this free on the data directory's disk")
+GROWTH_PERCENT = threshold("growth_percent", 20, "the database grew by more in a week (and by 64 MB)", share=False)
 
 WRAP_AROUND = 2**31
 REMEMBERED = 50  # sequences, the fullest ones
@@ -91,14 +110,31 @@ SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backe
 """
 
 
+@check(
+    "transaction ids",
+    FindingKind(
+        "capacity.xid.age",
+        "warning",
+        "Freezing does not keep up: transaction ids (or multixacts) grow old; at the end the server refuses writes.",
+        how="Find out what stops autovacuum (what holds back vacuum is a finding of its own), then VACUUM (FREEZE).",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "capacity.xid.exhaustion",
+        "critical",
+        "The server will soon refuse every write, until the oldest tables are frozen.",
+        how="VACUUM (FREEZE) the oldest tables now.",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+)
 def transaction_ids(context: Context) -> Iterator[Finding]:
     """The oldest database of the server: any one of them stops all writes in itself."""
     row = fetch(context.conn, XIDS)[0]
     age = max(row["xids"], row["multixacts"])
     percent = round(100 * age / WRAP_AROUND, 1)
-    if percent < context.limits.xid_warning_percent:
+    if percent < context.limits[XID_WARNING_PERCENT]:
         return
-    severe = percent >= context.limits.xid_critical_percent
+    severe = percent >= context.limits[XID_CRITICAL_PERCENT]
     kind = "capacity.xid.exhaustion" if severe else "capacity.xid.age"
     what = "transaction ids" if row["xids"] >= row["multixacts"] else "multixacts"
     evidence = {"percent": percent, "transaction_ids": row["xids"], "multixacts": row["multixacts"]}
@@ -123,6 +159,23 @@ def tightest(rows: Sequence[Row]) -> list[Row]:
     return list(least.values())
 
 
+@check(
+    "sequences near their end",
+    FindingKind(
+        "capacity.sequence.filling",
+        "warning",
+        "A sequence has used much of what it, or its key column, can hold.",
+        how="Plan the move of the key and of everything that references it to bigint; make views over them again.",
+        lock="ACCESS EXCLUSIVE, rewrites the table",
+    ),
+    FindingKind(
+        "capacity.sequence.exhausted",
+        "critical",
+        "A sequence is close to its end: after that every insert fails.",
+        how="Move the key and everything that references it to bigint now; views over them are made again after.",
+        lock="ACCESS EXCLUSIVE, rewrites the table",
+    ),
+)
 def sequences(context: Context) -> Iterator[Finding]:
     """Sequences that come to their end, by what is used or by their present pace."""
     rows = tightest(_with_uncalled(context, fetch(context.conn, SEQUENCES)))
@@ -181,10 +234,10 @@ def judge_sequence(context: Context, row: Row) -> Finding | None:
     percent = round(100 * row["last"] / end, 2)
     per_day = pace(context.past, name, context.now, row["last"])
     days = (end - row["last"]) / per_day if per_day else None
-    soon = days is not None and days <= limits.sequence_warning_days
-    if percent >= limits.sequence_critical_percent:
+    soon = days is not None and days <= limits[SEQUENCE_WARNING_DAYS]
+    if percent >= limits[SEQUENCE_CRITICAL_PERCENT]:
         kind = "capacity.sequence.exhausted"
-    elif percent >= limits.sequence_warning_percent or soon:
+    elif percent >= limits[SEQUENCE_WARNING_PERCENT] or soon:
         kind = "capacity.sequence.filling"
     else:
         return None
@@ -198,16 +251,66 @@ def judge_sequence(context: Context, row: Row) -> Finding | None:
     return finding(kind, name, message + ".", evidence)
 
 
+@check(
+    "connections",
+    FindingKind(
+        "capacity.connections.high",
+        "warning",
+        "Few connection slots are left for ordinary roles.",
+        how="End idle sessions, use a pooler, or raise max_connections.",
+    ),
+)
 def connections(context: Context) -> Iterator[Finding]:
     """Slots in use, of those that ordinary roles can have."""
     row = fetch(context.conn, CONNECTIONS)[0]
     room = max(row["most"] - row["reserved"], 1)
     percent = round(100 * row["used"] / room)
-    if percent >= context.limits.connections_percent:
+    if percent >= context.limits[CONNECTIONS_PERCENT]:
         message = f"{row['used']} of {room} connection slots for ordinary roles are in use ({percent} %)."
         yield finding("capacity.connections.high", "max_connections", message, {"used": row["used"], "slots": room})
 
 
+@check(
+    "growth",
+    FindingKind(
+        "capacity.database.growth",
+        "info",
+        "The database grew fast. The report's chart shows since when.",
+        how="Look at the tables that grew most.",
+    ),
+)
+def database_growth(context: Context) -> Iterator[Finding]:
+    """How much the database grew since the oldest run of the last week."""
+    size = context.seen["bytes"] = _database_bytes(context)
+    yield from judge_growth(context.past, context.now, size, context.limits[GROWTH_PERCENT])
+
+
+def judge_growth(
+    past: Sequence[Mapping[str, Any]], now: datetime.datetime, size: int, most: float
+) -> Iterator[Finding]:
+    """A finding where the database grew by more than `most` percent (and 64 MB). Pure."""
+    seen = growth(past, now, size)
+    if seen and seen["percent"] > most and seen["bytes"] > 64 << 20:
+        message = f"The database grew by {amount(seen['bytes'])} ({seen['percent']:g} %) since {seen['since']}."
+        yield finding("capacity.database.growth", "database", message, seen)
+
+
+@check(
+    "disk",
+    FindingKind(
+        "capacity.disk.low",
+        "warning",
+        "The disk of the data directory is almost full (known only where the check runs on the database's host).",
+        how="Free some space; see the table sizes in the report.",
+    ),
+    FindingKind(
+        "capacity.disk.no_copy",
+        "info",
+        "The disk has no room for a second copy of the database, which a restore beside the live one needs.",
+        how="Enlarge the disk before you have to restore.",
+    ),
+    restricted=True,
+)
 def disk(context: Context) -> Iterator[Finding]:
     """Room on the data directory's disk, where that disk is this host's."""
     folder = data_folder(context.conn)
@@ -215,7 +318,7 @@ def disk(context: Context) -> Iterator[Finding]:
         raise PrivilegeMissing("permission denied to see where the data directory is")
     if is_local(context.conn):
         size = context.seen.get("bytes") or _database_bytes(context)
-        yield from judge_disk(folder, size, room_on(folder), context.limits.disk_free_percent)
+        yield from judge_disk(folder, size, room_on(folder), context.limits[DISK_FREE_PERCENT])
 
 
 def _database_bytes(context: Context) -> int:
@@ -235,19 +338,3 @@ def judge_disk(folder: str, size: int, room: tuple[int, int] | None, least_perce
     if free < size:
         message = f"The disk has {amount(free)} free; a copy of the database needs {amount(size)}."
         yield finding("capacity.disk.no_copy", "disk", message, evidence)
-
-
-def database_growth(context: Context) -> Iterator[Finding]:
-    """How much the database grew since the oldest run of the last week."""
-    size = context.seen["bytes"] = _database_bytes(context)
-    yield from judge_growth(context.past, context.now, size, context.limits.growth_percent)
-
-
-def judge_growth(
-    past: Sequence[Mapping[str, Any]], now: datetime.datetime, size: int, most: float
-) -> Iterator[Finding]:
-    """A finding where the database grew by more than `most` percent (and 64 MB). Pure."""
-    seen = growth(past, now, size)
-    if seen and seen["percent"] > most and seen["bytes"] > 64 << 20:
-        message = f"The database grew by {amount(seen['bytes'])} ({seen['percent']:g} %) since {seen['since']}."
-        yield finding("capacity.database.growth", "database", message, seen)

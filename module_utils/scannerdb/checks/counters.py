@@ -8,9 +8,13 @@ from collections.abc import Iterator, Mapping
 from ..connection import SQL, Literal, text_of
 from ..counters import CONSENT, COUNTS, NEEDED, TABLE, count_query, refresh
 from ..finding import Finding, Fix
+from ..finding_kinds import BY_FIX, FindingKind, finding
 from ..lockbudget import relation
 from .context import Context
-from .registry import finding
+from .thresholds import threshold
+from .unit import check
+
+METADATA_DRIFT_ROWS = threshold("metadata_drift_rows", 0, "a counter in `metadata` that is further off than this")
 
 UNCOUNTED = "0"  # every counter stands there until its program has run
 MARKS = "SELECT key::text AS key, value::text AS value FROM {} WHERE key ~ '^last_.+_(start|end)$'"
@@ -18,7 +22,18 @@ ORDER = 90  # after the rows that are counted
 LONGEST_RUN = datetime.timedelta(days=1)
 
 
-def check(context: Context) -> Iterator[Finding]:
+@check(
+    "counters in metadata",
+    FindingKind(
+        "data.metadata.counter",
+        "warning",
+        "A counter in metadata contradicts what it counts; '0' is what it says before its program has run.",
+        BY_FIX,
+        how="Only with scannerdb_fix_counters: true; the application writes them at its next sync, too.",
+        lock="ROW EXCLUSIVE",
+    ),
+)
+def stored_counters(context: Context) -> Iterator[Finding]:
     """One finding for all counters that are wrong."""
     columns = context.tables.get(TABLE, {})
     if not {"key", "value"} <= set(columns):
@@ -26,7 +41,7 @@ def check(context: Context) -> Iterator[Finding]:
     table = relation(context.schema, TABLE)
     query = SQL("SELECT key::text AS key, value::text AS value FROM {} WHERE key = ANY({})")
     stored = {row["key"]: row["value"] for row in context.read(query.format(table, Literal([*COUNTS])))}
-    wrong = contradictions(stored, _true_counts(context, stored), context.limits.metadata_drift_rows)
+    wrong = contradictions(stored, _true_counts(context, stored), context.limits[METADATA_DRIFT_ROWS])
     if wrong:
         said = ", ".join(f"{key} says {says!r}, there are {is_}" for key, (says, is_) in wrong.items())
         yield finding(
@@ -50,6 +65,15 @@ def is_dated(columns: Mapping[str, str]) -> bool:
     return columns.get("updated_at", "").startswith("timestamp")
 
 
+@check(
+    "interrupted scans",
+    FindingKind(
+        "data.metadata.interrupted",
+        "info",
+        "A scan or prune began more than a day ago, and metadata knows no end of it.",
+        how="Look whether it still runs; else start it again.",
+    ),
+)
 def marks(context: Context) -> Iterator[Finding]:
     """One finding for each scan or prune that has no end."""
     if not {"key", "value"} <= set(context.tables.get(TABLE, {})):

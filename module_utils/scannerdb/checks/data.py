@@ -11,10 +11,14 @@ from dataclasses import dataclass, replace
 
 from ..connection import SQL, Composable, Identifier, text_of
 from ..finding import Finding, Fix
+from ..finding_kinds import BY_FIX, FindingKind, by_hand, finding
 from ..lockbudget import relation
 from .context import Context, Reference
 from .offers import deactivation, present_dates, settled, transaction
-from .registry import by_hand, finding
+from .thresholds import threshold
+from .unit import check
+
+FUTURE_MINUTES = threshold("future_minutes", 60, "a date so far ahead")
 
 NUMBERS = ("smallint", "integer", "bigint", "numeric")
 DATES = ("timestamp", "date")
@@ -146,7 +150,7 @@ def all_rules(context: Context) -> list[DataRule]:
         ),
         DataRule(
             "data.endpoints.date_future",
-            f"{latest} > now() + interval '{context.limits.future_minutes:g} minutes'",
+            f"{latest} > now() + interval '{context.limits[FUTURE_MINUTES]:g} minutes'",
             frozenset(dates or DATE_COLUMNS),
             "{rows} endpoints have a date in the future.",
             "endpoints",
@@ -203,6 +207,74 @@ def _aggregates(rules: list[DataRule]) -> Composable:
     return SQL(",\n       ").join(parts)
 
 
+@check(
+    "data rules of endpoints",
+    FindingKind(
+        "data.endpoints.verification_date_null",
+        "warning",
+        "A verified endpoint has no verification_date. (NULL on an unverified endpoint is right.)",
+        BY_FIX,
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.endpoints.last_check_date_null",
+        "warning",
+        "An endpoint has no last_check_date.",
+        BY_FIX,
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.endpoints.verified_range",
+        "warning",
+        "verified is neither 0, 1 nor 2. Reported only: nobody but the application knows what was meant.",
+        how="The SQL goes by the link: 1 with one, else 0; a honeypot or inactive endpoint loses it.",
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.endpoints.port_range",
+        "warning",
+        "The port of an active endpoint is outside 1 to 65535, so nothing can listen there.",
+        how="Correct it where the scanner's logs know it; else the SQL makes the endpoint inactive, without its link.",
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.endpoints.ip_unparsable",
+        "warning",
+        "The ip of an active endpoint is no IPv4 or IPv6 address; programs that parse the column stop at it.",
+        how="Correct it where you know it; else the SQL makes the endpoint inactive, without its link.",
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.endpoints.date_future",
+        "warning",
+        "A date of an endpoint lies in the future: a clock was wrong, or a time zone was lost.",
+        how="Find the machine whose clock is wrong; the SQL makes such dates now, the latest that they can be.",
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.verified.link_missing",
+        "critical",
+        "An endpoint with verified = 1 has no row in verified_endpoints, so it is not in servers.",
+        BY_FIX,
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.verified.link_stale",
+        "critical",
+        "A row in verified_endpoints belongs to an endpoint that is not verified.",
+        BY_FIX,
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind("data.verified.honeypot", "warning", "A honeypot counts as verified.", BY_FIX, lock="ROW EXCLUSIVE"),
+    FindingKind(
+        "data.verified.inactive",
+        "warning",
+        "An inactive endpoint counts as verified. Repaired only where scannerdb_fix_inactive is unverify.",
+        BY_FIX,
+        lock="ROW EXCLUSIVE",
+    ),
+    deep=False,
+)
 def endpoints(context: Context) -> Iterator[Finding]:
     """All rules over endpoints and their links, in one pass."""
     rules = applicable(context)
@@ -252,6 +324,17 @@ def _listing(table: Composable, rule: DataRule) -> str:
     return text_of(SQL("SELECT * FROM {} e WHERE {}").format(table, rule.composed))
 
 
+@check(
+    "orphans",
+    FindingKind(
+        "data.orphan",
+        "warning",
+        "Rows whose parent is gone, where no foreign key watches.",
+        BY_FIX,
+        lock="ROW EXCLUSIVE",
+    ),
+    deep=False,
+)
 def orphans(context: Context) -> Iterator[Finding]:
     """Rows without their parent, only where no validated foreign key rules them out."""
     for reference in context.unproven:

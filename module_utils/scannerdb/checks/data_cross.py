@@ -6,11 +6,23 @@ from collections.abc import Iterator, Sequence
 
 from ..connection import SQL, Composable, Identifier, Literal, Query, text_of
 from ..finding import Finding, Fix
+from ..finding_kinds import FindingKind, by_hand, declare, finding
 from ..lockbudget import relation
 from .context import Context
-from .data import DATES
+from .data import DATES, FUTURE_MINUTES
 from .offers import neighbours_dates, own_models, present_dates, transaction
-from .registry import by_hand, finding
+from .unit import check
+
+declare(
+    FindingKind(
+        "data.date_future",
+        "warning",
+        "A date in verified_endpoints, metadata or schema_version lies in the future: a clock was wrong, or a"
+        " time zone was lost.",
+        how="Find the machine whose clock is wrong; the SQL makes such dates now, the latest that they can be.",
+        lock="ROW EXCLUSIVE",
+    ),
+)
 
 # Dates besides those of endpoints and results, which have passes of their own.
 OTHER_DATES = (
@@ -20,6 +32,16 @@ OTHER_DATES = (
 )
 
 
+@check(
+    "dates of benchmark results",
+    FindingKind(
+        "data.benchmark_results.date_future",
+        "warning",
+        "A test_date lies in the future: a clock was wrong, or a time zone was lost.",
+        how="Find the machine whose clock is wrong; the SQL takes the date of the result before, in the order of ids.",
+        lock="ROW EXCLUSIVE",
+    ),
+)
 def result_dates(context: Context) -> Iterator[Finding]:
     """Benchmark results dated in the future; the index on test_date makes this cheap."""
     found = _future(context, "benchmark_results", "test_date")
@@ -35,7 +57,7 @@ def result_dates(context: Context) -> Iterator[Finding]:
         )
 
 
-def dates(name: str, column: str, context: Context) -> Iterator[Finding]:
+def _dates(name: str, column: str, context: Context) -> Iterator[Finding]:
     """Dates in the future in one of the smaller tables."""
     found = _future(context, name, column)
     if found:
@@ -49,12 +71,22 @@ def dates(name: str, column: str, context: Context) -> Iterator[Finding]:
         )
 
 
+def _declare_dates(name: str, column: str) -> None:
+    @check(f"dates of {name}")
+    def look(context: Context) -> Iterator[Finding]:
+        return _dates(name, column, context)
+
+
+for _place in OTHER_DATES:
+    _declare_dates(*_place)
+
+
 def _future(context: Context, name: str, column: str) -> tuple[int, str, Composable] | None:
     """How many rows `e` of a table have a date in the future, if any; the query that lists them, and its condition."""
     if not context.tables.get(name, {}).get(column, "").startswith(DATES):
         return None
     condition = SQL("e.{} > now() + {} * interval '1 minute'").format(
-        Identifier(column), Literal(context.limits.future_minutes)
+        Identifier(column), Literal(context.limits[FUTURE_MINUTES])
     )
     query = SQL("SELECT count(*) FROM {} e WHERE {}").format(relation(context.schema, name), condition)
     rows = context.number(query)
@@ -65,6 +97,17 @@ def _offer(finding_id: str, statements: Sequence[Query]) -> Fix | None:
     return by_hand(finding_id, *transaction(*statements)) if statements else None
 
 
+@check(
+    "models of benchmark results",
+    FindingKind(
+        "data.benchmark_results.foreign_model",
+        "warning",
+        "A benchmark result names a model of another endpoint. Looked at where scannerdb_check_cross_table is true.",
+        how="The SQL sets model_id to the endpoint's own model of that name, or to NULL where it has none.",
+        lock="ROW EXCLUSIVE",
+    ),
+    cross_table=True,
+)
 def foreign_models(context: Context) -> Iterator[Finding]:
     """Results whose model belongs to another endpoint: the one rule that joins two large tables."""
     results, models = context.tables.get("benchmark_results", {}), context.tables.get("models", {})

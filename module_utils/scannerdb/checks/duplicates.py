@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from ..connection import SQL, Composable, Identifier, Query, fetch, text_of
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from ..lockbudget import relation
 from .context import Context
 from .offers import transaction
-from .registry import by_hand, finding
+from .unit import check
 
 # Every column, in any schema, that points at an id of this schema, with the unique keys that it is part of.
 CHILDREN = """
@@ -46,7 +47,18 @@ class DuplicateChild:
     keys: frozenset[tuple[str, ...]]
 
 
-def check(context: Context) -> Iterator[Finding]:
+@check(
+    "duplicates",
+    FindingKind(
+        "data.duplicate",
+        "warning",
+        "Rows are the same in columns that should be unique; the missing constraint cannot be added before they go.",
+        how="The SQL keeps the oldest row (a verified one first; without ids the newest) and moves all that points at"
+        " the others to it. Then run fix.yml to add the constraint.",
+        lock="ROW EXCLUSIVE",
+    ),
+)
+def repeated_rows(context: Context) -> Iterator[Finding]:
     """Duplicates of the demanded keys that nothing guards."""
     for table, columns in context.unguarded:
         if not columns or not set(columns) <= set(context.tables.get(table, {})):

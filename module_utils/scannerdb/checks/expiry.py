@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from ..connection import SQL, fetch, text_of
 from ..expiry import ExpiryRule, expired, removal, unfit
 from ..finding import Finding, Fix
+from ..finding_kinds import BY_FIX, FindingKind, finding
 from .context import Context
-from .registry import finding
+from .unit import check
 
 DUE, RULE = "data.expired", "data.expired.rule"
 ORDER = 80  # after rows are repaired, and before they are counted
@@ -24,7 +25,25 @@ SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type
 """
 
 
-def check(context: Context) -> Iterator[Finding]:
+@check(
+    "rows that go by a rule",
+    FindingKind(
+        "data.expired",
+        "info",
+        "Rows are older than the site's rule (scannerdb_retention_rules) keeps them.",
+        BY_FIX,
+        how="Where a fresh, verified backup exists. They come back out of that backup only.",
+        lock="ROW EXCLUSIVE",
+    ),
+    FindingKind(
+        "data.expired.rule",
+        "warning",
+        "A rule of scannerdb_retention_rules cannot be applied to its table as it is.",
+        how="Change the rule: its table needs a number as id and a date, and no table may reference it.",
+    ),
+    deep=False,
+)
+def due_rows(context: Context) -> Iterator[Finding]:
     """One finding for each rule that has something to do, and for each that cannot be applied."""
     for rule in context.expiry:
         yield from _rule(context, rule)

@@ -8,7 +8,7 @@ from html import escape  # enough for XML too, and xml.sax would load an HTTP cl
 from typing import Any
 
 from ..finding import Finding
-from .registry import ENTRIES
+from .registry import KINDS
 
 LEVELS = {"critical": "error", "warning": "warning", "info": "note"}
 
@@ -34,10 +34,10 @@ def as_junit(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
     name = _attribute(f"scannerdb check of {document['server']['database']}")
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuite name={name} tests="{len(ENTRIES)}" failures="{len(by_id)}" errors="0"'
+        f'<testsuite name={name} tests="{len(KINDS)}" failures="{len(by_id)}" errors="0"'
         f" timestamp={_attribute(document['checked_at'].rstrip('Z'))}>",
     ]
-    for finding_id in sorted(ENTRIES):
+    for finding_id in sorted(KINDS):
         case = f'  <testcase classname="scannerdb.{finding_id.split(".")[0]}" name="{finding_id}"'
         group = by_id.get(finding_id)
         if not group:
@@ -58,7 +58,7 @@ def as_sarif(findings: Sequence[Finding], document: Mapping[str, Any]) -> str:
             "shortDescription": {"text": entry.meaning},
             "defaultConfiguration": {"level": LEVELS[entry.severity]},
         }
-        for i, entry in sorted(ENTRIES.items())
+        for i, entry in sorted(KINDS.items())
     ]
     database = document["server"]["database"]
     results = [

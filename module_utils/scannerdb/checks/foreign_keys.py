@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from .context import Context, place
-from .registry import by_hand, finding
+from .thresholds import threshold
+from .unit import check
+
+UNINDEXED_ROWS = threshold("unindexed_rows", 10_000, "a foreign key without an index, in a table of so many rows")
 
 QUERY = """
 SELECT n.nspname::text AS schema, c.relname::text AS table, c.reltuples::bigint AS rows, rn.nspname::text AS ref_schema,
@@ -29,9 +33,19 @@ SELECT n.nspname::text AS schema, c.relname::text AS table, c.reltuples::bigint 
 """
 
 
+@check(
+    "foreign keys without an index",
+    FindingKind(
+        "index.foreign_key.unindexed",
+        "warning",
+        "A foreign key of a large table has no index: each delete of a parent row reads the whole table.",
+        how="Create the index; CONCURRENTLY stops no writer.",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+)
 def unindexed(context: Context) -> Iterator[Finding]:
     """One finding for each; where the contract asks for the index itself, that finding is enough."""
-    for row in fetch(context.conn, QUERY, [int(context.limits.unindexed_rows)]):
+    for row in fetch(context.conn, QUERY, [int(context.limits[UNINDEXED_ROWS])]):
         columns = tuple(row["columns"])
         if row["schema"] == context.schema and (row["table"], columns) in context.index_columns:
             continue

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..connection import fetch
 from ..finding import Finding
-from .capacity import CONNECTIONS, WRAP_AROUND, XIDS
+from .capacity import CONNECTIONS, CONNECTIONS_PERCENT, WRAP_AROUND, XID_WARNING_PERCENT, XIDS
 from .charts import gauge_bar
 from .context import Context
+from .unit import check
 
 FEW_BLOCKS = 10_000  # fewer tell nothing of a cache
 CACHE = """
@@ -20,16 +21,17 @@ SELECT blks_hit::bigint AS hit, (blks_hit + blks_read)::bigint AS blocks FROM pg
 Gauge = Mapping[str, Any]
 
 
+@check("gauges")
 def measure(context: Context) -> Iterator[Finding]:
     """Leave the gauges for the report; whatever is too full is another check's finding."""
     used, most, reserved = fetch(context.conn, CONNECTIONS)[0].values()
     oldest, cache = fetch(context.conn, XIDS)[0], fetch(context.conn, CACHE)[0]
     limits = context.limits
     context.seen["gauges"] = [
-        gauge("connections", used, max(most - reserved, 1), limits.connections_percent),
+        gauge("connections", used, max(most - reserved, 1), limits[CONNECTIONS_PERCENT]),
         gauge("cache hits", cache["hit"], cache["blocks"], None) if cache["blocks"] >= FEW_BLOCKS else None,
-        gauge("transaction ids to wraparound", oldest["xids"], WRAP_AROUND, limits.xid_warning_percent),
-        gauge("multixacts to wraparound", oldest["multixacts"], WRAP_AROUND, limits.xid_warning_percent),
+        gauge("transaction ids to wraparound", oldest["xids"], WRAP_AROUND, limits[XID_WARNING_PERCENT]),
+        gauge("multixacts to wraparound", oldest["multixacts"], WRAP_AROUND, limits[XID_WARNING_PERCENT]),
     ]
     context.seen["gauges"] = [one for one in context.seen["gauges"] if one]
     return iter(())

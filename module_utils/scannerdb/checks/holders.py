@@ -7,8 +7,18 @@ from collections.abc import Iterator
 from ..connection import SQL, Literal, fetch, scalar, text_of
 from ..errors import PrivilegeMissing
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from .context import Context, amount
-from .registry import by_hand, finding
+from .thresholds import threshold
+from .unit import check
+
+HOLDING_MINUTES = threshold("holding_minutes", 60, "a transaction, open or prepared, older than this")
+HOLDING_TRANSACTIONS = threshold(
+    "holding_transactions",
+    1_000_000,
+    "a replication slot, or a standby with hot_standby_feedback, that is so many transactions behind",
+)
+SLOT_WAL_MB = threshold("slot_wal_mb", 512, "an inactive replication slot that keeps so much WAL")
 
 MAY_SEE = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
 
@@ -59,11 +69,22 @@ def duration(seconds: int) -> str:
     return f"{seconds} seconds"
 
 
+@check(
+    "old transactions",
+    FindingKind(
+        "vacuum.session.holds_back",
+        "warning",
+        "An old transaction keeps vacuum from removing dead rows anywhere in the database.",
+        how="End it in the program that opened it, or by its pid.",
+        lock="none",
+    ),
+    restricted=True,
+)
 def sessions(context: Context) -> Iterator[Finding]:
     """Old transactions, with pid and query."""
     if not scalar(context.conn, MAY_SEE):
         raise PrivilegeMissing("permission denied to see what other sessions do")
-    for row in fetch(context.conn, SESSIONS, [context.limits.holding_minutes * 60]):
+    for row in fetch(context.conn, SESSIONS, [context.limits[HOLDING_MINUTES] * 60]):
         statement = SQL(END).format(pid=Literal(row["pid"]), began=Literal(row.pop("began")))
         yield finding(
             "vacuum.session.holds_back",
@@ -74,9 +95,19 @@ def sessions(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "prepared transactions",
+    FindingKind(
+        "vacuum.prepared.holds_back",
+        "warning",
+        "A forgotten prepared transaction holds its locks and keeps vacuum from removing dead rows.",
+        how="Finish it with COMMIT PREPARED or ROLLBACK PREPARED, in its database.",
+        lock="none",
+    ),
+)
 def prepared(context: Context) -> Iterator[Finding]:
     """Prepared transactions that nobody finished."""
-    for row in fetch(context.conn, PREPARED, [context.limits.holding_minutes * 60]):
+    for row in fetch(context.conn, PREPARED, [context.limits[HOLDING_MINUTES] * 60]):
         statement = SQL("ROLLBACK PREPARED {}").format(Literal(row["gid"]))
         yield finding(
             "vacuum.prepared.holds_back",
@@ -87,12 +118,29 @@ def prepared(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "replication slots",
+    FindingKind(
+        "vacuum.slot.holds_back",
+        "warning",
+        "A replication slot keeps vacuum from removing dead rows.",
+        how="Start its consumer again, or drop the slot.",
+        lock="none",
+    ),
+    FindingKind(
+        "server.slot.inactive",
+        "warning",
+        "A replication slot without a consumer keeps WAL until the disk is full.",
+        how="Start its consumer again, or drop the slot.",
+        lock="none",
+    ),
+)
 def slots(context: Context) -> Iterator[Finding]:
     """Replication slots: what they hold back, and what WAL an inactive one keeps."""
     for row in fetch(context.conn, SLOTS):
         statement = SQL(UNUSED_SLOT).format(Literal(row["name"]))
         evidence = {"active": row["active"], "transactions": row["transactions"], "wal_bytes": row["kept"]}
-        if (row["transactions"] or 0) > context.limits.holding_transactions:
+        if (row["transactions"] or 0) > context.limits[HOLDING_TRANSACTIONS]:
             yield finding(
                 "vacuum.slot.holds_back",
                 row["name"],
@@ -100,7 +148,7 @@ def slots(context: Context) -> Iterator[Finding]:
                 evidence,
                 by_hand("vacuum.slot.holds_back", text_of(statement)),
             )
-        if not row["active"] and (row["kept"] or 0) >= context.limits.slot_wal_mb * (1 << 20):
+        if not row["active"] and (row["kept"] or 0) >= context.limits[SLOT_WAL_MB] * (1 << 20):
             yield finding(
                 "server.slot.inactive",
                 row["name"],
@@ -110,11 +158,21 @@ def slots(context: Context) -> Iterator[Finding]:
             )
 
 
+@check(
+    "standbys that ask to wait",
+    FindingKind(
+        "vacuum.standby.holds_back",
+        "warning",
+        "A query on a standby with hot_standby_feedback keeps vacuum on the primary from removing dead rows.",
+        how="End the long query on the standby, or switch hot_standby_feedback off there.",
+    ),
+    restricted=True,
+)
 def standbys(context: Context) -> Iterator[Finding]:
     """Standbys whose queries hold back vacuum here, by hot_standby_feedback and without a slot."""
     if not scalar(context.conn, MAY_SEE):
         raise PrivilegeMissing("permission denied to see what standbys ask for")
-    for row in fetch(context.conn, STANDBYS, [int(context.limits.holding_transactions)]):
+    for row in fetch(context.conn, STANDBYS, [int(context.limits[HOLDING_TRANSACTIONS])]):
         yield finding(
             "vacuum.standby.holds_back",
             f"{row['application'] or 'standby'} at {row['address']}",

@@ -14,7 +14,7 @@ from . import backups, gauges, since, slow
 from .charts import PATTERNS, SHOWN_RUNS, SHOWN_TABLES, given_back_bars, legend, size_bars, size_line, trend_bars
 from .context import amount, printable
 from .html_page import SCRIPT, STYLE
-from .registry import ENTRIES
+from .registry import KINDS
 
 TITLES = {"critical": "Critical", "warning": "Warnings", "info": "Informational"}
 MOST = 200  # findings of one severity on the page; the JSON report has them all
@@ -133,7 +133,7 @@ def _group(severity: str, findings: Sequence[Finding]) -> str:
 
 
 def _finding(finding: Finding, is_open: bool) -> str:
-    entry = ENTRIES[finding.id]
+    entry = KINDS[finding.id]
     shown = {k: v for k, v in finding.evidence.items() if k not in ("query", "source")}
     parts = [f"<p>{e(entry.meaning)}</p>"]
     facts = "".join(f"<dt>{e(key.replace('_', ' '))}</dt><dd>{_value(key, value)}</dd>" for key, value in shown.items())

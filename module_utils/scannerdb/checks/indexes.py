@@ -8,8 +8,12 @@ from typing import Any
 
 from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Change, Finding, Fix
+from ..finding_kinds import BY_FIX, FindingKind, by_hand, finding
 from .context import Context, StandbyUse, place
-from .registry import by_hand, finding
+from .thresholds import threshold
+from .unit import check
+
+MIN_STATISTICS_DAYS = threshold("min_statistics_days", 14, "`index.unused` from so many days of statistics on")
 
 PAGE_BYTES = 8192
 DROP_CONSENT = "scannerdb_fix_drop_indexes"
@@ -134,7 +138,39 @@ def read_indexes(context: Context) -> list[IndexInfo]:
     return indexes
 
 
-def check(context: Context) -> Iterator[Finding]:
+@check(
+    "indexes",
+    FindingKind(
+        "index.invalid",
+        "critical",
+        "An index is invalid: it is maintained but never used.",
+        BY_FIX,
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "index.duplicate",
+        "warning",
+        "Two indexes are the same. One is dropped only with consent.",
+        BY_FIX,
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "index.redundant",
+        "info",
+        "An index is a prefix of another one. Drop it if its queries run as well without.",
+        how="Drop it; the longer index serves its queries, if somewhat slower where that one is much larger.",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "index.unused",
+        "info",
+        "No query has used an index since statistics were reset, on this server or a standby that was seen.",
+        how="Drop it, once statistics go back over a month's end and every standby was looked at.",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    deep=False,
+)
+def all_indexes(context: Context) -> Iterator[Finding]:
     """All findings about indexes."""
     indexes = read_indexes(context)
     yield from invalid(indexes)
@@ -158,7 +194,7 @@ def check(context: Context) -> Iterator[Finding]:
 def _unused(context: Context, doubles: frozenset[tuple[str, str]]) -> Iterator[Finding]:
     """Findings about idle indexes; a double is a finding already."""
     age, days = fetch(context.conn, STATISTICS_AGE)[0].values()
-    if days < context.limits.min_statistics_days:
+    if days < context.limits[MIN_STATISTICS_DAYS]:
         return  # too short a time to say so of any index
     beyond = {"statistics_age": age, **_beyond(context.standbys)}
     where = "this server or its standbys" if context.standbys.seen else "this server"

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..connection import SQL, Identifier, fetch, text_of
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from .context import Context, place
-from .registry import by_hand, finding
+from .unit import check
 
 CLOCK = (
     r"(now\(\)|current_timestamp|transaction_timestamp\(\)|clock_timestamp\(\)|statement_timestamp\(\)|localtimestamp)"
@@ -103,6 +104,22 @@ def only_stamps(source: str, watched: Sequence[str], stamps: Mapping[str, frozen
     return wanted is not None and wanted <= {*watched, *re.findall(r"\w+", match.group("condition") or "")}
 
 
+@check(
+    "triggers",
+    FindingKind(
+        "schema.trigger.unexpected",
+        "info",
+        "A trigger on a table of the contract does something that the contract does not know, or at other moments.",
+        how="Read it; if it is this site's own, suppress the finding with that reason.",
+    ),
+    FindingKind(
+        "schema.function.search_path",
+        "info",
+        "A trigger's function has no search_path of its own, so it finds its tables by the writer's.",
+        how="ALTER FUNCTION … SET search_path.",
+        lock="none",
+    ),
+)
 def triggers(context: Context) -> Iterator[Finding]:
     """Triggers on the contract's tables whose body is another than a date's stamp; functions without a search_path."""
     seen: set[tuple[str, str]] = set()
@@ -135,6 +152,16 @@ def triggers(context: Context) -> Iterator[Finding]:
             )
 
 
+@check(
+    "triggers of other tables",
+    FindingKind(
+        "schema.trigger.disabled_extra",
+        "warning",
+        "A trigger of a table beyond the contract is disabled, also one behind a foreign key.",
+        how="ALTER TABLE … ENABLE TRIGGER; if it is meant so, suppress the finding with that reason.",
+        lock="SHARE ROW EXCLUSIVE",
+    ),
+)
 def disabled_elsewhere(context: Context) -> Iterator[Finding]:
     """Disabled triggers of tables beyond the contract; those within are the contract's own finding."""
     for row in fetch(context.conn, DISABLED, [context.schema, sorted(context.contract_tables)]):
@@ -151,6 +178,16 @@ def disabled_elsewhere(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "constraints",
+    FindingKind(
+        "schema.constraint.not_valid",
+        "warning",
+        "A constraint was never checked against the rows that were there before it.",
+        how="VALIDATE CONSTRAINT stops no writer; it fails where old rows break the rule.",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+)
 def constraints(context: Context) -> Iterator[Finding]:
     """Constraints that are NOT VALID, beyond the contract's own foreign keys."""
     for row in fetch(context.conn, CONSTRAINTS, [context.schema, sorted(context.contract_tables)]):
@@ -167,6 +204,16 @@ def constraints(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "sequences without an owner",
+    FindingKind(
+        "schema.sequence.not_owned",
+        "info",
+        "A column's default takes a sequence that the column does not own, so the table can go without it.",
+        how="ALTER SEQUENCE … OWNED BY.",
+        lock="SHARE ROW EXCLUSIVE on the sequence",
+    ),
+)
 def sequences(context: Context) -> Iterator[Finding]:
     """Sequences that a default takes without owning them."""
     for row in fetch(context.conn, SEQUENCES):
@@ -197,6 +244,16 @@ SELECT n.nspname::text AS schema, p.proname::text AS name, pg_get_function_ident
 """
 
 
+@check(
+    "SECURITY DEFINER functions",
+    FindingKind(
+        "security.function.definer",
+        "warning",
+        "A SECURITY DEFINER function has no search_path of its own: its caller can make it run other objects.",
+        how="ALTER FUNCTION … SET search_path.",
+        lock="none",
+    ),
+)
 def definers(context: Context) -> Iterator[Finding]:
     """SECURITY DEFINER functions that trust their caller's search_path."""
     for row in fetch(context.conn, DEFINERS):

@@ -10,7 +10,7 @@ from typing import Any
 from ..finding import SEVERITIES, Finding
 from . import backups, gauges, since, slow
 from .context import amount
-from .registry import ENTRIES
+from .registry import KINDS
 
 MARKDOWN = "db_schema_issues_report.md"
 JSON = "db_schema_issues_report.json"
@@ -87,7 +87,7 @@ def _vacuum(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _section(finding: Finding) -> list[str]:
-    entry = ENTRIES[finding.id]
+    entry = KINDS[finding.id]
     lines = [f"### {_plain(finding.message)}", "", f"`{finding.id}` on {_plain(finding.object)}. {entry.meaning}", ""]
     if finding.evidence:
         facts = ", ".join(f"{key}: {_plain(json.dumps(v, default=str))}" for key, v in finding.evidence.items())

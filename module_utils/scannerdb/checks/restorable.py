@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from ..connection import Connection, fetch
 from ..finding import Finding
+from ..finding_kinds import FindingKind, finding
 from .context import Context
-from .registry import finding
+from .unit import check
 
 # Functions that run while a restore fills tables and makes indexes, through whatever views lie between.
 _USED = """
@@ -51,6 +52,24 @@ UNION SELECT proname::text, false FROM pg_proc p JOIN pg_namespace n ON n.oid = 
 """
 
 
+@check(
+    "functions that a restore runs",
+    FindingKind(
+        "restore.function.search_path",
+        "warning",
+        "A function in an index, a CHECK, a generated column or a materialized view finds its tables by the search_path"
+        " of the session, and a restore has none.",
+        how="ALTER FUNCTION … SET search_path; prove it with a restore drill.",
+        lock="none",
+    ),
+    FindingKind(
+        "restore.check.other_table",
+        "info",
+        "The function of a CHECK reads a table. A restore may fill that one later, and then needs a second attempt.",
+        how="A foreign key or a trigger instead; prove it with a restore drill.",
+        lock="ACCESS EXCLUSIVE",
+    ),
+)
 def functions(context: Context) -> Iterator[Finding]:
     """Functions in indexes, CHECKs, generated columns and materialized views that a restore cannot run as they are."""
     used = fetch(context.conn, _USED)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from ..connection import SQL, Composable, Identifier, Row, fetch, scalar, text_of
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from .context import Context
 from .demotion import demotion
-from .registry import by_hand, finding
+from .unit import check
 
 SCHEMAS = """
 SELECT n.nspname::text AS name,
@@ -87,6 +88,16 @@ SELECT current_setting('ssl') AS ssl, current_setting('listen_addresses') AS lis
 ONLY_HERE = {"", "localhost", "::1"}
 
 
+@check(
+    "schemas open to everybody",
+    FindingKind(
+        "security.schema.public_create",
+        "warning",
+        "Everybody may create objects in a schema, and so put a function or table in front of others.",
+        how="REVOKE CREATE ON SCHEMA … FROM PUBLIC, after a GRANT to those that need it.",
+        lock="none",
+    ),
+)
 def public_schemas(context: Context) -> Iterator[Finding]:
     """Schemas in which everybody may create. Who lives by that in the contract's schema first gets its own grant."""
     for row in fetch(context.conn, SCHEMAS, [[*_creators(context)]]):
@@ -110,6 +121,23 @@ def _creators(context: Context) -> Iterator[str]:
     yield str(scalar(context.conn, "SELECT current_user::text"))
 
 
+@check(
+    "the application's role",
+    FindingKind(
+        "security.role.superuser",
+        "warning",
+        "The application's role is a superuser (or a member of one): a mistake in the application reaches everything.",
+        how="The SQL makes another superuser where there is none, completes the role's grants, then takes the power.",
+        lock="none",
+    ),
+    FindingKind(
+        "security.role.bypassrls",
+        "warning",
+        "The application's role ignores row level security.",
+        how="ALTER ROLE … NOBYPASSRLS, once no policy hides rows that the application needs.",
+        lock="none",
+    ),
+)
 def application_role(context: Context) -> Iterator[Finding]:
     """An application's role that may do too much."""
     for row in fetch(context.conn, ROLE, {"role": context.role}):
@@ -146,6 +174,16 @@ def _bypassrls(context: Context) -> Finding:
     )
 
 
+@check(
+    "read-only roles",
+    FindingKind(
+        "security.role.not_read_only",
+        "warning",
+        "A role of read_only_roles may write, by a grant of its own or through a role it belongs to.",
+        how="REVOKE; where the grant is another role's, its other members lose it too, but for the application.",
+        lock="none",
+    ),
+)
 def readers(context: Context) -> Iterator[Finding]:
     """Roles that are declared to read only, and may write: one finding for each."""
     found: dict[str, list[Row]] = {}
@@ -173,6 +211,16 @@ def _privilege(template: str, context: Context, row: Row, role: str | None) -> C
     )
 
 
+@check(
+    "password hashes",
+    FindingKind(
+        "security.password.weak",
+        "warning",
+        "A password is stored as MD5, which is quickly guessed from a copy of the hash.",
+        how="Set password_encryption to scram-sha-256 and give the role its password again.",
+    ),
+    restricted=True,
+)
 def passwords(context: Context) -> Iterator[Finding]:
     """Password hashes weaker than SCRAM. The hash itself goes nowhere."""
     for row in fetch(context.conn, PASSWORDS):
@@ -183,6 +231,22 @@ def passwords(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "pg_hba.conf",
+    FindingKind(
+        "security.hba.trust",
+        "warning",
+        "pg_hba.conf lets other machines in without a password.",
+        how="Replace trust by scram-sha-256 and reload the server.",
+    ),
+    FindingKind(
+        "security.hba.trust_loopback",
+        "info",
+        "pg_hba.conf lets every local user in over TCP without a password.",
+        how="Replace trust by scram-sha-256 and reload the server.",
+    ),
+    restricted=True,
+)
 def hba(context: Context) -> Iterator[Finding]:
     """Lines of pg_hba.conf that ask for no password on TCP."""
     for row in fetch(context.conn, HBA):
@@ -197,6 +261,15 @@ def hba(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "TLS",
+    FindingKind(
+        "security.tls.off",
+        "info",
+        "The server listens beyond this machine without TLS: passwords are safe with SCRAM, data is not.",
+        how="Set ssl = on with a certificate, and hostssl in pg_hba.conf.",
+    ),
+)
 def tls(context: Context) -> Iterator[Finding]:
     """A server that listens to the network without TLS."""
     row = fetch(context.conn, TLS)[0]

@@ -20,9 +20,10 @@ from ..connection import (
 )
 from ..errors import PrivilegeMissing
 from ..finding import Change, Finding, Fix
+from ..finding_kinds import BY_FIX, FindingKind, finding
 from ..lockbudget import relation
 from .context import Context
-from .registry import finding
+from .unit import check
 
 KIND = "data.sequence.behind"
 LOCK = "SHARE ROW EXCLUSIVE"
@@ -64,7 +65,18 @@ SELECT setval({name}, seen.largest)
 """
 
 
-def check(context: Context) -> Iterator[Finding]:
+@check(
+    "sequences behind their tables",
+    FindingKind(
+        "data.sequence.behind",
+        "critical",
+        "A sequence is behind the largest id of its table: the next inserts fail as duplicates.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+    ),
+    deep=False,
+)
+def late_sequences(context: Context) -> Iterator[Finding]:
     """The sequences behind their tables, in the contract's schema."""
     yield from behind(context.conn, context.read, context.schema, context.contract_tables)
 

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 from ..connection import SQL, Identifier, Literal, fetch, scalar, text_of
 from ..finding import Finding
+from ..finding_kinds import FindingKind, by_hand, finding
 from .context import Context, place
-from .registry import by_hand, finding
+from .thresholds import threshold
+from .unit import check
+
+SUPPORT_DAYS = threshold("support_days", 180, "so long before a version's end of support")
 
 # The last day with fixes, as the PostgreSQL project announced it (looked up for this release of the bundle).
 END_OF_SUPPORT = {
@@ -64,9 +68,24 @@ SELECT failed_count AS failures, last_failed_wal AS file, last_failed_time::text
 """
 
 
+@check(
+    "version",
+    FindingKind(
+        "server.version.unsupported",
+        "warning",
+        "This version of PostgreSQL gets no more fixes.",
+        how="Upgrade to a supported version.",
+    ),
+    FindingKind(
+        "server.version.ending",
+        "info",
+        "This version of PostgreSQL will soon get no more fixes.",
+        how="Plan the upgrade.",
+    ),
+)
 def version(context: Context) -> Iterator[Finding]:
     """A version that gets no more fixes, or soon will not."""
-    yield from judge_version(context.version // 10000, context.now.date(), context.limits.support_days)
+    yield from judge_version(context.version // 10000, context.now.date(), context.limits[SUPPORT_DAYS])
 
 
 def judge_version(major: int, today: datetime.date, notice_days: float) -> Iterator[Finding]:
@@ -83,6 +102,16 @@ def judge_version(major: int, today: datetime.date, notice_days: float) -> Itera
         yield finding("server.version.ending", f"PostgreSQL {major}", message, evidence)
 
 
+@check(
+    "settings",
+    FindingKind(
+        "server.setting.dangerous",
+        "warning",
+        "A setting of the server risks data: a crash, or a neglected table, is enough.",
+        how="Set it back in postgresql.conf (or ALTER SYSTEM RESET) and reload the server.",
+        lock="none",
+    ),
+)
 def settings(context: Context) -> Iterator[Finding]:
     """Settings that risk data."""
     query = "SELECT name, setting, source FROM pg_settings WHERE name = ANY(%s) ORDER BY name"
@@ -99,6 +128,21 @@ def settings(context: Context) -> Iterator[Finding]:
             )
 
 
+@check(
+    "checksums",
+    FindingKind(
+        "server.checksums.off",
+        "info",
+        "Data checksums are off: a page that the disk damaged is not noticed.",
+        how="pg_checksums --enable, with the server stopped.",
+    ),
+    FindingKind(
+        "server.checksums.failed",
+        "critical",
+        "Pages did not match their checksum: the disk or its controller damages data.",
+        how="Back up what can be read, move to other hardware, restore the last verified backup where rows are lost.",
+    ),
+)
 def checksums(context: Context) -> Iterator[Finding]:
     """Checksums that are off, and those that failed."""
     if scalar(context.conn, "SELECT current_setting('data_checksums')") == "off":
@@ -112,6 +156,16 @@ def checksums(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "collations",
+    FindingKind(
+        "server.collation.mismatch",
+        "warning",
+        "The system's collation changed under the database: indexes over text may miss rows.",
+        how="REINDEX every index over text, then ALTER DATABASE … REFRESH COLLATION VERSION.",
+        lock="SHARE UPDATE EXCLUSIVE with CONCURRENTLY",
+    ),
+)
 def collations(context: Context) -> Iterator[Finding]:
     """Collations whose library has another version than the indexes were built with."""
     if context.version >= 150000:
@@ -137,6 +191,16 @@ def _mismatch(where: str, stored: str, actual: str, *statements: str) -> Finding
     )
 
 
+@check(
+    "extensions",
+    FindingKind(
+        "server.extension.outdated",
+        "info",
+        "An extension is older than the installed package.",
+        how="ALTER EXTENSION … UPDATE; its release notes say what that changes.",
+        lock="by extension",
+    ),
+)
 def extensions(context: Context) -> Iterator[Finding]:
     """Extensions older than their installed package."""
     for row in fetch(context.conn, EXTENSIONS):
@@ -150,6 +214,15 @@ def extensions(context: Context) -> Iterator[Finding]:
         )
 
 
+@check(
+    "WAL archive",
+    FindingKind(
+        "server.archive.failing",
+        "warning",
+        "WAL cannot be archived: point-in-time recovery has a gap, and pg_wal grows.",
+        how="Look at archive_command and the server's log.",
+    ),
+)
 def archiver(context: Context) -> Iterator[Finding]:
     """WAL that could not be archived, and has not been since."""
     for row in fetch(context.conn, ARCHIVER):

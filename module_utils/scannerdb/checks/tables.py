@@ -6,8 +6,56 @@ import datetime
 
 from ..connection import SQL, Identifier, text_of
 from ..finding import Finding, Fix
+from ..finding_kinds import BY_VACUUM, FindingKind, by_hand, declare, finding
 from .context import place
-from .registry import by_hand, finding
+from .thresholds import threshold
+
+STATISTICS_ROWS = threshold("statistics_rows", 50, "missing or old statistics, in a table of so many rows")
+
+declare(
+    FindingKind(
+        "table.dead_tuples",
+        "warning",
+        "A large share of a table's rows is dead.",
+        BY_VACUUM,
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "table.bloat",
+        "warning",
+        "A table takes much more space than its rows need.",
+        BY_VACUUM,
+        lock="SHARE UPDATE EXCLUSIVE to ACCESS EXCLUSIVE, by method",
+    ),
+    FindingKind(
+        "table.statistics.missing",
+        "warning",
+        "A table was never analyzed: the planner guesses.",
+        BY_VACUUM,
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "table.statistics.stale",
+        "info",
+        "Many rows changed since a table was last analyzed.",
+        BY_VACUUM,
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "table.autovacuum.off",
+        "warning",
+        "Autovacuum is switched off for a table: dead rows stay, statistics age.",
+        how="ALTER TABLE … RESET (autovacuum_enabled).",
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+    FindingKind(
+        "index.bloat",
+        "info",
+        "An index takes much more space than its entries need (an estimate).",
+        BY_VACUUM,
+        lock="SHARE UPDATE EXCLUSIVE",
+    ),
+)
 
 VACUUM = "vacuum.yml repairs it"
 REBUILD = "vacuum.yml repairs it with scannerdb_profile=monthly"

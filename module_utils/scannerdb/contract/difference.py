@@ -10,16 +10,85 @@ import re
 from collections.abc import Callable, Iterator
 
 from ..connection import SQL, Identifier
-from ..finding import Change, Finding, Reversal, matches
+from ..finding import Change, Finding, matches
+from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
+from .columns import column_findings
 from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
-from .model import UNSPECIFIED, Catalog, Column, Contract, Grant, Table
-from .needs import left_alone, same_family, with_needs
+from .model import Catalog, Contract, Grant, Table
+from .needs import left_alone, with_needs
 from .pointing import blocking
 from .programs import stamp_program
-from .repair import by_hand, fix_of, retyped
+from .repair import by_hand, fix_of
 from .view import view_findings
+
+declare(
+    FindingKind(
+        "schema.table.missing",
+        "critical",
+        "A table of the contract does not exist.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE on the tables it references",
+        order=5,
+    ),
+    FindingKind(
+        "schema.primary_key.missing",
+        "critical",
+        "A table has no primary key.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=25,
+    ),
+    FindingKind(
+        "schema.unique.missing",
+        "critical",
+        "A unique constraint is missing, so duplicates can appear.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=30,
+    ),
+    FindingKind(
+        "schema.unique.deferrable",
+        "critical",
+        "A unique constraint is DEFERRABLE: INSERT … ON CONFLICT fails, and so does every write to servers.",
+        how="Put one that is not in its place: the SQL is in the report.",
+        lock="ACCESS EXCLUSIVE",
+        order=30,
+    ),
+    FindingKind(
+        "schema.index.missing",
+        "warning",
+        "An index that the application's queries need is missing.",
+        BY_FIX,
+        lock="SHARE UPDATE EXCLUSIVE",
+        order=40,
+    ),
+    FindingKind(
+        "schema.trigger.missing",
+        "info",
+        "A row trigger that stamps a date on endpoints is missing.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+        order=45,
+    ),
+    FindingKind(
+        "schema.trigger.disabled",
+        "critical",
+        "A trigger is disabled, also one behind a foreign key.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+        order=46,
+    ),
+    FindingKind(
+        "schema.privilege.missing",
+        "critical",
+        "A role lacks a privilege that the contract gives it.",
+        BY_FIX,
+        lock="none",
+        order=60,
+    ),
+)
 
 
 def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
@@ -58,9 +127,8 @@ def _missing_table(contract: Contract, table: Table, catalog: Catalog) -> Iterat
     message = f"Table {table.name} does not exist."
     if table.name in catalog.names:
         kind = catalog.views[table.name].kind if table.name in catalog.views else "another object"
-        yield Finding(
+        yield finding(
             "schema.table.missing",
-            "critical",
             table.name,
             f"{table.name} is a {kind}, not a table.",
             {"kind": kind},
@@ -71,111 +139,13 @@ def _missing_table(contract: Contract, table: Table, catalog: Catalog) -> Iterat
     changes = ddl.new_table(contract.schema, table, grants, catalog.names, owner)
     fix = fix_of("schema.table.missing", changes)
     position = list(contract.tables).index(table.name)  # parents stand before their children
-    yield Finding(
+    yield finding(
         "schema.table.missing",
-        "critical",
         table.name,
         message,
         {"columns": len(table.columns)},
         dataclasses.replace(fix, order=fix.order + position / 1000),
     )
-
-
-def _columns(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
-    for column in table.columns.values():
-        have = actual.columns.get(column.name)
-        place = f"{table.name}.{column.name}"
-        if have is None:
-            yield _missing_column(contract, table, column)
-            continue
-        if have.type not in (column.type, *column.accepts) and not _shorter_text(have.type, column.type):
-            yield Finding(
-                "schema.column.type",
-                "critical",
-                place,
-                f"{place} is {have.type}; it should be {column.type}.",
-                {"expected": column.type, "actual": have.type, "usable": same_family(have.type, column.type)},
-                retyped(contract.schema, table.name, column),
-            )
-        yield from _nullable(contract, table, column, have)
-        yield from _default(contract, table, column, have)
-
-
-def _shorter_text(have: str, wanted: str) -> bool:
-    """A varchar holds what the application writes into a text column, or refuses it aloud: no damage."""
-    return wanted == "text" and have.startswith("character varying")
-
-
-def _missing_column(contract: Contract, table: Table, column: Column) -> Finding:
-    place = f"{table.name}.{column.name}"
-    fix = None
-    if column.default != "sequence" and column.name not in table.primary_key:
-        fix = fix_of("schema.column.missing", ddl.add_column(contract.schema, table.name, column))
-    return Finding(
-        "schema.column.missing",
-        "critical",
-        place,
-        f"{place} ({column.type}) does not exist.",
-        {"type": column.type},
-        fix,
-        "" if fix else "A key column cannot be added without rewriting the table; restore it or migrate by hand.",
-    )
-
-
-def _nullable(contract: Contract, table: Table, column: Column, have: Column) -> Iterator[Finding]:
-    place = f"{table.name}.{column.name}"
-    if have.nullable and not column.nullable:
-        changes = ddl.set_not_null(contract.schema, table.name, column.name)
-        yield Finding(
-            "schema.column.nullable",
-            "critical",
-            place,
-            f"{place} allows NULL; it must not.",
-            {"expected": "NOT NULL"},
-            fix_of("schema.column.nullable", changes, undo=_altered(contract, table, column, "DROP NOT NULL")),
-        )
-    elif not have.nullable and column.nullable and have.default is None:
-        yield Finding(
-            "schema.column.nullable",
-            "critical",
-            place,
-            f"{place} is NOT NULL without a default; the application writes rows without it.",
-            {"expected": "NULL allowed"},
-            by_hand(
-                "schema.column.nullable",
-                [ddl.alter_column(contract.schema, table.name, column.name, "DROP NOT NULL")],
-                "Allow it in the overlay, or run this.",
-            ),
-        )
-
-
-def _altered(contract: Contract, table: Table, column: Column, action: str) -> list[Reversal]:
-    """How a column's alteration is taken back."""
-    return [reversal.alter_column(contract.schema, table.name, column.name, action)]
-
-
-def _default(contract: Contract, table: Table, column: Column, have: Column) -> Iterator[Finding]:
-    if column.default in (UNSPECIFIED, have.default):
-        return
-    place = f"{table.name}.{column.name}"
-    fix = None
-    if column.default is not None and ddl.default_of(column) is not None:
-        statement = ddl.set_default(contract.schema, table.name, column)
-        undo = _altered(contract, table, column, "DROP DEFAULT") if have.default is None else []
-        fix = fix_of("schema.column.default", [ddl.strong(contract.schema, [table.name], statement)], undo=undo)
-    yield Finding(
-        "schema.column.default",
-        "warning",
-        place,
-        f"{place} has {_said(have.default)}; it should have {_said(column.default)}.",
-        {"expected": column.default, "actual": have.default},
-        fix,
-        "" if fix else "Declare this site's default in the overlay, or change it by hand.",
-    )
-
-
-def _said(default: str | None) -> str:
-    return "no default" if default is None else f"the default {default}"
 
 
 def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
@@ -190,9 +160,8 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
             changes += ddl.add_key(contract.schema, table.name, table.primary_key, name, primary=True)
             undo = [reversal.drop_constraint(contract.schema, [table.name], name)]
             fix, why = fix_of("schema.primary_key.missing", changes, undo=undo), ""
-        yield Finding(
+        yield finding(
             "schema.primary_key.missing",
-            "critical",
             place,
             f"{table.name} has no primary key on {', '.join(table.primary_key)}.",
             {"expected": list(table.primary_key), "actual": list(actual.primary_key)},
@@ -203,9 +172,8 @@ def _keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> 
         if frozenset(columns) not in unique_sets and set(columns) <= set(actual.columns):
             name = ddl.free_name(catalog.names, table.name, *columns, "key")
             changes = ddl.add_key(contract.schema, table.name, columns, name, primary=False)
-            yield Finding(
+            yield finding(
                 "schema.unique.missing",
-                "critical",
                 f"{table.name}({', '.join(columns)})",
                 f"{table.name} has no unique constraint on {', '.join(columns)}.",
                 {"expected": list(columns)},
@@ -227,9 +195,8 @@ def _deferrable_keys(contract: Contract, table: Table, actual: Table, catalog: C
             drop = SQL("DROP CONSTRAINT {}").format(Identifier(have.name))
             changes = ddl.add_key(contract.schema, table.name, columns, name, primary=False)
             changes.append(ddl.strong(contract.schema, [table.name], ddl.alter(contract.schema, table.name, drop)))
-            yield Finding(
+            yield finding(
                 "schema.unique.deferrable",
-                "critical",
                 f"{table.name}({', '.join(columns)})",
                 f"{have.name} on {table.name} is DEFERRABLE, so INSERT … ON CONFLICT fails, which servers lives by.",
                 {"constraint": have.name},
@@ -251,9 +218,8 @@ def _indexes(contract: Contract, table: Table, actual: Table, catalog: Catalog) 
             name = ddl.free_name(catalog.names, table.name, *wanted.columns, "idx")
             changes = [ddl.create_index(contract.schema, table.name, wanted, name)]
             undo = [reversal.drop_index(contract.schema, name)]
-        yield Finding(
+        yield finding(
             "schema.index.missing",
-            "warning",
             place,
             message,
             {"rows": actual.rows},
@@ -270,18 +236,16 @@ def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Cata
         program = stamp_program(wanted.stamps, wanted.when_changed)
         place = f"{table.name}.{wanted.stamps}"
         undo = [reversal.drop_triggers(contract.schema, table.name, [program.name])]
-        yield Finding(
+        yield finding(
             "schema.trigger.missing",
-            "info",
             place,
             f"No trigger moves {place} when {' or '.join(wanted.when_changed)} changes.",
             {"stamps": wanted.stamps, "when_changed": list(wanted.when_changed)},
             fix_of("schema.trigger.missing", ddl.row_trigger(contract.schema, program, catalog.heir), undo=undo),
         )
     for name in actual.disabled_triggers:
-        yield Finding(
+        yield finding(
             "schema.trigger.disabled",
-            "critical",
             f"{table.name}.{name}",
             f"Trigger {name} on {table.name} is disabled: what it guarantees is not guaranteed.",
             {"trigger": name},
@@ -290,14 +254,13 @@ def _row_triggers(contract: Contract, table: Table, actual: Table, catalog: Cata
 
 
 TableRule = Callable[[Contract, Table, Table, Catalog], Iterator[Finding]]
-TABLE_RULES: tuple[TableRule, ...] = (_columns, _keys, _deferrable_keys, foreign_keys, _indexes, _row_triggers)
+TABLE_RULES: tuple[TableRule, ...] = (column_findings, _keys, _deferrable_keys, foreign_keys, _indexes, _row_triggers)
 
 
 def _privileges(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
     for role in sorted({grant.role for grant in contract.grants} - catalog.roles):
-        yield Finding(
+        yield finding(
             "schema.privilege.missing",
-            "critical",
             f"role {role}",
             f"Role {role} does not exist, so the application cannot log in with it.",
             {"role": role},
@@ -311,9 +274,8 @@ def _missing_grant(contract: Contract, grant: Grant) -> Finding:
     privileges = ", ".join(sorted(grant.privileges))
     changes = [Change((ddl.grant(contract.schema, grant),), ddl.NONE, "plain")]
     undo = [reversal.revoke(contract.schema, grant)]
-    return Finding(
+    return finding(
         "schema.privilege.missing",
-        "critical",
         grant.relation,
         f"Role {grant.role} lacks {privileges} on {grant.kind.lower()} {grant.relation}.",
         {"role": grant.role, "privileges": sorted(grant.privileges)},

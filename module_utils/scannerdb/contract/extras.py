@@ -5,7 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..finding import Finding
+from ..finding_kinds import FindingKind, declare, finding
 from .model import Catalog, Contract, Index, Table
+
+declare(
+    FindingKind(
+        "schema.table.unexpected", "info", "A table the contract does not know. Normal; declare it to have it checked."
+    ),
+    FindingKind(
+        "schema.column.unexpected",
+        "info",
+        "A column the contract does not know. Normal; declare it to have it checked.",
+    ),
+    FindingKind("schema.relation.unexpected", "info", "A view the contract does not know. Normal."),
+    FindingKind(
+        "schema.index.unexpected",
+        "info",
+        "An index that the contract does not ask for, on a table of its own. Normal.",
+    ),
+    FindingKind(
+        "schema.constraint.unexpected",
+        "info",
+        "A constraint that the contract does not know, on a table of its own: it may refuse the application's rows.",
+        how="Read it; if it is this site's own, suppress the finding with that reason.",
+    ),
+    FindingKind(
+        "schema.object.unexpected",
+        "info",
+        "A function, sequence, type, or a rule or policy on a table of the contract, that the contract does not know.",
+        how="Read it; if it is this site's own, suppress the finding with that reason.",
+    ),
+)
 
 NORMAL = "Extra {} are normal."
 OWN = "Read it; if it is this site's own, suppress the finding with that reason."
@@ -31,7 +61,7 @@ def unexpected(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
 
 
 def _extra(finding_id: str, place: str, message: str, evidence: Mapping[str, object], why: str) -> Finding:
-    return Finding(finding_id, "info", place, message, evidence, why_no_fix=why)
+    return finding(finding_id, place, message, evidence, why_no_fix=why)
 
 
 def _of_table(wanted: Table, actual: Table) -> Iterator[Finding]:

@@ -6,10 +6,54 @@ import dataclasses
 from collections.abc import Iterator
 
 from ..finding import Finding
+from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
 from .model import Catalog, Contract, ForeignKey, Table
 from .repair import fix_of
 from .view import CONSENT
+
+declare(
+    FindingKind(
+        "schema.foreign_key.missing",
+        "critical",
+        "A foreign key is missing, so orphans can appear.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+        order=35,
+    ),
+    FindingKind(
+        "schema.foreign_key.on_delete",
+        "warning",
+        "A foreign key has another ON DELETE rule; the old layout kept results of deleted models.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=35,
+    ),
+    FindingKind(
+        "schema.foreign_key.not_enforced",
+        "critical",
+        "A foreign key is NOT ENFORCED (PostgreSQL 18), so orphans can appear.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=35,
+    ),
+    FindingKind(
+        "schema.foreign_key.rules",
+        "warning",
+        "A foreign key differs in ON UPDATE, MATCH or DEFERRABLE. Replaced only with consent.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=35,
+    ),
+    FindingKind(
+        "schema.foreign_key.not_valid",
+        "warning",
+        "A foreign key was never checked against old rows.",
+        BY_FIX,
+        lock="SHARE UPDATE EXCLUSIVE",
+        order=36,
+    ),
+)
 
 
 def foreign_keys(contract: Contract, table: Table, actual: Table, catalog: Catalog) -> Iterator[Finding]:
@@ -57,24 +101,24 @@ def _compared(
     if have.on_delete != key.on_delete:
         message = f"{have.name} on {table.name} has ON DELETE {have.on_delete}; it should have {key.on_delete}."
         evidence = {**evidence, "expected": key.on_delete, "actual": have.on_delete}
-        finding = Finding("schema.foreign_key.on_delete", "warning", place, message, evidence)
+        wrong = finding("schema.foreign_key.on_delete", place, message, evidence)
         right = dataclasses.replace(proven, on_delete=key.on_delete, set_columns=())
-        yield _swapped(contract, table, finding, have, right, has_left_over)
+        yield _swapped(contract, table, wrong, have, right, has_left_over)
     elif not have.enforced:
         message = f"{have.name} on {table.name} is NOT ENFORCED, so orphans can appear."
-        finding = Finding("schema.foreign_key.not_enforced", "critical", place, message, evidence)
-        yield _swapped(contract, table, finding, have, proven, has_left_over)
+        wrong = finding("schema.foreign_key.not_enforced", place, message, evidence)
+        yield _swapped(contract, table, wrong, have, proven, has_left_over)
     elif other:
         differs = ", ".join(f"{name} is {actual}, not {wanted}" for name, (actual, wanted) in other.items())
         message = f"{have.name} on {table.name} has other rules than it should: {differs}."
-        finding = Finding("schema.foreign_key.rules", "warning", place, message, evidence)
+        wrong = finding("schema.foreign_key.rules", place, message, evidence)
         right = dataclasses.replace(key, name=have.name)
-        yield _swapped(contract, table, finding, have, right, has_left_over, CONSENT)
+        yield _swapped(contract, table, wrong, have, right, has_left_over, CONSENT)
     elif not have.validated:
         message = f"{have.name} on {table.name} is NOT VALID: rows from before it were never checked."
         changes = [ddl.online(ddl.validate(contract.schema, table.name, have.name))]
         fix = fix_of("schema.foreign_key.not_valid", changes)
-        yield Finding("schema.foreign_key.not_valid", "warning", place, message, evidence, fix)
+        yield finding("schema.foreign_key.not_valid", place, message, evidence, fix)
 
 
 def _place(table: Table, key: ForeignKey) -> str:
@@ -84,7 +128,7 @@ def _place(table: Table, key: ForeignKey) -> str:
 def _swapped(
     contract: Contract,
     table: Table,
-    finding: Finding,
+    found: Finding,
     wrong: ForeignKey,
     right: ForeignKey,
     has_left_over: bool,
@@ -93,7 +137,7 @@ def _swapped(
     """The finding, repaired by swapping one key for another under its name; the way back is the key just as it was."""
     changes = ddl.swap_foreign_key(contract.schema, table.name, wrong, right, has_left_over)
     undo = [reversal.swap_foreign_key(contract.schema, table.name, right, wrong)]
-    return dataclasses.replace(finding, fix=fix_of(finding.id, changes, consent, undo))
+    return dataclasses.replace(found, fix=fix_of(found.id, changes, consent, undo))
 
 
 def _left_over(contract: Contract, table: Table, have: ForeignKey, original: ForeignKey) -> Finding:
@@ -106,16 +150,15 @@ def _left_over(contract: Contract, table: Table, have: ForeignKey, original: For
         undo=[reversal.add_foreign_key(contract.schema, table.name, have, have.name)],
     )
     message = f"{have.name} on {table.name} is left over from an interrupted swap; {original.name} is in its place."
-    return Finding(finding_id, "warning", _place(table, have), message, {"constraint": have.name}, fix)
+    return finding(finding_id, _place(table, have), message, {"constraint": have.name}, fix)
 
 
 def _missing(contract: Contract, table: Table, actual: Table, key: ForeignKey) -> Finding:
     name = ddl.free_name({k.name for k in actual.foreign_keys}, table.name, *key.columns, "fkey")
     changes = ddl.add_foreign_key(contract.schema, table.name, key, name)
     undo = [reversal.drop_constraint(contract.schema, [table.name, key.table], name)]
-    return Finding(
+    return finding(
         "schema.foreign_key.missing",
-        "critical",
         _place(table, key),
         f"{table.name}({', '.join(key.columns)}) does not reference {key.table}.",
         {"expected": f"{key.table}({', '.join(key.ref_columns)}) ON DELETE {key.on_delete}"},

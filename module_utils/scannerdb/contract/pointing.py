@@ -6,9 +6,22 @@ import dataclasses
 from collections.abc import Iterator
 
 from ..finding import Finding
+from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
 from .model import Catalog, Contract, Pointing
 from .repair import by_hand, fix_of
+
+declare(
+    FindingKind(
+        "schema.foreign_key.blocks_delete",
+        "warning",
+        "A foreign key of another table refuses the delete of rows that it references, so DELETE FROM servers fails."
+        " Repaired only where scannerdb_fix_foreign_keys is cascade or set_null, or the overlay names the key.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=37,
+    ),
+)
 
 KIND = "schema.foreign_key.blocks_delete"
 REFUSING = ("NO ACTION", "RESTRICT")
@@ -41,22 +54,21 @@ def _blocked(contract: Contract, one: Pointing) -> Finding:
     key, wanted = one.key, contract.foreign_keys_of_others
     name = one.table if one.schema == contract.schema else f"{one.schema}.{one.table}"
     rule = WORDS.get(wanted, "SET NULL" if one.nullable else "CASCADE")
-    finding = Finding(
+    blocked = finding(
         KIND,
-        "warning",
         f"{name}({', '.join(key.columns)})",
         f"{key.name} of {name} lets no row of {key.table} go that it references: writes through servers fail on those.",
         {"constraint": key.name, "on_delete": key.on_delete, "table": name},
     )
     if one.schema != contract.schema or one.kind != "table":
         why = f"Give it ON DELETE {rule} by hand: it is in another schema, or no plain table."
-        return dataclasses.replace(finding, why_no_fix=why)
+        return dataclasses.replace(blocked, why_no_fix=why)
     if rule == "SET NULL" and not one.nullable:
-        return dataclasses.replace(finding, why_no_fix=f"{VARIABLE} is set_null, and its column allows no NULL.")
+        return dataclasses.replace(blocked, why_no_fix=f"{VARIABLE} is set_null, and its column allows no NULL.")
     right = dataclasses.replace(key, on_delete=rule, set_columns=())
     changes = ddl.swap_foreign_key(contract.schema, one.table, key, right)
     if wanted not in WORDS:
         why = f"{VARIABLE} is report: cascade or set_null has it done; so does an overlay that names the key."
-        return dataclasses.replace(finding, fix=by_hand(KIND, changes, why))
+        return dataclasses.replace(blocked, fix=by_hand(KIND, changes, why))
     undo = [reversal.swap_foreign_key(contract.schema, one.table, right, key)]
-    return dataclasses.replace(finding, fix=fix_of(KIND, changes, undo=undo))
+    return dataclasses.replace(blocked, fix=fix_of(KIND, changes, undo=undo))

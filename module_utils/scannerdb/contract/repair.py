@@ -7,33 +7,9 @@ from collections.abc import Sequence
 
 from ..connection import SQL, Identifier, text_of
 from ..finding import Change, Fix, Reversal
+from ..finding_kinds import KINDS
 from . import ddl
 from .model import Column
-
-# Fixes of one run are applied in this order.
-ORDER = {
-    "schema.table.missing": 5,
-    "schema.column.missing": 10,
-    "schema.column.default": 12,
-    "schema.column.nullable": 20,
-    "schema.primary_key.missing": 25,
-    "schema.unique.missing": 30,
-    "schema.unique.deferrable": 30,
-    "schema.foreign_key.missing": 35,
-    "schema.foreign_key.on_delete": 35,
-    "schema.foreign_key.not_enforced": 35,
-    "schema.foreign_key.rules": 35,
-    "schema.foreign_key.not_valid": 36,
-    "schema.foreign_key.blocks_delete": 37,
-    "schema.index.missing": 40,
-    "schema.trigger.missing": 45,
-    "schema.trigger.disabled": 46,
-    "schema.view.missing": 50,
-    "schema.view.definition": 52,
-    "schema.view.trigger": 55,
-    "schema.view.trigger_foreign": 55,
-    "schema.privilege.missing": 60,
-}
 
 
 def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequence[Reversal] = ()) -> Fix:
@@ -41,7 +17,7 @@ def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequ
     locks = [change.lock for change in changes]
     strongest = max(locks, key=lambda lock: ddl.LOCK_STRENGTH[lock], default=ddl.NONE)
     sql = tuple(text_of(statement) for change in changes for statement in change.statements)
-    return Fix(finding_id, sql, None, strongest, tuple(changes), consent, ORDER[finding_id], undo=tuple(undo))
+    return Fix(finding_id, sql, None, strongest, tuple(changes), consent, KINDS[finding_id].order, undo=tuple(undo))
 
 
 def by_hand(finding_id: str, changes: list[Change], why: str) -> Fix:

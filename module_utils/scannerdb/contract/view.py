@@ -5,10 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..finding import Change, Finding
+from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
 from .model import Catalog, Contract, Trigger, View
 from .programs import PREDECESSORS, SEARCH_PATH, VIEW_PROGRAMS
 from .repair import fix_of
+
+declare(
+    FindingKind(
+        "schema.view.missing",
+        "critical",
+        "The view servers does not exist.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+        order=50,
+    ),
+    FindingKind(
+        "schema.view.not_a_view", "critical", "servers is a table, as in an older layout: playbooks/migrate.yml."
+    ),
+    FindingKind(
+        "schema.view.definition",
+        "warning",
+        "The view servers shows something else than endpoints with a link. Replaced only with consent.",
+        BY_FIX,
+        lock="ACCESS EXCLUSIVE",
+        order=52,
+    ),
+    FindingKind(
+        "schema.view.trigger",
+        "critical",
+        "Writes to servers do not reach the tables: an INSTEAD OF trigger is missing or outdated.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+        order=55,
+    ),
+    FindingKind(
+        "schema.view.trigger_foreign",
+        "warning",
+        "servers has INSTEAD OF triggers of somebody else. Replaced only with consent.",
+        BY_FIX,
+        lock="SHARE ROW EXCLUSIVE",
+        order=55,
+    ),
+)
 
 CONSENT = "scannerdb_fix_replace_foreign"
 
@@ -23,9 +62,8 @@ def view_findings(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
         return
     other = catalog.tables.get(name) or view
     if other is not None:
-        yield Finding(
+        yield finding(
             "schema.view.not_a_view",
-            "critical",
             name,
             f"{name} is a {other.kind}, as in an older layout, not a view.",
             {"kind": other.kind},
@@ -45,9 +83,8 @@ def _missing(contract: Contract, catalog: Catalog) -> Finding:
     ]
     if catalog.owner not in ("", catalog.user):
         changes.append(Change((ddl.set_owner("VIEW", schema, view.name, catalog.owner),), ddl.NONE, "plain"))
-    return Finding(
+    return finding(
         "schema.view.missing",
-        "critical",
         view.name,
         f"View {view.name} does not exist; older programs read and write through it.",
         {"columns": list(view.columns)},
@@ -65,9 +102,8 @@ def _definition(contract: Contract, view: View) -> Iterator[Finding]:
         why = "its columns are others"
     fits = view.columns == wanted.columns
     changes = [Change((ddl.create_view(contract.schema, wanted, replace=True),), ddl.ACCESS_EXCLUSIVE, "strong")]
-    yield Finding(
+    yield finding(
         "schema.view.definition",
-        "warning",
         view.name,
         f"View {view.name} means something else than endpoints with a link: {why}.",
         {
@@ -122,9 +158,8 @@ def _triggers(contract: Contract, view: View, heir: str) -> Iterator[Finding]:
         undo = [] if replaced else [reversal.drop_triggers(contract.schema, view.name, names, soft=False)]
         changes = ddl.view_triggers(contract.schema, wrong, sorted(drop), owner=heir)
         said = "; ".join(f"INSTEAD OF {event} {why}" for event, why in sorted(wrong.items()))
-        yield Finding(
+        yield finding(
             "schema.view.trigger",
-            "critical",
             view.name,
             f"Writes to {view.name} do not reach the tables as they should: {said}.",
             {"events": wrong},
@@ -138,9 +173,8 @@ def _foreign(contract: Contract, view: View, foreign: list[Trigger], heir: str) 
     names = sorted({t.name for t in foreign})
     events = {event for t in foreign for event in t.events}
     changes = ddl.view_triggers(contract.schema, events, names, owner=heir)
-    return Finding(
+    return finding(
         "schema.view.trigger_foreign",
-        "warning",
         view.name,
         f"{view.name} has triggers that are not the bundle's ({', '.join(names)}); what they do is not proven.",
         {"triggers": names, "functions": sorted({f"{t.function_schema}.{t.function}" for t in foreign})},

@@ -15,6 +15,7 @@ from ..checks import exports, html, report, slow
 from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
+from ..checks.registry import THRESHOLDS
 from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
 from ..connection import Options, ServerInfo, connect, job_entry, server_of
@@ -79,7 +80,7 @@ def check(
     ignores = parse_ignores(ignore)
     past = read_history(state_dir, options.db)
     vacuums = read_memory(state_dir).runs
-    deep = Deep(parse_thresholds(thresholds), cross_table, past)
+    deep = Deep(parse_thresholds(thresholds, THRESHOLDS), cross_table, past)
     for name in standbys:
         place_of(name, options)
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)

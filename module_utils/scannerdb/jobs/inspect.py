@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import expiry, tables
+from ..checks import counters, expiry, tables
 from ..checks.context import Context, Reference, StandbyUse
 from ..checks.counters import is_dated
-from ..checks.run import COUNTERS, could_not_look, run_checks
+from ..checks.registry import UNITS
+from ..checks.run import could_not_look, run_checks
 from ..checks.thresholds import CheckThresholds as Limits
+from ..checks.unit import unit_of
 from ..connection import Composable, Connection, DriverError, Row, explained
 from ..contract.difference import demanded_indexes, difference
 from ..contract.introspect import read_catalog
@@ -64,9 +66,9 @@ def inspect(
     catalog, findings = _catalog(conn, contract, may_fail=deep is not None)
     context = _context(conn, contract, catalog, deep or Deep())
     with explained("Checking the database"):
-        findings += run_checks(context, deep=deep is not None, cross_table=deep is not None and deep.cross_table)
+        findings += run_checks(context, UNITS, deep=deep is not None, cross_table=deep is not None and deep.cross_table)
         if deep is None and policy and CONSENT in policy.consents:
-            findings += run_checks(context, deep=True, units=[COUNTERS])
+            findings += run_checks(context, [unit_of(counters.stored_counters)], deep=True)
         measures, unseen = _measures(conn)
     findings += unseen
     for one in measures:
@@ -174,7 +176,7 @@ def _table(m: TableMeasure, thresholds: VacuumThresholds, limits: Limits | None)
         return
     if m.autovacuum_off:
         yield tables.autovacuum_off(m.schema, m.name, m.dead)
-    if m.live >= limits.statistics_rows:
+    if m.live >= limits[tables.STATISTICS_ROWS]:
         changed = m.mod_since_analyze / max(m.live, 1)
         if m.analyzed is None and not m.has_statistics:
             yield tables.statistics_missing(m.schema, m.name, m.live)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.checks.registry import ENTRIES
+from scannerdb.checks.registry import KINDS
 from scannerdb.connection import Options
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, InvalidInput
 from scannerdb.finding import summary
@@ -52,9 +52,9 @@ def test_every_finding_is_registered_with_its_severity(field_db: Database, make_
         field.missing_tables(conn)
     for database in (field_db, empty, missing):
         for finding_id, group in findings(database).items():
-            assert {f["severity"] for f in group} == {ENTRIES[finding_id].severity}, finding_id
+            assert {f["severity"] for f in group} == {KINDS[finding_id].severity}, finding_id
             locks = {f["fix"]["lock"] for f in group if f["fix"]} - {"none"}
-            assert all(lock in ENTRIES[finding_id].lock for lock in locks), (finding_id, locks)
+            assert all(lock in KINDS[finding_id].lock for lock in locks), (finding_id, locks)
 
 
 DAMAGES = [
@@ -207,7 +207,7 @@ def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
     ("fail_on", "failed"), [("critical", False), ("warning", True), ("info", True), ("never", False)]
 )
 def test_fail_on_counts_graver_ones(field_db: Database, fail_on: str, failed: bool) -> None:
-    ignore = [{"id": i, "reason": "for this test"} for i, e in ENTRIES.items() if e.severity == "critical"]
+    ignore = [{"id": i, "reason": "for this test"} for i, e in KINDS.items() if e.severity == "critical"]
     assert check(options(field_db), ignore=ignore, fail_on=fail_on)["failed"] is failed
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from scannerdb.checks.context import Context
-from scannerdb.checks.run import UNITS, Unit, run_checks
+from scannerdb.checks.registry import UNITS
+from scannerdb.checks.run import run_checks
+from scannerdb.checks.unit import Unit
 from scannerdb.connection import connect
 
 from demo import field
@@ -377,7 +379,7 @@ def test_whatever_goes_wrong_in_a_check_is_a_finding(field_db: Database) -> None
     broken = Unit("broken", lambda context: iter(1 // len(context.past)))  # type: ignore[call-overload]
     with connect(options(field_db), allow_standby=True) as conn:
         context = Context(conn, "public", {}, role="ollama", version=conn.info.server_version)
-        found = run_checks(context, deep=True, units=[broken, *UNITS])
+        found = run_checks(context, [broken, *UNITS], deep=True)
     failed = [f for f in found if f.id == "check.run.failed"]
     assert [f.object for f in failed] == ["broken"]
     assert "could not look, because: ZeroDivisionError" in failed[0].message
