@@ -73,7 +73,7 @@ class Recovery:
 
 
 class PhysicalEngine(Protocol):
-    """The five verbs."""
+    """The five verbs, and one that brings a single segment for whoever wants to read it."""
 
     def make(self, kind: str, on_tick: Callable[[], object] | None = None) -> MadeBackup:
         """Make a backup of that kind; raises where it failed."""
@@ -99,4 +99,10 @@ class PhysicalEngine(Protocol):
         archive_mode: str = "off",
         on_tick: Callable[[], object] | None = None,
     ) -> None:
-        """Put a backup's files into a folder, with what the server needs to recover from there; starts nothing."""
+        """Put a backup's files into a folder, with what the server needs to recover from there; starts nothing.
+
+        `tablespaces` says where each is to lie; with the name `*` all that are not named, each in a folder below.
+        """
+
+    def fetch(self, segment: str, path: Path) -> bool:
+        """Bring a segment of the archive into a file; False where the archive does not have it."""

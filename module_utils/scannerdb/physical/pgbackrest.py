@@ -112,8 +112,16 @@ class PgBackRest:
         arguments += [f"--repo={repository}"] if repository else []
         # Without PG_VERSION pgBackRest switches delta off by itself, and then refuses what is in the folder.
         arguments += ["--delta"] if delta else []
-        arguments += [f"--tablespace-map={name}={path}" for name, path in (tablespaces or {}).items()]
+        for name, path in (tablespaces or {}).items():
+            arguments.append(f"--tablespace-map-all={path}" if name == "*" else f"--tablespace-map={name}={path}")
         self._run("restore", *arguments, *self._in_parallel(), on_tick=on_tick)
+
+    def fetch(self, segment: str, path: Path) -> bool:
+        """`archive-get`; exit status 1 says that there is no such segment."""
+        finished = self._run("archive-get", segment, str(path), check=False)
+        if finished.returncode not in (0, 1):
+            raise command_error("archive-get", finished)
+        return finished.returncode == 0 and path.exists()
 
     def _backups(self) -> Sequence[PhysicalBackup]:
         repositories = parse_info(self._info(), self.segment_bytes)
