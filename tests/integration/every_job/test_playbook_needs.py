@@ -77,7 +77,9 @@ def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_17: Databa
     site.run("playbooks/check.yml", **none).failed("nobody could become nobody by sudo", "ansible_become_method: su")
     # A host reached by ssh is not tried before; the first module that cannot begin there is what asks.
     far = {**none, "__scannerdb_preflight": False}
-    site.run("playbooks/check.yml", **far).failed("nobody could become nobody by sudo")
+    for name in ("check", "backups", "runs", "status"):
+        site.run(f"playbooks/{name}.yml", **far).failed("nobody could become nobody by sudo")
+    site.run("playbooks/remove.yml", scannerdb_remove_set="any", **far).failed("nobody could become nobody by sudo")
     gone = {"__scannerdb_preflight": False, "ansible_python_interpreter": "/nowhere/python3"}
     site.run("playbooks/doctor.yml", **gone).failed("/nowhere/python3 does not run as this user")
     assert site.files("one") == []
