@@ -21,18 +21,21 @@ requirements:
 """
 
 import re
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 from ansible import constants as C
+from ansible import context
 from ansible.plugins.callback.default import CallbackModule as Default
 
 STEP = "scannerdb_"
 SHOWN = ("ansible.builtin.debug", "debug")
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "a mapping"}
 WRONG_KIND = re.compile(r"argument '(\w+)' is of type \S+ and we were unable to convert to (\w+): .*", re.DOTALL)
+COMMAND = re.compile(r"\bansible-playbook (playbooks/\w+\.yml)")  # as a job says it, which knows no inventory
 UNSAID = {"ansible.builtin.set_stats", "set_stats", "ansible.builtin.set_fact", "set_fact"}
 MESSAGES = ("msg", "reason", "censored")
 
@@ -65,6 +68,12 @@ def words(result: dict[str, Any]) -> list[str]:
     lines = said if isinstance(said, list) else [said]
     lines += [result[name] for name in ("stderr", "module_stderr") if result.get(name)][:1]
     return list(dict.fromkeys(str(line).strip() for line in lines))
+
+
+def whole_commands(line: str, inventories: Sequence[str], host: str) -> str:
+    """The line, whose commands name the inventory that was given and the host that it speaks of."""
+    given = "".join(f"-i {shlex.quote(source)} " for source in inventories)
+    return COMMAND.sub(lambda said: f"ansible-playbook {given}{said[1]} -l {shlex.quote(host)}", line)
 
 
 class CallbackModule(Default):  # type: ignore[misc]
@@ -202,8 +211,9 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def _complain(self, result: Any, word: str) -> None:
         self._line(result, word, C.COLOR_UNREACHABLE if word == "UNREACHABLE" else C.COLOR_ERROR)
+        inventories = context.CLIARGS.get("inventory") or ()
         for sentence in words(result.result):
-            for line in sentence.splitlines():
+            for line in whole_commands(sentence, inventories, result.host.name).splitlines():
                 self._display.display(
                     f"    {line}", color=C.COLOR_ERROR, stderr=self.get_option("display_failed_stderr")
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,24 @@ def test_steps_have_their_result_time_and_diff(site: Site, field_17: Database) -
     assert re.search(waits, undone.prose), undone.output
     made = site.run("playbooks/deploy.yml", scannerdb_deploy_roles=False).ok()
     assert re.search(waits, made.prose), made.output
+
+
+def test_an_error_after_a_change_has_the_whole_way_back(site: Site, field_17: Database) -> None:
+    """The command that it prints works as it stands: it names the inventory and the host."""
+    field_17.sql(
+        "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;"
+        "CREATE TRIGGER stop BEFORE DELETE ON endpoints FOR EACH ROW EXECUTE FUNCTION stop()",
+    )
+    before = field_17.value("SELECT count(*) FROM endpoints WHERE verified = 1")
+    site.add("one", field_17)
+    failed = site.run("playbooks/fix.yml", scannerdb_fix_require_backup=False).failed("not today")
+    assert field_17.value("SELECT count(*) FROM endpoints WHERE verified = 1") != before
+    found = re.search(
+        r"take back what was done: ansible-playbook (-i \S+) (playbooks/undo\.yml) (-l one -e \S+)", failed.prose
+    )
+    assert found, failed.output
+    site.run(found[2], *shlex.split(f"{found[1]} {found[3]}")).ok()
+    assert field_17.value("SELECT count(*) FROM endpoints WHERE verified = 1") == before
 
 
 def test_a_restore_ends_with_rows_outage_and_the_way_back(site: Site, field_17: Database) -> None:
