@@ -19,168 +19,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.budget
-  - scannerdb.connection
-  - scannerdb.encryption
-  - scannerdb.offsite
-  - scannerdb.overlay
-  - scannerdb.retention
-  - scannerdb.run
-  - scannerdb.trust
-options:
-  login_user:
-    description: Role to log in as; empty for the system user's name. It has to read all tables (C(pg_read_all_data)).
-    type: str
-    default: ""
-  backup_dir:
-    description:
-      - Folder of the sets, of C(latest.backup) and of the logs C(backup_<time>.log).
-      - It is made where it is missing.
-    type: path
-    required: true
-  log_path:
-    description: File for the run's log instead of C(backup_<time>.log) in O(backup_dir).
-    type: path
-    default: ""
-  lock_timeout_ms:
-    description:
-      - The lock budget of the whole bundle. A dump waits for its locks ten times as long, at least two seconds,
-        because writers do not wait behind it.
-    type: int
-    default: 50
-  verify_level:
-    description:
-      - How the new set is verified before it counts.
-      - V(checksum) reads every file again and compares it with the manifest.
-      - V(read) also decompresses the whole dump and compares every table's rows with the snapshot.
-      - V(restore) restores it into a scratch database, as M(scannerdb_verify) does, before it is encrypted. Where that
-        cannot be done (no room, no rights), the set is read instead, with a warning.
-    type: str
-    default: read
-    choices: [none, checksum, read, restore]
-  verify_place:
-    description: Where V(restore) restores; on the database's V(server), or on a disposable one, a V(cluster).
-    type: str
-    default: server
-    choices: [server, cluster]
-  verify_cluster_dir:
-    description: Folder in which that one gets a private folder. Its path must be short.
-    type: path
-    default: /var/tmp
-  purpose:
-    description: A V(pre_restore) set never becomes C(latest.backup).
-    type: str
-    default: regular
-    choices: [regular, pre_restore]
-  jobs:
-    description: Parallel workers of C(pg_dump); 0 for as many as there are processors, at most eight.
-    type: int
-    default: 0
-  nice:
-    description: Niceness of the client programs, 0 to 19.
-    type: int
-    default: 0
-  bandwidth:
-    description: No more. Anything but V(0) is refused, with what to use instead; the option goes with the next release.
-    type: bytes
-    default: 0
-  contract_fingerprint:
-    description: Fingerprint of the schema for the manifest; computed from the structure where it is empty.
-    type: str
-    default: ""
-  dump_format:
-    description:
-      - V(directory) is one file per table, made by several workers.
-      - V(custom) is one file for all, made by one.
-    type: str
-    default: directory
-    choices: [directory, custom]
-  dump_from:
-    description:
-      - Where O(login_host) names several servers (C(db1,db2)), which of them the dump is taken from. They are asked who
-        is the primary and how far the others are behind, so nothing has to be edited after a failover.
-      - V(auto) takes the standby that is least behind; the primary, where all are more than O(max_lag_mb) behind.
-        V(primary) and V(standby) insist.
-      - A standby that ends the dump twice, to go on replaying, is given up for the primary.
-    type: str
-    default: auto
-    choices: [auto, primary, standby]
-  max_lag_mb:
-    description: How many MB of the log a standby may be behind the primary, for O(dump_from).
-    type: int
-    default: 64
-  storage:
-    description:
-      - Whether O(backup_dir) keeps what is written there.
-      - V(ephemeral) does not (an execution environment). A backup is refused then, unless O(offsite_remote) is set;
-        where the copy fails, the task does.
-      - V(auto) looks. What lies in memory, on a container's layers, or in a container outside of any volume does not
-        last.
-    type: str
-    default: persistent
-    choices: [auto, persistent, ephemeral]
-  adopt:
-    description:
-      - Names or patterns of dumps in O(backup_dir) that the bundle did not make, such as C(ollama_scanner_*.backup),
-        and that retention may treat like regular sets. Their age is in their names (UTC), else when they were written.
-      - Only archives of C(pg_dump) and renamed sets, and only of this database, as their content says.
-    type: list
-    elements: str
-    default: []
-  fingerprints:
-    description:
-      - Compute an order-independent fingerprint of every table's content in the dump's snapshot, too.
-      - A restore drill compares them. It costs ten times as much as counting the rows.
-    type: bool
-    default: false
-  hook_pre_backup:
-    description:
-      - Command to run before a backup, as a list of the program and its arguments. There is no shell.
-      - A single word that begins with C(https://) or C(http://) is called instead, by POST, with the values below as
-        JSON (C(event), C(database) and so on).
-      - Commands get C(SCANNERDB_EVENT), C(SCANNERDB_DATABASE), C(SCANNERDB_RUN_ID), C(SCANNERDB_BACKUP_DIR) and
-        C(SCANNERDB_PURPOSE) in their environment. A command that fails is a warning, and never fails the backup.
-    type: list
-    elements: str
-    default: []
-  hook_post_backup:
-    description:
-      - Command to run after a successful backup.
-      - It also gets C(SCANNERDB_NAME), C(SCANNERDB_PATH), C(SCANNERDB_SIZE_BYTES), C(SCANNERDB_DURATION_S),
-        C(SCANNERDB_VERIFIED), C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE).
-    type: list
-    elements: str
-    default: []
-  hook_on_failure:
-    description:
-      - Command to run when a backup or its copy failed.
-      - It also gets C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE), the error.
-    type: list
-    elements: str
-    default: []
-  hook_timeout_s:
-    description: A command is ended after so many seconds.
-    type: int
-    default: 60
-  offsite_check:
-    description:
-      - How the copy is proven. V(download) reads every byte back.
-      - V(hash) trusts the checksums of the storage, and reads back where it has none.
-    type: str
-    default: download
-    choices: [download, hash]
-  offsite_days:
-    description: Copies older than so many days are removed.
-    type: int
-    default: 90
-  offsite_min:
-    description: So many of the newest copies are kept whatever their age.
-    type: int
-    default: 7
-  run_id:
-    description: Name of the run in logs and progress files; made up where it is empty.
-    type: str
-    default: ""
+  - scannerdb.backup
 attributes:
   check_mode:
     description:
@@ -312,9 +151,11 @@ run_id:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
-from ansible.module_utils.scannerdb.backup.request import addresses_in, backup_arguments
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
+from ansible.module_utils.scannerdb.backup.options import BackupOptions
+from ansible.module_utils.scannerdb.backup.request import addresses_in
 from ansible.module_utils.scannerdb.jobs.backup import backup
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
 
 
 class Module(AnsibleModule):
@@ -330,16 +171,9 @@ class Module(AnsibleModule):
 
 def main() -> None:
     """Read the options, make the backup, answer."""
-    own = backup_arguments()
-    module = Module(argument_spec={**connection_arguments(), **own}, supports_check_mode=True)
-    run_module(
-        module,
-        lambda: backup(
-            options_from(module.params),
-            check_mode=module.check_mode,
-            **{name: module.params[name] for name in own},
-        ),
-    )
+    module = Module(argument_spec=argument_spec(ConnectionOptions, BackupOptions), supports_check_mode=True)
+    request = values_of(BackupOptions, module.params)
+    run_module(module, lambda: backup(options_from(module.params), check_mode=module.check_mode, **request))
 
 
 if __name__ == "__main__":

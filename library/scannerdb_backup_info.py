@@ -17,27 +17,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.offsite
-  - scannerdb.retention
-  - scannerdb.trust
-options:
-  backup_dir:
-    description: Folder of the sets. A missing one holds none.
-    type: path
-    required: true
-  database:
-    description: List sets of this database only; empty for all.
-    type: str
-    default: ""
-  state_dir:
-    description: Folder of this host's key and of the hashes of its manifests; without it no set counts as made here.
-    type: path
-    default: ""
-  adopt:
-    description: Names or patterns of other dumps that retention treats like sets, as in M(scannerdb_backup).
-    type: list
-    elements: str
-    default: []
+  - scannerdb.backup_info
 attributes:
   check_mode:
     description: Does the same.
@@ -180,13 +160,15 @@ others:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.jobs.backup_info import backup_info, backup_info_arguments
+from ansible.module_utils.scannerdb.jobs.backup_info import backup_info
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.sets.options import BackupInfoOptions
 
 
 def main() -> None:
     """Read the options, list the sets, answer."""
-    module = AnsibleModule(argument_spec=backup_info_arguments(), supports_check_mode=True)
-    run_module(module, lambda: backup_info(**module.params))
+    module = AnsibleModule(argument_spec=argument_spec(BackupInfoOptions), supports_check_mode=True)
+    run_module(module, lambda: backup_info(**values_of(BackupInfoOptions, module.params)))
 
 
 if __name__ == "__main__":

@@ -20,76 +20,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.overlay
-  - scannerdb.trust
-options:
-  ignore:
-    description:
-      - Findings not to report. Each entry has an C(id) and a C(reason), and may have an C(object) (both globs) and
-        C(until), a date after which the finding counts again.
-    type: list
-    elements: dict
-    default: []
-  fail_on:
-    description: The module fails, after writing its report, where a finding is as severe as this, or more.
-    type: str
-    default: never
-    choices: [critical, warning, info, never]
-  formats:
-    description:
-      - What the report is written as. C(markdown), C(html) and C(json) are for people and programs, C(junit) and
-        C(sarif) for pipelines.
-    type: list
-    elements: str
-    default: [markdown, html, json]
-    choices: [markdown, html, json, junit, sarif]
-  thresholds:
-    description:
-      - From where on something is a finding, by name, for example C(disk_free_percent=15); docs/checks.md lists them.
-    type: dict
-    default: {}
-  cross_table:
-    description:
-      - Also look for benchmark results whose model belongs to another endpoint, which
-        joins the two largest tables.
-    type: bool
-    default: false
-  standbys:
-    description:
-      - Standbys whose use of indexes counts, as V(db2), V(db2:5433), V([2001:db8::2]:5432) or V(/socket/folder:5433),
-        with the same login. Those that stream from the server now are found by themselves, where they listen on the
-        same port.
-    type: list
-    elements: str
-    default: []
-  report_dir:
-    description:
-      - Folder for C(db_schema_issues_report.md) and its siblings C(.html) and C(.json); none where it is empty.
-    type: path
-    default: ""
-  log_path:
-    description: File to which the run adds its log lines; none where it is empty.
-    type: path
-    default: ""
-  state_dir:
-    description:
-      - Folder in whose C(progress/) the run tells how far it is, and whose C(check_history.jsonl) remembers earlier
-        runs for trends and forecasts; nowhere where it is empty.
-    type: path
-    default: ""
-  host:
-    description: The database's name in the inventory, for the report; empty for the machine's name.
-    type: str
-    default: ""
-  backup_dir:
-    description: The folder with the backup sets, for the report; none where it is empty.
-    type: path
-    default: ""
-  statement_timeout_s:
-    description: A check's statement is cancelled after so many seconds; 0 for never.
-    type: int
-    default: 300
+  - scannerdb.check
 attributes:
   check_mode:
     description: Looks just the same, and writes no report.
@@ -183,58 +114,20 @@ report:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    connection_arguments,
-    options_from,
-    overlay_arguments,
-    trust_arguments,
-)
-from ansible.module_utils.scannerdb.jobs.check import FAIL_ON, FILES, FORMATS, check
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
+from ansible.module_utils.scannerdb.checks.options import CheckOptions
+from ansible.module_utils.scannerdb.jobs.check import check
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
 
 
 def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            **connection_arguments(),
-            **overlay_arguments(),
-            **trust_arguments(),
-            "ignore": {"type": "list", "elements": "dict", "default": []},
-            "fail_on": {"type": "str", "default": "never", "choices": list(FAIL_ON)},
-            "formats": {"type": "list", "elements": "str", "default": list(FORMATS), "choices": list(FILES)},
-            "thresholds": {"type": "dict", "default": {}},
-            "cross_table": {"type": "bool", "default": False},
-            "standbys": {"type": "list", "elements": "str", "default": []},
-            "report_dir": {"type": "path", "default": ""},
-            "log_path": {"type": "path", "default": ""},
-            "state_dir": {"type": "path", "default": ""},
-            "statement_timeout_s": {"type": "int", "default": 300},
-            "host": {"type": "str", "default": ""},
-            "backup_dir": {"type": "path", "default": ""},
-        },
-        supports_check_mode=True,
-    )
-    p = module.params
+    """Read the options, check, answer."""
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, CheckOptions), supports_check_mode=True)
+    request = values_of(CheckOptions, module.params)
+    overlay = request.pop("contract_overlay")
     run_module(
         module,
-        lambda: check(
-            options_from(p),
-            overlay=p["contract_overlay"],
-            ignore=p["ignore"],
-            fail_on=p["fail_on"],
-            formats=p["formats"],
-            thresholds=p["thresholds"],
-            cross_table=p["cross_table"],
-            standbys=p["standbys"],
-            report_dir=p["report_dir"],
-            log_path=p["log_path"],
-            state_dir=p["state_dir"],
-            statement_timeout_s=p["statement_timeout_s"],
-            host=p["host"],
-            backup_dir=p["backup_dir"],
-            trusted_signers=p["trusted_signers"],
-            check_mode=module.check_mode,
-        ),
+        lambda: check(options_from(module.params), overlay=overlay, check_mode=module.check_mode, **request),
     )
 
 

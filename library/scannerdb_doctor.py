@@ -14,43 +14,7 @@ description:
     gives a hint for each that is wrong. What cannot be tested is said.
   - Heals one thing only, a database that a crash left closed or half renamed in the middle of a cutover.
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.overlay
-  - scannerdb.trust
-options:
-  backup_dir:
-    description: Folder of the backup sets.
-    type: path
-    required: true
-  state_dir:
-    description: Folder of run records.
-    type: path
-    required: true
-  log_dir:
-    description: Folder of the logs.
-    type: path
-    required: true
-  report_dir:
-    description: Folder of the reports.
-    type: path
-    required: true
-  config_dir:
-    description: Folder of what C(schedule.yml) installed.
-    type: path
-    required: true
-  backup_storage:
-    description: Whether the backup folder outlives the machine or container it is in; V(auto) to look.
-    type: str
-    choices: [auto, persistent, ephemeral]
-    default: auto
-  stale_s:
-    description: A job lock that is held for more seconds is called stale; 0 for never.
-    type: int
-    default: 21600
-  heal:
-    description: Whether the databases that an interrupted restore left are put right.
-    type: bool
-    default: true
+  - scannerdb.doctor
 attributes:
   check_mode:
     description: Does the same, and heals nothing.
@@ -90,41 +54,24 @@ healed:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    connection_arguments,
-    options_from,
-    overlay_arguments,
-    trust_arguments,
-)
-from ansible.module_utils.scannerdb.jobs.doctor import Places, doctor
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
+from ansible.module_utils.scannerdb.doctor.options import DoctorOptions
+from ansible.module_utils.scannerdb.jobs.doctor import doctor, places_from
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
     """Read the options, test, answer."""
-    folders = ("backup_dir", "state_dir", "log_dir", "report_dir", "config_dir")
-    arguments = {
-        **connection_arguments(),
-        **overlay_arguments(),
-        **{name: {"type": "path", "required": True} for name in folders},
-        "backup_storage": {"type": "str", "default": "auto", "choices": ["auto", "persistent", "ephemeral"]},
-        "stale_s": {"type": "int", "default": 21600},
-        "heal": {"type": "bool", "default": True},
-        **trust_arguments(),
-    }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    given = module.params
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, DoctorOptions), supports_check_mode=True)
+    request = taken(DoctorOptions, module.params)
     run_module(
         module,
         lambda: doctor(
-            options_from(given),
-            Places(
-                **{name: given[name] for name in folders},
-                signers=tuple(given["trusted_signers"]),
-                storage=given["backup_storage"],
-            ),
-            overlay=given["contract_overlay"],
-            stale_s=given["stale_s"],
-            heal_cutover=given["heal"],
+            options_from(module.params),
+            places_from(request),
+            overlay=request.contract_overlay,
+            stale_s=request.stale_s,
+            heal_cutover=request.heal,
             check_mode=module.check_mode,
         ),
     )

@@ -20,108 +20,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.overlay
-  - scannerdb.run
-  - scannerdb.budget
-  - scannerdb.trust
-  - scannerdb.window
-options:
-  state:
-    description: V(applied) fixes; V(undone) takes back the run O(run_id).
-    type: str
-    default: applied
-    choices: [applied, undone]
-  run_id:
-    description: The run to take back, for O(state=undone).
-    type: str
-    default: ""
-  unsealed:
-    description:
-      - For O(state=undone), take back also entries of the journal that have no seal of this host (those of an earlier
-        release, of another host, or of runs without O(state_dir)). Somebody else may have written them.
-    type: bool
-    default: false
-  only:
-    description: Ids or globs of the findings to fix; all where it is empty. For O(state=undone), of the fixes to undo.
-    type: list
-    elements: str
-    default: []
-  skip:
-    description: Ids or globs of the findings to leave alone.
-    type: list
-    elements: str
-    default: []
-  dates:
-    description:
-      - What an empty date becomes. V(evidence) takes the best date the row and its link have, V(now) the clock's,
-        V(report) leaves it.
-    type: str
-    default: evidence
-    choices: [evidence, now, report]
-  honeypots:
-    description: What happens to honeypots that count as verified.
-    type: str
-    default: unverify
-    choices: [unverify, report]
-  inactive:
-    description: What happens to inactive endpoints that count as verified.
-    type: str
-    default: unverify
-    choices: [unverify, report]
-  replace_foreign:
-    description:
-      - Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the rules of a
-        foreign key beside ON DELETE.
-    type: bool
-    default: false
-  drop_indexes:
-    description: Drop an index that is the same as another one.
-    type: bool
-    default: false
-  counters:
-    description: Set the counters in C(metadata) that are wrong to what they count, by a statement that counts.
-    type: bool
-    default: false
-  max_share:
-    description:
-      - A fix of a thousand rows or more that would touch more than this share of a table (0 to 1) stops the run before
-        any change. Filling empty dates does not count.
-    type: float
-    default: 0.5
-  batch_rows:
-    description: Rows of the largest batch. The first has a tenth of it; later ones are sized to take about 50 ms.
-    type: int
-    default: 5000
-  journal:
-    description: Keep the images of every changed row, so that the run can be undone. Off, the run is faster.
-    type: bool
-    default: true
-  journal_days:
-    description: Journal entries older than this many days are removed after a run; 0 keeps them all.
-    type: int
-    default: 90
-  max_lag_mb:
-    description: Pause while a standby is more than this many MB behind; 0 never does.
-    type: int
-    default: 64
-  require_backup:
-    description: Refuse to change anything without a fresh, verified backup.
-    type: bool
-    default: true
-  backup_dir:
-    description: Folder of the backup sets.
-    type: path
-    default: ""
-  backup_max_age_h:
-    description: How many hours old that backup may be.
-    type: float
-    default: 24
-  backup_level:
-    description: How that backup must have been verified at least.
-    type: str
-    default: read
-    choices: [checksum, read, restore]
+  - scannerdb.fix
 attributes:
   check_mode:
     description: Plans against the real server and writes nothing.
@@ -219,74 +118,54 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    budget_arguments,
-    budget_from,
-    connection_arguments,
-    options_from,
-    overlay_arguments,
-    run_arguments,
-    window_arguments,
-    window_from,
-)
-from ansible.module_utils.scannerdb.jobs.fix import fix, fix_arguments, policy_from, safety_from, working_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, Options, budget_from, options_from, window_from
+from ansible.module_utils.scannerdb.fixes.options import FixOptions
+from ansible.module_utils.scannerdb.jobs.fix import fix, policy_from, safety_from, working_from
 from ansible.module_utils.scannerdb.jobs.undo import undo
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
-    """Run the module."""
+    """Read the options, fix or undo, answer."""
     module = AnsibleModule(
-        argument_spec={
-            **connection_arguments(),
-            **overlay_arguments(),
-            **run_arguments(),
-            **budget_arguments(),
-            **fix_arguments(),
-            **window_arguments(),
-            "state": {"type": "str", "default": "applied", "choices": ["applied", "undone"]},
-            "run_id": {"type": "str", "default": ""},
-            "unsealed": {"type": "bool", "default": False},
-        },
+        argument_spec=argument_spec(ConnectionOptions, FixOptions),
         required_if=[("state", "undone", ["run_id"])],
         supports_check_mode=True,
     )
-    run_module(module, lambda: _undone(module) if module.params["state"] == "undone" else _applied(module))
+    request = taken(FixOptions, module.params)
+    job = _undone if request.state == "undone" else _applied
+    run_module(module, lambda: job(options_from(module.params), request, module.check_mode))
 
 
-def _applied(module: AnsibleModule) -> dict[str, Any]:
-    p = module.params
+def _applied(options: Options, request: FixOptions, check_mode: bool) -> dict[str, Any]:
     return fix(
-        options_from(p),
-        overlay=p["contract_overlay"],
-        policy=policy_from(p),
-        safety=safety_from(p),
-        working=working_from(p),
-        window=window_from(p),
-        **_common(module),
+        options,
+        overlay=request.contract_overlay,
+        policy=policy_from(request),
+        safety=safety_from(request),
+        working=working_from(request),
+        budget=budget_from(request),
+        window=window_from(request),
+        lock_wait_s=request.lock_wait_s,
+        log_path=request.log_path,
+        state_dir=request.state_dir,
+        check_mode=check_mode,
     )
 
 
-def _undone(module: AnsibleModule) -> dict[str, Any]:
-    p = module.params
+def _undone(options: Options, request: FixOptions, check_mode: bool) -> dict[str, Any]:
     return undo(
-        options_from(p),
-        run_id=p["run_id"],
-        only=tuple(p["only"]),
-        overlay=p["contract_overlay"],
-        unsealed=p["unsealed"],
-        **_common(module),
+        options,
+        run_id=request.run_id,
+        only=tuple(request.only),
+        overlay=request.contract_overlay,
+        unsealed=request.unsealed,
+        budget=budget_from(request),
+        lock_wait_s=request.lock_wait_s,
+        log_path=request.log_path,
+        state_dir=request.state_dir,
+        check_mode=check_mode,
     )
-
-
-def _common(module: AnsibleModule) -> dict[str, Any]:
-    p = module.params
-    return {
-        "budget": budget_from(p),
-        "lock_wait_s": p["lock_wait_s"],
-        "log_path": p["log_path"],
-        "state_dir": p["state_dir"],
-        "check_mode": module.check_mode,
-    }
 
 
 if __name__ == "__main__":

@@ -17,32 +17,8 @@ description:
     owner's own rights do it; a folder below another user's is refused.
 author:
   - the scannerdb contributors
-options:
-  paths:
-    description: The folders.
-    type: list
-    elements: path
-    required: true
-  owner:
-    description: System user who shall own them; empty to leave the owner as it is.
-    type: str
-    default: ""
-  from_owner:
-    description: System user whose folders and files in them go to O(owner), too; empty for none.
-    type: str
-    default: ""
-  backup_dir:
-    description: Folder of the backups, in which half-made sets of O(database) are looked for that killed runs left.
-    type: path
-    default: ""
-  state_dir:
-    description: Folder of the state, in which half-written files are looked for likewise.
-    type: path
-    default: ""
-  database:
-    description: The database whose half-made sets are removed; empty to remove nothing.
-    type: str
-    default: ""
+extends_documentation_fragment:
+  - scannerdb.folders
 attributes:
   check_mode:
     description: Tells which folders would be made or changed.
@@ -80,23 +56,14 @@ made:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.folders import folders
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.sets.options import FoldersOptions
 
 
 def main() -> None:
     """Make what is missing, then set owner and mode."""
-    module = AnsibleModule(
-        argument_spec={
-            "paths": {"type": "list", "elements": "path", "required": True},
-            "owner": {"type": "str", "default": ""},
-            "from_owner": {"type": "str", "default": ""},
-            "backup_dir": {"type": "path", "default": ""},
-            "state_dir": {"type": "path", "default": ""},
-            "database": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
-    given = dict(module.params)
-    run_module(module, lambda: folders(given.pop("paths"), **given, check_mode=module.check_mode))
+    module = AnsibleModule(argument_spec=argument_spec(FoldersOptions), supports_check_mode=True)
+    run_module(module, lambda: folders(check_mode=module.check_mode, **values_of(FoldersOptions, module.params)))
 
 
 if __name__ == "__main__":

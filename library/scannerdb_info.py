@@ -16,16 +16,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-options:
-  maintenance_db:
-    description: Not used by this module; the option is here as in all the others.
-    type: str
-    default: postgres
-  pg_bin_dir:
-    description: Folder of the client programs. This module needs none; the option is here as in all the others.
-    type: path
-    default: ""
+  - scannerdb.info
 attributes:
   check_mode:
     description: Does the same.
@@ -196,13 +187,14 @@ kept_databases:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.info import info
+from ansible.module_utils.scannerdb.option import argument_spec
 
 
 def main() -> None:
     """Read the options, look, answer."""
-    module = AnsibleModule(argument_spec=connection_arguments(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions), supports_check_mode=True)
     run_module(module, lambda: info(options_from(module.params)))
 
 

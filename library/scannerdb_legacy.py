@@ -13,22 +13,8 @@ description:
   - Finds lines of crontabs that start the old scripts, their C(.env) and their backups. On request the lines are
     switched off or removed; nothing else is ever touched. A line that only logs where the old scripts did is said, and
     left as it is.
-options:
-  mode:
-    description:
-      - V(report) only looks. V(take) makes the lines comments, V(remove) removes them.
-    type: str
-    choices: [report, take, remove]
-    default: report
-  folder:
-    description: Where the old scripts lie, where no line of a crontab tells.
-    type: path
-    default: ""
-  crontabs:
-    description: Crontabs, and folders of them. A name with a point in it is no crontab, unless a user has it.
-    type: list
-    elements: path
-    default: [/var/spool/cron/crontabs, /var/spool/cron, /etc/cron.d, /etc/crontab]
+extends_documentation_fragment:
+  - scannerdb.legacy
 attributes:
   check_mode:
     description: Says what would be changed.
@@ -69,18 +55,15 @@ times:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.jobs.legacy import CRONTABS, MODES, legacy
+from ansible.module_utils.scannerdb.jobs.legacy import legacy
+from ansible.module_utils.scannerdb.legacy.options import LegacyOptions
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
 
 
 def main() -> None:
     """Read the options, look, answer."""
-    arguments = {
-        "mode": {"type": "str", "choices": list(MODES), "default": "report"},
-        "folder": {"type": "path", "default": ""},
-        "crontabs": {"type": "list", "elements": "path", "default": list(CRONTABS)},
-    }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    run_module(module, lambda: legacy(**module.params, check_mode=module.check_mode))
+    module = AnsibleModule(argument_spec=argument_spec(LegacyOptions), supports_check_mode=True)
+    run_module(module, lambda: legacy(check_mode=module.check_mode, **values_of(LegacyOptions, module.params)))
 
 
 if __name__ == "__main__":

@@ -20,65 +20,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.budget
-  - scannerdb.connection
-  - scannerdb.encryption
-  - scannerdb.identity
-  - scannerdb.offsite
-  - scannerdb.overlay
-  - scannerdb.run
-options:
-  confirm:
-    description: The name of the database, spelled out. Anything else and nothing happens.
-    type: str
-    default: ""
-  backup_dir:
-    description: Folder of the backups, where the backup before the migration and the log C(migrate_<time>.log) go.
-    type: path
-    required: true
-  storage:
-    description:
-      - Whether O(backup_dir) keeps the backup before the migration; V(auto) looks, as M(scannerdb_backup) does.
-      - Where it does not, that backup needs a copy at O(offsite_remote), else nothing is migrated.
-    type: str
-    default: persistent
-    choices: [auto, persistent, ephemeral]
-  jobs:
-    description: Parallel workers; 0 for as many as there are processors, at most eight.
-    type: int
-    default: 0
-  grace_s:
-    description: How many seconds clients get to go, at the beginning and again before the cutover.
-    type: int
-    default: 5
-  terminate:
-    description:
-      - Whether sessions that are still there may be ended at the moment of the cutover. A write of theirs that waits is
-        refused then, never lost.
-      - Without it a migration of a database that is in use stops, and says who uses it.
-    type: bool
-    default: false
-  replication:
-    description:
-      - What to do where logical replication slots or subscriptions hang on the database, which the cutover would cut
-        off. V(stop) says what that would mean and migrates nothing; V(cut) goes on.
-    type: str
-    default: stop
-    choices: [stop, cut]
-  run_code:
-    description:
-      - Whether functions that belong to lesser roles may run while the side database is loaded, with the rights of
-        O(login_user). Without it the migration is refused, and names the function and its owner.
-    type: bool
-    default: false
-  run_id:
-    description: Name of this run in logs and progress files; made up where it is empty.
-    type: str
-    default: ""
-  log_path:
-    description: File for the run's log instead of C(migrate_<time>.log) in O(backup_dir).
-    type: path
-    default: ""
+  - scannerdb.migrate
 attributes:
   check_mode:
     description: Looks at all that could stop the migration, tells the whole plan, and writes nothing.
@@ -146,47 +88,22 @@ log:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    budget_arguments,
-    budget_from,
-    connection_arguments,
-    encryption_arguments,
-    identity_arguments,
-    offsite_arguments,
-    options_from,
-    overlay_arguments,
-    run_arguments,
-)
+from ansible.module_utils.scannerdb.argspec import BudgetOptions, ConnectionOptions, budget_from, options_from
 from ansible.module_utils.scannerdb.jobs.migrate import migrate
+from ansible.module_utils.scannerdb.jobs.options import MigrateOptions
+from ansible.module_utils.scannerdb.option import argument_spec, taken, values_of
 
 
 def main() -> None:
     """Read the options, migrate, answer."""
-    own = {
-        **encryption_arguments(),
-        **identity_arguments(),
-        **offsite_arguments(),
-        **overlay_arguments(),
-        "confirm": {"type": "str", "default": ""},
-        "backup_dir": {"type": "path", "required": True},
-        "storage": {"type": "str", "default": "persistent", "choices": ["auto", "persistent", "ephemeral"]},
-        "jobs": {"type": "int", "default": 0},
-        "grace_s": {"type": "int", "default": 5},
-        "terminate": {"type": "bool", "default": False},
-        "replication": {"type": "str", "default": "stop", "choices": ["stop", "cut"]},
-        "run_code": {"type": "bool", "default": False},
-        "run_id": {"type": "str", "default": ""},
-    }
-    module = AnsibleModule(
-        argument_spec={**connection_arguments(), **run_arguments(), **budget_arguments(), **own},
-        supports_check_mode=True,
-    )
-    values = {name: module.params[name] for name in [*run_arguments(), *own]}
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, MigrateOptions), supports_check_mode=True)
+    request = values_of(MigrateOptions, module.params)
+    for name in values_of(BudgetOptions, request):
+        del request[name]
+    budget = budget_from(taken(BudgetOptions, module.params))
     run_module(
         module,
-        lambda: migrate(
-            options_from(module.params), budget=budget_from(module.params), check_mode=module.check_mode, **values
-        ),
+        lambda: migrate(options_from(module.params), budget=budget, check_mode=module.check_mode, **request),
     )
 
 

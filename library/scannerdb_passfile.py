@@ -14,23 +14,8 @@ description:
   - The file is written with the rights of its O(owner), so that a link in that user's home leads nowhere else.
 author:
   - the scannerdb contributors
-options:
-  path:
-    description: The file, such as F(/home/maintainer/.pgpass). It is made where it is missing, for its owner only.
-    type: path
-    required: true
-  owner:
-    description: The system user whose file it is; empty for the one who runs the task.
-    type: str
-    default: ""
-  place:
-    description: What the password is for, as C(host:port:database:user); a colon or backslash in one is escaped.
-    type: str
-    required: true
-  password:
-    description: The password, escaped likewise.
-    type: str
-    required: true
+extends_documentation_fragment:
+  - scannerdb.passfile
 attributes:
   check_mode:
     description: Tells whether the file would be changed.
@@ -59,22 +44,16 @@ path:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
+from ansible.module_utils.scannerdb.jobs.options import PassfileOptions
 from ansible.module_utils.scannerdb.jobs.passfile import keep_password
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
 
 
 def main() -> None:
     """Read the options, write, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "owner": {"type": "str", "default": ""},
-            "place": {"type": "str", "required": True, "no_log": False},
-            "password": {"type": "str", "required": True, "no_log": True},
-        },
-        supports_check_mode=True,
-    )
-    p = module.params
-    run_module(module, lambda: keep_password(p["path"], p["place"], p["password"], p["owner"], module.check_mode))
+    module = AnsibleModule(argument_spec=argument_spec(PassfileOptions), supports_check_mode=True)
+    request = values_of(PassfileOptions, module.params)
+    run_module(module, lambda: keep_password(**request, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -17,32 +17,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-options:
-  maintenance_db:
-    description: Database in which the job lock is taken.
-    type: str
-    default: postgres
-  pg_bin_dir:
-    description: Folder of the client programs. This module needs none; the option is here as in all the others.
-    type: path
-    default: ""
-  backup_dir:
-    description: Folder of the sets.
-    type: path
-    required: true
-  name:
-    description: The set's name.
-    type: str
-    required: true
-  final:
-    description: Whether a set that was put aside is removed for good.
-    type: bool
-    default: false
-  lock_wait_s:
-    description: How long to wait for another run on the same database.
-    type: int
-    default: 0
+  - scannerdb.remove_set
 attributes:
   check_mode:
     description: Says what would be done.
@@ -70,21 +45,21 @@ aside:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.remove_set import remove_set
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.sets.options import RemoveSetOptions
 
 
 def main() -> None:
     """Read the options, move or remove, answer."""
-    arguments = {
-        "backup_dir": {"type": "path", "required": True},
-        "name": {"type": "str", "required": True},
-        "final": {"type": "bool", "default": False},
-        "lock_wait_s": {"type": "int", "default": 0},
-    }
-    module = AnsibleModule(argument_spec={**connection_arguments(), **arguments}, supports_check_mode=True)
-    given = {name: module.params[name] for name in arguments}
-    run_module(module, lambda: remove_set(options_from(module.params), check_mode=module.check_mode, **given))
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, RemoveSetOptions), supports_check_mode=True)
+    run_module(
+        module,
+        lambda: remove_set(
+            options_from(module.params), check_mode=module.check_mode, **values_of(RemoveSetOptions, module.params)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -12,22 +12,8 @@ version_added: "0.3.0"
 description:
   - Checks a schedule and gives each of its jobs in the words of cron, of systemd and of iCalendar (which AWX takes).
   - Reads and writes nothing. Only the time zone's rules come from the machine.
-options:
-  schedule:
-    description:
-      - The jobs. Each has a C(name), a C(profile), C(hour), C(minute), C(weekday) or C(day), C(log), C(enabled) and
-        perhaps a C(playbook).
-    type: list
-    elements: dict
-    required: true
-  offset:
-    description: Start every job so many minutes later.
-    type: int
-    default: 0
-  timezone:
-    description: Time zone of the hours; empty for the machine's own.
-    type: str
-    default: ""
+extends_documentation_fragment:
+  - scannerdb.schedule_info
 attributes:
   check_mode:
     description: Does the same.
@@ -88,17 +74,14 @@ jobs:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.schedule import schedule_info
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.schedule.options import ScheduleInfoOptions
 
 
 def main() -> None:
     """Read the options, work out the moments, answer."""
-    arguments = {
-        "schedule": {"type": "list", "elements": "dict", "required": True},
-        "offset": {"type": "int", "default": 0},
-        "timezone": {"type": "str", "default": ""},
-    }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    run_module(module, lambda: schedule_info(**module.params))
+    module = AnsibleModule(argument_spec=argument_spec(ScheduleInfoOptions), supports_check_mode=True)
+    run_module(module, lambda: schedule_info(**values_of(ScheduleInfoOptions, module.params)))
 
 
 if __name__ == "__main__":

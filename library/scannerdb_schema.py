@@ -20,31 +20,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.overlay
-  - scannerdb.run
-  - scannerdb.budget
-options:
-  only:
-    description: Ids or globs of the findings to repair; all where it is empty.
-    type: list
-    elements: str
-    default: []
-  skip:
-    description: Ids or globs of the findings to leave alone.
-    type: list
-    elements: str
-    default: []
-  replace_foreign:
-    description:
-      - Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the rules of a
-        foreign key beside ON DELETE.
-    type: bool
-    default: false
-  probe:
-    description: Make the write probe.
-    type: bool
-    default: true
+  - scannerdb.schema
 attributes:
   check_mode:
     description: Plans against the real server and writes nothing.
@@ -134,46 +110,29 @@ failures:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    budget_arguments,
-    budget_from,
-    connection_arguments,
-    options_from,
-    overlay_arguments,
-    run_arguments,
-)
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, budget_from, options_from
+from ansible.module_utils.scannerdb.fixes.options import SchemaOptions
 from ansible.module_utils.scannerdb.jobs.schema import schema
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            **connection_arguments(),
-            **overlay_arguments(),
-            **run_arguments(),
-            **budget_arguments(),
-            "only": {"type": "list", "elements": "str", "default": []},
-            "skip": {"type": "list", "elements": "str", "default": []},
-            "replace_foreign": {"type": "bool", "default": False},
-            "probe": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    p = module.params
+    """Read the options, bring the schema up to the contract, answer."""
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, SchemaOptions), supports_check_mode=True)
+    request = taken(SchemaOptions, module.params)
     run_module(
         module,
         lambda: schema(
-            options_from(p),
-            overlay=p["contract_overlay"],
-            only=tuple(p["only"]),
-            skip=tuple(p["skip"]),
-            replace_foreign=p["replace_foreign"],
-            probe=p["probe"],
-            budget=budget_from(p),
-            lock_wait_s=p["lock_wait_s"],
-            log_path=p["log_path"],
-            state_dir=p["state_dir"],
+            options_from(module.params),
+            overlay=request.contract_overlay,
+            only=tuple(request.only),
+            skip=tuple(request.skip),
+            replace_foreign=request.replace_foreign,
+            probe=request.probe,
+            budget=budget_from(request),
+            lock_wait_s=request.lock_wait_s,
+            log_path=request.log_path,
+            state_dir=request.state_dir,
             check_mode=module.check_mode,
         ),
     )

@@ -14,49 +14,7 @@ description:
     A job that did not run when it was due is red, although nothing failed.
   - Works when the database is down, and says so. Changes nothing; metrics are written where they are asked for.
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.trust
-options:
-  host:
-    description: Name of the database in the inventory.
-    type: str
-    required: true
-  backup_dir:
-    description: Folder of the backup sets.
-    type: path
-    required: true
-  state_dir:
-    description: Folder of run records and of the history of checks.
-    type: path
-    required: true
-  log_dir:
-    description: Folder of the logs.
-    type: path
-    required: true
-  config_dir:
-    description: Folder of what C(schedule.yml) installed.
-    type: path
-    required: true
-  backup_max_age_h:
-    description: A newest backup that is older, in hours, is critical.
-    type: float
-    default: 26.0
-  proof_max_age_d:
-    description: A proof by a restore that is older, in days, is a warning.
-    type: float
-    default: 35.0
-  check_max_age_d:
-    description: A last check that is older, in days, is a warning.
-    type: float
-    default: 8.0
-  grace_s:
-    description: A job that did not run is late so many seconds after it was due.
-    type: int
-    default: 3600
-  metrics_path:
-    description: File to write metrics to, for Prometheus' textfile collector. Empty for none.
-    type: path
-    default: ""
+  - scannerdb.status
 attributes:
   check_mode:
     description: Does the same, and writes no metrics.
@@ -128,30 +86,21 @@ logs:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from, trust_arguments
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.status import status
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.status.options import StatusOptions
 
 
 def main() -> None:
     """Read the options, look, answer."""
-    arguments = {
-        **connection_arguments(),
-        "host": {"type": "str", "required": True},
-        "backup_dir": {"type": "path", "required": True},
-        "state_dir": {"type": "path", "required": True},
-        "log_dir": {"type": "path", "required": True},
-        "config_dir": {"type": "path", "required": True},
-        "backup_max_age_h": {"type": "float", "default": 26.0},
-        "proof_max_age_d": {"type": "float", "default": 35.0},
-        "check_max_age_d": {"type": "float", "default": 8.0},
-        "grace_s": {"type": "int", "default": 3600},
-        "metrics_path": {"type": "path", "default": ""},
-        **trust_arguments(),
-    }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    given = module.params
-    own = {key: given[key] for key in arguments if key not in connection_arguments()}
-    run_module(module, lambda: status(options_from(given), check_mode=module.check_mode, **own))
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, StatusOptions), supports_check_mode=True)
+    run_module(
+        module,
+        lambda: status(
+            options_from(module.params), check_mode=module.check_mode, **values_of(StatusOptions, module.params)
+        ),
+    )
 
 
 if __name__ == "__main__":

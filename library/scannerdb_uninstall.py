@@ -13,12 +13,7 @@ description:
   - Drops the schema C(scannerdb_maintenance) with the journal of fixes; after that no fix can be undone any more.
   - Refuses where the schema holds anything else. The view C(servers), its triggers and all data stay.
 extends_documentation_fragment:
-  - scannerdb.connection
-options:
-  lock_wait_s:
-    description: How many seconds to wait for another run on the same database.
-    type: int
-    default: 0
+  - scannerdb.uninstall
 attributes:
   check_mode:
     description: Says what would be dropped.
@@ -44,17 +39,20 @@ rows:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import connection_arguments, options_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
+from ansible.module_utils.scannerdb.jobs.options import UninstallOptions
 from ansible.module_utils.scannerdb.jobs.uninstall import uninstall
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
 
 
 def main() -> None:
     """Read the options, drop, answer."""
-    arguments = {**connection_arguments(), "lock_wait_s": {"type": "int", "default": 0}}
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    given = module.params
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, UninstallOptions), supports_check_mode=True)
     run_module(
-        module, lambda: uninstall(options_from(given), lock_wait_s=given["lock_wait_s"], check_mode=module.check_mode)
+        module,
+        lambda: uninstall(
+            options_from(module.params), check_mode=module.check_mode, **values_of(UninstallOptions, module.params)
+        ),
     )
 
 

@@ -14,44 +14,8 @@ description:
     Files go by their names, logs also by how they begin, backup sets by their manifests. Whatever else lies there
     stays, and is said; so a folder may be anybody's, such as F(/var/log).
   - Refuses while a scheduled job is at work.
-options:
-  config_dir:
-    description: The folder of the schedule.
-    type: path
-    required: true
-  state_dir:
-    description: The folder of run records, progress and hashes.
-    type: path
-    required: true
-  report_dir:
-    description: The folder of the reports.
-    type: path
-    required: true
-  log_dir:
-    description: The folder of the logs.
-    type: path
-    required: true
-  backup_dir:
-    description: The folder of the backups.
-    type: path
-    required: true
-  bundle_dir:
-    description: Where the bundle is installed; empty where it is not. It goes with the last database of the machine.
-    type: path
-    default: ""
-  metrics_path:
-    description: The file of the metrics; empty for none.
-    type: path
-    default: ""
-  database:
-    description: The database whose backup sets go as well, with the logs among them; empty to leave all backups.
-    type: str
-    default: ""
-  job_logs:
-    description: Names of the scheduled jobs' logs, which lie among the backups.
-    type: list
-    elements: str
-    default: []
+extends_documentation_fragment:
+  - scannerdb.uninstall_files
 attributes:
   check_mode:
     description: Says what would be removed.
@@ -88,27 +52,25 @@ left:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.jobs.uninstall_files import Folders, uninstall_files
-
-FOLDERS = ("config_dir", "state_dir", "report_dir", "log_dir", "backup_dir")
+from ansible.module_utils.scannerdb.jobs.options import UninstallFilesOptions
+from ansible.module_utils.scannerdb.jobs.uninstall_files import folders_of, uninstall_files
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
     """Read the options, remove, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            **{name: {"type": "path", "required": True} for name in FOLDERS},
-            "bundle_dir": {"type": "path", "default": ""},
-            "metrics_path": {"type": "path", "default": ""},
-            "database": {"type": "str", "default": ""},
-            "job_logs": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
+    module = AnsibleModule(argument_spec=argument_spec(UninstallFilesOptions), supports_check_mode=True)
+    request = taken(UninstallFilesOptions, module.params)
+    run_module(
+        module,
+        lambda: uninstall_files(
+            folders_of(request),
+            database=request.database,
+            job_logs=request.job_logs,
+            metrics_path=request.metrics_path,
+            check_mode=module.check_mode,
+        ),
     )
-    given = module.params
-    folders = Folders(*(given[name] for name in (*FOLDERS, "bundle_dir")))
-    rest = {name: given[name] for name in ("metrics_path", "database", "job_logs")}
-    run_module(module, lambda: uninstall_files(folders, **rest, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -20,74 +20,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.run
-  - scannerdb.window
-options:
-  login_user:
-    description: Role to log in as; empty for the system user's name. It has to own the tables, or on PostgreSQL 17
-      and newer be a member of C(pg_maintain).
-    type: str
-    default: ""
-  pg_bin_dir:
-    description: Folder of pg_repack; where it is empty, it is searched for. The module needs no other program.
-    type: path
-    default: ""
-  method:
-    description:
-      - V(auto) does what each table needs. In the monthly O(profile) that includes compaction.
-      - V(compact) is V(auto) with compaction, whatever the profile.
-      - V(vacuum), V(full) and V(reindex) do to the chosen tables what their name says, whether they need it or not.
-      - V(full) is C(VACUUM FULL). It locks each table against everybody while it is copied, and needs
-        O(allow_exclusive=true). V(vacuum_full) is another name for it.
-      - V(reindex) rebuilds every index with C(REINDEX CONCURRENTLY).
-      - V(repack) rewrites the chosen tables beside their users, with C(REPACK (CONCURRENTLY\)) of PostgreSQL 19 and
-        newer, else with pg_repack, else as V(full) where O(allow_exclusive=true).
-    type: str
-    default: auto
-    choices: [auto, vacuum, full, vacuum_full, reindex, repack, compact]
-  profile:
-    description: With O(method=auto), V(monthly) compacts too. V(daily) is as V(weekly).
-    type: str
-    default: weekly
-    choices: [daily, weekly, monthly]
-  tables:
-    description:
-      - Tables to look at, as V(endpoints) or V(public.endpoints). Empty for all.
-      - A partitioned table stands for its partitions.
-    type: list
-    elements: str
-    default: []
-  allow_exclusive:
-    description:
-      - Whether C(VACUUM FULL) may be used, where a table cannot be rewritten beside its users and the lock is expected
-        to end before the O(window) does. Without it, compaction then rebuilds bloated indexes and reports the rest.
-      - A rewrite that is refused when its turn comes is replaced by that too.
-    type: bool
-    default: false
-  free_gb:
-    description:
-      - How many gigabytes the server's disk has free, where that cannot be looked at (the server is another machine, or
-        the role may not see where its files are). 0 for unknown; a table is then rewritten only when asked for by name.
-    type: float
-    default: 0
-  lock_timeout_ms:
-    description: How long one attempt of C(VACUUM FULL) may wait for its lock, and so others behind it. Milliseconds.
-    type: int
-    default: 50
-  lock_deadline_s:
-    description: For how many seconds to go on trying; then the table is skipped.
-    type: int
-    default: 300
-  state_dir:
-    description:
-      - Folder for progress files, and for what rebuilds have reached, so that a wrong estimate does not repeat them.
-    type: path
-    default: ""
-  run_id:
-    description: Name of the run in logs and progress files; made up where it is empty.
-    type: str
-    default: ""
+  - scannerdb.vacuum
 attributes:
   check_mode:
     description: Measures and decides as always, tells what would be done, and does nothing.
@@ -209,47 +142,32 @@ run_id:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    budget_arguments,
-    budget_from,
-    connection_arguments,
-    options_from,
-    run_arguments,
-    window_arguments,
-    window_from,
-)
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, budget_from, options_from, window_from
 from ansible.module_utils.scannerdb.jobs.vacuum import vacuum
+from ansible.module_utils.scannerdb.option import argument_spec, taken
+from ansible.module_utils.scannerdb.vacuum.options import VacuumOptions
 
 
 def main() -> None:
     """Read the options, vacuum, answer."""
-    methods = ["auto", "vacuum", "full", "vacuum_full", "reindex", "repack", "compact"]
-    own = {
-        "method": {"type": "str", "default": "auto", "choices": methods},
-        "profile": {"type": "str", "default": "weekly", "choices": ["daily", "weekly", "monthly"]},
-        "tables": {"type": "list", "elements": "str", "default": []},
-        "allow_exclusive": {"type": "bool", "default": False},
-        "free_gb": {"type": "float", "default": 0},
-        "run_id": {"type": "str", "default": ""},
-    }
-    arguments = {
-        **connection_arguments(),
-        **run_arguments(),
-        **budget_arguments(),
-        **window_arguments(),
-        **own,
-    }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    plain = [name for name in (*run_arguments(), *own) if name != "free_gb"]
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, VacuumOptions), supports_check_mode=True)
+    request = taken(VacuumOptions, module.params)
     run_module(
         module,
         lambda: vacuum(
             options_from(module.params),
-            budget=budget_from(module.params),
-            window=window_from(module.params),
-            free_bytes=int(module.params["free_gb"] * (1 << 30)),
+            method=request.method,
+            profile=request.profile,
+            tables=request.tables,
+            allow_exclusive=request.allow_exclusive,
+            free_bytes=int(request.free_gb * (1 << 30)),
+            budget=budget_from(request),
+            window=window_from(request),
+            lock_wait_s=request.lock_wait_s,
+            log_path=request.log_path,
+            state_dir=request.state_dir,
+            run_id=request.run_id,
             check_mode=module.check_mode,
-            **{name: module.params[name] for name in plain},
         ),
     )
 

@@ -23,66 +23,7 @@ description:
 author:
   - the scannerdb contributors
 extends_documentation_fragment:
-  - scannerdb.connection
-  - scannerdb.identity
-  - scannerdb.offsite
-  - scannerdb.overlay
-  - scannerdb.run
-  - scannerdb.trust
-options:
-  backup_dir:
-    description: Folder of the backup sets.
-    type: path
-    required: true
-  source:
-    description:
-      - The set to verify; V(latest), a set's name, a path, or a time, as for a restore.
-      - With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote) is brought into a hidden
-        folder of O(backup_dir) and verified there; the outcome is added to the copy's record.
-    type: str
-    default: latest
-  level:
-    description:
-      - How much is to be proven.
-      - V(checksum) reads every file and compares it with the manifest, and the manifest with the hash in O(state_dir).
-      - V(read) also decompresses the whole dump and counts its rows.
-      - V(restore) compares the files, and restores them. The set must have been made on this host or by one of
-        O(trusted_signers), for what is in another would run.
-    type: str
-    default: restore
-    choices: [checksum, read, restore]
-  place:
-    description:
-      - Where a drill restores.
-      - V(server) takes the server of the connection options. The job lock of the database is held meanwhile.
-      - V(cluster) starts a disposable PostgreSQL on the host where the task runs, on a private socket. It needs the
-        programs of a server there, of the major version that was backed up or newer, and room in O(cluster_dir). Root
-        runs it as C(scannerdb-drill), else as C(nobody). What is in the set runs without a superuser's rights there.
-    type: str
-    default: server
-    choices: [server, cluster]
-  cluster_dir:
-    description: Folder in which the disposable cluster gets a private folder. Its path must be short.
-    type: path
-    default: /var/tmp
-  jobs:
-    description: Parallel workers of C(pg_restore); 0 for as many as there are processors, at most eight.
-    type: int
-    default: 0
-  nice:
-    description: Niceness of the client programs, 0 to 19.
-    type: int
-    default: 0
-  amcheck:
-    description:
-      - Look into every table and B-tree index of the restored database with the extension amcheck, too.
-      - Where it is not installed, or the role is no superuser, a warning says so.
-    type: bool
-    default: false
-  run_id:
-    description: Name of the run in logs and progress files; made up where it is empty.
-    type: str
-    default: ""
+  - scannerdb.verify
 attributes:
   check_mode:
     description: Looks at the set, the tools, the server's roles and rights and the room, tells the steps, and writes
@@ -201,44 +142,19 @@ run_id:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import (
-    connection_arguments,
-    identity_arguments,
-    offsite_arguments,
-    options_from,
-    overlay_arguments,
-    run_arguments,
-    trust_arguments,
-)
-from ansible.module_utils.scannerdb.drill.request import LEVELS, PLACES
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
+from ansible.module_utils.scannerdb.drill.options import DrillOptions
 from ansible.module_utils.scannerdb.jobs.verify import verify
+from ansible.module_utils.scannerdb.option import argument_spec, values_of
 
 
 def main() -> None:
     """Read the options, verify, answer."""
-    own = {
-        **identity_arguments(),
-        **offsite_arguments(),
-        **trust_arguments(),
-        "backup_dir": {"type": "path", "required": True},
-        "source": {"type": "str", "default": "latest"},
-        "level": {"type": "str", "default": "restore", "choices": list(LEVELS)},
-        "place": {"type": "str", "default": "server", "choices": list(PLACES)},
-        "cluster_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - a private folder is made in it
-        "jobs": {"type": "int", "default": 0},
-        "nice": {"type": "int", "default": 0},
-        "amcheck": {"type": "bool", "default": False},
-        "run_id": {"type": "str", "default": ""},
-    }
-    arguments = {**connection_arguments(), **overlay_arguments(), **run_arguments(), **own}
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    names = [*overlay_arguments(), *run_arguments(), *own]
+    module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, DrillOptions), supports_check_mode=True)
     run_module(
         module,
         lambda: verify(
-            options_from(module.params),
-            check_mode=module.check_mode,
-            **{name: module.params[name] for name in names},
+            options_from(module.params), check_mode=module.check_mode, **values_of(DrillOptions, module.params)
         ),
     )
 

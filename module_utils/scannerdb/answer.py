@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .argspec import ensure_within_bounds
 from .errors import ScannerDbError
+from .option import ensure_within_bounds
 
 
 class Module(Protocol):

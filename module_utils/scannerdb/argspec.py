@@ -1,137 +1,262 @@
-"""Options that several modules share, as Ansible argument specs (plain data: nothing here knows AnsibleModule)."""
+"""Options that several modules share, each declared once, and what is made of their values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidInput
-from .jsontext import DEEPEST
 from .lockbudget import Budget
 from .login import CHANNEL_BINDINGS, OPTION_OF, PASSED_ON, SSL_MODES, Options
+from .option import REQUIRED, PathText, Raw, option, taken
 from .window import Window, parse_window
 
-
-def connection_arguments() -> dict[str, dict[str, Any]]:
-    """The connection options, with community.postgresql's names."""
-    return {
-        "login_host": {"type": "str", "default": ""},
-        "login_port": {"type": "int", "default": 5432},
-        "login_user": {"type": "str", "default": ""},
-        "login_password": {"type": "str", "default": "", "no_log": True},
-        "login_unix_socket": {"type": "path", "default": ""},
-        "login_db": {"type": "str", "default": "ollama_scanner"},
-        "ssl_mode": {"type": "str", "default": "prefer", "choices": list(SSL_MODES)},
-        "ca_cert": {"type": "path", "default": ""},
-        "ssl_cert": {"type": "path", "default": ""},
-        "ssl_key": {"type": "path", "default": ""},
-        "channel_binding": {"type": "str", "default": "prefer", "choices": list(CHANNEL_BINDINGS)},
-        "connect_params": {"type": "dict", "default": {}},
-        "maintenance_db": {"type": "str", "default": "postgres"},
-        "pg_bin_dir": {"type": "path", "default": ""},
-    }
+STORAGES = ("auto", "persistent", "ephemeral")
 
 
-def run_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How to reach the database, with community.postgresql's names."""
+
+    PREFIX = "scannerdb_"
+    login_host: str = option(
+        "",
+        "Host of the server; empty for a local socket.",
+        "Several servers of one cluster may stand here, with or without ports (C(db1,db2:5433)). The primary is taken, "
+        "whichever that is.",
+        environment=("PGHOST", "POSTGRES_HOST", "DB_HOST"),
+        default_in_playbooks="{{ __scannerdb_prepared.host | default('') }}",
+        note="The environment counts where the run is for one host that needs no ssh. For several it never does.",
+    )
+    login_port: int = option(5432, "Port of the server.", environment=("PGPORT", "POSTGRES_PORT", "DB_PORT"))
+    login_user: str = option(
+        "",
+        "Role to log in as; empty for the system user's name.",
+        environment=("PGUSER", "POSTGRES_USER", "DB_USER"),
+        default_in_playbooks="{{ __scannerdb_prepared.role | default('postgres') }}",
+        note="A superuser on day one; afterwards the maintenance role that C(deploy.yml) prepares will do.",
+    )
+    login_password: str = option(
+        "",
+        "Password of the role. It reaches client programs through a private file, never by their arguments.",
+        secret=True,
+        environment=("PGPASSWORD", "POSTGRES_PASSWORD", "DB_PASSWORD"),
+    )
+    login_unix_socket: PathText = option("", "Folder of the server's socket; used where O(login_host) is empty.")
+    login_db: str = option(
+        "ollama_scanner", "The Ollama Scanner database.", environment=("PGDATABASE", "POSTGRES_DB", "DB_NAME")
+    )
+    ssl_mode: str = option(
+        "prefer",
+        "How far TLS is insisted upon, as in libpq.",
+        choices=SSL_MODES,
+        variable="scannerdb_login_ssl_mode",
+        environment=("PGSSLMODE",),
+    )
+    ca_cert: PathText = option(
+        "",
+        "File with the certificates of the authorities that may have signed the server's.",
+        variable="scannerdb_login_ca_cert",
+        environment=("PGSSLROOTCERT",),
+    )
+    ssl_cert: PathText = option(
+        "",
+        "File with the client's own certificate, for a server that asks for one.",
+        variable="scannerdb_login_ssl_cert",
+        environment=("PGSSLCERT",),
+    )
+    ssl_key: PathText = option(
+        "",
+        "File with the private key of O(ssl_cert); nobody but its owner may read it.",
+        variable="scannerdb_login_ssl_key",
+        environment=("PGSSLKEY",),
+    )
+    channel_binding: str = option(
+        "prefer",
+        "Whether the password's exchange must be bound to the TLS connection, as in libpq.",
+        choices=CHANNEL_BINDINGS,
+        variable="scannerdb_login_channel_binding",
+        environment=("PGCHANNELBINDING",),
+    )
+    connect_params: dict[str, Any] = option(
+        {},
+        "Further parameters of libpq, for the driver and the client programs alike, such as C(sslcrl), "
+        "C(sslnegotiation), C(ssl_min_protocol_version), C(require_auth), C(gssencmode) or C(requirepeer).",
+        "One that has an option of its own, or that is fixed for all sessions (C(options), C(client_encoding) and the "
+        "like), is refused.",
+        variable="scannerdb_login_connect_params",
+    )
+    maintenance_db: str = option(
+        "postgres", "Database in which the job lock is taken and from which cutovers are sent."
+    )
+    pg_bin_dir: PathText = option(
+        "",
+        "Folder with the client programs C(pg_dump), C(pg_restore) and the like.",
+        "By default they are searched for, and those of the server's own major version are preferred.",
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
     """Options of every module that does long or locking work."""
-    return {
-        "lock_wait_s": {"type": "int", "default": 0},
-        "log_path": {"type": "path", "default": ""},
-        "state_dir": {"type": "path", "default": ""},
-    }
+
+    PREFIX = "scannerdb_"
+    lock_wait_s: int = option(0, "How many seconds to wait for another run on the same database.")
+    log_path: PathText = option("", "File to which the run adds its log lines; none where it is empty.", variable="")
+    state_dir: PathText = option(
+        "",
+        "Folder of run records, progress files and the hashes of manifests; none where it is empty.",
+        default_in_playbooks="/var/lib/scannerdb/{{ inventory_hostname }}",
+    )
 
 
-def budget_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class BudgetOptions:
     """Options of every module that takes locks which could block a writer."""
-    return {
-        "lock_timeout_ms": {"type": "int", "default": 50},
-        "lock_deadline_s": {"type": "int", "default": 300},
-    }
+
+    PREFIX = "scannerdb_"
+    lock_timeout_ms: int = option(
+        50, "How many milliseconds one attempt may wait for a lock that could block a writer."
+    )
+    lock_deadline_s: int = option(300, "How many seconds to go on trying for such a lock.")
 
 
-def overlay_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class WindowOptions:
+    """The option of every module that keeps to the site's window."""
+
+    PREFIX = "scannerdb_"
+    window: Raw = option(
+        "",
+        "The hours in which a job may work, as V(04:00/3h), V(04:00/3h/Europe/Berlin) or a dictionary of C(start), "
+        "C(duration_h) and C(timezone). Empty for any time; without a time zone, that of the machine counts.",
+        "Begun outside of it, a job does nothing, however late the scheduler fired it; when it closes, the job stops "
+        "after the table or the fix that it is at.",
+        note="Honoured by C(fix.yml) and C(vacuum.yml), and so by these steps of C(maintain.yml); looking and backing "
+        "up may be done at any time.",
+    )
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
     """The option of every module that knows the contract."""
-    return {"contract_overlay": {"type": "dict", "default": {}}}
+
+    contract_overlay: dict[str, Any] = option(
+        {},
+        "What this site's database has on top of the baseline. Its keys are C(application_role), "
+        "C(application_creates), C(foreign_keys_of_others), C(retention_rules), C(read_only_roles), C(tables), "
+        "C(grants) and C(exceptions); see docs/contract.md.",
+        given="{{ __scannerdb_overlay }}",
+    )
 
 
-def encryption_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class FolderOptions:
+    """The option of every module that works on backup sets."""
+
+    PREFIX = "scannerdb_"
+    backup_dir: PathText = option(
+        REQUIRED,
+        "Folder of the backup sets, of C(latest.backup) and of their logs.",
+        default_in_playbooks="/var/backups/scannerdb/{{ inventory_hostname }}",
+    )
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """The option of every module that makes backup sets, in a folder that may not last."""
+
+    PREFIX = "scannerdb_backup_"
+    storage: str = option(
+        "persistent",
+        "Whether O(backup_dir) keeps what is written there.",
+        "V(ephemeral) does not (an execution environment). A backup is refused then, unless O(offsite_remote) is set; "
+        "where the copy fails, the task does.",
+        "V(auto) looks. What lies in memory, on a container's layers, or in a container outside of any volume does not "
+        "last.",
+        choices=STORAGES,
+        default_in_playbooks="auto",
+    )
+
+
+@dataclass(frozen=True)
+class EncryptionOptions:
     """The option of every module that makes backup sets."""
-    return {"age_recipients": {"type": "list", "elements": "str", "default": []}}
+
+    PREFIX = "scannerdb_backup_"
+    age_recipients: list[str] = option(
+        [],
+        "Public keys (C(age1...) or C(ssh-ed25519 ...)) to which every file of a new set is encrypted with C(age), "
+        "once the set is verified. Empty for a plain set. The private keys are not needed here, and must not be here.",
+        "The manifest stays readable.",
+    )
 
 
-def identity_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class IdentityOptions:
     """Options of every module that reads encrypted sets."""
-    return {
-        "identity": {"type": "path", "default": ""},
-        "identity_key": {"type": "str", "default": "", "no_log": True},
-    }
+
+    PREFIX = "scannerdb_backup_"
+    identity: PathText = option(
+        "",
+        "File with the private key of an encrypted set, for C(age).",
+        "The set is decrypted into a hidden private folder in O(backup_dir), which is removed afterwards.",
+    )
+    identity_key: str = option(
+        "",
+        "The private key itself, instead of a file. It is never written to a disk of the host.",
+        secret=True,
+        note="It comes from a vault or a prompt.",
+    )
 
 
-def offsite_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class OffsiteOptions:
     """Options of every module that reaches the copies of sets."""
-    return {
-        "offsite_remote": {"type": "str", "default": ""},
-        "offsite_config": {"type": "path", "default": ""},
-        "offsite_bandwidth": {"type": "str", "default": ""},
-    }
+
+    PREFIX = "scannerdb_backup_"
+    offsite_remote: str = option(
+        "",
+        "Where copies of the sets are, as C(rclone) names it; C(remote:path) or a folder. Empty for nowhere.",
+        "Every database needs a place of its own.",
+    )
+    offsite_config: PathText = option(
+        "", "Configuration file of C(rclone); its own default where it is empty. Credentials belong there."
+    )
+    offsite_bandwidth: str = option("", "Limit of C(rclone), such as V(8M) for 8 MiB a second; empty for none.")
 
 
-def trust_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class TrustOptions:
     """The option of every module that asks who made a set."""
-    return {"trusted_signers": {"type": "list", "elements": "str", "default": []}}
+
+    PREFIX = "scannerdb_"
+    trusted_signers: list[str] = option(
+        [],
+        "Public keys of other hosts (the line in C(signing_key.pub) of their state folder), whose sets count as known "
+        "and whose verifications of sets are believed.",
+        "The manifest of every set is signed with the key of the host that made it, by C(ssh-keygen). What this host "
+        "made itself is known by that key, and by the hashes in O(state_dir).",
+        note="For one restore C(scannerdb_restore_trust) does, too.",
+    )
 
 
-def retention_arguments() -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class RetentionOptions:
     """Options of every module that knows how long sets are kept."""
-    given = {"days": 30, "min": 7, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
-    return {f"retention_{name}": {"type": "int", "default": default} for name, default in given.items()}
 
-
-# The largest value of a number, by the last word of the option's name. A larger one is a slip, and more than the
-# server's own settings, or a clock, can hold.
-LIMITS = {
-    "port": 65535,
-    "ms": 2_147_483_647,
-    "s": 2_147_483,
-    "h": 876_000,
-    "hours": 876_000,
-    "days": 36_500,
-    "jobs": 1024,
-    "nice": 19,
-    "mb": 1 << 40,
-    "rows": 1_000_000_000,
-}
-LARGEST = (1 << 63) - 1  # of any other: PostgreSQL's bigint
-
-
-def ensure_within_bounds(params: Mapping[str, Any]) -> None:
-    """Raise `InvalidInput` for an option whose number is out of its bounds, or whose text no program could be given."""
-    for name, value in params.items():
-        limit = LIMITS.get(name.rpartition("_")[2], LARGEST)
-        least = 1 if name == "login_port" else 0 if limit != LARGEST else -LARGEST
-        if isinstance(value, (int, float)) and not least <= value <= limit:  # NaN is in no bounds either
-            raise InvalidInput(f"Option {name} is {str(value)[:40]}; it goes from {least} to {limit}.")
-        _ensure_sane(name, value)
-
-
-def _ensure_sane(name: str, value: Any, depth: int = 0) -> None:
-    if depth > DEEPEST:
-        raise InvalidInput(f"Option {name} is nested deeper than {DEEPEST} levels.")
-    if isinstance(value, str):
-        if "\0" in value:
-            raise InvalidInput(f"Option {name} holds a NUL byte, which no name, path or password can have.")
-        with_surrogates = any("\ud800" <= letter <= "\udfff" for letter in value)
-        if with_surrogates:
-            raise InvalidInput(f"Option {name} holds bytes that are no UTF-8.")
-    elif isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
-        raise InvalidInput(f"A number in option {name} is too large: {str(value)[:40]}.")
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            _ensure_sane(name, key, depth + 1)
-            _ensure_sane(name, inner, depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            _ensure_sane(name, inner, depth + 1)
+    PREFIX = "scannerdb_"
+    retention_days: int = option(30, "Sets and logs older than this many days are removed after a successful backup.")
+    retention_min: int = option(
+        7,
+        "So many of the newest sets are kept whatever their age. Pre-restore sets do not count. The newest verified "
+        "one is never removed.",
+    )
+    retention_daily: int = option(0, "Beyond that, keep the newest set of each of the last so many days that have any.")
+    retention_weekly: int = option(0, "The same with weeks, from Monday to Sunday in UTC.")
+    retention_monthly: int = option(0, "The same with months.")
+    retention_yearly: int = option(0, "The same with years.")
 
 
 def passed_on(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -152,36 +277,31 @@ def passed_on(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def options_from(params: Mapping[str, Any]) -> Options:
-    """The connection options out of a module's parameters, all of which are held against their bounds first."""
-    ensure_within_bounds(params)
+    """How to reach the database, out of a module's parameters."""
+    given = taken(ConnectionOptions, params)
     return Options(
-        host=params["login_host"] or "",
-        port=params["login_port"],
-        user=params["login_user"] or "",
-        password=params["login_password"] or "",
-        unix_socket=params["login_unix_socket"] or "",
-        db=params["login_db"],
-        ssl_mode=params["ssl_mode"],
-        ca_cert=params["ca_cert"] or "",
-        ssl_cert=params["ssl_cert"] or "",
-        ssl_key=params["ssl_key"] or "",
-        channel_binding=params["channel_binding"],
-        connect_params=passed_on(params["connect_params"] or {}),
-        maintenance_db=params["maintenance_db"],
-        pg_bin_dir=params["pg_bin_dir"] or "",
+        host=given.login_host or "",
+        port=given.login_port,
+        user=given.login_user or "",
+        password=given.login_password or "",
+        unix_socket=given.login_unix_socket or "",
+        db=given.login_db,
+        ssl_mode=given.ssl_mode,
+        ca_cert=given.ca_cert or "",
+        ssl_cert=given.ssl_cert or "",
+        ssl_key=given.ssl_key or "",
+        channel_binding=given.channel_binding,
+        connect_params=passed_on(given.connect_params or {}),
+        maintenance_db=given.maintenance_db,
+        pg_bin_dir=given.pg_bin_dir or "",
     )
 
 
-def budget_from(params: Mapping[str, Any]) -> Budget:
-    """The lock budget out of a module's parameters."""
-    return Budget(timeout_ms=params["lock_timeout_ms"], deadline_s=float(params["lock_deadline_s"]))
+def budget_from(request: BudgetOptions) -> Budget:
+    """The lock budget that is asked for."""
+    return Budget(timeout_ms=request.lock_timeout_ms, deadline_s=float(request.lock_deadline_s))
 
 
-def window_arguments() -> dict[str, dict[str, Any]]:
-    """The option of every module that keeps to the site's window."""
-    return {"window": {"type": "raw", "default": ""}}
-
-
-def window_from(params: Mapping[str, Any]) -> Window | None:
-    """The window out of a module's parameter of that name."""
-    return parse_window(params["window"])
+def window_from(request: WindowOptions) -> Window | None:
+    """The window that is asked for."""
+    return parse_window(request.window)

@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import pytest
-from scannerdb.argspec import connection_arguments, ensure_within_bounds, options_from
+from scannerdb.argspec import ConnectionOptions
 from scannerdb.errors import InvalidInput
+from scannerdb.option import argument_spec, ensure_within_bounds
 
-DEFAULTS = {name: spec["default"] for name, spec in connection_arguments().items()}
+DEFAULTS = {name: spec["default"] for name, spec in argument_spec(ConnectionOptions).items()}
 DEEP: list[Any] = []
 for _ in range(500):
     DEEP = [DEEP]
@@ -34,7 +35,7 @@ BAD = [
 @pytest.mark.parametrize("given", BAD, ids=str)
 def test_nonsense_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(given))):
-        options_from({**DEFAULTS, **given})
+        ensure_within_bounds({**DEFAULTS, **given})
 
 
 def test_what_people_give_is_not() -> None:

@@ -13,8 +13,7 @@ from ..sets.fetch import Access, access_from
 from ..sets.names import checked_folder
 from ..sets.signing import Trust
 from ..sets.verification_log import CLUSTER_DIR, PLACES
-
-LEVELS = ("checksum", "read", "restore")
+from .options import LEVELS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from ..argspec import offsite_arguments, retention_arguments, trust_arguments
+from ..argspec import RetentionOptions
 from ..backup.request import policy_from
 from ..files import file_errors
 from ..runs import utc_now
@@ -19,19 +19,6 @@ from ..sets.signature import SetOrigin, origin_of
 from ..sets.signing import OWN, Trust, public_key
 from .backup_extras import database_in
 from .backup_result import public_proof, public_set
-
-
-def backup_info_arguments() -> dict[str, dict[str, Any]]:
-    """The options of a listing, as an Ansible argument spec."""
-    return {
-        **offsite_arguments(),
-        **retention_arguments(),
-        **trust_arguments(),
-        "backup_dir": {"type": "path", "required": True},
-        "database": {"type": "str", "default": ""},
-        "state_dir": {"type": "path", "default": ""},
-        "adopt": {"type": "list", "elements": "str", "default": []},
-    }
 
 
 @file_errors("Looking at", "the backups")
@@ -49,10 +36,10 @@ def backup_info(
 ) -> dict[str, Any]:
     """List the sets of a folder, newest first, of one database where that is given; returns the module's result.
 
-    `retention` are `retention_arguments`. Where a remote is given it is asked which sets have a copy there.
+    `retention` are the fields of `RetentionOptions`. Where a remote is given it is asked which sets have a copy there.
     """
     trust = Trust(state_dir, tuple(trusted_signers)).checked()
-    folder, policy = checked_folder(backup_dir), policy_from(retention)
+    folder, policy = checked_folder(backup_dir), policy_from(RetentionOptions(**retention))
     offsite = Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
     listing = list_sets(backup_dir, database or None, trust)
     latest, now = latest_target(backup_dir), utc_now()

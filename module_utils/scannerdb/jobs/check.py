@@ -15,6 +15,7 @@ from ..checks import exports, html, report, slow
 from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import parse_ignores, split
+from ..checks.options import FAIL_ON, FILES, FORMATS
 from ..checks.registry import THRESHOLDS
 from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
@@ -33,17 +34,8 @@ from .check_backups import backups_of
 from .inspect import Deep, Inspection, inspect
 from .standbys import index_use, place_of
 
-FILES = {
-    "markdown": report.MARKDOWN,
-    "html": "db_schema_issues_report.html",
-    "json": report.JSON,
-    "junit": "db_schema_issues_report.xml",
-    "sarif": "db_schema_issues_report.sarif",
-}
-FORMATS = ("markdown", "html", "json")
 LOCK_TIMEOUT_MS = 10_000  # behind somebody's strong lock a check gives up, and says so; it blocks nobody meanwhile
 TABLES = 50  # the largest ones are in the report
-FAIL_ON = (*SEVERITIES, "never")
 
 
 @job_entry("The check")

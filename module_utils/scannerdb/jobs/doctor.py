@@ -18,6 +18,7 @@ from ..contract.overlay import contract_with
 from ..doctor import host, server
 from ..doctor.binaries import server_programs
 from ..doctor.diagnosis import WRONG, Diagnosis, fine, from_error, unknown, wrong
+from ..doctor.options import DoctorOptions
 from ..doctor.remedies import diagnoses
 from ..errors import DependencyMissing, FileProblem, JobLocked, ScannerDbError
 from ..fixes.apply import table_rows
@@ -47,6 +48,19 @@ class Places:
     config_dir: str
     signers: tuple[str, ...] = ()
     storage: str = "persistent"  # or `auto`, to look whether the backup folder outlives the container it is in
+
+
+def places_from(request: DoctorOptions) -> Places:
+    """The folders that the diagnosis is asked to look at."""
+    return Places(
+        backup_dir=request.backup_dir,
+        state_dir=request.state_dir,
+        log_dir=request.log_dir,
+        report_dir=request.report_dir,
+        config_dir=request.config_dir,
+        signers=tuple(request.trusted_signers),
+        storage=request.backup_storage,
+    )
 
 
 @job_entry("The diagnosis")

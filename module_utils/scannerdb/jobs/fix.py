@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..argspec import trust_arguments
 from ..checks.expiry import DUE as EXPIRED
 from ..clock import clocks_apart
 from ..connection import Options, connect, job_entry
@@ -20,10 +19,8 @@ from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.journal_rights import require_journal_rights
+from ..fixes.options import FixOptions
 from ..fixes.policy import (
-    DATES,
-    HONEYPOTS,
-    INACTIVE,
     FixPlan,
     FixPolicy,
     FixStep,
@@ -72,59 +69,37 @@ class Safety:
     trust: Trust = NOBODY
 
 
-def fix_arguments() -> dict[str, dict[str, Any]]:
-    """The options of a fix, as an Ansible argument spec."""
-    words = {"type": "list", "elements": "str", "default": []}
-    return {
-        "only": words,
-        "skip": words,
-        "dates": {"type": "str", "default": "evidence", "choices": list(DATES)},
-        "honeypots": {"type": "str", "default": "unverify", "choices": list(HONEYPOTS)},
-        "inactive": {"type": "str", "default": "unverify", "choices": list(INACTIVE)},
-        "replace_foreign": {"type": "bool", "default": False},
-        "drop_indexes": {"type": "bool", "default": False},
-        "counters": {"type": "bool", "default": False},
-        "max_share": {"type": "float", "default": 0.5},
-        "batch_rows": {"type": "int", "default": 5000},
-        "journal": {"type": "bool", "default": True},
-        "journal_days": {"type": "int", "default": 90},
-        "max_lag_mb": {"type": "int", "default": 64},
-        "require_backup": {"type": "bool", "default": True},
-        "backup_dir": {"type": "path", "default": ""},
-        "backup_max_age_h": {"type": "float", "default": 24},
-        "backup_level": {"type": "str", "default": "read", "choices": ["checksum", "read", "restore"]},
-        **trust_arguments(),
-    }
+CONSENTS = ("replace_foreign", "drop_indexes", "counters")  # options without which a fix is only offered
 
 
-def policy_from(params: Mapping[str, Any]) -> FixPolicy:
-    """The site's choices out of a module's parameters."""
-    consents = {f"scannerdb_fix_{name}" for name in ("replace_foreign", "drop_indexes", "counters") if params[name]}
+def policy_from(request: FixOptions) -> FixPolicy:
+    """The site's choices."""
+    consents = {f"scannerdb_fix_{name}" for name in CONSENTS if getattr(request, name)}
     return FixPolicy(
-        only=tuple(params["only"]),
-        skip=tuple(params["skip"]),
-        dates=params["dates"],
-        honeypots=params["honeypots"],
-        inactive=params["inactive"],
+        only=tuple(request.only),
+        skip=tuple(request.skip),
+        dates=request.dates,
+        honeypots=request.honeypots,
+        inactive=request.inactive,
         consents=frozenset(consents),
-        max_share=params["max_share"],
+        max_share=request.max_share,
     )
 
 
-def safety_from(params: Mapping[str, Any]) -> Safety:
-    """The backup that must exist, out of a module's parameters."""
+def safety_from(request: FixOptions) -> Safety:
+    """The backup that must exist."""
     return Safety(
-        require_backup=params["require_backup"],
-        backup_dir=params["backup_dir"] or "",
-        max_age_h=params["backup_max_age_h"],
-        level=params["backup_level"],
-        trust=Trust(params["state_dir"] or "", tuple(params["trusted_signers"])).checked(),
+        require_backup=request.require_backup,
+        backup_dir=request.backup_dir or "",
+        max_age_h=request.backup_max_age_h,
+        level=request.backup_level,
+        trust=Trust(request.state_dir or "", tuple(request.trusted_signers)).checked(),
     )
 
 
-def working_from(params: Mapping[str, Any]) -> Working:
-    """How rows are changed, out of a module's parameters."""
-    return Working(params["batch_rows"], params["journal"], params["journal_days"], params["max_lag_mb"] << 20)
+def working_from(request: FixOptions) -> Working:
+    """How rows are changed."""
+    return Working(request.batch_rows, request.journal, request.journal_days, request.max_lag_mb << 20)
 
 
 @job_entry("The fix")

@@ -19,11 +19,9 @@ from ..errors import FileProblem, InvalidInput
 from ..files import file_errors, write_atomic
 from ..legacy.crontab import MARK, old_lines, switched_off, without
 from ..legacy.env import FILES, has_password, read_env, variables
+from ..legacy.options import CRONTABS, MODES
 from ..legacy.times import offered
 from ..trusted import as_user, read_plain
-
-MODES = ("report", "take", "remove")
-CRONTABS = ("/var/spool/cron/crontabs", "/var/spool/cron", "/etc/cron.d", "/etc/crontab")
 
 
 @file_errors("Looking for old scripts", "on this machine")

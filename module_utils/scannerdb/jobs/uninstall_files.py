@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import history
+from ..checks.options import FILES
 from ..errors import FileProblem, JobLocked
 from ..files import PARTIAL, file_errors, remove_tree
 from ..fixes.seals import KEY_FILE
@@ -30,7 +31,7 @@ from ..sets.signing import KEY
 from ..sets.staging import debris
 from ..trusted import as_user, walked
 from ..vacuum import memory
-from .check import FILES
+from .options import UninstallFilesOptions
 
 RUN = rf"{RUN_ID.pattern.strip('^$')}\.json"
 ID = "[0-9a-f]{16}"
@@ -66,6 +67,11 @@ class Folders:
     log_dir: str
     backup_dir: str
     bundle_dir: str = ""
+
+
+def folders_of(request: UninstallFilesOptions) -> Folders:
+    """The folders that are asked for."""
+    return Folders(**{one.name: getattr(request, one.name) for one in fields(Folders)})
 
 
 @file_errors("Removing", "the files of the bundle")

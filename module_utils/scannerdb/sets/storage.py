@@ -14,7 +14,6 @@ from pathlib import Path
 from ..errors import FileProblem
 from ..files import file_errors
 
-STORAGES = ("auto", "persistent", "ephemeral")
 MOUNTS = Path("/proc/self/mountinfo")
 IN_MEMORY = ("tmpfs", "ramfs")
 LAYERED = ("overlay", "aufs", "fuse-overlayfs", "fuse.fuse-overlayfs")
