@@ -62,7 +62,7 @@ HOST_PYTHON ?= 3.11
 HOST_MACHINE ?= x86_64
 wheelhouse: $(DEMO_STAMP) ## fill wheelhouse/ with the libraries of scheduled jobs, for hosts without internet
 	@$(PY) -m pip download --quiet --dest wheelhouse --only-binary=:all: --python-version $(HOST_PYTHON) \
-		$(foreach v,2014 _2_28 _2_34,--platform manylinux$(v)_$(HOST_MACHINE)) pip -r requirements.txt
+		$(foreach v,2014 _2_28 _2_34,--platform manylinux$(v)_$(HOST_MACHINE)) pip $$($(PY) -m demo.wheelhouse $(HOST_PYTHON))
 
 system: ## install the system packages that tests need, as root on Debian; tests/system/needs.py lists them
 	@$(ANY_PY) -m tests.system install
@@ -84,7 +84,7 @@ lint-python: $(DEV_STAMP)
 
 lint-types: $(DEV_STAMP)
 	@$(PY) -m mypy
-	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/needs.py tests/extras.py \
+	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/needs.py tests/extras.py tests/next_server.py \
 		tests/pristine.py tests/system tests/containers
 
 lint-yaml: $(DEV_STAMP)

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from scannerdb.sets.manifest import BUNDLE_VERSION
 
+from demo import wheelhouse
+
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
@@ -90,3 +92,12 @@ def test_what_was_added_when_is_a_release(folder: str) -> None:
     known |= set(re.findall(r'^version = "(.*)"', PYPROJECT, re.MULTILINE))
     for path in (ROOT / folder).glob("*.py"):
         assert set(re.findall(r'version_added: "(.*)"', path.read_text())) <= known, path.name
+
+
+@pytest.mark.parametrize(("version", "core"), [("3.11", "2.19"), ("3.12", "2.21"), ("3.13", "2.21")])
+def test_a_wheelhouse_is_for_the_python_of_the_host(version: str, core: str) -> None:
+    """Whatever Python pip itself runs on: it judges conditions by its own."""
+    found = wheelhouse.wanted(wheelhouse.FILE.read_text(), version)
+    (ansible,) = [line for line in found if line.startswith("ansible-core")]
+    assert ansible.startswith(f"ansible-core=={core}.") and ";" not in ansible
+    assert any(line.startswith("psycopg[binary]==") for line in found)

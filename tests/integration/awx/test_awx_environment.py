@@ -39,11 +39,10 @@ def test_it_has_everything_that_the_jobs_need(context: Path) -> None:
 
 
 def test_its_versions_are_those_that_are_tested() -> None:
-    pinned: dict[str, str] = {}
+    """One of them, where it depends on the Python which."""
+    pinned: set[str] = set()
     for name in ("requirements.txt", "requirements-dev.txt"):
-        pinned.update(re.findall(r"^([\w\[\]-]+)==([\d.]+)", (ROOT / name).read_text(encoding="utf-8"), re.M))
+        pinned.update(re.findall(r"^[\w\[\]-]+==[\d.]+", (ROOT / name).read_text(encoding="utf-8"), re.M))
     wanted = yaml.safe_load(FILE.read_text(encoding="utf-8"))["dependencies"]
     requested = [wanted["ansible_core"]["package_pip"], wanted["ansible_runner"]["package_pip"], *wanted["python"]]
-    assert dict(one.split("==") for one in requested) == {
-        name: pinned[name] for name in ("ansible-core", "ansible-runner", "psycopg[binary]")
-    }
+    assert len(requested) == 3 and set(requested) <= pinned
