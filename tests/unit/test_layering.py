@@ -42,6 +42,7 @@ BASE = {
     "runs": {"jsontext", "files", "errors"},
     "window": {"errors"},
     "serverdisk": {"connection", "errors"},
+    "standbylag": {"connection"},
     "finding": {"connection", "errors"},
     "finding_kinds": {"finding"},
     "partial": {"connection", "errors", "runs"},

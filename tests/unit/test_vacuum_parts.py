@@ -122,7 +122,6 @@ def test_tables_by_name() -> None:
                 'VACUUM (ANALYZE, SKIP_LOCKED, INDEX_CLEANUP AUTO) "s"."we""ird; drop";',
             ],
         ),
-        # PostgreSQL 19 is not among the servers of these tests: its REPACK is checked by its text alone.
         (
             Action("repack", ()),
             190000,

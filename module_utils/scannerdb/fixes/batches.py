@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ..connection import SQL, Composable, DriverError, Identifier, Literal, is_lock_timeout, scalar
+from ..connection import SQL, Composable, DriverError, Identifier, Literal, is_lock_timeout
 from ..errors import LockTimeout
 from ..frame import Frame
 from ..lockbudget import Budget, LockRecord
+from ..standbylag import standby_lag
 from .data import DataFix, Write, composed
 from .journal import JournalEntry, note, note_images
 from .ranges import AIM_S, Ranges, first_width, flush, not_kept
@@ -25,9 +26,6 @@ from .rights import Writer
 
 SMALLEST = 50
 LOOK_EVERY_S = 1.0
-STANDBY_LAG = """
-SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
-"""
 DEADLOCK = "40P01"
 Progress = Callable[[int], None]
 
@@ -131,7 +129,7 @@ class Worker:
         if not self.max_lag_bytes or now - self.looked_at < LOOK_EVERY_S:
             return
         self.looked_at = now
-        while time.monotonic() < deadline and scalar(self.writer.frames.conn, STANDBY_LAG) > self.max_lag_bytes:
+        while time.monotonic() < deadline and standby_lag(self.writer.frames.conn) > self.max_lag_bytes:
             time.sleep(0.2)
 
     def _batch(self, last: int | None, size: int) -> tuple[list[int], int]:

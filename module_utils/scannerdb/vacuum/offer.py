@@ -62,8 +62,9 @@ def _why_no_repack(conn: Connection) -> str:
                    current_setting('wal_level') AS wal_level
             """,
         )[0]
+    lacking = []
     if row["slots"] < 1:
-        return "REPACK (CONCURRENTLY) needs max_repack_replication_slots of at least 1"
+        lacking.append("max_repack_replication_slots of at least 1")
     if row["wal_level"] == "minimal":
-        return "REPACK (CONCURRENTLY) needs wal_level replica or logical"
-    return ""
+        lacking.append("wal_level replica or logical")
+    return f"REPACK (CONCURRENTLY) needs {' and '.join(lacking)}" if lacking else ""

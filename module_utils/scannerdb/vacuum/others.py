@@ -25,6 +25,27 @@ SELECT format('process %%s (%%L, %%L, in a transaction for %%s)', pid, usename,
  ORDER BY xact_start LIMIT 1
 """
 
+# Prepared transactions have no process.
+WRITER = """
+SELECT who FROM (
+    SELECT format('process %s (%L, %L, in a transaction for %s)', pid, usename,
+                  coalesce(nullif(application_name, ''), 'no name'),
+                  date_trunc('second', clock_timestamp() - xact_start)) AS who, xact_start AS begun
+      FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+    UNION ALL
+    SELECT format('the prepared transaction %L', gid), prepared FROM pg_prepared_xacts) AS writers
+ ORDER BY begun LIMIT 1
+"""
+KEEPER = """
+SELECT format('process %s (%L, %L, in a transaction for %s)', pid, usename,
+              coalesce(nullif(application_name, ''), 'no name'),
+              date_trunc('second', clock_timestamp() - xact_start)) AS who
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND backend_xmin IS NOT NULL
+   AND pid <> pg_backend_pid()
+ ORDER BY xact_start LIMIT 1
+"""
+
 
 def outlast_dead_runs(conn: Connection) -> None:
     """Wait until what killed runs began is over; under the job lock no other run's session can be anything else.
@@ -43,6 +64,21 @@ def older_transaction(conn: Connection, seconds: float, *, with_snapshot: bool =
     `with_snapshot` leaves out those that hold no snapshot now: pg_repack waits for them, a CONCURRENTLY does not.
     """
     rows = fetch(conn, OLDER, [seconds, with_snapshot])
+    return str(rows[0]["who"]) if rows else ""
+
+
+def older_writer(conn: Connection) -> str:
+    """The oldest transaction of the whole cluster that has written something; empty where there is none."""
+    rows = fetch(conn, WRITER)
+    return str(rows[0]["who"]) if rows else ""
+
+
+def snapshot_keeper(conn: Connection) -> str:
+    """A session of this database that does nothing and yet keeps a snapshot; empty where none is seen.
+
+    It is in a transaction of REPEATABLE READ or SERIALIZABLE, or has a cursor open: what it reads next, it reads by it.
+    """
+    rows = fetch(conn, KEEPER)
     return str(rows[0]["who"]) if rows else ""
 
 

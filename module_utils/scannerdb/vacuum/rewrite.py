@@ -1,4 +1,4 @@
-"""Rewriting a table by a command of the server: VACUUM FULL, and REPACK (CONCURRENTLY) of PostgreSQL 19."""
+"""Rewriting a table by VACUUM FULL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from ..connection import SQL, Connection, DriverError, Literal, Query, is_lock_timeout
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_alone, who_blocks
 from .measure import TableMeasure
-from .outcome import Blocked
 
 
 def vacuum_full(conn: Connection, query: Query, measure: TableMeasure, budget: Budget, record: LockRecord) -> None:
@@ -15,7 +14,7 @@ def vacuum_full(conn: Connection, query: Query, measure: TableMeasure, budget: B
     place = (measure.schema, measure.name)
 
     def attempt() -> None:
-        _make_autovacuum_yield(conn, measure, budget)
+        make_autovacuum_yield(conn, measure, budget)
         started = time.monotonic()
         run_alone(conn, query, budget.timeout_ms)
         record.held(time.monotonic() - started)
@@ -23,7 +22,7 @@ def vacuum_full(conn: Connection, query: Query, measure: TableMeasure, budget: B
     retrying(attempt, budget, record, f"VACUUM FULL of {measure.qualified}", lambda: who_blocks(conn, [place]))
 
 
-def _make_autovacuum_yield(conn: Connection, measure: TableMeasure, budget: Budget) -> None:
+def make_autovacuum_yield(conn: Connection, measure: TableMeasure, budget: Budget) -> None:
     """Autovacuum gives way only to a lock that waits longer than the budget allows: this one stops nobody else."""
     if not measure.may_rebuild:  # the database's owner may vacuum the tables of others, but not lock them
         return
@@ -37,18 +36,3 @@ def _make_autovacuum_yield(conn: Connection, measure: TableMeasure, budget: Budg
         if is_lock_timeout(error) or conn.closed:
             raise
         # A materialized view cannot be locked this way: then autovacuum is waited for.
-
-
-def repack(conn: Connection, query: Query, measure: TableMeasure, budget: Budget) -> None:
-    """REPACK (CONCURRENTLY): its strong lock comes at the very end, and nobody waits behind it beyond the budget.
-
-    A lock that it does not get costs the whole copy, so it is not asked for in a loop: `Blocked` is raised, and the
-    table has its second try after the others. (Written from PostgreSQL 19's documentation; not run here.)
-    """
-    try:
-        _make_autovacuum_yield(conn, measure, budget)
-        run_alone(conn, query, budget.timeout_ms)
-    except DriverError as error:
-        if not is_lock_timeout(error):
-            raise
-        raise Blocked(f"it is locked, {who_blocks(conn, [(measure.schema, measure.name)])}") from error

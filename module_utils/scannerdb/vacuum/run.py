@@ -24,7 +24,8 @@ from .outcome import ActionResult, Blocked, Means, Refused, VacuumStep
 from .plan import PG_REPACK, REPACK, REWRITES, Action, TableDecision
 from .progress import watched
 from .rebuild import drop_leftover, reindex
-from .rewrite import repack, vacuum_full
+from .repack import repack
+from .rewrite import vacuum_full
 from .statements import as_text, statements
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -130,6 +131,9 @@ def _do(conn: Connection, outcome: ActionResult, means: Means) -> None:
     if action.kind == PG_REPACK:
         pgrepack.run_pg_repack(conn, measure, means, outcome.lock)
         _make_good(conn, outcome)
+    elif action.kind == REPACK:
+        outcome.note = repack(conn, queries_for(conn, measure, action)[0], measure, means, outcome.lock)
+        _make_good(conn, outcome)
     elif action.kind == "drop_repack":
         pgrepack.clear_up(conn, measure, means, outcome.lock)
         outcome.done = True
@@ -143,9 +147,6 @@ def _run_sql(conn: Connection, outcome: ActionResult, means: Means) -> None:
     query = queries_for(conn, measure, action)[0]
     if action.kind == "full":
         vacuum_full(conn, query, measure, means.budget, outcome.lock)
-        _make_good(conn, outcome)
-    elif action.kind == REPACK:
-        repack(conn, query, measure, means.budget)
         _make_good(conn, outcome)
     elif action.kind == "reindex":
         reindex(conn, query, measure, means.budget, outcome)
