@@ -1,6 +1,6 @@
 """Fixtures: real servers of every version that is here, and fresh databases on them.
 
-    def test_something(field_db):            # runs on PostgreSQL 15, 17 and 18
+    def test_something(field_db):            # runs on PostgreSQL 15, 17 and 18; on 19 where tests/needs.py says so
         assert field_db.value("SELECT count(*) FROM endpoints") == field_db.damage.endpoints
 
 `--pg 17` (repeatable) runs on that version only.
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import needs, servers
+from tests.system.needs import NEXT
 
 if TYPE_CHECKING:
     from demo.server import Server
@@ -37,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test that uses a server once per PostgreSQL version."""
     if "server" in metafunc.fixturenames:
-        wanted = metafunc.config.getoption("--pg") or servers.VERSIONS
+        wanted = metafunc.config.getoption("--pg") or (*servers.VERSIONS, NEXT)
         parameters = [pytest.param(version, id=f"pg{version}") for version in wanted]
         metafunc.parametrize("server", parameters, indirect=True, scope="session")
 

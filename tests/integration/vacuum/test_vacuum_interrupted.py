@@ -24,6 +24,7 @@ from tests.integration.support import wait_until
 from tests.integration.vacuum.vacuum_support import dead, fill, options, row
 from tests.needs import lack
 from tests.servers import DISTRIBUTION, Database, Databases
+from tests.system.needs import NEXT
 
 ROOT = Path(__file__).resolve().parents[3]
 HELD = 7  # the advisory lock that the index waits for; not in a queue, where lock_timeout would end the command
@@ -63,10 +64,10 @@ UNION ALL SELECT 'constraint ' || conname FROM pg_constraint WHERE connamespace 
 
 @pytest.fixture
 def commands(make_database: Databases, request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """The methods to try: the server's own commands on 17, unless another was asked for; pg_repack where it is."""
+    """The methods to try: the server's own commands on 17, unless another was asked for; REPACK or pg_repack."""
     version, asked = request.node.callspec.params["server"], request.config.getoption("--pg")
     own = ("vacuum", "reindex", "full") if version == 17 or asked else ()
-    tools = ("repack",) if (make_database.server.bin_dir / "pg_repack").exists() else ()
+    tools = ("repack",) if version == NEXT or (make_database.server.bin_dir / "pg_repack").exists() else ()
     return own + tools or lack("pg_repack")
 
 
@@ -99,7 +100,7 @@ def begin(database: Database, method: str) -> Victim:
     fill(database, rows=4000)
     database.sql(FUNCTION)
     database.sql("CREATE INDEX a_held ON bloated (held(t))")
-    if method == "repack":
+    if method == "repack" and (database.server.bin_dir / "pg_repack").exists():
         database.sql("CREATE EXTENSION pg_repack")
     before = state(database)
     database.sql(f"ALTER DATABASE {database.name} SET vacuum_cost_delay = 100")
@@ -149,7 +150,7 @@ def back_again(database: Database) -> None:
             database.server.start()
 
 
-@pytest.mark.pg(17, DISTRIBUTION)
+@pytest.mark.pg(17, DISTRIBUTION, NEXT)
 @pytest.mark.parametrize("how", ["module", "pg_cancel_backend", "pg_terminate_backend", "server"])
 def test_nothing_is_left_after_the_next_run(make_database: Databases, commands: tuple[str, ...], how: str) -> None:
     with at_work(make_database, commands) as victims:
