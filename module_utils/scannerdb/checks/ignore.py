@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, quoted
 from ..finding import Finding, matches
 
 
@@ -37,6 +38,18 @@ def parse_ignores(items: Sequence[Mapping[str, Any]]) -> list[Ignore]:
             raise InvalidInput(f"scannerdb_check_ignore: {until!r} is not a date.", "Write 2026-12-31.") from None
         ignores.append(Ignore(str(item["id"]), str(item.get("object") or "*"), str(item["reason"]), day))
     return ignores
+
+
+def unknown_ids(ignores: Sequence[Ignore], known: Iterable[str]) -> list[str]:
+    """A sentence for each id to ignore that no finding has, with the nearest one that there is."""
+    ids = sorted(known)
+    said = []
+    for one in ignores:
+        if not any(matches(known_id, [one.id]) for known_id in ids):
+            near = difflib.get_close_matches(one.id, ids, 1)
+            hint = f"; {near[0]} is the nearest that there is" if near else ""
+            said.append(f"scannerdb_check_ignore: no finding has the id {quoted(one.id)}{hint}.")
+    return said
 
 
 def split(

@@ -31,6 +31,11 @@ class CheckOptions(OverlayOptions, TrustOptions):
         "Findings not to report. Each entry has an C(id) and a C(reason), and may have an C(object) (both globs) "
         "and C(until), a date after which the finding counts again.",
     )
+    strict: bool = option(
+        True,
+        "Whether an entry of O(ignore) with an id that no finding has is an error; else it is a warning.",
+        given="{{ scannerdb_strict }}",
+    )
     fail_on: str = option(
         "never",
         "The module fails, after writing its report, where a finding is as severe as this, or more.",

@@ -14,9 +14,9 @@ from typing import Any
 from ..checks import exports, html, report, slow
 from ..checks.context import place
 from ..checks.history import read_history, remember
-from ..checks.ignore import parse_ignores, split
+from ..checks.ignore import Ignore, parse_ignores, split, unknown_ids
 from ..checks.options import FAIL_ON, FILES, FORMATS
-from ..checks.registry import THRESHOLDS
+from ..checks.registry import KINDS, THRESHOLDS
 from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
 from ..connection import Options, ServerInfo, connect, job_entry, server_of
@@ -56,6 +56,7 @@ def check(
     host: str = "",
     backup_dir: str = "",
     trusted_signers: Sequence[str] = (),
+    strict: bool = True,
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
@@ -70,6 +71,7 @@ def check(
     _refuse_unknown("formats", formats, FILES)
     contract = contract_with(overlay)
     ignores = parse_ignores(ignore)
+    warnings = _unknown_ignores(ignores, strict)
     past = read_history(state_dir, options.db)
     vacuums = read_memory(state_dir).runs
     deep = Deep(parse_thresholds(thresholds, THRESHOLDS), cross_table, past)
@@ -93,13 +95,22 @@ def check(
         try:
             result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
         except FileProblem as error:  # what was found is not lost for that, and a hint may be waiting for it
-            result["warnings"] = [f"There is no report: {error}"]
+            warnings.append(f"There is no report: {error}")
+    result["warnings"] = warnings
     _log(run, result, findings)
     trouble = remember(run.state_dir, now) or keep(run.state_dir, server.database, result["checked_at"], findings)
     if trouble:
         run.log(f"this run is not in the history: {trouble}")
     run.progress("done", 1, 1)
     return judged(result, fail_on)
+
+
+def _unknown_ignores(ignores: Sequence[Ignore], strict: bool) -> list[str]:
+    """Warnings about ids to ignore that no finding has; raises `InvalidInput` instead where that is not to pass."""
+    said = unknown_ids(ignores, KINDS)
+    if said and strict:
+        raise InvalidInput(" ".join(said), "Correct it (docs/checks.md has the ids), or set scannerdb_strict to false.")
+    return said
 
 
 @dataclasses.dataclass(frozen=True)

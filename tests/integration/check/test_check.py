@@ -180,6 +180,10 @@ def test_suppressions_have_a_reason_and_an_end(field_db: Database) -> None:
     assert [f for f in expired["findings"] if f["id"].startswith("data.")]
     with pytest.raises(InvalidInput, match="reason"):
         check(options(field_db), ignore=[{"id": "data.*"}])
+    unknown = [{"id": "data.orphans", "reason": "known"}]
+    with pytest.raises(InvalidInput, match=r"data\.orphan is the nearest"):
+        check(options(field_db), ignore=unknown)
+    assert "data.orphan is the nearest" in check(options(field_db), ignore=unknown, strict=False)["warnings"][0]
 
 
 def test_the_report_and_the_log(field_db: Database, tmp_path: Path) -> None:

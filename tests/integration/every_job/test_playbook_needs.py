@@ -103,3 +103,11 @@ def test_the_local_inventory_is_ready_to_use(site: Site, field_17: Database) -> 
     command = [sys.executable, "-m", "ansible", "playbook", "-i", str(ROOT / "inventories" / "local")]
     run([*command, "-e", json.dumps(changes), "playbooks/check.yml"], site.folder, ROOT, {}).ok()
     assert (site.folder / "state" / "reports" / "db_schema_issues_report.json").exists()
+
+
+def test_a_variable_that_nothing_knows_stops_a_playbook_before_anything_is_done(site: Site) -> None:
+    site.hosts = {"one": {"scannerdb_retention_day": 3}}
+    site.run("playbooks/backup.yml").failed("Nothing knows scannerdb_retention_day; scannerdb_retention_days")
+    assert not (site.folder / "backups").exists()
+    said = site.run("playbooks/client.yml", scannerdb_strict="false").ok()
+    assert "Nothing knows scannerdb_retention_day" in said.prose
