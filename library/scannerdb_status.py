@@ -66,6 +66,10 @@ backups:
     (old_files), and the newest of these.
   returned: success
   type: dict
+physical:
+  description: What O(physical) brought.
+  returned: success
+  type: dict
 findings:
   description: Findings of the last check by severity, how they changed since the one before, and the last ten.
   returned: success

@@ -113,6 +113,10 @@ class RestoreRefused(ScannerDbError):
     """A restore stopped before anything the users see was changed."""
 
 
+class PhysicalRefused(ScannerDbError):
+    """A physical backup stopped before it began: no stanza, a foreign cluster, no archiving."""
+
+
 class MigrationRefused(ScannerDbError):
     """A migration of an older layout stopped before anything the users see was changed."""
 

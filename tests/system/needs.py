@@ -114,6 +114,7 @@ NEEDS = (
         lambda: any(has_repack(version) for version in REPACKED.values()),
         by_release={release: (f"postgresql-{v}", f"postgresql-{v}-repack") for release, v in REPACKED.items()},
     ),
+    Need("pgbackrest", "physical backups", program("pgbackrest"), ("pgbackrest",)),
     Need("age", "encrypted backups", program("age", "age-keygen"), ("age",)),
     Need("rclone", "off-site copies", program("rclone"), ("rclone",)),
     Need("promtool", "metrics and alert rules", program("promtool"), ("prometheus",)),

@@ -147,7 +147,7 @@ def facts(**more: Any) -> dict[str, Any]:
         "runs": [],
     }
     for key, value in more.items():
-        base[key] = {**base[key], **value}
+        base[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
     return base
 
 
@@ -367,3 +367,59 @@ def test_files_of_the_old_script_are_counted(tmp_path: Path) -> None:
     assert found["backups"]["old_files"] == 2
     assert found["backups"]["old_newest"] == "ollama_scanner_20250418_120000.backup"
     assert cells({**facts(), "backups": found["backups"]})["backups"] == "none; 2 old files"
+
+
+WINDOW = {
+    "begins_s": 1.0,
+    "ends_s": 9.5,
+    "gaps": [{}],
+    "sentence": "23 Nov 02:11 to now -40 s, 1 gap",
+}
+PHYSICAL_BACKUP = {
+    "label": "20260520-020000F",
+    "kind": "full",
+    "repository": 1,
+    "size_bytes": 30,
+    "delta_bytes": 20,
+    "repository_bytes": 20,
+    "duration_s": 8.0,
+    "page_errors": False,
+    "stopped_s": 5.0,
+    "age_s": 60,
+}
+PHYSICAL = {
+    "stanza": "main",
+    "why": "",
+    "backups": [PHYSICAL_BACKUP],
+    "window": WINDOW,
+    "problems": [
+        {"severity": "critical", "message": "WAL is missing."},
+        {"severity": "info", "message": "An old gap."},
+    ],
+}
+
+
+def test_physical_backups_are_judged_beside_sets_or_instead_of_them() -> None:
+    found = facts(physical=PHYSICAL, methods=["pgbackrest"])
+    found["backups"]["count"] = 0
+    assert [problem.message for problem in verdict(found, Limits())] == ["WAL is missing."]
+    assert cells(found)["restorable"] == "23 Nov 02:11 to now -40 s, 1 gap"
+    assert "restorable" not in cells(facts())
+    unseen = facts(
+        physical={**PHYSICAL, "why": "There is no pgbackrest.", "window": {}}, methods=["dump", "pgbackrest"]
+    )
+    assert "cannot be looked at: There is no pgbackrest." in verdict(unseen, Limits())[0].message
+    assert cells(unseen)["restorable"] == "?" and "pgbackrest_" not in metrics(unseen, "h", 0)
+
+
+@needs("promtool")
+def test_metrics_of_physical_backups_have_the_exporters_names() -> None:
+    text = metrics({**facts(physical=PHYSICAL), "state": "ok"}, "h", 0)
+    own = 'host="h",database="db",stanza="main"'
+    name = 'backup_name="20260520-020000F",backup_type="full",repo_key="1"'
+    assert f"pgbackrest_backup_size_bytes{{{own},{name}}} 30\n" in text
+    assert f"pgbackrest_backup_repo_delta_bytes{{{own},{name}}} 20\n" in text
+    assert f'pgbackrest_backup_since_last_completion_seconds{{{own},backup_type="full"}} 60\n' in text
+    assert 'scannerdb_physical_window_gaps{host="h",database="db"} 1\n' in text
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr

@@ -20,6 +20,10 @@ def cells(item: Mapping[str, Any]) -> list[str]:
 
 def verdict(backups: Mapping[str, Any]) -> str:
     """The proof in one sentence."""
+    return " ".join(filter(None, [_sets(backups), backups.get("physical", "")]))
+
+
+def _sets(backups: Mapping[str, Any]) -> str:
     if backups["why"]:
         return f"They could not be looked at: {backups['why']}"
     if not backups["sets"]:

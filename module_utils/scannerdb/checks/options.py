@@ -90,4 +90,9 @@ class CheckOptions(OverlayOptions, TrustOptions):
         "The folder with the backup sets, for the report; none where it is empty.",
         given="{{ scannerdb_backup_dir }}",
     )
+    physical: dict[str, Any] = option(
+        {},
+        "What M(scannerdb_physical_info) saw of the physical backups; its problems become findings.",
+        given="{{ __scannerdb_physical_seen }}",
+    )
     statement_timeout_s: int = option(300, "A check's statement is cancelled after so many seconds; 0 for never.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..contract import difference
 from ..finding_kinds import KINDS
+from ..physical import kinds as physical
 from . import (
     capacity,
     counters,
@@ -49,6 +50,11 @@ FAMILIES = (
     server,
     security,
 )
-WITHOUT_CHECKS = (difference, run, tables)  # these declare findings that others make out of what they measured
+WITHOUT_CHECKS = (
+    difference,
+    physical,
+    run,
+    tables,
+)  # these declare findings that others make out of what they measured
 THRESHOLDS = dict(sorted(thresholds.THRESHOLDS.items()))
 UNITS = tuple(unit for family in FAMILIES for unit in units_of(family.__name__))

@@ -24,13 +24,13 @@ from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FileProblem, InvalidInput
 from ..files import ensure_folder, write_atomic
-from ..finding import SEVERITIES, Finding, summary
+from ..finding import SEVERITIES, Finding, ordered, summary
 from ..restore.heal import marked_databases
 from ..runs import STAMP, Run, utc_now
 from ..vacuum.measure import TableMeasure
 from ..vacuum.memory import TOTALS as VACUUM_TOTALS
 from ..vacuum.memory import read_memory
-from .check_backups import backups_of
+from .check_backups import backups_of, physical_findings, physical_words
 from .inspect import Deep, Inspection, inspect
 from .standbys import index_use, place_of
 
@@ -57,12 +57,13 @@ def check(
     backup_dir: str = "",
     trusted_signers: Sequence[str] = (),
     strict: bool = True,
+    physical: Mapping[str, Any] | None = None,
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
 
-    `standbys` are more of them (host, host:port) than those that stream from this server now, whose use of indexes
-    counts.
+    `physical` is what scannerdb_physical_info saw. `standbys` are more of them (host, host:port) than those that stream
+    from this server now, whose use of indexes counts.
 
     Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as severe as
     `fail_on` or more. The report is written first. In check mode no file is written.
@@ -82,7 +83,10 @@ def check(
     with run.failure_told():
         seen = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
     server, inspection = seen.server, seen.inspection
-    findings, suppressed = split(inspection.findings, ignores, utc_now().date())
+    physical = physical or {}
+    findings, suppressed = split(
+        ordered([*inspection.findings, *physical_findings(physical)]), ignores, utc_now().date()
+    )
     result = _result(findings, suppressed, server, inspection, utc_now())
     result["server"]["left_by_restores"] = seen.left_by_restores
     result["slow_statements"] = seen.slow
@@ -90,6 +94,8 @@ def check(
     result["gauges"] = inspection.seen.get("gauges", [])
     result["since"] = difference(read_last(state_dir, server.database), findings)
     result["backups"] = backups_of(backup_dir, server.database, state_dir, trusted_signers)
+    if result["backups"]:
+        result["backups"]["physical"] = physical_words(physical)
     now = {**_snapshot(result, inspection), "statements": seen.costs}
     if report_dir and not check_mode:
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ScannerDbError
+from ..finding import Finding
+from ..finding_kinds import KINDS, finding
 from ..sets.catalogue import list_sets, newest_proven
 from ..sets.signing import Trust
 
@@ -41,3 +43,23 @@ def backups_of(backup_dir: str, database: str, state_dir: str, trusted_signers: 
             for item in sets[:SHOWN]
         ],
     }
+
+
+def physical_findings(physical: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is wrong with the physical backups, as a look at them found it."""
+    if physical.get("why"):
+        words = f"The check 'physical backups' could not look, because: {physical['why']}"
+        yield finding("check.run.failed", "physical backups", words, {"why": physical["why"]})
+    for problem in physical.get("problems", ()):
+        if problem["id"] in KINDS:
+            yield finding(problem["id"], problem["object"], problem["message"], problem["evidence"])
+
+
+def physical_words(physical: Mapping[str, Any]) -> str:
+    """What can be restored, for the report; nothing where no physical backups are made."""
+    if not physical:
+        return ""
+    if physical["why"]:
+        return f"Physical backups could not be looked at: {physical['why']}"
+    count, window = len(physical["backups"]), physical["window"]
+    return f"{count} physical, restorable to any moment of: {window['sentence'] if window else 'nothing'}."

@@ -52,13 +52,15 @@ def status(
     ask_server: bool = True,
     metrics_path: str = "",
     trusted_signers: Sequence[str] = (),
+    backup_method: Sequence[str] = ("dump",),
+    physical: Mapping[str, Any] | None = None,
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Look at one database from all sides; returns the module's result.
 
-    Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a table), `database`, `schedule`, `backups`,
-    `findings`, `runs`, `logs`, `metrics_why`. With `metrics_path` the metrics are written there; where they cannot be,
-    `metrics_why` says so and it is a problem like any other.
+    `physical` is what scannerdb_physical_info saw. Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a
+    table), `database`, `schedule`, `backups`, `physical`, `methods`, `findings`, `runs`, `logs`, `metrics_why`. With
+    `metrics_path` the metrics are written there; where they cannot be, `metrics_why` says so and it is a problem, too.
     """
     now = utc_now()
     runs = _runs(state_dir, options.db, now)
@@ -69,6 +71,8 @@ def status(
             **_backups(backup_dir, options.db, Trust(state_dir, tuple(trusted_signers)).checked(), now),
             "drill": _drill(state_dir, options.db),
         },
+        "physical": physical or {},
+        "methods": list(backup_method),
         "findings": _findings(state_dir, options.db, now),
         "runs": runs,
         "logs": _logs(backup_dir, log_dir),

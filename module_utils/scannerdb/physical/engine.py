@@ -73,10 +73,16 @@ class Recovery:
 
 
 class PhysicalEngine(Protocol):
-    """The five verbs, and one that brings a single segment for whoever wants to read it."""
+    """The five verbs; `expire` is the second half of make, for a caller that has looked at what was made.
+
+    `fetch` brings a single segment for whoever wants to read it.
+    """
 
     def make(self, kind: str, on_tick: Callable[[], object] | None = None) -> MadeBackup:
-        """Make a backup of that kind; raises where it failed."""
+        """Make a backup of that kind, and remove none; raises where it failed."""
+
+    def expire(self) -> Sequence[str]:
+        """Remove what the engine's retention says; returns the labels that went."""
 
     def list(self) -> Sequence[Repository]:
         """What there is in each repository, read anew."""

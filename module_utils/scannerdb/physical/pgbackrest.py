@@ -20,11 +20,13 @@ from .archive import SEGMENT_BYTES, parse_lsn, parse_segment
 from .engine import KINDS, ClusterIdentity, MadeBackup, Recovery, Repository, Verification
 from .window import ArchiveSegment, Fork, PhysicalBackup, Window, parse_history, windows
 
+LONGEST_PROBLEM = 300
 PROGRAM = "pgbackrest"
 CONFIG = "/etc/pgbackrest.conf"
 STANZA = re.compile(r"[\w][\w.-]*", re.ASCII)
 ARCHIVED = re.compile(r"([^/]+)/[0-9A-F]{16}/([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?")
 HISTORY = re.compile(r"([^/]+)/([0-9A-F]{8})\.history(?:-[0-9a-f]{40})?")
+CONTROL = re.compile(r"[\x00-\x1f]+")
 WORDS = re.compile(r"^(?:P\d+\s+)?(?:WARN|ERROR):\s*(?:\[\d+\]:\s*)?", re.MULTILINE)
 # What pgBackRest's exit status and the code of a repository mean, and what to do.
 FOREIGN = 'The stanza belongs to another cluster: see docs/physical.md, "A foreign cluster".'
@@ -68,7 +70,7 @@ class PgBackRest:
             raise InvalidInput(f"{kind!r} is no kind of a physical backup.", f"Kinds are {', '.join(KINDS)}.")
         before = {backup.label for backup in self._backups()}
         began = time.monotonic()
-        finished = self._run("backup", f"--type={kind}", *self._in_parallel(), on_tick=on_tick)
+        finished = self._run("backup", f"--type={kind}", "--no-expire-auto", *self._in_parallel(), on_tick=on_tick)
         fresh = [backup for backup in self._backups() if backup.label not in before]
         if not fresh:
             raise ToolFailed(
@@ -93,6 +95,13 @@ class PgBackRest:
     def window(self) -> Sequence[Window]:
         """The windows of every repository, of the cluster that is backed up now."""
         return [found for repository in self.list() for found in windows_of(repository, self.segment_bytes)]
+
+    def expire(self) -> Sequence[str]:
+        """Remove what retention says; returns the labels that went."""
+        before = [backup.label for backup in self._backups()]
+        self._run("expire")
+        left = {backup.label for backup in self._backups()}
+        return [label for label in before if label not in left]
 
     def restore(
         self,
@@ -243,7 +252,7 @@ def _repository(stanza: Mapping[str, Any], repo: Mapping[str, Any], segment_byte
         tuple(clusters),
         tuple(backups),
         encrypted=repo.get("cipher", "none") != "none",
-        problem=" ".join(str(status["message"]).split()) if code else "",
+        problem=_first_line(str(status["message"])) if code else "",
         code=code,
     )
 
@@ -274,13 +283,20 @@ def _backup(backup: Mapping[str, Any], versions: Mapping[int, str], segment_byte
     )
 
 
+def _first_line(message: str) -> str:
+    """What a status says first; further lines may hold bytes of a file that was opened with a wrong key."""
+    line = next(iter(message.splitlines()), "")
+    return "".join(letter for letter in line if letter.isprintable())[:LONGEST_PROBLEM].rstrip(" :.")
+
+
 def _moment(seconds: Any) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(int(seconds), tz=datetime.timezone.utc)
 
 
 def _json(text: str, command: str) -> Any:
+    """The answer. pgBackRest 2.45 writes messages of errors with their line ends into it, which is no JSON."""
     try:
-        return read_json(text)
+        return read_json(CONTROL.sub(" ", text))
     except ValueError as error:
         raise ToolFailed(f"pgbackrest {command} answered with no JSON: {error}.") from error
 

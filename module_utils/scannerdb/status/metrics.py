@@ -21,9 +21,11 @@ def metrics(facts: Mapping[str, Any], host: str, now: float) -> str:
         *_server(facts["database"], own),
         *_jobs(facts["schedule"]["jobs"], own),
         *_backups(facts["backups"], own),
+        *_physical(facts.get("physical") or {}, own),
         *_findings(facts["findings"], own),
     ]
-    return "".join(_family(*family) for family in families)
+    engine = _pgbackrest(facts.get("physical") or {}, own)
+    return "".join(_family(*family) for family in families) + "".join(_family(*f, prefix="") for f in engine)
 
 
 def _server(database: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]:
@@ -68,6 +70,48 @@ def _backups(backups: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]
     return found
 
 
+def _physical(physical: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]:
+    """What can be restored, by our own arithmetic."""
+    if not physical or physical["why"]:
+        return []
+    window = physical["window"]
+    counts = [({**own, "severity": s}, sum(p["severity"] == s for p in physical["problems"])) for s in SEVERITIES]
+    found: list[Family] = [("physical_problems", "What is wrong with the physical backups and the archive.", counts)]
+    if window:
+        found += [
+            ("physical_window_begin_timestamp_seconds", "First moment to restore.", [(own, window["begins_s"])]),
+            ("physical_window_end_timestamp_seconds", "Last moment to restore.", [(own, window["ends_s"])]),
+            ("physical_window_gaps", "Gaps in the window.", [(own, len(window["gaps"]))]),
+        ]
+    return found
+
+
+def _pgbackrest(physical: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]:
+    """Under the names of pgbackrest_exporter, where they mean the same."""
+    if not physical or physical["why"]:
+        return []
+    texts = {
+        "backup_size_bytes": ("size_bytes", "Full uncompressed size of the database."),
+        "backup_repo_delta_bytes": ("delta_bytes", "Compressed files size in backup."),
+        "backup_repo_size_bytes": ("repository_bytes", "Full compressed files size to restore the database."),
+        "backup_duration_seconds": ("duration_s", "Backup duration."),
+        "backup_error_status": ("page_errors", "Backup error status."),
+    }
+    backups = physical["backups"]
+
+    def labels(backup: Mapping[str, Any]) -> Mapping[str, str]:
+        named = {"backup_name": backup["label"], "backup_type": backup["kind"], "repo_key": str(backup["repository"])}
+        return {**own, "stanza": physical["stanza"], **named}
+
+    found: list[Family] = [
+        (f"pgbackrest_{name}", text, [(labels(b), float(b[key])) for b in backups])
+        for name, (key, text) in texts.items()
+    ]
+    newest = {backup["kind"]: backup["age_s"] for backup in sorted(backups, key=lambda b: float(b["stopped_s"]))}
+    since = [({**own, "stanza": physical["stanza"], "backup_type": kind}, age) for kind, age in newest.items()]
+    return [*found, ("pgbackrest_backup_since_last_completion_seconds", "Seconds since the last completed.", since)]
+
+
 def _findings(findings: Mapping[str, Any], own: Mapping[str, str]) -> list[Family]:
     if not findings["at"]:
         return []
@@ -84,10 +128,10 @@ def _findings(findings: Mapping[str, Any], own: Mapping[str, str]) -> list[Famil
     return [("findings", "Findings of the last check.", counts), current, when]
 
 
-def _family(name: str, text: str, samples: Sequence[Sample]) -> str:
+def _family(name: str, text: str, samples: Sequence[Sample], prefix: str = "scannerdb_") -> str:
     if not samples:
         return ""
-    full = f"scannerdb_{name}"
+    full = f"{prefix}{name}"
     lines = [f"# HELP {full} {text}", f"# TYPE {full} gauge"]
     lines += [f"{full}{_labels(labels)} {_number(value)}" for labels, value in samples]
     return "\n".join(lines) + "\n"

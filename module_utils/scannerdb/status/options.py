@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..argspec import FolderOptions, TrustOptions
 from ..option import REQUIRED, PathText, option
@@ -25,6 +26,17 @@ class StatusOptions(FolderOptions, TrustOptions):
     proof_max_age_d: float = option(35.0, "A proof by a restore that is older, in days, is a warning.")
     check_max_age_d: float = option(8.0, "A last check that is older, in days, is a warning.")
     grace_s: int = option(3600, "A job that did not run is late so many seconds after it was due.")
+    backup_method: list[str] = option(
+        ["dump"],
+        "How backups are made; sets are missed only where C(dump) is among them.",
+        choices=("dump", "pgbackrest"),
+        given="{{ __scannerdb_backup_method }}",
+    )
+    physical: dict[str, Any] = option(
+        {},
+        "What M(scannerdb_physical_info) saw of the physical backups.",
+        given="{{ __scannerdb_physical_seen }}",
+    )
     metrics_path: PathText = option(
         "",
         "File to write metrics to, for Prometheus' textfile collector. Empty for none.",

@@ -41,6 +41,7 @@ def cells(facts: Mapping[str, Any]) -> dict[str, str]:
         "last runs": ", ".join(_run(job) for job in schedule["jobs"]) or _unscheduled(facts["runs"]),
         "next": _next(schedule),
         "backups": _backups(backups),
+        **_physical(facts.get("physical") or {}),
         "proven": span(_days(backups["proven_age_d"])) if backups["proven"] else "never",
         "findings": _findings(facts["findings"]),
         "kept": str(len(database["kept_databases"])) if database["reachable"] else "?",
@@ -54,6 +55,13 @@ def _backups(backups: Mapping[str, Any]) -> str:
         sets = f"{backups['count']}, newest {newest}, {size(backups['size_bytes'])}"
     old = backups.get("old_files", 0)
     return f"{sets}; {old} old file{'' if old == 1 else 's'}" if old else sets
+
+
+def _physical(physical: Mapping[str, Any]) -> dict[str, str]:
+    """What can be restored to the moment; no column where there are no physical backups."""
+    if not physical:
+        return {}
+    return {"restorable": "?" if physical["why"] else str(physical["window"].get("sentence", "nothing"))}
 
 
 def _hours(age: float | None) -> float | None:

@@ -37,7 +37,8 @@ def verdict(facts: Mapping[str, Any], limits: Limits) -> list[Problem]:
     problems = [
         *_database(facts["database"]),
         *_jobs(facts["schedule"]),
-        *_backups(facts["backups"], limits),
+        *(_backups(facts["backups"], limits) if "dump" in facts.get("methods", ["dump"]) else []),
+        *_physical(facts.get("physical") or {}),
         *_findings(facts["findings"], limits),
     ]
     return sorted(problems, key=lambda problem: problem.severity != CRITICAL)
@@ -104,6 +105,17 @@ def _backups(backups: Mapping[str, Any], limits: Limits) -> list[Problem]:
     if backups["free_bytes"] < 2 * backups["size_bytes"]:
         problems.append(Problem(WARNING, f"{backups['dir']} has room for less than two more backups."))
     return problems
+
+
+def _physical(physical: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the physical backups, where there should be some."""
+    if physical.get("why"):
+        return [Problem(CRITICAL, f"The physical backups cannot be looked at: {physical['why']}")]
+    return [
+        Problem(problem["severity"], problem["message"])
+        for problem in physical.get("problems", ())
+        if problem["severity"] in (CRITICAL, WARNING)
+    ]
 
 
 def _findings(findings: Mapping[str, Any], limits: Limits) -> list[Problem]:

@@ -1,0 +1,205 @@
+"""Physical backups on a real cluster with the real pgBackRest: made as they are due, and what is wrong is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scannerdb.errors import PhysicalRefused
+from scannerdb.jobs.physical_backup import physical_backup
+from scannerdb.jobs.physical_info import physical_info
+from scannerdb.physical.archive import segment_name
+
+from demo import user
+from tests.integration.physical.physical_support import STANZA, PhysicalCluster, physical_cluster
+from tests.integration.support import options, wait_until
+from tests.needs import needs
+from tests.servers import Database, Databases
+from tests.system.needs import faketime_library
+
+pytestmark = needs("pgbackrest", "postgresql-15", "faketime")
+METHOD = ["pgbackrest"]
+
+
+def asked(cluster: PhysicalCluster, **more: Any) -> dict[str, Any]:
+    """The options of both modules for this cluster."""
+    return {"backup_method": METHOD, "stanza": STANZA, "pgbackrest_config": str(cluster.config), **more}
+
+
+def back_up(cluster: PhysicalCluster, **more: Any) -> dict[str, Any]:
+    return physical_backup(options(cluster.database), **asked(cluster, **more))
+
+
+def seen(cluster: PhysicalCluster, database: Database | None = None, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = physical_info(options(database or cluster.database), **asked(cluster, **more))["physical"]
+    return found
+
+
+def wrong(cluster: PhysicalCluster, database: Database | None = None, **more: Any) -> set[str]:
+    """The ids of what is wrong; each has a hint."""
+    found = seen(cluster, database, **more)
+    assert found["why"] == "" and all(problem["hint"] for problem in found["problems"])
+    return {problem["id"] for problem in found["problems"]}
+
+
+def test_backups_are_made_as_they_are_due(stanza: PhysicalCluster, tmp_path: Path) -> None:
+    planned = back_up(stanza, check_mode=True, state_dir=str(tmp_path / "no"))
+    assert planned["backup"]["kind"] == "incr" and len(planned["physical"]["backups"]) == 1
+    assert not (tmp_path / "no").exists()
+    made = back_up(stanza, state_dir=str(tmp_path), log_path=str(tmp_path / "log"))
+    assert made["changed"] and made["backup"]["kind"] == "incr" and made["backup"]["sound"]
+    assert made["physical"]["window"]["gaps"] == [] and "no gaps" in made["msg"]
+    assert made["physical"]["window"]["first_backup"] == made["physical"]["backups"][0]["label"]
+    assert made["backup"]["label"] in (tmp_path / "log").read_text()
+    second = back_up(stanza, kind="full")
+    assert second["removed"] == []
+    assert any("the window then begins at" in warning for warning in second["warnings"])
+    third = back_up(stanza, kind="full")  # the repository keeps two
+    gone = {backup["label"] for backup in made["physical"]["backups"]}
+    assert set(third["removed"]) == gone
+    assert third["physical"]["window"]["first_backup"] == second["backup"]["label"]
+    assert seen(stanza)["problems"] == []
+
+
+def test_what_speaks_against_a_backup_stops_it(stanza: PhysicalCluster, make_database: Databases) -> None:
+    with pytest.raises(PhysicalRefused, match="no stanza"):
+        back_up(stanza, stanza="other")
+    with pytest.raises(PhysicalRefused, match="archives nothing"):
+        physical_backup(options(make_database()), **asked(stanza))
+    with pytest.raises(PhysicalRefused, match="cannot be looked at"):
+        back_up(stanza, pgbackrest_config=str(stanza.home / "none.conf"), stanza="st anza")
+
+
+@pytest.fixture(scope="module")
+def doomed() -> Iterator[PhysicalCluster]:
+    """A cluster that checksums its pages, for faults to be planted in."""
+    with physical_cluster() as cluster:
+        server = cluster.database.server
+        server.stop()
+        command = [server.bin_dir / "pg_checksums", "--enable", "--no-sync", "-D", server.data]
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **user.drop_args())
+        server.start()
+        cluster.configure()  # the port may be another one
+        cluster.engine().make("full")
+        yield cluster
+
+
+def test_ten_planted_faults_are_found(doomed: PhysicalCluster, make_database: Databases) -> None:
+    assert wrong(doomed) == set()
+    # 1: a hole, which pgBackRest's own info, check and verify pass over; a backup closes it.
+    doomed.file_of([doomed.archive() for _ in range(3)][1]).unlink()
+    assert wrong(doomed) == {"archive.gap.open"}
+    assert doomed.engine().verify().ok
+    assert back_up(doomed)["backup"]["sound"]
+    assert wrong(doomed) == {"archive.gap.closed"}
+    # 2: archiving fails.
+    failing(doomed)
+    # 3, 4, 5: a foreign cluster, a missing stanza, another repository than the one that the server archives to.
+    assert wrong(doomed, make_database()) == {"physical.stanza.foreign", "archive.mode.off"}
+    assert wrong(doomed, stanza="other") == {"physical.stanza.missing"}
+    elsewhere(doomed)
+    # 6: the key is lost; or the repository is another user's.
+    shut = doomed.home / "shut"
+    shut.mkdir(mode=0o700)
+    if user.is_root():
+        path = str(doomed.configure("shut.conf", repository="shut"))
+        assert wrong(doomed, pgbackrest_config=path) == {"physical.repository.unreadable"}
+    lost = doomed.configure("lost.conf", key="another one")
+    assert wrong(doomed, pgbackrest_config=str(lost)) == {"physical.key.wrong"}
+    # 7, 8: the newest backup is stale; nothing was archived for a while.
+    closed = "archive.gap.closed"
+    assert wrong(doomed, backup_max_age_h=0.00001) == {"physical.backup.stale", closed}
+    assert wrong(doomed, archive_max_age_s=0) == {"archive.wal.quiet", closed}
+    # Two clusters write to one stanza; a backup lacks the WAL that makes it consistent.
+    twice(doomed)
+    # 9: this host's clock is wrong.
+    late(doomed)
+    # 10: pages that the disk damaged, in a backup that pgBackRest calls a success; nothing is removed for it.
+    damaged(doomed)
+
+
+def twice(cluster: PhysicalCluster) -> None:
+    segment = cluster.file_of(cluster.archive())
+    name, _, rest = segment.name.partition("-")
+    other = segment.with_name(f"{name}-{'0' * 40}{rest[40:]}")
+    shutil.copy(segment, other)
+    assert wrong(cluster) == {"archive.segment.duplicate", "archive.gap.closed"}
+    other.unlink()
+    last = back_up(cluster, kind="incr")["physical"]["backups"][-1]
+    made = next(b for b in cluster.engine().list()[0].backups if b.label == last["label"])
+    needed = cluster.file_of(segment_name(made.timeline, made.start_segment))
+    kept = needed.read_bytes()
+    needed.unlink()
+    assert "physical.backup.broken" in wrong(cluster)
+    needed.write_bytes(kept)
+    user.give_away(needed)
+    assert wrong(cluster) == {"archive.gap.closed"}
+
+
+LATE = """
+import json, sys
+from scannerdb.connection import Options
+from scannerdb.jobs.physical_info import physical_info
+values, asked = json.loads(sys.argv[1])
+print(json.dumps([p["id"] for p in physical_info(Options(**values), **asked)["physical"]["problems"]]))
+"""
+
+
+def late(cluster: PhysicalCluster) -> None:
+    """A look from a machine whose clock goes a day ahead."""
+    values = json.dumps([dataclasses.asdict(options(cluster.database)), asked(cluster)])
+    lie = {"LD_PRELOAD": str(faketime_library()), "FAKETIME": "+86400s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    where = {**os.environ, **lie, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "module_utils")}
+    command = [sys.executable, "-c", LATE, values]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=where).stdout
+    assert "physical.clock.differs" in json.loads(told)
+
+
+def failing(cluster: PhysicalCluster) -> None:
+    sql = cluster.database.sql
+    sql("ALTER SYSTEM SET archive_command = 'false'")
+    sql("SELECT pg_reload_conf()")
+    sql("SELECT pg_current_xact_id()")  # its commit is what there is to switch
+    sql("SELECT pg_switch_wal()")
+    wait_until(lambda: sql("SELECT 1 FROM pg_stat_archiver WHERE last_failed_time > last_archived_time"))
+    found = [p for p in seen(cluster)["problems"] if p["id"] == "archive.wal.failing"]
+    assert len(found) == 1 and "1 segments wait" in found[0]["message"] and "MB are free" in found[0]["message"]
+    sql("ALTER SYSTEM RESET archive_command")
+    sql("SELECT pg_reload_conf()")
+    cluster.archive()
+    assert "archive.wal.failing" not in wrong(cluster)
+
+
+def elsewhere(cluster: PhysicalCluster) -> None:
+    (cluster.home / "elsewhere").mkdir()
+    user.give_away(cluster.home / "elsewhere")
+    path = str(cluster.configure("elsewhere.conf", repository="elsewhere"))
+    assert wrong(cluster, pgbackrest_config=path) == {"physical.stanza.missing"}
+    cluster.engine(config=path)._run("stanza-create")
+    assert wrong(cluster, pgbackrest_config=path) == {"archive.segment.absent", "physical.backup.missing"}
+
+
+def damaged(cluster: PhysicalCluster) -> None:
+    database = cluster.database
+    database.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+    database.sql("CHECKPOINT")
+    path = database.server.data / database.value("SELECT pg_relation_filepath('t')")
+    with path.open("r+b") as stream:
+        stream.seek(4000)
+        stream.write(b"damaged")
+    before = [backup["label"] for backup in seen(cluster)["backups"]]
+    for _ in range(2):  # retention would remove the first full one by now
+        made = back_up(cluster, kind="full")
+        assert made["backup"]["page_errors"] and not made["backup"]["sound"] and made["removed"] == []
+        assert any("No older physical backup was removed" in warning for warning in made["warnings"])
+    labels = [backup["label"] for backup in seen(cluster)["backups"]]
+    assert labels[: len(before)] == before and len(labels) == len(before) + 2
+    assert "physical.backup.page_errors" in wrong(cluster)
