@@ -1,0 +1,78 @@
+"""The role sets pgBackRest up on a real server, and the playbooks then back up and look."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import user
+from tests.integration.playbooks import Site, site
+from tests.needs import needs
+from tests.servers import FAST, Database, find_bin_dir, lone_server, make_home
+
+__all__ = ["site"]
+pytestmark = needs("pgbackrest", "postgresql-15")
+PLAY = [
+    {
+        "name": "The role alone",
+        "hosts": "scannerdb",
+        "gather_facts": False,
+        "tasks": [{"name": "Set up", "ansible.builtin.import_role": {"name": "scannerdb_pgbackrest"}}],
+    }
+]
+
+
+@pytest.fixture
+def archiving() -> Iterator[Database]:
+    """A server that could archive, and is not told where."""
+    bin_dir = find_bin_dir(15)
+    assert bin_dir is not None
+    with lone_server(bin_dir, {**FAST, "archive_mode": "on", "wal_level": "replica", "max_wal_senders": "3"}) as made:
+        yield made
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that the server's user can reach."""
+    made = make_home("scannerdb-physical-")
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) -> None:
+    (home / "lock").mkdir()
+    user.give_away(home / "lock")
+    more: dict[str, Any] = {"lock-path": f"{home}/lock", "log-level-file": "off", "archive-timeout": 20}
+    site.add(
+        "db",
+        archiving,
+        scannerdb_backup_method=["pgbackrest"],
+        scannerdb_pgbackrest_config=str(home / "pgbackrest.conf"),
+        scannerdb_pgbackrest_repositories=[{"path": str(home / "repository")}],
+        scannerdb_pgbackrest_cipher_password="not a secret: %s 'quoted'",
+        scannerdb_pgbackrest_options=more,
+        scannerdb_pgbackrest_user=user.UNPRIVILEGED if user.is_root() else "",
+        __scannerdb_pgbackrest_heartbeat_file=str(home / "heartbeat"),
+    )
+    play = site.folder / "role.yml"
+    play.write_text(json.dumps(PLAY))
+    as_server: dict[str, Any] = {"scannerdb_become_root": False, "ansible_python_interpreter": "/usr/bin/python3"}
+    if user.is_root():
+        as_server.update(scannerdb_become=True, ansible_become_method="su", ansible_become_flags="-s /bin/sh")
+    first = site.run(str(play), **as_server).ok()
+    assert first.changed["db"] >= 4 and "quoted" not in first.output
+    assert "* * * * *" in (home / "heartbeat").read_text()
+    assert site.run(str(play), **as_server).ok().changed["db"] == 0
+    done = site.run("playbooks/backup.yml").ok()
+    assert "no gaps" in done.prose and done.changed["db"] == 1
+    listed = site.run("playbooks/backups.yml").ok()
+    assert "cluster, full" in listed.prose and "Physical backups:" in listed.prose
+    shown = site.run("playbooks/status.yml", scannerdb_status_fail_on="never", scannerdb_metrics_dir=str(site.folder))
+    assert "restorable" in shown.ok().prose and "There is no backup in" not in shown.prose
+    metrics = (site.folder / "scannerdb_db.prom").read_text()
+    assert 'pgbackrest_backup_error_status{host="db"' in metrics and "scannerdb_physical_window_gaps" in metrics
