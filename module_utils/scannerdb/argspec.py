@@ -87,6 +87,12 @@ class ConnectionOptions:
         "like), is refused.",
         variable="scannerdb_login_connect_params",
     )
+    patroni_url: list[str] = option(
+        [],
+        "Addresses of Patroni's REST API, such as V(http://db1:8008), of one or several members of a cluster.",
+        "Patroni then says which servers there are and which one leads, and O(login_host) counts only where it does "
+        "not answer.",
+    )
     maintenance_db: str = option(
         "postgres", "Database in which the job lock is taken and from which cutovers are sent."
     )
@@ -292,6 +298,7 @@ def options_from(params: Mapping[str, Any]) -> Options:
         ssl_key=given.ssl_key or "",
         channel_binding=given.channel_binding,
         connect_params=passed_on(given.connect_params or {}),
+        patroni_urls=tuple(given.patroni_url or ()),
         maintenance_db=given.maintenance_db,
         pg_bin_dir=given.pg_bin_dir or "",
     )

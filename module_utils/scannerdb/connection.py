@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the only file that imports psycopg, besides `anybytes.py` and `knock.py`, its helpers.
+"""Connections to PostgreSQL: the only file that imports psycopg, besides those that only it uses.
 
 The module must be importable where psycopg is absent (Ansible imports it before anything can be said), so the names it
 re-exports are placeholders then, and `connect` raises `DependencyMissing` with the hint.
@@ -12,24 +12,23 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar, Union, cast
 
 from .errors import (
     ConnectionFailed,
+    DatabaseMissing,
     DependencyMissing,
     FileProblem,
     InvalidInput,
-    LockTimeout,
     PrivilegeMissing,
-    QueryFailed,
-    ScannerDbError,
     printable,
     quoted,
 )
 from .login import Options
 from .pooler import refuse_sharing
-from .refusals import refuse_unsuitable, refused
+from .primary import MemberState, ensure_same, fence_of, going_on, keeping, timeline_of
+from .primary import member_of as _member_of
+from .refusals import LOCK_NOT_AVAILABLE, failure, refuse_unsuitable, refused
 from .session import (
     KEEPALIVES,
     STATEMENT_LIMIT_S,
@@ -39,7 +38,6 @@ from .session import (
     speaks_english,
     startup_options,
 )
-from .watch import WATCH
 
 try:
     import psycopg
@@ -48,6 +46,7 @@ try:
 
     from .anybytes import ANY_BYTES, SQL, Identifier, take_any_bytes
     from .knock import state_of_refusal
+    from .watched import LOOK_S, Watched
 
     HAVE_PSYCOPG = True
     DriverError: type[Exception] = psycopg.Error
@@ -58,6 +57,7 @@ except ImportError:  # said properly by connect()
 
 __all__ = [
     "HAVE_PSYCOPG",
+    "MEMBER_TIMEOUT_S",
     "SQL",
     "Composable",
     "Composed",
@@ -75,8 +75,11 @@ __all__ = [
     "fetch",
     "is_lock_timeout",
     "job_entry",
+    "member_of",
     "scalar",
     "server_of",
+    "state_of",
+    "survived",
     "text_of",
     "tool_settings",
 ]
@@ -85,12 +88,18 @@ Connection = Any  # psycopg.Connection[dict[str, Any]]; kept loose so that its a
 Query = Union[str, "Composable"]
 Row = dict[str, Any]
 _Job = TypeVar("_Job", bound=Callable[..., dict[str, Any]])
+_Result = TypeVar("_Result")
 
-PRIMARY_SINCE = 140000  # from which libpq on one may ask for the "primary"; a distribution's psycopg may have an older
-LOOK_S = 30.0  # what a short question may take, and how much later than the server the client gives a statement up
+MEMBER_TIMEOUT_S = 2  # libpq's shortest, for one of several servers
 ATTEMPTS = 4
 SLOW_S = 5.0  # a session that ends sooner, while it is set up, is tried again
-LOCK_NOT_AVAILABLE = "55P03"
+# What a server is: a standby has no current segment.
+_STATE = """
+pg_catalog.pg_is_in_recovery() AS standby,
+CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+     ELSE pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END AS segment,
+EXISTS (SELECT FROM pg_catalog.pg_stat_replication) AS followed
+"""
 
 
 @dataclass(frozen=True)
@@ -109,26 +118,6 @@ class ServerInfo:
     def major(self) -> int:
         """Major version, e.g. 17."""
         return self.version_num // 10000
-
-
-if HAVE_PSYCOPG:
-
-    class _Watched(psycopg.Connection[Any]):
-        """A connection on which nothing is waited for without an end."""
-
-        limit_s: float = LOOK_S
-        pooled = False  # whether a pooler, in session mode, is in between
-        any_bytes = False  # whether the database knows no encoding, so that texts may be any bytes
-        language = ""  # of the server's messages, before anything is set
-        english = True  # whether they are, since then
-        prepared: Mapping[str, str] = MappingProxyType({})  # the settings that the session was given
-
-        def wait(self, *args: Any, **more: Any) -> Any:
-            """Wait as psycopg does, for `limit_s` at most."""
-            if self.closed:
-                return super().wait(*args, **more)
-            with WATCH.limited(self.fileno(), self.limit_s):
-                return super().wait(*args, **more)
 
 
 def connect(
@@ -155,9 +144,10 @@ def connect(
             "Install it there: playbooks/client.yml -e scannerdb_client_install=true does (python3-psycopg on Debian "
             "and Ubuntu, python3-psycopg3 on the RHEL family), or 'pip install psycopg[binary]'.",
         )
+    options = member_of(options, dbname, allow_standby)
     words = _words(options, dbname, purpose, timeout_s)
     for attempts_left in reversed(range(ATTEMPTS)):
-        conn = _open(words, options, allow_standby)
+        conn = _open(words, options)
         opened = time.monotonic()
         try:
             seen = _known(conn, options, words, allow_standby)
@@ -182,11 +172,47 @@ def _known(conn: Connection, options: Options, words: dict[str, Any], allow_stan
     """What has to be known of a session that may be used; raises where it may not."""
     with explained(f"Looking at the session on {options.server}"):
         seen = _look(conn)
+        ensure_same(options, _state(seen, options))
         refuse_unsuitable(conn.info.server_version, seen, options.server, allow_standby)
     if seen["pid"] != conn.info.backend_pid:
         conn.pooled = True
-        refuse_sharing(conn, seen["pid"], lambda: _open(words, options, allow_standby), DriverError, options.server)
+        refuse_sharing(conn, seen["pid"], lambda: _open(words, options), DriverError, options.server)
+    if not allow_standby:
+        conn.fence = fence_of(options, lambda one: _witness(one, one.maintenance_db), state_of)
     return seen
+
+
+def member_of(options: Options, dbname: str | None = None, allow_standby: bool = True) -> Options:
+    """The one server that a run works on, of those that `options` name: all its sessions and tools are given that."""
+    return _member_of(options, lambda one: _ask(one, dbname), allow_standby)
+
+
+def _witness(options: Options, dbname: str | None = None) -> Connection:
+    """A session that is only asked what its server is."""
+    return _open(_words(options, dbname, "cluster", MEMBER_TIMEOUT_S), options)
+
+
+def _ask(options: Options, dbname: str | None = None) -> MemberState:
+    with contextlib.closing(_witness(options, dbname)) as conn:
+        return state_of(conn, options)
+
+
+def _ask_again(options: Options) -> MemberState:
+    """What a server is, whatever has become of the database meanwhile."""
+    try:
+        return _ask(options, options.maintenance_db)
+    except (PrivilegeMissing, DatabaseMissing):
+        return _ask(options)
+
+
+def state_of(conn: Connection, options: Options) -> MemberState:
+    """What the server behind a session is by now, a session in which nothing has been set yet."""
+    with explained(f"Asking the server on {options.server}"):
+        return _state(fetch(conn, f"SELECT {_STATE}")[0], options)
+
+
+def _state(seen: Row, options: Options) -> MemberState:
+    return MemberState(options, seen["standby"], timeline_of(seen["segment"]), seen["followed"])
 
 
 def _words(options: Options, dbname: str | None, purpose: str, timeout_s: int) -> dict[str, Any]:
@@ -202,20 +228,16 @@ def _words(options: Options, dbname: str | None, purpose: str, timeout_s: int) -
     return words
 
 
-def _open(words: dict[str, Any], options: Options, allow_standby: bool) -> Connection:
-    """Connect; of several servers to the primary, else to any where that will do."""
-    if words.get("target_session_attrs") and psycopg.pq.version() < PRIMARY_SINCE:
-        words["target_session_attrs"] = "read-write"  # the same, unless the primary is set to be read only
+def _open(words: dict[str, Any], options: Options) -> Connection:
+    """Connect; raises one of our errors."""
     started = time.monotonic()
     try:
-        conn = _Watched.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
+        conn = Watched.connect(autocommit=True, row_factory=dict_row, prepare_threshold=None, **words)
         conn.any_bytes = take_any_bytes(conn)
         return conn
     except UnicodeError:  # a label of more than 63 letters
         raise InvalidInput(f"{quoted(options.host)} cannot be a host's name.", "Set scannerdb_login_host.") from None
     except DriverError as error:
-        if allow_standby and words.pop("target_session_attrs", ""):
-            return _open(words, options, allow_standby)
         in_time = time.monotonic() - started < float(words["connect_timeout"]) - 1
         state = state_of_refusal(words) if in_time else ""
         raise refused(str(error), state, options.server, options.host, options.user, words["dbname"]) from None
@@ -228,7 +250,7 @@ def _look(conn: Connection) -> Row:
     if conn.info.server_version >= 150000:
         granted = SQL("pg_catalog.has_parameter_privilege(name, 'SET')")
     query = """
-        SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_is_in_recovery() AS standby,
+        SELECT {state}, pg_catalog.pg_backend_pid() AS pid,
                pg_catalog.current_setting('search_path') AS path,
                pg_catalog.current_setting('lc_messages') AS language,
                (SELECT setting {equal} 'on' AND (source {equal} 'configuration file' OR source {equal} 'command line')
@@ -236,7 +258,7 @@ def _look(conn: Connection) -> Row:
                (SELECT pg_catalog.array_agg(name) FROM pg_catalog.pg_settings
                  WHERE context {equal} 'user' OR context {equal} 'superuser' AND {granted}) AS names
     """
-    found = fetch(conn, SQL(query).format(equal=equal, granted=granted.format(equal=equal)))
+    found = fetch(conn, SQL(query).format(state=SQL(_STATE), equal=equal, granted=granted.format(equal=equal)))
     return found[0]
 
 
@@ -281,7 +303,7 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except DriverError as error:
-        raise _query_error(error, doing) from error
+        raise failure(error, doing) from error
 
 
 def job_entry(doing: str) -> Callable[[_Job], _Job]:
@@ -291,7 +313,7 @@ def job_entry(doing: str) -> Callable[[_Job], _Job]:
         @functools.wraps(work)
         def entry(*args: Any, **more: Any) -> Any:
             try:
-                with explained(doing):
+                with keeping(doing, _ask_again), explained(doing):
                     return printable(work(*args, **more))
             except OSError as error:  # a path that no file can have, where nobody expected one
                 where = f" {quoted(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
@@ -302,28 +324,14 @@ def job_entry(doing: str) -> Callable[[_Job], _Job]:
     return prepared
 
 
-def _query_error(error: Exception, doing: str) -> ScannerDbError:
-    state = getattr(error, "sqlstate", None) or ""
-    diagnostic = getattr(error, "diag", None)
-    # libpq's own words, where the server is gone, go over several lines: the first says it.
-    why = str(getattr(diagnostic, "message_primary", None) or error).strip().partition("\n")[0].rstrip(".")
-    detail = getattr(diagnostic, "message_detail", None)
-    if detail:
-        why = f"{why} ({detail.strip().rstrip('.')})"
-    sentence = f"{doing} failed: {why}."
-    if state == "42501":
-        return PrivilegeMissing(sentence, "Grant the role that right, or run as the owner of the object.")
-    if state == LOCK_NOT_AVAILABLE:
-        return LockTimeout(
-            sentence, "Another session holds the lock: try again when it is gone, or raise scannerdb_lock_deadline_s."
-        )
-    if state == "57014":
-        return QueryFailed(sentence, "The statement was cancelled or ran out of its time.")
-    if state.startswith("53"):
-        return QueryFailed(sentence, "The server is out of a resource: look at its disk, memory and connections.")
-    if state.startswith(("57P", "08")) or not state:
-        return ConnectionFailed(sentence, "Look at the server's log and run again: every job can be repeated.")
-    return QueryFailed(sentence)
+def survived(doing: str, work: Callable[[], _Result], note: Callable[[str], object]) -> _Result:
+    """Do `work`, which may begin again as often as it has to, on whichever member is the primary; `note` is told."""
+
+    def attempt() -> _Result:
+        with explained(doing):
+            return work()
+
+    return going_on(doing, _ask_again, attempt, note)
 
 
 def is_lock_timeout(error: BaseException) -> bool:

@@ -49,6 +49,10 @@ class ConnectionFailed(ScannerDbError):
     """The server could not be reached, or the connection was cut."""
 
 
+class PrimaryMoved(ConnectionFailed):
+    """The server is not the primary any more that the run began with: another one has taken its place."""
+
+
 class AuthenticationFailed(ScannerDbError):
     """The server refused the login."""
 

@@ -55,7 +55,6 @@ _VARIABLES = {
     "sslcert": "PGSSLCERT",
     "sslkey": "PGSSLKEY",
     "channel_binding": "PGCHANNELBINDING",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 
 
@@ -81,6 +80,7 @@ class Options:
     ssl_key: str = ""
     channel_binding: str = "prefer"
     connect_params: tuple[tuple[str, str], ...] = ()  # of `PASSED_ON`
+    patroni_urls: tuple[str, ...] = ()  # of the REST API of a cluster's members, who know where the primary is
 
     @property
     def server(self) -> str:
@@ -94,7 +94,11 @@ class Options:
         if "," not in self.host and not re.search(r":\d+$", self.host):
             return (self,)
         places = [_split_place(text.strip(), self.port) for text in self.host.split(",") if text.strip()]
-        return tuple(replace(self, host=host, port=port) for host, port in places)
+        return tuple(self.at(host, port) for host, port in places)
+
+    def at(self, host: str, port: int) -> Options:
+        """The same login at one server."""
+        return replace(self, host=host, port=port, patroni_urls=())
 
     def libpq(self, dbname: str | None = None) -> dict[str, str]:
         """The connection keywords of libpq, without the password."""
@@ -102,7 +106,6 @@ class Options:
         words = {
             "host": ",".join(server.host or server.unix_socket for server in servers),
             "port": ",".join(str(server.port) for server in servers),
-            "target_session_attrs": "primary" if len(servers) > 1 else "",
             "user": self.user,
             "dbname": self.db if dbname is None else dbname,
             "sslmode": self.ssl_mode,

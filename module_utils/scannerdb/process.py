@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .connection import tool_settings
+from .connection import member_of, tool_settings
 from .errors import InvalidInput, ToolFailed, ToolMissing
 from .files import DISK_FULL
 from .login import SERVICE, Options, passfile_line, tool_environment
@@ -190,6 +190,7 @@ def _reaching(
 ) -> Iterator[tuple[dict[str, str], tuple[int, ...], bool]]:
     """A tool's environment for a server, the descriptors of the private files in it, and whether it speaks English."""
     wanted = options.db if dbname is None else dbname
+    options = member_of(options, wanted)  # a tool that chose for itself might choose another than we did
     startup, english = tool_settings(options, wanted, settings)
     service = memory_file(service_file(SERVICE, dict(options.connect_params)).encode("utf-8"))
     with passfile(options.password) as (secret, descriptors), service as (path, more):

@@ -15,12 +15,15 @@ from .errors import (
     AuthenticationFailed,
     ConnectionFailed,
     DatabaseMissing,
+    LockTimeout,
     PrivilegeMissing,
+    QueryFailed,
     ScannerDbError,
     ServerUnsupported,
 )
 
 OLDEST_SERVER = 140000
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True)
@@ -187,3 +190,28 @@ def _last_reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("\t")]
     reason = lines[-1] if lines else text
     return re.sub(r"^.*?(?:FATAL|failed):\s*", "", reason).rstrip(".")
+
+
+def failure(error: Exception, doing: str) -> ScannerDbError:
+    """The error for what the driver raised while `doing`."""
+    state = getattr(error, "sqlstate", None) or ""
+    diagnostic = getattr(error, "diag", None)
+    # libpq's own words, where the server is gone, go over several lines: the first says it.
+    why = str(getattr(diagnostic, "message_primary", None) or error).strip().partition("\n")[0].rstrip(".")
+    detail = getattr(diagnostic, "message_detail", None)
+    if detail:
+        why = f"{why} ({detail.strip().rstrip('.')})"
+    sentence = f"{doing} failed: {why}."
+    if state == "42501":
+        return PrivilegeMissing(sentence, "Grant the role that right, or run as the owner of the object.")
+    if state == LOCK_NOT_AVAILABLE:
+        return LockTimeout(
+            sentence, "Another session holds the lock: try again when it is gone, or raise scannerdb_lock_deadline_s."
+        )
+    if state == "57014":
+        return QueryFailed(sentence, "The statement was cancelled or ran out of its time.")
+    if state.startswith("53"):
+        return QueryFailed(sentence, "The server is out of a resource: look at its disk, memory and connections.")
+    if state.startswith(("57P", "08")) or not state:
+        return ConnectionFailed(sentence, "Look at the server's log and run again: every job can be repeated.")
+    return QueryFailed(sentence)

@@ -31,7 +31,6 @@ def test_several_servers_in_one_option(host: str, places: list[tuple[str, int]])
     words = options.libpq()
     assert words["host"].split(",") == [place[0] for place in places]
     assert words["port"].split(",") == [str(place[1]) for place in places]
-    assert words.get("target_session_attrs") == ("primary" if len(places) > 1 else None)
     assert tool_environment(options, "x", {})["PGHOST"] == words["host"]
 
 

@@ -30,7 +30,12 @@ BASE = {
     "pooler": {"errors"},
     "anybytes": set(),
     "knock": {"refusals"},
-    "connection": {"anybytes", "knock", "login", "session", "pooler", "watch", "refusals", "errors"},
+    "together": {"errors"},
+    "patroni": {"jsontext", "together", "errors"},
+    "fence": {"patroni", "login", "errors"},
+    "primary": {"fence", "patroni", "together", "login", "errors"},
+    "watched": {"watch"},
+    "connection": {"anybytes", "knock", "watched", "primary", "login", "session", "pooler", "refusals", "errors"},
     "process": {"connection", "login", "session", "files", "errors"},
     "lockbudget": {"connection", "errors"},
     "counters": {"connection", "lockbudget"},
@@ -100,7 +105,7 @@ def test_imports_point_down(path: Path) -> None:
 def test_the_package_knows_neither_ansible_nor_other_doors(path: Path) -> None:
     outside = absolute_imports(path)
     assert "ansible" not in outside
-    if path.name not in ("connection.py", "anybytes.py", "knock.py"):
+    if path.name not in ("connection.py", "anybytes.py", "knock.py", "watched.py"):
         assert "psycopg" not in outside
     if path.name != "process.py":
         assert "subprocess" not in outside

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
-from ..connection import DriverError, Options, connect, explained, fetch, scalar
-from ..errors import InvalidInput, ScannerDbError, ServerUnsupported
+from ..connection import MEMBER_TIMEOUT_S, DriverError, Options, connect, explained, fetch, scalar
+from ..errors import ConnectionFailed, InvalidInput, ScannerDbError, ServerUnsupported
+from ..primary import PATIENCE_S, places
+from ..together import ask_all
 
+GRACE_S = 1.0  # for the standbys, once the primary has answered
 ORIGINS = ("auto", "primary", "standby")
 _STATE = """
 SELECT pg_is_in_recovery() AS standby,
@@ -53,23 +56,29 @@ class DumpSource:
 
 def find_place(options: Options, origin: SourcePolicy) -> DumpSource:
     """Ask the servers that `options` names, and choose; raises one of our errors where none will do."""
-    servers = options.servers
-    if len(servers) == 1 and origin.wanted == "auto":
+    if len(options.servers) == 1 and not options.patroni_urls and origin.wanted == "auto":
         return DumpSource(options)
-    return choose([_ask(server) for server in servers], origin)
+    asked, _ = places(options)
+    answers = ask_all(asked, _ask, lambda one: not one.standby, PATIENCE_S, GRACE_S)
+    return choose([_candidate(server, answers.get(server)) for server in asked], origin)
 
 
 def _ask(options: Options) -> Candidate:
-    try:
-        with contextlib.closing(connect(options, purpose="backup plan", allow_standby=True)) as conn:
-            with explained(f"Asking the server on {options.server}"):
-                row = fetch(conn, _STATE)[0]
-            system = ""
-            with contextlib.suppress(DriverError):
-                system = str(scalar(conn, "SELECT system_identifier FROM pg_control_system()"))
-            return Candidate(options, row["standby"], row["position"], system)
-    except ScannerDbError as error:
-        return Candidate(options, error=error)
+    conn = connect(options, purpose="backup plan", allow_standby=True, timeout_s=MEMBER_TIMEOUT_S)
+    with contextlib.closing(conn):
+        with explained(f"Asking the server on {options.server}"):
+            row = fetch(conn, _STATE)[0]
+        system = ""
+        with contextlib.suppress(DriverError):
+            system = str(scalar(conn, "SELECT system_identifier FROM pg_control_system()"))
+        return Candidate(options, row["standby"], row["position"], system)
+
+
+def _candidate(options: Options, answer: Union[Candidate, ScannerDbError, None]) -> Candidate:
+    if isinstance(answer, Candidate):
+        return answer
+    silent = ConnectionFailed(f"The server on {options.server} does not answer.")
+    return Candidate(options, error=answer or silent)
 
 
 def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:

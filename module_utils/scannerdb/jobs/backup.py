@@ -14,7 +14,7 @@ from ..backup.request import Request, request_from
 from ..backup.snapshot import StandbyConflict
 from ..backup.standby import DumpSource, find_place
 from ..clock import clocks_apart
-from ..connection import Connection, Options, connect, job_entry
+from ..connection import Connection, Options, connect, job_entry, member_of, survived
 from ..errors import ScannerDbError
 from ..files import ensure_folder, remove_tree, tree_bytes
 from ..joblock import job_lock
@@ -48,7 +48,7 @@ def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[
         return _plan_only(options, asked, run)
     hooks = Hooked(asked.hooks, options, asked.wish, run)
     with telling_changes(run), hooks.around():
-        result = _backup(options, asked, run)
+        result = survived("The backup", lambda: _backup(options, asked, run), run.log)
         hooks.finish(result)
     return result
 
@@ -58,6 +58,7 @@ def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tup
     check_recipients(asked.wish.recipients)
     ensure_rclone(asked.offsite)
     asked.storage.ensure_kept(asked.offsite.remote)
+    member_of(options)  # the primary, where there is one: whoever takes its place is found by what was asked for
     place = find_place(options, asked.origin)
     ready = get_ready(place.options, asked.wish, before)
     check_drill(asked, place, ready)

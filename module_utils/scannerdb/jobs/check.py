@@ -19,7 +19,7 @@ from ..checks.options import FAIL_ON, FILES, FORMATS
 from ..checks.registry import KINDS, THRESHOLDS
 from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
-from ..connection import Options, ServerInfo, connect, job_entry, server_of
+from ..connection import Options, ServerInfo, connect, job_entry, server_of, survived
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
 from ..errors import FileProblem, InvalidInput
@@ -81,7 +81,9 @@ def check(
     run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
     run.progress("looking")
     with run.failure_told():
-        seen = _look(options, run.run_id, contract, deep, standbys, statement_timeout_s)
+        seen = survived(
+            "The check", lambda: _look(options, run.run_id, contract, deep, standbys, statement_timeout_s), run.log
+        )
     server, inspection = seen.server, seen.inspection
     physical = physical or {}
     findings, suppressed = split(

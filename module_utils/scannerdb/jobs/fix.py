@@ -11,10 +11,10 @@ from typing import Any
 
 from ..checks.expiry import DUE as EXPIRED
 from ..clock import clocks_apart
-from ..connection import Options, connect, job_entry
+from ..connection import Options, connect, job_entry, survived
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
-from ..errors import FileProblem, FixRefused
+from ..errors import FileProblem, FixRefused, ScannerDbError
 from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
 from ..fixes.journal import ensure_journal, journal_report, purge
@@ -123,26 +123,78 @@ def fix(
     right after changes nothing. Outside of `window` no fix is begun, and what was to be done is left. Raises
     `FixRefused` before anything is changed.
     """
-    contract = contract_with(overlay)
-    policy, budget, working = policy or FixPolicy(), budget or Budget(), working or Working()
+    task = FixTask(
+        options,
+        contract_with(overlay),
+        policy or FixPolicy(),
+        safety or Safety(),
+        budget or Budget(),
+        working or Working(),
+        window,
+        lock_wait_s,
+        state_dir,
+        check_mode,
+    )
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
-    with job_lock(options, "fix", run.run_id, lock_wait_s), connect(options, purpose=f"fix {run.run_id}") as conn:
+    earlier: list[dict[str, Any]] = []  # what was done before the primary was replaced
+
+    def attempt() -> dict[str, Any]:
+        try:
+            return _fix(task, run)
+        except ScannerDbError as error:
+            earlier.append(error.done)
+            raise
+
+    return _with_earlier(survived("The fix", attempt, run.log), earlier)
+
+
+@dataclass(frozen=True)
+class FixTask:
+    """All that a fix was given."""
+
+    options: Options
+    contract: Contract
+    policy: FixPolicy
+    safety: Safety
+    budget: Budget
+    working: Working
+    window: Window | None
+    lock_wait_s: int
+    state_dir: str
+    check_mode: bool
+
+
+def _with_earlier(result: dict[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The result of a run that began again, with what it had done before under the same id."""
+    done = [part for part in earlier if part]
+    if not done:
+        return result
+    fixed = [*(one for part in done for one in part["fixed"]), *result["fixed"]]
+    statements = [*(text for part in done for text in part["statements"]), *result["statements"]]
+    message = f"{result['msg']} The primary was replaced meanwhile: {len(fixed)} fixes were applied in all."
+    return {**result, "changed": True, "fixed": fixed, "statements": statements, "msg": message}
+
+
+def _fix(task: FixTask, run: Run) -> dict[str, Any]:
+    options, contract, policy, budget, working = task.options, task.contract, task.policy, task.budget, task.working
+    window = task.window
+    with job_lock(options, "fix", run.run_id, task.lock_wait_s), connect(options, purpose=f"fix {run.run_id}") as conn:
         require_journal_rights(conn)
         frames = Frames(conn)
         inspection = inspect(conn, contract, policy)
         rows = table_rows(conn, contract.schema)
         plan = make_plan(_only_own_database(contract, inspection), policy, rows)
         _refuse_large(plan, rows, policy)
-        _leave_without_backup(options, safety or Safety(), plan)
-        if check_mode:
+        _leave_without_backup(options, task.safety, plan)
+        if task.check_mode:
             return {**_planned(plan, run), "journal": journal_report(conn)}
         closed = outside(window, utc_now())
         if plan.steps and not closed:
-            _require_backup(options, safety or Safety(), run)
+            _require_backup(options, task.safety, run)
         wanted = working.journal and bool(plan.steps) and not closed
         ensure_journal(conn, inspection.catalog.owner, contract.application_role, make=wanted)
         applier = _applier(frames, contract, inspection, budget, working, run)
-        applier.keys = _keys(state_dir, wanted, run)
+        applier.keys = _keys(task.state_dir, wanted, run)
         applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
         with telling(lambda: _told(_applied(plan, applier, run, {"purged": 0}), applier)):
             plan = _apply_all(applier, contract, policy, plan)

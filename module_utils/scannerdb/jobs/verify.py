@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
-from ..connection import Options, connect, job_entry, server_of
+from ..connection import Options, connect, job_entry, server_of, survived
 from ..contract.overlay import contract_with
 from ..drill import cluster
 from ..drill.request import DrillRequest, drill_request_from
@@ -64,7 +64,9 @@ def verify(
                 require_known(item, wish.trust)
             return _plan_only(options, wish, drill)
         with _not_tried(wish, item, run):
-            done, outcome, swept = _verify(options, wish, drill, lock_wait_s)
+            done, outcome, swept = survived(
+                "The verification", lambda: _verify(options, wish, drill, lock_wait_s), run.log
+            )
         result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
     run.progress("failed" if result["failed"] else "done")
     return result

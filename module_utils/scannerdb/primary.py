@@ -1,0 +1,312 @@
+"""Which member of a cluster a run works on, and whether that member is the primary still.
+
+A run asks the members once and keeps to the one that it chose: sessions and tools of one run never split over two
+servers. Every later session must find that server as it was, a primary of the same timeline; where it does not, the run
+ends in one sentence, or begins again where it can. A write is fenced as well: members and Patroni are asked again in
+the transaction that writes, for a server that was replaced does not know it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional, TypeVar
+
+from .errors import (
+    AuthenticationFailed,
+    BackupInvalid,
+    ConnectionFailed,
+    DatabaseMissing,
+    FixRefused,
+    InvalidInput,
+    JobLocked,
+    PrimaryMoved,
+    PrivilegeMissing,
+    ScannerDbError,
+    ServerUnsupported,
+    UnsafeCode,
+)
+from .fence import Fence
+from .login import Options
+from .patroni import PatroniView, look
+from .together import ask_all
+
+PATIENCE_S = 5.0  # for members that do not answer, where no primary has
+GRACE_S = 0.3  # for the others, once a primary has
+NEW_PRIMARY_S = 30.0  # how long a new primary is waited for
+TWO_S = 3.0  # how long two of them may be there, while one is on its way down
+LOOK_S = 0.2
+ROUNDS = 3  # how often a run that can begin again does
+# Errors that have nothing to do with where the primary is.
+OWN = (AuthenticationFailed, BackupInvalid, FixRefused, InvalidInput, JobLocked, PrivilegeMissing, UnsafeCode)
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class MemberState:
+    """What one server says of itself; a standby's timeline is not asked for."""
+
+    options: Options
+    standby: bool = False
+    timeline: int = 0
+    followed: bool = False  # whether anything streams from it
+
+    @property
+    def words(self) -> str:
+        """Where it is and what it is, for a sentence."""
+        kind = "a standby" if self.standby else f"a primary on timeline {self.timeline}"
+        return f"{self.options.server} is {kind}"
+
+
+class TwoPrimaries(ServerUnsupported):
+    """More than one server takes writes: which of them counts, only people know."""
+
+
+Ask = Callable[[Options], MemberState]
+Answers = dict[Options, Any]  # of each server its MemberState, or the error
+
+
+def timeline_of(segment: Optional[str]) -> int:
+    """The timeline in the name of a WAL segment; 0 where there is none. Pure."""
+    return int(segment[:8], 16) if segment else 0
+
+
+def places(options: Options) -> tuple[tuple[Options, ...], Optional[PatroniView]]:
+    """The servers that `options` name, with Patroni's view where it is asked."""
+    if not options.patroni_urls:
+        return options.servers, None
+    try:
+        view = look(options.patroni_urls, options.ca_cert)
+    except ConnectionFailed:
+        if len(options.servers) > 1:  # they can be asked without it
+            return options.servers, None
+        raise
+    return tuple(options.at(*member.place) for member in view.members), view
+
+
+def choose(answers: Answers, asked: Sequence[Options], view: Optional[PatroniView], standby_ok: bool) -> MemberState:
+    """The primary; with `standby_ok` a standby where none answers. Pure.
+
+    Raises one of our errors, which says which servers answered and what they said.
+    """
+    seen = [answer for answer in answers.values() if isinstance(answer, MemberState)]
+    primaries = [one for one in seen if not one.standby]
+    if view and view.leader:
+        primaries = [one for one in primaries if (one.options.host, one.options.port) == view.leader.place]
+    if len(primaries) > 1:
+        raise TwoPrimaries(
+            f"Two servers both say that they are the primary: {'; '.join(one.words for one in primaries)}.",
+            "Find out which one is, and stop the other, before anything writes to both.",
+        )
+    if primaries:
+        return primaries[0]
+    if seen and standby_ok:
+        return seen[0]
+    # What every server would say, such as a wrong password, is said as it is.
+    errors = [answer for answer in answers.values() if isinstance(answer, ScannerDbError)]
+    telling = [error for error in errors if isinstance(error, (*OWN, DatabaseMissing))]
+    if telling and not seen:
+        raise telling[0]
+    kind = ServerUnsupported if seen else ConnectionFailed
+    raise kind(
+        f"None of the servers {', '.join(one.server for one in asked)} is a primary that can be reached: "
+        f"{said_by(answers, asked)}{_led(view)}.",
+        "Start or promote one, or correct scannerdb_login_host.",
+    )
+
+
+def said_by(answers: Answers, asked: Sequence[Options]) -> str:
+    """Which servers answered, and what they said. Pure."""
+    words = []
+    for one in asked:
+        answer = answers.get(one)
+        if isinstance(answer, MemberState):
+            words.append(answer.words)
+        else:
+            why = answer.message.rstrip(".") if answer else f"the server on {one.server} does not answer"
+            words.append(why[0].lower() + why[1:])
+    return "; ".join(words)
+
+
+def _led(view: Optional[PatroniView]) -> str:
+    if view is None:
+        return ""
+    leader = view.leader
+    return f"; Patroni's leader is {leader.host} port {leader.port}" if leader else "; Patroni has no leader"
+
+
+@dataclass
+class Pin:
+    """The member that a run keeps to, as it was when it was chosen."""
+
+    wanted: Options
+    member: Options
+    state: Optional[MemberState] = None
+    others: tuple[Options, ...] = ()
+    fence: Optional[Fence] = None
+
+    @property
+    def clustered(self) -> bool:
+        """Whether another server may take its place."""
+        several = len(self.wanted.servers) > 1 or bool(self.wanted.patroni_urls)
+        return several or bool(self.state and self.state.followed)
+
+
+@dataclass
+class Scope:
+    """The members that the run of one job keeps to, by what was asked for."""
+
+    pins: dict[Options, Pin] = field(default_factory=dict)
+
+    @property
+    def written(self) -> Optional[Pin]:
+        """The pin of the primary, which is the one that may move; None where none was found."""
+        return next((pin for pin in self.pins.values() if pin.state and not pin.state.standby), None)
+
+    def clear(self) -> None:
+        """Forget the members: they are chosen anew."""
+        for pin in self.pins.values():
+            if pin.fence:
+                pin.fence.close()
+        self.pins.clear()
+
+
+_scopes: list[Scope] = []  # the job's that runs now; what it calls in threads has the same
+
+
+def member_of(options: Options, ask: Ask, standby_ok: bool) -> Options:
+    """The one server to connect to: that of the run, else the one that answers as the primary now."""
+    if len(options.servers) == 1 and not options.patroni_urls:
+        return options.servers[0]
+    pin = _scopes[-1].pins.get(_key(options)) if _scopes else None
+    if pin and (standby_ok or not pin.state or not pin.state.standby):
+        return options.at(pin.member.host, pin.member.port)
+    answers, asked, view = _asked(options, ask)
+    chosen = choose(answers, asked, view, standby_ok)
+    if _scopes:
+        _scopes[-1].pins[_key(options)] = Pin(options, chosen.options, chosen, asked)
+    return options.at(chosen.options.host, chosen.options.port)
+
+
+def _asked(options: Options, ask: Ask) -> tuple[Answers, tuple[Options, ...], Optional[PatroniView]]:
+    asked, view = places(options)
+    answers = ask_all(asked, ask, lambda state: not state.standby, PATIENCE_S, GRACE_S)
+    return answers, asked, view
+
+
+def fence_of(member: Options, reach: Callable[[Options], Any], state: Callable[[Any, Options], Any]) -> Optional[Fence]:
+    """The fence of the run's primary, one for all its sessions; None where no other server can be asked."""
+    pin = _pin_of(member)
+    several = pin and (len(pin.wanted.servers) > 1 or pin.wanted.patroni_urls)
+    if pin is None or pin.state is None or not several:
+        return None
+    if pin.fence is None:
+        others = tuple(one for one in pin.others if _key(one) != _key(member))
+        pin.fence = Fence(member, pin.state.timeline, others, pin.wanted.patroni_urls, reach, state)
+    return pin.fence
+
+
+def _pin_of(member: Options) -> Optional[Pin]:
+    pins = _scopes[-1].pins.values() if _scopes else ()
+    return next((pin for pin in pins if _key(pin.member) == _key(member)), None)
+
+
+def _key(options: Options) -> Options:
+    """One server for all databases and roles. Pure."""
+    return Options(
+        host=options.host, port=options.port, unix_socket=options.unix_socket, patroni_urls=options.patroni_urls
+    )
+
+
+def ensure_same(options: Options, found: MemberState) -> None:
+    """Remember the server that a session of the run met, or raise `PrimaryMoved` where it is not what it was."""
+    if not _scopes:
+        return
+    pin = _pin_of(options) or _scopes[-1].pins.setdefault(_key(options), Pin(options, options))
+    before = pin.state
+    if before is None or before.standby:
+        pin.state, pin.member = found, options
+    elif found.standby or found.timeline != before.timeline:
+        raise PrimaryMoved(f"The server on {before.options.server} is not the primary that it was: {found.words}.")
+
+
+@contextlib.contextmanager
+def keeping(doing: str, ask: Ask) -> Iterator[None]:
+    """The run of a job: it keeps to one member, and an error because that was replaced names the old and the new."""
+    if _scopes:  # a job within a job
+        yield
+        return
+    _scopes.append(Scope())
+    try:
+        yield
+    except ScannerDbError as error:
+        moved = None if isinstance(error, PrimaryReplaced) else _moved(error, ask)
+        if moved is None:
+            raise
+        raise _sentence(doing, moved, error) from error
+    finally:
+        _scopes.pop().clear()
+
+
+class PrimaryReplaced(PrimaryMoved):
+    """The one sentence that names the old primary and the new one."""
+
+
+def _sentence(doing: str, moved: str, error: ScannerDbError) -> PrimaryReplaced:
+    said = PrimaryReplaced(f"{doing} ended, because {moved}.", "Run it again: what was committed stays.")
+    if error.done:
+        said.done = {**error.done, "msg": f"{said} Before that: {error.done.get('msg', '')}"}
+    return said
+
+
+def going_on(doing: str, ask: Ask, work: Callable[[], _Result], note: Callable[[str], object]) -> _Result:
+    """Do `work`, and again on the new primary where the old one was replaced meanwhile; `note` is told of it."""
+    for left in reversed(range(ROUNDS)):
+        try:
+            return work()
+        except ScannerDbError as error:
+            moved = _moved(error, ask)
+            if moved is None:
+                raise
+            if not left or _NONE in moved or _TWO in moved:
+                raise _sentence(doing, moved, error) from error
+            note(f"{doing} begins again, because {moved}.")
+            _scopes[-1].clear()
+    raise AssertionError("the last round returns or raises")
+
+
+_NONE = "no new primary answered"
+_TWO = "two servers say that they are the primary"
+
+
+def _moved(error: ScannerDbError, ask: Ask) -> Optional[str]:
+    """Where the run's primary went, as a clause; None where it is what it was, and so not what the error is about."""
+    pin = _scopes[-1].written if _scopes else None
+    if pin is None or pin.state is None or isinstance(error, OWN):
+        return None
+    old = f"{pin.member.server} (timeline {pin.state.timeline})"
+    end = time.monotonic() + NEW_PRIMARY_S
+    two_end = time.monotonic() + TWO_S
+    last = ""
+    while True:
+        try:
+            answers, asked, view = _asked(pin.wanted, ask)
+            last = said_by(answers, asked)
+            now = choose(answers, asked, view, standby_ok=False)
+        except TwoPrimaries:
+            now = None
+            if time.monotonic() > two_end:
+                return f"the primary was {old} and {_TWO} now ({last}): stop the one that was replaced"
+        except ScannerDbError as refusal:
+            now, last = None, last or refusal.message.rstrip(".")
+        if now:
+            if (_key(now.options), now.timeline) == (_key(pin.member), pin.state.timeline):
+                return None
+            return f"the primary was {old} and is {now.options.server} (timeline {now.timeline}) now"
+        if not pin.clustered:
+            return None
+        if time.monotonic() > end:
+            return f"the primary was {old} and {_NONE} within {NEW_PRIMARY_S:g} s ({last})"
+        time.sleep(LOOK_S)
