@@ -14,8 +14,6 @@ from .unit import check
 
 SUPPORT_DAYS = threshold("support_days", 180, "so long before a version's end of support")
 
-CHECKSUMS_ONLINE_SINCE = 190000
-
 # The last day with fixes, as the PostgreSQL project announced it (looked up for this release of the bundle).
 END_OF_SUPPORT = {
     14: datetime.date(2026, 11, 12),
@@ -136,8 +134,7 @@ def settings(context: Context) -> Iterator[Finding]:
         "server.checksums.off",
         "info",
         "Data checksums are off: a page that the disk damaged is not noticed.",
-        how="SELECT pg_enable_data_checksums() on PostgreSQL 19 and newer, while it runs; "
-        "before, pg_checksums --enable with the server stopped.",
+        how="pg_checksums --enable, with the server stopped.",
     ),
     FindingKind(
         "server.checksums.failed",
@@ -149,9 +146,7 @@ def settings(context: Context) -> Iterator[Finding]:
 def checksums(context: Context) -> Iterator[Finding]:
     """Checksums that are off, and those that failed."""
     if scalar(context.conn, "SELECT current_setting('data_checksums')") == "off":
-        online = context.version >= CHECKSUMS_ONLINE_SINCE
-        fix = by_hand("server.checksums.off", "SELECT pg_enable_data_checksums()") if online else None
-        yield finding("server.checksums.off", "data_checksums", "Data checksums are off.", fix=fix)
+        yield finding("server.checksums.off", "data_checksums", "Data checksums are off.")
     for row in fetch(context.conn, CHECKSUM_FAILURES):
         yield finding(
             "server.checksums.failed",

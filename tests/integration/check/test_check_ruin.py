@@ -19,7 +19,6 @@ from tests import servers
 from tests.integration.check.test_check_edges import Looking, waiting
 from tests.integration.support import findings, options, wait_until
 from tests.servers import FAST, Database
-from tests.system.needs import NEXT
 
 SETTINGS = {
     **FAST,
@@ -87,17 +86,6 @@ def test_damaged_pages_and_multixacts_that_run_out(lone: Database) -> None:
     assert old["evidence"]["percent"] > 75 and old["fix"]["sql"] == ["VACUUM (FREEZE)"]
     assert "capacity.xid.age" not in found, "the more severe one is enough"
     assert "capacity.xid.age" in findings(lone, thresholds={"xid_critical_percent": 90})
-
-
-@pytest.mark.pg(NEXT, always=True)
-def test_checksums_are_switched_on_while_the_server_runs(lone: Database) -> None:
-    lone.server.stop()
-    run_tool(lone, "pg_checksums", "--disable")
-    lone.server.start()
-    (off,) = findings(lone)["server.checksums.off"]
-    lone.sql(off["fix"]["sql"][0])
-    wait_until(lambda: lone.value("SELECT current_setting('data_checksums')") == "on")
-    assert "server.checksums.off" not in findings(lone)
 
 
 def test_slots_that_hold_back_and_a_server_open_to_the_network(lone: Database) -> None:
