@@ -1,7 +1,7 @@
 """PostgreSQL 19, which no Debian release and no wheel has yet: its packages, unpacked into a folder of their own.
 
 mmdebstrap resolves and unpacks them, with all libraries that they need, from the Debian mirror that this machine uses;
-nothing is installed, here or there. The programs are started by the C library's own loader out of that folder, so they
+nothing is installed, here or there. The programs are told to take the loader and the libraries of that folder, so they
 run on any older system. The folder is outside the checkout, and is made once for all checkouts.
 """
 
@@ -27,10 +27,6 @@ OPTIONS = (
 )
 MIRROR = ("apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")
 FETCH_S = 600
-# `exec` keeps the process: whoever started it can end it. By argv[0] the programs find their files beside them.
-STARTER = """#!/bin/sh
-exec '{loader}' --argv0 "$0" --library-path '{libraries}' '{program}' "$@"
-"""
 
 
 class Unavailable(Exception):
@@ -43,13 +39,14 @@ def fetch_next_server() -> None:
         return
     if os.geteuid() != 0:
         raise Unavailable("only root can unpack it")
-    if not shutil.which("mmdebstrap"):
-        raise Unavailable("mmdebstrap is not installed")
+    for program in ("mmdebstrap", "patchelf"):
+        if not shutil.which(program):
+            raise Unavailable(f"{program} is not installed")
     NEXT_ROOT.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetched-", dir=NEXT_ROOT.parent) as folder:
         fresh = Path(folder, "root")
         _unpack(fresh, _mirror())
-        _make_starters(fresh)
+        _bind(fresh)
         fresh.chmod(0o755)
         shutil.rmtree(NEXT_ROOT, ignore_errors=True)
         fresh.rename(NEXT_ROOT)
@@ -77,17 +74,16 @@ def _unpack(root: Path, mirror: str) -> None:
         raise Unavailable(f"mmdebstrap failed: {said[0]}")
 
 
-def _make_starters(root: Path) -> None:
-    """Put a starter in the place of every program."""
-    folder = root / NEXT_SERVER.relative_to(NEXT_ROOT)
-    programs = folder.rename(folder.with_name("programs"))
-    folder.mkdir()
+def _bind(root: Path) -> None:
+    """Tell every program where its loader and its libraries will be."""
     loader = next(root.glob("usr/lib/*/ld-linux*.so.*"), None)
     if loader is None:
         raise Unavailable("its C library has no loader that is known here")
     place = NEXT_ROOT / loader.relative_to(root)
-    for program in programs.iterdir():
-        starter = folder / program.name
-        final = NEXT_ROOT / program.relative_to(root)
-        starter.write_text(STARTER.format(loader=place, libraries=place.parent, program=final), encoding="utf-8")
-        starter.chmod(0o755)
+    # --force-rpath: it holds for the libraries of libraries, too.
+    command = ["patchelf", "--set-interpreter", str(place), "--force-rpath", "--set-rpath", str(place.parent)]
+    programs = (root / NEXT_SERVER.relative_to(NEXT_ROOT)).iterdir()
+    binaries = [program for program in programs if program.read_bytes()[:4] == b"\x7fELF"]
+    done = subprocess.run([*command, *map(str, binaries)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"patchelf failed: {done.stderr.strip()}")

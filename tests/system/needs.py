@@ -128,6 +128,7 @@ NEEDS = (
     Need("fincore", "what a backup leaves in memory", program("fincore"), ("util-linux-extra",)),
     Need("mount", "full, inode-less, read-only and other file systems", program("mount"), ("mount",)),
     Need("ps", "the process list that others can read", program("ps"), ("procps",)),
+    Need("patchelf", f"PostgreSQL {NEXT}", program("patchelf"), ("patchelf",)),
     Need("ssh-agent", "jobs as AWX starts them", program("ssh-agent"), ("openssh-client",)),
     Need(
         "containers",
@@ -148,7 +149,7 @@ CONDITIONS = (
         f"postgresql-{NEXT}",
         f"PostgreSQL {NEXT}",
         NEXT_SERVER.is_dir,
-        how="make integration fetches it, as root, with mmdebstrap and a Debian mirror",
+        how="make integration fetches it, as root, with mmdebstrap, patchelf and a Debian mirror",
     ),
     Need("linux", "what only Linux can", lambda: sys.platform == "linux", how="run the tests on Linux"),
     Need("root", "what only root may do", lambda: os.geteuid() == 0, how="run the tests as root, in a container"),
