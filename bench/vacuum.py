@@ -12,9 +12,12 @@ from bench.figure import Beside, Figure, Goal, NotHere
 from bench.lab import Lab
 from bench.load import READ_SERVER, UPDATE_ENDPOINT, Seen, load, worst_lines
 from bench.measure import interleave, timed
+from tests.system.needs import NEXT, NEXT_SERVER
 
 OLD = "the old script's VACUUM FULL of everything"
 FULL = "VACUUM FULL"
+REPACK = "REPACK (CONCURRENTLY)"
+WRITERS = 10
 # pg_repack is no wheel's: PostgreSQL 15 with it comes from the distribution.
 WITH_PG_REPACK = Path("/usr/lib/postgresql/15/bin")
 HALF = (
@@ -65,11 +68,35 @@ def compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
     yield from worst_lines("compaction", {"ours": [one.seen for one in ours], OLD: [one.seen for one in old]})
 
 
-def _ours(lab: Lab, name: str) -> None:
+def online_compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
+    """The same by REPACK (CONCURRENTLY) of the newest PostgreSQL, beside ten writers."""
+    if not NEXT_SERVER.is_dir():
+        raise NotHere(f"PostgreSQL {NEXT} is not here: make integration fetches it, as root.")
+    with Lab(lab.scale, NEXT_SERVER, {"wal_level": "replica"}) as own:
+        template = _bloated(own, extension="")
+        ways: dict[str, Callable[[str], None]] = {
+            REPACK: lambda name: _ours(own, name, "repack"),
+            FULL: lambda name: _run(own, name, "VACUUM FULL endpoints"),
+        }
+        seen = interleave(
+            repetitions,
+            {way: lambda work=work: _compact(own, template, work, WRITERS) for way, work in ways.items()},  # type: ignore[misc]
+        )
+    ours, full = seen[REPACK], seen[FULL]
+    worst = [[one.seen.worst() for one in way] for way in (ours, full)]
+    name = f"the worst latency of {WRITERS} writers during {REPACK}"
+    yield Figure(name, "ms", worst[0], worst[1], FULL, Goal(most=100), "worst")
+    back = [[one.given_back_mb for one in way] for way in (ours, full)]
+    yield Figure(f"space that {REPACK} gives back", "MB", back[0], back[1], FULL, Goal(least_times=0.95))
+    yield Figure(REPACK, "s", [one.seconds for one in ours], [one.seconds for one in full], FULL)
+    yield from worst_lines(REPACK, {"ours": [one.seen for one in ours], FULL: [one.seen for one in full]})
+
+
+def _ours(lab: Lab, name: str, kind: str = "pg_repack") -> None:
     result = vacuum(lab.options(name), method="repack", tables=["endpoints"])
     done = {row["name"]: row["action"] for row in result["tables"]}
-    if done.get("endpoints") != "pg_repack":
-        raise RuntimeError(f"endpoints was not rewritten by pg_repack: {done}, {result['left_undone']}")
+    if done.get("endpoints") != kind:
+        raise RuntimeError(f"endpoints was not rewritten by {kind}: {done}, {result['left_undone']}")
 
 
 def _run(lab: Lab, name: str, statement: str) -> None:
@@ -77,11 +104,11 @@ def _run(lab: Lab, name: str, statement: str) -> None:
         conn.execute(statement.encode())
 
 
-def _compact(lab: Lab, template: str, work: Callable[[str], None]) -> Compacted:
-    """`work` on a fresh copy, beside a writer and a reader."""
+def _compact(lab: Lab, template: str, work: Callable[[str], None], writers: int = 1) -> Compacted:
+    """`work` on a fresh copy, beside writers and a reader."""
     with lab.copy(template=template) as name:
         before = _size(lab, name)
-        with load(lab, name, [UPDATE_ENDPOINT], [READ_SERVER]) as seen:
+        with load(lab, name, [UPDATE_ENDPOINT] * writers, [READ_SERVER]) as seen:
             seconds = timed(lambda: work(name))
             after = _size(lab, name)
     return Compacted(seconds, before, after, seen)
@@ -93,15 +120,14 @@ def _size(lab: Lab, name: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _bloated(lab: Lab) -> str:
-    """The name of a database whose endpoints were updated in two halves, nobody vacuuming; pg_repack is installed."""
+def _bloated(lab: Lab, extension: str = "CREATE EXTENSION pg_repack") -> str:
+    """The name of a database whose endpoints were updated in two halves, nobody vacuuming."""
     name, template = "bench_bloated", lab.template()
     lab.drop(name)
     with lab.session("postgres") as conn:
         conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
     with lab.session(name) as conn:
-        conn.execute("CREATE EXTENSION pg_repack")
-        for statement in HALF:
+        for statement in filter(None, (extension, *HALF)):
             conn.execute(statement.encode())
         conn.execute("ANALYZE")
     return name
@@ -116,4 +142,4 @@ def _nothing_to_do(lab: Lab, template: str, repetitions: int) -> tuple[list[floa
     return ours, bare
 
 
-MEASUREMENTS = (compaction,)
+MEASUREMENTS = (compaction, online_compaction)
