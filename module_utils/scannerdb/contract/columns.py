@@ -96,6 +96,15 @@ def _nullable(contract: Contract, table: Table, column: Column, have: Column) ->
             {"expected": "NOT NULL"},
             fix_of("schema.column.nullable", changes, undo=_altered(contract, table, column, "DROP NOT NULL")),
         )
+    elif have.unproven and not column.nullable:
+        changes = [ddl.online(ddl.validate(contract.schema, table.name, have.unproven))]
+        yield finding(
+            "schema.column.nullable",
+            place,
+            f"{place} is NOT NULL for new rows only: {have.unproven} is NOT VALID, and older rows may be NULL.",
+            {"expected": "NOT NULL", "not_valid": have.unproven},
+            fix_of("schema.column.nullable", changes),
+        )
     elif not have.nullable and column.nullable and have.default is None:
         yield finding(
             "schema.column.nullable",

@@ -39,7 +39,11 @@ SELECT array_agg(c.relname::text) FROM pg_class c JOIN pg_namespace n ON n.oid =
 COLUMNS = """
 SELECT a.attrelid AS relation, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type,
        NOT a.attnotnull AS nullable, a.attidentity::text AS identity, a.attgenerated::text AS generated,
-       pg_get_expr(d.adbin, d.adrelid) AS default
+       pg_get_expr(d.adbin, d.adrelid) AS default,
+       -- since PostgreSQL 18 a NOT NULL is a constraint, which may be NOT VALID
+       (SELECT k.conname::text FROM pg_constraint k
+         WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated)
+       AS unproven
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -248,7 +252,8 @@ def _table(relation: Row, parts: Mapping[str, Mapping[int, list[Row]]]) -> Table
 
 
 def _column(row: Row) -> Column:
-    return Column(row["name"], row["type"], row["nullable"], default_meaning(row))
+    meaning, unproven = default_meaning(row), row["unproven"] or ""
+    return Column(row["name"], row["type"], row["nullable"], meaning, unproven=unproven)
 
 
 def default_meaning(row: Mapping[str, Any]) -> str | None:

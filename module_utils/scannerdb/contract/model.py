@@ -16,7 +16,8 @@ UNSPECIFIED = "*"  # the contract does not say, so anything is right
 class Column:
     """A column. `type` is PostgreSQL's own name for it; `accepts` lists other types that are right too.
 
-    `default` is None for none, NOW, SEQUENCE, UNSPECIFIED, or a constant's text ('11434', 'false').
+    `default` is None for none, NOW, SEQUENCE, UNSPECIFIED, or a constant's text ('11434', 'false'). `unproven` comes
+    from a catalog: the name of its NOT NULL where that is NOT VALID, so that older rows may be NULL all the same.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Column:
     nullable: bool = True
     default: str | None = None
     accepts: tuple[str, ...] = ()
+    unproven: str = ""
 
 
 @dataclass(frozen=True)

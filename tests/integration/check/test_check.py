@@ -11,11 +11,13 @@ from scannerdb.checks.registry import KINDS
 from scannerdb.connection import Options
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, InvalidInput
 from scannerdb.finding import summary
+from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.check import check
 
 from demo import field
-from tests.integration.support import content, findings, options, rows_of
+from tests.integration.support import content, findings, options, rows_of, run_fix
 from tests.servers import Database, Databases
+from tests.system.needs import NEXT
 
 DATA_RULES = [
     "data.endpoints.verification_date_null",
@@ -104,6 +106,31 @@ DAMAGES = [
     ("CREATE INDEX twin ON models (name)", "index.duplicate", "models.twin"),
     ("CREATE INDEX longer ON models (name, size_mb); CREATE INDEX n ON models (size_mb)", "index.unused", "models.n"),
 ]
+
+
+@pytest.mark.pg(18, NEXT, always=True)
+def test_a_not_null_that_was_never_proven_is_none(field_db: Database) -> None:
+    """Since PostgreSQL 18 it may be NOT VALID: new rows keep to it, older ones need not."""
+    field_db.sql("ALTER TABLE models ALTER name DROP NOT NULL")
+    field_db.sql("ALTER TABLE models ADD CONSTRAINT named NOT NULL name NOT VALID")
+    (found,) = findings(field_db)["schema.column.nullable"]
+    assert found["object"] == "models.name" and "NOT VALID" in found["message"]
+    assert found["fix"]["sql"] == ['ALTER TABLE "public"."models" VALIDATE CONSTRAINT "named"']
+    run_fix(field_db, policy=FixPolicy(only=("schema.column.nullable",)))
+    assert "schema.column.nullable" not in findings(field_db)
+
+
+@pytest.mark.pg(NEXT, always=True)
+def test_what_the_newest_version_has_beside_the_contract_is_an_extra_at_most(field_db: Database) -> None:
+    """Virtual columns and temporal keys."""
+    before = {(f["id"], f["object"]) for group in findings(field_db).values() for f in group}
+    field_db.sql("ALTER TABLE endpoints ADD COLUMN twice int GENERATED ALWAYS AS (port * 2)")
+    field_db.sql("CREATE EXTENSION btree_gist")
+    field_db.sql("CREATE TABLE spans (id int, at daterange, PRIMARY KEY (id, at WITHOUT OVERLAPS))")
+    after = {(f["id"], f["object"]) for group in findings(field_db).values() for f in group}
+    new = {place for kind, place in after - before if kind.endswith(".unexpected")}
+    assert {"endpoints.twice", "spans"} <= new
+    assert all(kind.endswith((".unexpected", ".unused")) for kind, _ in after - before), after - before
 
 
 @pytest.mark.parametrize(("statement", "finding_id", "place"), DAMAGES, ids=[f"{d[1]}-{d[2]}" for d in DAMAGES])
