@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -142,6 +143,18 @@ def die_with_parent() -> None:
     """
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def as_system_user(user: str, command: Sequence[str]) -> list[str]:
+    """The command as that user where we are root; it still dies with us."""
+    if not user or os.geteuid() != 0:
+        return list(command)
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise InvalidInput(f"There is no user {user!r} on this machine.") from error
+    drop = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups", "--pdeathsig=TERM", "--"]
+    return [*drop, "env", "--chdir=/", *command]
 
 
 def give_way(nice: int = NICEST) -> None:

@@ -50,6 +50,7 @@ BASE = {
     "standbylag": {"connection"},
     "finding": {"connection", "errors"},
     "finding_kinds": {"finding"},
+    "restorepoint": {"connection", "errors", "runs"},
     "partial": {"connection", "errors", "runs"},
     "option": {"jsontext", "errors"},
     "argspec": {"login", "lockbudget", "option", "window", "errors"},

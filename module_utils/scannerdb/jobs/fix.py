@@ -35,6 +35,7 @@ from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget, LockRecord
 from ..partial import telling, way_back
+from ..restorepoint import set_restore_point
 from ..runs import Run, utc_now
 from ..sets.catalogue import BackupSet, list_sets, newest_verified
 from ..sets.signing import NOBODY, Trust
@@ -191,6 +192,7 @@ def _fix(task: FixTask, run: Run) -> dict[str, Any]:
         closed = outside(window, utc_now())
         if plan.steps and not closed:
             _require_backup(options, task.safety, run)
+            set_restore_point(conn, run)
         wanted = working.journal and bool(plan.steps) and not closed
         ensure_journal(conn, inspection.catalog.owner, contract.application_role, make=wanted)
         applier = _applier(frames, contract, inspection, budget, working, run)

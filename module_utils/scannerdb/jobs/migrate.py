@@ -45,6 +45,7 @@ from ..restore.request import (
 )
 from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of
+from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from ..sets.manifest import DatabaseFacts
 from .migrate_side import UNTOUCHED, Older, move, older_layout
@@ -206,6 +207,7 @@ def _migrate(conn: Connection, task: RestoreTask, budget: Budget) -> dict[str, A
             plan = make_plan(conn, options, ready, run, record=True)
             try:
                 warnings = _build(conn, here, plan)
+                set_restore_point(conn, run)
                 still.confirm()
                 switch = switch_of(here, plan, still.conn.info.backend_pid)
                 done, gap = cut_over(conn, options, ready, run, switch)

@@ -21,6 +21,7 @@ from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget, LockRecord
 from ..partial import telling
+from ..restorepoint import set_restore_point
 from ..runs import Run
 from .inspect import reader_of
 
@@ -54,6 +55,8 @@ def schema(
         plan = make_plan(before, policy)
         if check_mode:
             return _planned(run, plan, before)
+        if plan.steps:
+            set_restore_point(conn, run)
         applier = applier_for(conn, contract, budget or Budget(), run)
         with telling(lambda: _applied(run, plan, applier, before)):
             applier.apply(plan.steps)

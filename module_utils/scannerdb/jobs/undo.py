@@ -20,6 +20,7 @@ from ..frame import Frames
 from ..joblock import job_lock
 from ..lockbudget import Budget
 from ..partial import telling
+from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id
 
 BATCH_ROWS = 2000
@@ -68,6 +69,8 @@ def undo(
         shown = _shown(undoer, planned)
         if check_mode:
             return _result(undoer, planned, shown, check_mode=True)
+        if planned:
+            set_restore_point(conn, run)
         undoer.progress = _progress(run, sum(planned.values()))
         with telling(lambda: _result(undoer, dict(undoer.done), shown, check_mode=False)):
             result = _result(undoer, undoer.run(), shown, check_mode=False)

@@ -78,6 +78,10 @@ class PhysicalEngine(Protocol):
     `fetch` brings a single segment for whoever wants to read it.
     """
 
+    @property
+    def user(self) -> str:
+        """Who runs it where we are root: the owner of the cluster's files."""
+
     def make(self, kind: str, on_tick: Callable[[], object] | None = None) -> MadeBackup:
         """Make a backup of that kind, and remove none; raises where it failed."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import pwd
 import re
 import shutil
 import time
@@ -15,7 +13,7 @@ from typing import Any
 
 from ..errors import InvalidInput, ScannerDbError, ToolFailed, ToolMissing
 from ..jsontext import read_json
-from ..process import Finished, run_tool
+from ..process import Finished, as_system_user, run_tool
 from .archive import SEGMENT_BYTES, parse_lsn, parse_segment
 from .engine import KINDS, ClusterIdentity, MadeBackup, Recovery, Repository, Verification
 from .window import ArchiveSegment, Fork, PhysicalBackup, Window, parse_history, windows
@@ -174,7 +172,7 @@ class PgBackRest:
             raise ToolMissing(f"There is no {self.program} on this machine.", "Install the package pgbackrest.")
         words = [program, command, f"--stanza={self.stanza}", "--log-level-console=off", "--log-level-stderr=warn"]
         words += ["--log-timestamp=n", *([f"--config={self.config}"] if self.config else []), *arguments]
-        finished = run_tool(_as_user(self.user, words), None, check=False, on_tick=on_tick)
+        finished = run_tool(as_system_user(self.user, words), None, check=False, on_tick=on_tick)
         if check and finished.returncode:
             raise command_error(command, finished)
         return finished
@@ -311,15 +309,3 @@ def command_error(command: str, finished: Finished) -> ToolFailed:
     if finished.returncode < 0:
         said = f"it was ended by signal {-finished.returncode}. {said}"
     return ToolFailed(f"pgbackrest {command} failed: {said.rstrip('.')}.", HINTS.get(finished.returncode, ""))
-
-
-def _as_user(user: str, command: Sequence[str]) -> Sequence[str]:
-    """The command as that user where we are root; it still dies with us."""
-    if not user or os.geteuid() != 0:
-        return list(command)
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError as error:
-        raise InvalidInput(f"There is no user {user!r} on this machine.") from error
-    drop = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups", "--pdeathsig=TERM", "--"]
-    return [*drop, "env", "--chdir=/", *command]
