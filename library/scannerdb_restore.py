@@ -77,6 +77,16 @@ EXAMPLES = r"""
     confirm: scanner_dev
     masking_sql: /etc/scannerdb/mask.sql
 
+- name: Show what a restore to a point in time would bring back
+  scannerdb_restore:
+    login_unix_socket: /var/run/postgresql
+    backup_dir: "/var/backups/scannerdb/{{ inventory_hostname }}"
+    backup_method: [dump, pgbackrest]
+    source: "2026-11-24 03:10:00+00"
+    show: true
+  become: true
+  become_user: postgres
+
 - name: Drop what restores replaced more than three days ago
   scannerdb_restore:
     login_unix_socket: /var/run/postgresql
@@ -158,8 +168,11 @@ left_undone:
   type: list
   elements: dict
 plan:
-  description: The steps in words, sizes, free space, an estimate of the time, missing roles and tools.
-  returned: in check mode with O(state=restored)
+  description:
+    - The steps in words, sizes, free space, an estimate of the time, missing roles and tools.
+    - Of a point in time the window, timeline and base backup, the last transaction in (C(last_in)) and the first one
+      out (C(first_out)), and with O(show) the C(tables) of then and now.
+  returned: in check mode with O(state=restored), and for a point in time without O(confirm) or with O(show)
   type: dict
 run_id:
   description: Name of the run; O(undo_run_id) takes it.

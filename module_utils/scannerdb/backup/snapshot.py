@@ -106,7 +106,7 @@ def open_snapshot(conn: Connection, server: ServerInfo, lock_timeout_ms: int) ->
             identifier = str(scalar(conn, "SELECT pg_export_snapshot()"))
             lsn = "pg_last_wal_replay_lsn()" if server.in_recovery else "pg_current_wal_lsn()"
             position = str(scalar(conn, f"SELECT {lsn}::text"))
-            unplanned = frozenset((row["schema"], row["name"]) for row in fetch(conn, _FOREIGN_EXPRESSIONS))
+            unplanned = unplanned_tables(conn)
         yield Snapshot(conn, identifier, position, _counted(relations, server.in_recovery), unplanned)
     finally:
         with contextlib.suppress(DriverError):
@@ -192,7 +192,7 @@ def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool], fingerpr
             break
         with passing(f"Counting the rows of {schema}.{name}"):
             unplanned = (schema, name) in snapshot.unplanned
-            rows = (_rows_unplanned if unplanned else _rows)(snapshot.conn, schema, name)
+            rows = (rows_unplanned if unplanned else _rows)(snapshot.conn, schema, name)
             content = fingerprint(snapshot.conn, schema, name) if fingerprints and not unplanned else ""
             counts.append(TableCount(schema, name, rows, content))
     return counts
@@ -211,7 +211,12 @@ def _rows(conn: Connection, schema: str, name: str) -> int:
     return rows
 
 
-def _rows_unplanned(conn: Connection, schema: str, name: str) -> int:
+def unplanned_tables(conn: Connection) -> frozenset[tuple[str, str]]:
+    """The tables that are not to be planned for, since that would run functions of their owners."""
+    return frozenset((row["schema"], row["name"]) for row in fetch(conn, _FOREIGN_EXPRESSIONS))
+
+
+def rows_unplanned(conn: Connection, schema: str, name: str) -> int:
     """The rows of a table, by COPY, which takes no plan: planning would run functions that are its owner's."""
     with conn.cursor() as cursor, cursor.copy(SQL("COPY {} TO STDOUT").format(relation(schema, name))) as copy:
         return sum(bytes(block).count(b"\n") for block in copy)

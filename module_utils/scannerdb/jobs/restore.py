@@ -19,6 +19,7 @@ from ..restore.fetch import at_hand
 from ..restore.heal import diagnose, find, heal
 from ..restore.plan import RestorePlan, check_sessions, make_plan, plan_values, steps
 from ..restore.request import (
+    RestoreRequest,
     RestoreTask,
     backup_folder,
     check_request,
@@ -30,7 +31,10 @@ from ..restore.request import (
 from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of, undo
 from ..restore.tables import bring_tables
+from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from .point_in_time import POINT_OPTIONS, PointRequest, dump_of, point_request_from, read_out
+from .point_shown import look_at_point
 from .restore_before import pre_restore_backup
 
 JOB = "restore"
@@ -51,21 +55,25 @@ def restore(
 ) -> dict[str, Any]:
     """Restore the database, or with state `undone` swap back to the one kept by a restore; the module's result.
 
-    `wishes` are what `restore_request_from` takes. In check mode the source is verified, everything that could stop the
-    restore is looked at, the whole plan is told and nothing is written. Raises one of our errors; up to the cutover the
-    live database is untouched then, and a cutover that fails puts everything back.
+    `wishes` are what `restore_request_from` and `point_request_from` take. In check mode the source is verified,
+    everything that could stop the restore is looked at, the whole plan is told and nothing is written; likewise for a
+    point in time that is not confirmed. Raises one of our errors; up to the cutover the live database is untouched
+    then, and a cutover that fails puts everything back.
     """
-    wish = restore_request_from(**wishes)
-    if state == "undone":  # it swaps the live database, whatever else is set
-        wish = replace(wish, tables=(), into_database="", masking_sql="")
-    check_request(options, wish)
+    undone = state == "undone"  # it swaps the live database, whatever else is set
+    wish, ask = _asked(wishes, undone)
+    looks = bool(ask.target) and (ask.show or check_mode or not wish.confirm)
+    if not looks:
+        check_request(options, wish)
     state_dir = "" if check_mode else wish.state_dir
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), state_dir)
     contract = contract_with(contract_overlay)  # a wrong overlay is said in check mode too
+    if looks:
+        return look_at_point(options, wish, ask, run, check_mode)
     if check_mode:  # no lock is taken, since nothing is written
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             told = diagnose(find(conn, options.db), options.db)
-            return _work(conn, RestoreTask(options, wish, run, contract, tuple(told), True), state, undo_run_id)
+            return _work(conn, RestoreTask(options, wish, run, contract, tuple(told), True), ask, state, undo_run_id)
     with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
         run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
@@ -74,17 +82,33 @@ def restore(
                 run.log(line)
                 run.note_change(line)
             began = time.monotonic()
-            result = _work(conn, RestoreTask(options, wish, run, contract, tuple(told)), state, undo_run_id)
+            result = _work(conn, RestoreTask(options, wish, run, contract, tuple(told)), ask, state, undo_run_id)
             result["restore"]["duration_s"] = round(time.monotonic() - began, 1)
             run.progress("done", replaced=not (wish.tables or wish.into_database))
             return result
 
 
-def _work(conn: Connection, task: RestoreTask, state: str, undo_run_id: str) -> dict[str, Any]:
+def _asked(wishes: Mapping[str, Any], undone: bool) -> tuple[RestoreRequest, PointRequest]:
+    """What is asked of a restore, and of physical backups."""
+    point = {name: value for name, value in wishes.items() if name in POINT_OPTIONS}
+    wish = restore_request_from(**{name: value for name, value in wishes.items() if name not in point})
+    if undone:
+        return replace(wish, tables=(), into_database="", masking_sql=""), PointRequest()
+    return replace(wish, source=dump_of(wish.source)), point_request_from(wish.source, **point)
+
+
+def _work(conn: Connection, task: RestoreTask, ask: PointRequest, state: str, undo_run_id: str) -> dict[str, Any]:
     """The kind of restore that is wanted."""
     if state == "undone":
+        set_restore_point(conn, task.run)
         return undo(conn, task, undo_run_id)
-    with at_hand(task.options, task.wish, task.run, task.check_mode) as ready:
+    with contextlib.ExitStack() as stack:
+        wish = task.wish
+        if ask.target:
+            if not (wish.tables or wish.into_database):
+                check_sessions(conn, task.options, wish, wish.grace_s)  # said before the copy is made
+            wish = stack.enter_context(read_out(conn, task.options, wish, ask, task.run))
+        ready = stack.enter_context(at_hand(task.options, wish, task.run, task.check_mode))
         here = RestoreTask(task.options, ready, task.run, task.contract, task.told, task.check_mode)
         if ready.tables:
             return bring_tables(conn, here)
@@ -128,6 +152,7 @@ def _restore(conn: Connection, task: RestoreTask) -> dict[str, Any]:
         warnings = [*task.told, *plan.warnings, *replication, *ignored]
         warnings += validate(options, wish, plan, run, task.contract)
         give_properties(conn, options, properties)
+        set_restore_point(conn, run)
         done, gap = cut_over(conn, options, wish, run, switch_of(task, plan))
     except BaseException:
         clear_up(conn, options, run)

@@ -16,6 +16,8 @@ from ..argspec import (
     TrustOptions,
 )
 from ..option import PathText, option
+from ..physical.copy_folder import COPY_DIR
+from ..physical.options import MethodOptions
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class RestoreOptions(
     IdentityOptions,
     OffsiteOptions,
     OverlayOptions,
+    MethodOptions,
     RunOptions,
     TrustOptions,
 ):
@@ -48,6 +51,11 @@ class RestoreOptions(
         "What to restore, for O(state=restored).",
         "V(latest), the name of a backup in O(backup_dir), a path, or a time (C(2025-04-18T12:00:00Z), UTC unless "
         "it says otherwise) for the newest backup that is not younger.",
+        "Where O(backup_method) has C(pgbackrest), a time is a point in time of the physical backups, and so are "
+        "C(lsn:0/3000028) (all before that position), C(xid:1234) (with that transaction), C(before-xid:1234) "
+        "(without it and all later ones), C(name:NAME) (a restore point) and C(physical:latest). C(dump:) before a "
+        "time asks for the newest dump from before. Without O(confirm) the plan of a point in time is told, and "
+        "nothing is changed.",
         "With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote). It is brought into a "
         "hidden folder of O(backup_dir) and verified there.",
         "A set must have been made on this host or by one of O(trusted_signers), or O(trust) has its hash. An "
@@ -59,6 +67,21 @@ class RestoreOptions(
         "psql, databases, roles) is refused; the rest is run by psql as one transaction in the side database.",
     )
     confirm: str = option("", "The name of the database, spelled out. Anything else and nothing happens.")
+    timeline: int = option(
+        0,
+        "For a point in time, the timeline along which it is looked for; 0 for any. Where several hold the point with "
+        "different contents, it has to be said.",
+    )
+    show: bool = option(
+        False,
+        "For a point in time, whether to build the paused copy and tell what its tables hold beside what they hold "
+        "now. Nothing is restored then, whatever O(confirm) says.",
+    )
+    copy_dir: PathText = option(
+        COPY_DIR,
+        "Folder in which the copy of the cluster gets a private folder, for a point in time. It needs room for the "
+        "whole cluster, and its path must be short.",
+    )
     prebackup: bool = option(
         True, "Whether to back up the live database first. A failure of that backup stops the restore."
     )

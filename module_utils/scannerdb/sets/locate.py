@@ -18,7 +18,7 @@ from .signing import NOBODY, Trust
 LATEST = "latest.backup"
 MANIFEST = "manifest.json"
 _STAMPED = re.compile(r"_(\d{8}_\d{6})\.backup$")
-_MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}))?)?\s*(Z|[+-]\d{2}:?\d{2})?$")
+_MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}))?)?\s*(Z|[+-]\d{2}(?::?\d{2})?)?$")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def parse_moment(text: str) -> Optional[datetime.datetime]:
     if not match:
         return None
     day, clock, seconds, zone = match.groups()
-    offset = "+0000" if zone in (None, "Z") else str(zone).replace(":", "")
+    offset = "+0000" if zone in (None, "Z") else str(zone).replace(":", "").ljust(5, "0")
     try:
         return datetime.datetime.strptime(
             f"{day} {clock or '23:59'}:{seconds or ('00' if clock else '59')} {offset}", "%Y-%m-%d %H:%M:%S %z"
