@@ -1,5 +1,9 @@
 """Settings for a login or a database that change what a session sees, writes or is told."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 HOSTILE = {
     "search_path": "hostile, pg_catalog, public",
     "default_transaction_read_only": "on",
@@ -25,3 +29,9 @@ HOSTILE = {
     "client_min_messages": "error",
     "synchronize_seqscans": "on",
 }
+GONE = {"standard_conforming_strings": 19, "escape_string_warning": 19}  # the version that has one no more
+
+
+def known_to(major: int, settings: Mapping[str, str]) -> dict[str, str]:
+    """Those of them that a version of PostgreSQL has."""
+    return {name: value for name, value in settings.items() if major < GONE.get(name, major + 1)}

@@ -26,9 +26,13 @@ _PASSING = (
 _QUERY = re.compile(r"^\w+: (?:detail: |error: )?(?:Query was|query was): ([A-Z]+(?: [A-Z]+)*)", re.MULTILINE)
 
 
-def choose_compression(tools: Tools, nice: int = 0) -> str:
-    """The best compression of a pg_dump's build, found by trying: a build may lack what its version could have."""
-    if tools.major < 16:  # it knows gzip only, and no names for it
+def choose_compression(tools: Tools, nice: int = 0, *, large_files: bool = False) -> str:
+    """The best compression of a pg_dump's build, found by trying: a build may lack what its version could have.
+
+    `large_files` is true where each large object gets a file of its own. Of an empty one zstd and lz4 leave an empty
+    file, which pg_restore refuses since version 19.
+    """
+    if tools.major < 16 or (large_files and tools.major >= 19):  # the former knows gzip only, and no names for it
         return COMPRESSIONS[-1]
     for compression in COMPRESSIONS[:-1]:
         # The specification is checked before the connection is tried, so no server is needed to ask.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..connection import Options, ServerInfo, connect, server_of
+from ..connection import Options, ServerInfo, connect, scalar, server_of
 from ..errors import FileProblem, ToolMissing
 from ..files import file_errors, free_bytes, too_small
 from ..process import Tools, cores, find_tools, version_of
@@ -87,7 +87,9 @@ def get_ready(options: Options, wish: BackupRequest, previous: Sequence[BackupSe
     with contextlib.closing(connect(options, purpose="backup plan", allow_standby=True)) as conn:
         server = server_of(conn)
         facts = read_facts(conn)
-        wanted = (wish.jobs or cores()) if wish.dump_format == "directory" else 1
+        in_files = wish.dump_format == "directory"
+        wanted = (wish.jobs or cores()) if in_files else 1
+        large_files = in_files and bool(scalar(conn, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"))
         jobs, note = workers(conn, wanted)
     ensure_link_or_nothing(wish.backup_dir)
     tools = find_tools(options.pg_bin_dir, server.major)
@@ -100,7 +102,7 @@ def get_ready(options: Options, wish: BackupRequest, previous: Sequence[BackupSe
         facts=facts,
         tools=tools,
         pg_restore_version=restore_version,
-        compression=choose_compression(tools),
+        compression=choose_compression(tools, large_files=large_files),
         jobs=jobs,
         estimate_bytes=estimate(facts.size_bytes, previous),
         notes=(note,) if note else (),

@@ -34,7 +34,7 @@ def made(database: Database, folder: Path, compression: str = "") -> Path:
     database.sql("CREATE TABLE empty (a int)")
     if compression:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plan, "choose_compression", lambda _: compression)
+            patch.setattr(plan, "choose_compression", lambda *_, **__: compression)
             result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))
     else:
         result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from tests.integration.hostile_settings import known_to
 from tests.integration.matrix.matrix_kinds import ENVIRONMENT, NAMES, SETTINGS, kinds_of
 from tests.integration.matrix.matrix_support import (
     after_a_restore,
@@ -71,6 +72,8 @@ def named(name: str) -> list[Composed]:
 def test_names_come_back(database: Database, tmp_path: Path, drilled: str) -> None:
     """Half of them in each case: a drill in both places for all would double the time."""
     chosen = NAMES[drilled == "cluster" :: 2]
+    if int(database.value("SHOW server_version_num")) >= 190000:  # no role's name has a line's end any more
+        chosen = [name for name in chosen if not {"\n", "\r"} & set(name)]
     with database.connect(autocommit=True) as conn:
         for name in chosen:
             if name == "public":
@@ -86,7 +89,8 @@ def test_names_come_back(database: Database, tmp_path: Path, drilled: str) -> No
 
 
 def hostile(database: Database, level: str, settings: Mapping[str, str]) -> None:
-    """Set all of them for the login or for the database."""
+    """Set all of them that this version has for the login or for the database."""
+    settings = known_to(int(database.value("SHOW server_version_num")) // 10000, settings)
     whom = SQL("ROLE {}").format(Identifier(ROLE))
     if level == "database":
         whom = SQL("DATABASE {}").format(Identifier(database.name))
