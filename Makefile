@@ -1,6 +1,6 @@
 # One obvious word per job; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean system test test-pristine lint lint-python lint-types lint-yaml lint-ansible unit integration molecule molecule-clean docs bench wheelhouse release
+.PHONY: help venv venv-dev demo demo-db demo-stop demo-clean system test test-pristine lint lint-python lint-types lint-yaml lint-ansible unit integration molecule molecule-clean generate docs bench wheelhouse release
 MAKEFLAGS += --no-print-directory
 
 export SCALE ?= 1
@@ -106,7 +106,8 @@ molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); sa
 molecule-clean: $(DEV_STAMP) ## remove the containers and images of these tests
 	@$(PY) -m tests.containers clean
 
-docs: $(DEV_STAMP) ## rewrite the reference pages from the code
+generate: docs
+docs: $(DEV_STAMP) ## make the roles' defaults and argument specs and the reference pages from what the code declares (or: make generate)
 	@$(PY) docs/reference.py
 
 bench: $(DEV_STAMP) ## measure every speed claim beside its peer (SCALE=20 for a million endpoints)

@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "module_utils"))
+sys.path[:0] = [str(ROOT / "module_utils"), str(ROOT)]
 
 from scannerdb.checks.registry import KINDS, THRESHOLDS  # noqa: E402
 from scannerdb.finding import SEVERITIES  # noqa: E402
+
+from docs import declared  # noqa: E402
 
 MADE = "<!-- Made by docs/reference.py out of {source}; change it there and run `make docs`. -->\n"
 
@@ -203,7 +205,12 @@ def commands_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"docs/checks.md": checks_page, "docs/variables.md": variables_page, "docs/commands.md": commands_page}
+PAGES = {
+    **declared.files(),
+    "docs/checks.md": checks_page,
+    "docs/variables.md": variables_page,
+    "docs/commands.md": commands_page,
+}
 PAGES.update(
     {f"roles/{role.name}/README.md": partial(role_page, role) for role in sorted((ROOT / "roles").glob("scannerdb_*"))}
 )

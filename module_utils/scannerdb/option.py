@@ -46,6 +46,7 @@ class Option:
     default_in_playbooks: Any  # where it differs
     note: str  # what else the variable's readers are told
     environment: tuple[str, ...]  # the controller's variables that come before the default
+    as_yaml: bool  # whether a string that is given for the variable is YAML or JSON
     formerly: str  # the variable's name before it was named by the rule
 
     @property
@@ -66,6 +67,7 @@ def option(
     default_in_playbooks: Any = None,
     note: str = "",
     environment: Sequence[str] = (),
+    as_yaml: bool = False,
     formerly: str = "",
 ) -> Any:
     """A field of a class of options. By rule its variable is the class's PREFIX and the field's name."""
@@ -80,6 +82,7 @@ def option(
         "default_in_playbooks": default if default_in_playbooks is None else default_in_playbooks,
         "note": note,
         "environment": tuple(environment),
+        "as_yaml": as_yaml,
         "formerly": formerly,
     }
     if isinstance(default, (list, dict)):
@@ -144,7 +147,8 @@ def _spec(one: Option) -> dict[str, Any]:
 def documentation(*classes: type) -> str:
     """The same options as a documentation fragment. JSON is YAML.
 
-    A class may say of an option that it has from others what it means there, by `SAYS`.
+    A class may say of an option that it has from others what it means there, by `SAYS`, and what playbooks give for
+    it, by `GIVEN`.
     """
     says = {name: text for cls in reversed(classes) for name, text in getattr(cls, "SAYS", {}).items()}
     found = {}

@@ -106,6 +106,7 @@ class BackupOptions(
         "C(SCANNERDB_PURPOSE) in their environment. A command that fails is a warning, and never fails the "
         "backup.",
         variable="scannerdb_backup_hook_pre",
+        as_yaml=True,
     )
     hook_post_backup: list[str] = option(
         [],
@@ -113,12 +114,14 @@ class BackupOptions(
         "It also gets C(SCANNERDB_NAME), C(SCANNERDB_PATH), C(SCANNERDB_SIZE_BYTES), C(SCANNERDB_DURATION_S), "
         "C(SCANNERDB_VERIFIED), C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE).",
         variable="scannerdb_backup_hook_post",
+        as_yaml=True,
     )
     hook_on_failure: list[str] = option(
         [],
         "Command to run when a backup or its copy failed.",
         "It also gets C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE), the error.",
         variable="scannerdb_backup_hook_failure",
+        as_yaml=True,
     )
     hook_timeout_s: int = option(60, "A command is ended after so many seconds.")
     offsite_check: str = option(

@@ -30,6 +30,7 @@ class CheckOptions(OverlayOptions, TrustOptions):
         [],
         "Findings not to report. Each entry has an C(id) and a C(reason), and may have an C(object) (both globs) "
         "and C(until), a date after which the finding counts again.",
+        as_yaml=True,
     )
     strict: bool = option(
         True,
@@ -52,11 +53,13 @@ class CheckOptions(OverlayOptions, TrustOptions):
         {},
         "From where on something is a finding, by name, for example C(disk_free_percent=15). docs/checks.md has the "
         "list.",
+        as_yaml=True,
     )
     cross_table: bool = option(
         False,
         "Also look for benchmark results whose model belongs to another endpoint, which joins the two largest tables.",
         default_in_playbooks="{{ scannerdb_profile == 'monthly' }}",
+        note="By default only in the monthly profile.",
     )
     standbys: list[str] = option(
         [],

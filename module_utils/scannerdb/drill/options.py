@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..argspec import FolderOptions, IdentityOptions, OffsiteOptions, OverlayOptions, RunOptions, TrustOptions
 from ..option import PathText, option
@@ -16,12 +17,18 @@ class DrillOptions(FolderOptions, IdentityOptions, OffsiteOptions, OverlayOption
     """Prove a backup set of the Ollama Scanner database, by restoring it."""
 
     PREFIX = "scannerdb_verify_"
+    GIVEN: ClassVar = {
+        "source": "{{ __scannerdb_verify_source }}",
+        "log_path": "{{ scannerdb_log_dir }}/verify.log",
+    }
     source: str = option(
         "latest",
         "The set to verify; V(latest), a set's name, a path, or a time, as for a restore.",
         "With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote) is brought into a "
         "hidden folder of O(backup_dir) and verified there; the outcome is added to the copy's record.",
         default_in_playbooks="",
+        note="Empty for the set that a backup earlier in the same workflow has made, and where there is none, for "
+        "C(latest).",
     )
     level: str = option(
         "restore",

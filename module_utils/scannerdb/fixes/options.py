@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..argspec import BudgetOptions, OverlayOptions, RunOptions, TrustOptions, WindowOptions
 from ..option import PathText, option
@@ -14,18 +15,19 @@ class FixOptions(OverlayOptions, RunOptions, BudgetOptions, WindowOptions, Trust
     """Fix what the checks find in the Ollama Scanner database, online and with a journal."""
 
     PREFIX = "scannerdb_fix_"
+    GIVEN: ClassVar = {"log_path": "{{ scannerdb_log_dir }}/db_maintenance_fix.log"}
     state: str = option(
         "applied",
         "V(applied) fixes; V(undone) takes back the run O(run_id).",
         choices=("applied", "undone"),
-        given="undone",
+        variable="",
     )
-    run_id: str = option("", "The run to take back, for O(state=undone).", given="{{ __scannerdb_fix_run_id }}")
+    run_id: str = option("", "The run to take back, for O(state=undone).", variable="")
     unsealed: bool = option(
         False,
         "For O(state=undone), take back also entries of the journal that have no seal of this host (those of an "
         "earlier release, of another host, or of runs without O(state_dir)). Somebody else may have written them.",
-        given="{{ scannerdb_undo_unsealed | bool }}",
+        variable="",
     )
     only: list[str] = option(
         [], "Ids or globs of the findings to fix; all where it is empty. For O(state=undone), of the fixes to undo."

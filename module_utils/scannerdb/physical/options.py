@@ -20,7 +20,8 @@ class MethodOptions:
     PREFIX = "scannerdb_pgbackrest_"
     backup_method: list[str] = option(
         ["dump"],
-        "How backups are made. Physical ones are looked at only where C(pgbackrest) is among them.",
+        "How backups are made; C(dump) saves the database into sets, C(pgbackrest) the whole cluster, with the WAL "
+        "since. Either or both; physical ones are looked at only where C(pgbackrest) is among them.",
         choices=METHODS,
         variable="scannerdb_backup_method",
     )
@@ -37,7 +38,7 @@ class PhysicalInfoOptions(MethodOptions):
     """Look at the physical backups of the cluster."""
 
     PREFIX = "scannerdb_pgbackrest_"
-    backup_max_age_h: float = option(26.0, "A newest backup that is older, in hours, is stale.")
+    backup_max_age_h: float = option(26, "A newest backup that is older, in hours, is stale.")
     archive_max_age_s: int = option(
         900, "A server that archived no WAL for so many seconds is quiet; its last minutes cannot be restored."
     )
@@ -49,9 +50,9 @@ class PhysicalBackupOptions(MethodOptions, RunOptions):
 
     PREFIX = "scannerdb_pgbackrest_"
     kind: str = option(AUTO, "The kind to make; C(auto) is the one that is due.", choices=(AUTO, *KINDS))
-    full_days: float = option(7.0, "Days after which a full backup is due.")
+    full_days: float = option(7, "Days after which a full backup is due.")
     diff_days: float = option(
-        1.0, "Days after the last full or differential backup when a differential one is due; 0 for none."
+        1, "Days after the last full or differential backup when a differential one is due; 0 for none."
     )
     retention_full: int = option(
         2, "How many full backups pgBackRest keeps, or days; for the warning before the window shortens."

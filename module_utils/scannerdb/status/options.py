@@ -22,9 +22,9 @@ class StatusOptions(FolderOptions, TrustOptions):
     config_dir: PathText = option(
         REQUIRED, "Folder of what C(schedule.yml) installed.", given="{{ scannerdb_config_dir }}"
     )
-    backup_max_age_h: float = option(26.0, "A newest backup that is older, in hours, is critical.")
-    proof_max_age_d: float = option(35.0, "A proof by a restore that is older, in days, is a warning.")
-    check_max_age_d: float = option(8.0, "A last check that is older, in days, is a warning.")
+    backup_max_age_h: float = option(26, "A newest backup that is older, in hours, is critical.")
+    proof_max_age_d: float = option(35, "A proof by a restore that is older, in days, is a warning.")
+    check_max_age_d: float = option(8, "A last check that is older, in days, is a warning.")
     grace_s: int = option(3600, "A job that did not run is late so many seconds after it was due.")
     backup_method: list[str] = option(
         ["dump"],

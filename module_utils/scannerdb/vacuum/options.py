@@ -14,6 +14,7 @@ class VacuumOptions(RunOptions, BudgetOptions, WindowOptions):
     """Vacuum what needs it in the Ollama Scanner database."""
 
     PREFIX = "scannerdb_vacuum_"
+    GIVEN: ClassVar = {"log_path": "{{ scannerdb_log_dir }}/db_maintenance_fix.log"}
     method: str = option(
         "auto",
         "V(auto) does what each table needs. In the monthly O(profile) that includes compaction.",
@@ -22,8 +23,8 @@ class VacuumOptions(RunOptions, BudgetOptions, WindowOptions):
         "V(full) is C(VACUUM FULL). It locks each table against everybody while it is copied, and needs "
         "O(allow_exclusive=true). V(vacuum_full) is another name for it.",
         "V(reindex) rebuilds every index with C(REINDEX CONCURRENTLY).",
-        "V(repack) rewrites the chosen tables beside their users, with C(REPACK (CONCURRENTLY\\)) of PostgreSQL 19 "
-        "and newer, else with pg_repack, else as V(full) where O(allow_exclusive=true).",
+        "V(repack) rewrites the chosen tables beside their users, with REPACK CONCURRENTLY of PostgreSQL 19 and newer, "
+        "else with pg_repack, else as V(full) where O(allow_exclusive=true).",
         choices=("auto", "vacuum", "full", "vacuum_full", "reindex", "repack", "compact"),
     )
     profile: str = option(
