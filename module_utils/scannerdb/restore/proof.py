@@ -9,10 +9,11 @@ from ..connection import Options, ServerInfo
 from ..errors import BackupInvalid, FileProblem
 from ..load.contents import Contents, read_contents, read_data
 from ..load.sql_file import scan
-from ..process import Tools, find_tools
+from ..process import Tools, cores, find_tools
 from ..runs import Run
 from ..sets.archive import SQL_FILE
 from ..sets.catalogue import load_set
+from ..sets.dump_data import read_files
 from ..sets.locate import LATEST, Source, find_backup, is_set, open_source
 from ..sets.manifest import Manifest, TableCount
 from ..sets.row_counts import CopyCounter, rows_by_table
@@ -82,7 +83,13 @@ def _read_script(source: Source, tools: Tools, run: Run) -> Proven:
 
 
 def _read_archive(tools: Tools, source: Source, contents: Contents) -> tuple[TableCount, ...]:
-    """Each table's data must be there: pg_restore itself does not mind where zstd or lz4 data break off."""
+    """Each table's data must be there: pg_restore itself does not mind where zstd or lz4 data break off.
+
+    Since version 19 it minds neither where gzip's do, nor its checksum.
+    """
+    broken = read_files(source.dump, {}, cores()) if tools.major >= 19 and source.dump.is_dir() else []
+    if broken:
+        raise BackupInvalid(f"{source.place}: {broken[0]}", "Restore another backup.")
     counter = CopyCounter()
     read_data(tools, source.dump, counter.feed)
     wanted = len(contents.of("TABLE DATA"))

@@ -67,7 +67,8 @@ def read_files(
     nice: int = 0,
 ) -> list[str]:
     """Decompress every file of a dump and compare the rows of its tables, as sentences; empty where all agree."""
-    sizes = {path.name: path.stat().st_size for path in dump.iterdir() if path.suffix in _PIECES}
+    readable = {".gz", ".zst"} if zstandard else {".gz"}
+    sizes = {path.name: path.stat().st_size for path in dump.iterdir() if path.suffix in readable}
     lost = [table for name, table in files.items() if name not in sizes]
     done = [0]
 
