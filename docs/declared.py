@@ -115,6 +115,12 @@ def variable_of() -> dict[str, dict[str, str]]:
     }
 
 
+def renamed() -> dict[str, str]:
+    """The names of variables that were others before, by those."""
+    options = [one for cls in [*ALL_SHARED, *MODULES.values()] for one in own_options(cls).values()]
+    return {one.formerly: one.variable for one in options if one.formerly}
+
+
 def default_of(one: Option) -> Any:
     """What stands in a role's defaults."""
     own, words = one.default_in_playbooks, [f"__scannerdb_env.{name}" for name in one.environment]
@@ -238,6 +244,7 @@ def arguments(role: str) -> str:
         rest = [*map(_group, groups[1:]), f"__{role}_own"]
         found[f"__{role}_arguments"] = f"{{{{ {_group(groups[0])} | combine({', '.join(rest)}) }}}}"
     if role == "scannerdb_common":
+        found["__scannerdb_renamed"] = renamed()
         found["__scannerdb_env_of"] = {
             name: list(one.environment) for name, one in declared(role).items() if one.environment
         }

@@ -71,7 +71,7 @@ class BackupOptions(
         "V(directory) is one file per table, made by several workers.",
         "V(custom) is one file for all, made by one.",
         choices=DUMP_FORMATS,
-        variable="scannerdb_backup_format",
+        formerly="scannerdb_backup_format",
     )
     dump_from: str = option(
         "auto",
@@ -82,7 +82,7 @@ class BackupOptions(
         "behind. V(primary) and V(standby) insist.",
         "A standby that ends the dump twice, to go on replaying, is given up for the primary.",
         choices=ORIGINS,
-        variable="scannerdb_backup_from",
+        formerly="scannerdb_backup_from",
     )
     max_lag_mb: int = option(64, "How many MB of the log a standby may be behind the primary, for O(dump_from).")
     adopt: list[str] = option(
@@ -105,7 +105,7 @@ class BackupOptions(
         "Commands get C(SCANNERDB_EVENT), C(SCANNERDB_DATABASE), C(SCANNERDB_RUN_ID), C(SCANNERDB_BACKUP_DIR) and "
         "C(SCANNERDB_PURPOSE) in their environment. A command that fails is a warning, and never fails the "
         "backup.",
-        variable="scannerdb_backup_hook_pre",
+        formerly="scannerdb_backup_hook_pre",
         as_yaml=True,
     )
     hook_post_backup: list[str] = option(
@@ -113,14 +113,14 @@ class BackupOptions(
         "Command to run after a successful backup.",
         "It also gets C(SCANNERDB_NAME), C(SCANNERDB_PATH), C(SCANNERDB_SIZE_BYTES), C(SCANNERDB_DURATION_S), "
         "C(SCANNERDB_VERIFIED), C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE).",
-        variable="scannerdb_backup_hook_post",
+        formerly="scannerdb_backup_hook_post",
         as_yaml=True,
     )
     hook_on_failure: list[str] = option(
         [],
         "Command to run when a backup or its copy failed.",
         "It also gets C(SCANNERDB_LOG) and C(SCANNERDB_MESSAGE), the error.",
-        variable="scannerdb_backup_hook_failure",
+        formerly="scannerdb_backup_hook_failure",
         as_yaml=True,
     )
     hook_timeout_s: int = option(60, "A command is ended after so many seconds.")

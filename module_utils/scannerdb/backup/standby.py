@@ -106,7 +106,7 @@ def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:
     raise ServerUnsupported(
         f"There is no {'standby' if origin.wanted != 'primary' else 'primary'} to dump from: "
         f"{' '.join(remarks) or 'the servers that answered are none'}",
-        "Name it in scannerdb_login_host, raise scannerdb_backup_max_lag_mb, or set scannerdb_backup_from to auto.",
+        "Name it in scannerdb_login_host, raise scannerdb_backup_max_lag_mb, or set scannerdb_backup_dump_from: auto.",
     )
 
 

@@ -218,8 +218,9 @@ def test_no_output_shows_the_address_of_a_webhook(site: Site, database: Database
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         place = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     hooks: dict[str, Any] = {
-        "scannerdb_backup_hook_pre": f"['{place}/s3cret-pre']",  # as a survey gives it
-        "scannerdb_backup_hook_post": [f"{place}/s3cret-post?x=1"],
+        "scannerdb_backup_hook_pre_backup": f"['{place}/s3cret-pre']",  # as a survey gives it
+        "scannerdb_backup_hook_post_backup": [f"{place}/s3cret-post?x=1"],
+        # A name of before, which still works.
         "scannerdb_backup_hook_failure": ["true", f"{place}/s3cret-failure", f"--to={place}/s3cret-to"],
     }
     site.add("db", database, **hooks)
