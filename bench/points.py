@@ -11,11 +11,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import os
 import random
+import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from scannerdb.connection import connect, fetch
 from scannerdb.errors import ScannerDbError
@@ -28,6 +32,7 @@ from scannerdb.runs import Run
 from tests.integration.physical.history import History, made_history
 from tests.integration.physical.physical_support import STANZA
 from tests.integration.support import options as options_of
+from tests.servers import make_home
 
 KINDS = ("time", "time", "time", "time", "time", "lsn", "xid", "before-xid", "name")
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -74,12 +79,14 @@ def a_moment(history: History, chance: random.Random) -> datetime.datetime:
     return chance.choices([one, one - MICROSECOND, one + MICROSECOND, anywhere, far], [3, 3, 3, 8, 1])[0]
 
 
-def ask(history: History, asked: Question, seen: Counter[str]) -> str:
+def ask(history: History, asked: Question, seen: Counter[str], folder: Path) -> str:
     """Restore it; what came of it, in a word that begins with `wrong` where that is so."""
     options = options_of(history.cluster.database)
     target = parse_target(asked.text)
     assert target is not None
-    request = PointRequest(Stanza(True, STANZA, str(history.cluster.config)), target, asked.timeline)
+    request = PointRequest(
+        Stanza(True, STANZA, str(history.cluster.config)), target, asked.timeline, copy_dir=str(folder)
+    )
     rows: set[int] = set()
     restored = False
 
@@ -125,6 +132,18 @@ def refusal(asked: Question, error: ScannerDbError, restored: bool) -> str:
     return "rightly refused" if not restored else "rightly refused, by the copy"
 
 
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder for the copies, in memory where there is plenty."""
+    folder = make_home("scannerdb-points-")
+    os.chown(folder, os.geteuid(), os.getegid())
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     """Ask, and count; ends with 1 where an answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,10 +151,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     chance, told, seen = random.Random(given.seed), Counter[str](), Counter[str]()  # noqa: S311 - no secret
-    with made_history() as history:
+    with made_history() as history, own_folder() as folder:
         began = time.monotonic()
         for number in range(given.targets):
-            said = ask(history, question(history, chance), seen)
+            said = ask(history, question(history, chance), seen, folder)
             told[said.partition(":")[0]] += 1
             if ":" in said or number % 20 == 19:
                 print(f"{number + 1}: {said}", flush=True)

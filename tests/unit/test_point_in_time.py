@@ -102,6 +102,10 @@ def test_without_physical_backups_a_time_means_a_dump_and_nothing_else_is_a_poin
     for source in ("physical:2026-11-24 03:10", "lsn:0/3000028", "physical:latest"):
         with pytest.raises(InvalidInput, match="none are configured"):
             point_request_from(source)
+    with pytest.raises(InvalidInput, match="is a day without a time") as told:
+        point_request_from("2026-11-24", **physical)
+    assert "2026-11-24T03:10:00Z" in str(told.value)
+    assert point_request_from("2026-11-24").target is None
     with pytest.raises(InvalidInput, match="names no point in time"):
         point_request_from("latest", show=True, **physical)
 

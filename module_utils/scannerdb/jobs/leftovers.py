@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from ..files import partials, sweep_partials
+from ..physical.copy_folder import COPY_DIR, PREFIX
+from ..physical.copy_folder import debris as copies
+from ..physical.copy_folder import sweep as sweep_copies
 from ..sets.staging import debris, sweep
 from ..trusted import as_user, walked
 
@@ -20,7 +23,19 @@ def remove_leftovers(backup_dir: str, state_dir: str, database: str, check_mode:
     A living run holds what it makes, so no lock of a job is needed.
     """
     swept = _as_owner(backup_dir, partial(_sets, backup_dir, database, check_mode))
-    return swept + _as_owner(state_dir, partial(_files, state_dir, check_mode))
+    swept += _as_owner(state_dir, partial(_files, state_dir, check_mode))
+    return swept + remove_copies(Path(COPY_DIR), check_mode)
+
+
+def remove_copies(parent: Path, check_mode: bool) -> list[str]:
+    """Copies of clusters that restores to a point in time left, with the servers that still run in them."""
+    who = os.geteuid()
+    owners = {path.lstat().st_uid for path in parent.glob(f"{PREFIX}*")} if parent.is_dir() else set()
+    find = copies if check_mode else sweep_copies
+    names: list[str] = []
+    for uid in sorted(owners if who == 0 else owners & {who}):
+        names += as_user(uid, lambda: [Path(one).name for one in find(parent)])
+    return [str(parent / name) for name in names]
 
 
 def _as_owner(folder: str, act: Callable[[], list[str]]) -> list[str]:

@@ -7,6 +7,7 @@ other: side database, validation, cutover, undo.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from ..sets.staging import borrowed
 from .physical_state import engine_for
 from .point_plan import PointPlan
 
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 POINT_OPTIONS = ("timeline", "show", "copy_dir", "backup_method", "stanza", "pgbackrest_config")
 STAGED = "pre_restore"  # never becomes the latest, wherever it lies
 
@@ -72,12 +74,24 @@ def point_request_from(
                 "Where there are some, set scannerdb_backup_method to [dump, pgbackrest].",
             )
         target = None  # a time: that of the newest dump before it
+    if where.wanted:
+        _refuse_day(source.strip())
     if target is None and (show or timeline):
         raise InvalidInput(
             f"{source!r} names no point in time of physical backups, and only such is shown, or has a timeline.",
             "Leave scannerdb_restore_show and scannerdb_restore_timeline out.",
         )
     return PointRequest(where, target, timeline, show, copy_dir)
+
+
+def _refuse_day(source: str) -> None:
+    """Raise `InvalidInput` for a day alone: it may be what is left of a time that was not quoted."""
+    if DAY.fullmatch(source):
+        raise InvalidInput(
+            f"{source!r} is a day without a time. What follows a space in -e is lost, unless it is quoted twice.",
+            f"Write the time with a T, such as {source}T03:10:00Z, or dump:{source} for the newest dump of that day or "
+            "before.",
+        )
 
 
 def dump_of(source: str) -> str:

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 from scannerdb.connection import Options, connect, fetch
 from scannerdb.errors import FileProblem, InvalidInput, RestoreRefused
+from scannerdb.jobs.leftovers import remove_copies
 from scannerdb.jobs.point_in_time import Point, PointRequest, at_point, judged_point
 from scannerdb.jobs.restore import restore
-from scannerdb.physical.copy_folder import debris, sweep
+from scannerdb.physical.copy_folder import debris
 from scannerdb.physical.recovery import Paused
 from scannerdb.physical.request import Stanza
 from scannerdb.physical.target import parse_target, stamp
+from scannerdb.restorepoint import set_restore_point
 from scannerdb.runs import Run
 
 from tests import needs
@@ -231,7 +233,8 @@ def test_a_killed_run_leaves_what_the_next_one_removes(history: History, folder:
         assert debris(folder) == []
         child.send_signal(signal.SIGKILL)
     (left,) = debris(folder)
-    assert sweep(folder) == [left.name]
+    assert remove_copies(folder, True) == [str(left)]
+    assert remove_copies(folder, False) == [str(left)]
     assert list(folder.iterdir()) == []
     wait_until(lambda: not processes(str(left)))
 
@@ -285,6 +288,19 @@ def test_a_database_goes_back_to_a_second_and_forth_again(
         assert "as_it_was" in databases(db)
     finally:
         factory.clean()
+
+
+def test_a_job_sets_a_restore_point_where_it_may_and_says_where_not(history: History, tmp_path: Path) -> None:
+    database = history.cluster.database
+    run = Run("fix", "postgres", log_path=str(tmp_path / "fix.log"))
+    with contextlib.closing(connect(options(database))) as conn:
+        assert set_restore_point(conn, run) == f"scannerdb_fix_{run.run_id}"
+    database.sql("CREATE ROLE modest LOGIN")
+    with contextlib.closing(connect(options(database, user="modest"))) as conn:
+        assert set_restore_point(conn, run) == ""
+    told = (tmp_path / "fix.log").read_text()
+    assert f"restore point scannerdb_fix_{run.run_id}" in told
+    assert "no restore point was set: this role may not (GRANT EXECUTE" in told
 
 
 def test_without_physical_backups_a_time_means_a_dump(history: History, tmp_path: Path) -> None:
