@@ -26,8 +26,9 @@ ON_NEXT = (
     "integration/check/test_check.py",
     "integration/fix/test_fix_undo.py",
     "integration/matrix/test_matrix_objects.py",
-    "integration/restore/test_restore_run.py",
+    "integration/restore/test_restore_damaged.py",
     "integration/vacuum/test_vacuum_job.py",
+    "security/test_reads.py",
 )
 WORDS = "NOT TESTED, for want of "
 
