@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..errors import InvalidInput
 from ..process import checked_workers
@@ -13,7 +11,7 @@ from ..sets.fetch import Access, access_from
 from ..sets.names import checked_folder
 from ..sets.signing import Trust
 from ..sets.verification_log import CLUSTER_DIR, PLACES
-from .options import LEVELS
+from .options import LEVELS, DrillOptions
 
 
 @dataclass(frozen=True)
@@ -33,32 +31,29 @@ class DrillRequest:
     trust: Trust = field(default_factory=Trust)
 
 
-def drill_request_from(
-    *,
-    backup_dir: str,
-    cluster_dir: str = CLUSTER_DIR,
-    identity: str = "",
-    identity_key: str = "",
-    offsite_remote: str = "",
-    offsite_config: str = "",
-    offsite_bandwidth: str = "",
-    state_dir: str = "",
-    trusted_signers: Sequence[str] = (),
-    **plain: Any,
-) -> DrillRequest:
-    """The wish out of the module's options; those in `plain` are fields of its own. Raises `InvalidInput`."""
+def drill_request_from(asked: DrillOptions) -> DrillRequest:
+    """What is wanted, out of the options. Raises `InvalidInput`."""
     wish = DrillRequest(
-        backup_dir=checked_folder(backup_dir),
-        cluster_dir=Path(cluster_dir),
-        access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
-        state_dir=state_dir,
-        trust=Trust(state_dir, tuple(trusted_signers)).checked(),
-        **plain,
+        backup_dir=checked_folder(asked.backup_dir),
+        source=asked.source,
+        level=asked.level,
+        place=asked.place,
+        cluster_dir=Path(asked.cluster_dir),
+        jobs=asked.jobs,
+        nice=asked.nice,
+        amcheck=asked.amcheck,
+        state_dir=asked.state_dir,
+        access=access_from(
+            asked.identity, asked.identity_key, asked.offsite_remote, asked.offsite_config, asked.offsite_bandwidth
+        ),
+        trust=Trust(asked.state_dir, tuple(asked.trusted_signers)).checked(),
     )
     for name, value, choices in (("level", wish.level, LEVELS), ("place", wish.place, PLACES)):
         if value not in choices:
             raise InvalidInput(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
     if not wish.cluster_dir.is_absolute():
-        raise InvalidInput(f"cluster_dir is {cluster_dir!r}.", "Give an absolute path in scannerdb_verify_cluster_dir.")
+        raise InvalidInput(
+            f"cluster_dir is {asked.cluster_dir!r}.", "Give an absolute path in scannerdb_verify_cluster_dir."
+        )
     checked_workers(wish.jobs, wish.nice)
     return wish

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from ..connection import Options, connect, job_entry, server_of, survived
 from ..contract.overlay import contract_with
 from ..drill import cluster
+from ..drill.options import DrillOptions
 from ..drill.request import DrillRequest, drill_request_from
 from ..drill.restore_drill import Drill, DrillResult, drill_on_cluster, drill_on_server, prepare, swept_clusters
 from ..drill.scratch import left_over
@@ -40,23 +41,21 @@ JOB = "verify"
 def verify(
     options: Options,
     *,
-    contract_overlay: Optional[Mapping[str, Any]] = None,
-    lock_wait_s: float = 0,
-    log_path: str = "",
-    run_id: str = "",
     check_mode: bool = False,
-    **wishes: Any,
+    **given: Any,
 ) -> dict[str, Any]:
     """Verify one set; returns the module's result, with `failed` where the set did not pass.
 
-    `wishes` are what `drill_request_from` takes. The outcome is added to the set's record and to the state's
+    `given` are the fields of `DrillOptions`. The outcome is added to the set's record and to the state's
     history. Raises one of our errors where nothing could be proven either way (no such set, no server, no tools, no
     room): that is no mark against the set. In check mode all of that is looked at and nothing is written.
     """
-    wish = drill_request_from(**wishes)
-    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
-    run.log_path = "" if check_mode else log_path
-    contract = contract_with(contract_overlay)
+    asked = DrillOptions(**given)
+    wish = drill_request_from(asked)
+    run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()
+    run = Run(JOB, options.db, run_id, "" if check_mode else wish.state_dir)
+    run.log_path = "" if check_mode else asked.log_path
+    contract = contract_with(asked.contract_overlay)
     with telling_changes(run), run.failure_told(), _chosen(wish, options, run, check_mode) as (item, tidy):
         drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
         if check_mode:
@@ -65,7 +64,7 @@ def verify(
             return _plan_only(options, wish, drill)
         with _not_tried(wish, item, run):
             done, outcome, swept = survived(
-                "The verification", lambda: _verify(options, wish, drill, lock_wait_s), run.log
+                "The verification", lambda: _verify(options, wish, drill, asked.lock_wait_s), run.log
             )
         result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
     run.progress("failed" if result["failed"] else "done")
