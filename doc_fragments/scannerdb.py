@@ -23,7 +23,7 @@ from scannerdb.jobs.options import (
 )
 from scannerdb.legacy.options import LegacyOptions
 from scannerdb.option import documentation
-from scannerdb.physical.options import PhysicalBackupOptions, PhysicalInfoOptions
+from scannerdb.physical.options import PhysicalBackupOptions, PhysicalDrillOptions, PhysicalInfoOptions
 from scannerdb.restore.options import RestoreOptions
 from scannerdb.schedule.options import ScheduleInfoOptions
 from scannerdb.sets.options import BackupInfoOptions, FoldersOptions, RemoveSetOptions
@@ -50,6 +50,7 @@ class ModuleDocFragment:
     MIGRATE = _with_a_server(MigrateOptions)
     PASSFILE = documentation(PassfileOptions)
     PHYSICAL_BACKUP = _with_a_server(PhysicalBackupOptions)
+    PHYSICAL_DRILL = _with_a_server(PhysicalDrillOptions)
     PHYSICAL_INFO = _with_a_server(PhysicalInfoOptions)
     REMOVE_SET = _with_a_server(RemoveSetOptions)
     RESTORE = _with_a_server(RestoreOptions)

@@ -12,6 +12,9 @@ from scannerdb.errors import InvalidInput
 from scannerdb.physical.archive import segment_name, start_of
 from scannerdb.physical.engine import ClusterIdentity, Repository
 from scannerdb.physical.judge import PhysicalLimits, ServerFacts, judge
+from scannerdb.physical.options import MethodOptions, PhysicalBackupOptions
+from scannerdb.physical.pgbackrest import parse_info
+from scannerdb.physical.request import Stanza, checked_kind, policy_of, stanza_from
 from scannerdb.physical.schedule import BackupPolicy, begin_after, choose_kind, expiring_fulls
 from scannerdb.physical.window import ArchiveSegment, PhysicalBackup, windows
 from scannerdb.physical.words import sentence
@@ -173,3 +176,26 @@ def test_a_window_is_a_sentence() -> None:
     assert sentence(window, NOW) == "27 Nov 12:00 to now -40 s, no gaps"
     (window,) = windows([backup("full", 3, 2)], [*archived(2, 3, 5)], {})
     assert "NOTHING after 28 Nov 23:00: 1 WAL segments" in sentence(window, NOW)
+
+
+def test_methods_and_kinds_are_checked() -> None:
+    asked = PhysicalBackupOptions(backup_method=["dump", "pgbackrest"], stanza="other")
+    assert stanza_from(asked) == Stanza(True, "other", "")
+    assert not stanza_from(MethodOptions()).wanted
+    for wrong in ([], ["tape"]):
+        with pytest.raises(InvalidInput, match="scannerdb_backup_method"):
+            stanza_from(MethodOptions(backup_method=wrong))
+    with pytest.raises(InvalidInput):
+        checked_kind("half")
+    assert policy_of(PhysicalBackupOptions(retention_full=3)) == BackupPolicy(7, 1, 3, "count")
+    with pytest.raises(InvalidInput):
+        policy_of(PhysicalBackupOptions(full_days=0))
+
+
+def test_a_message_of_pgbackrest_is_one_printable_line() -> None:
+    status = {"code": 99, "message": "[FormatError] unable to load\x07 info file:\n\x00\x16 garbage"}
+    answer = [{"repo": [{"key": 1, "cipher": "aes-256-cbc", "status": status}], "db": [], "backup": []}]
+    (repository,) = parse_info(answer)
+    assert repository.problem == "[FormatError] unable to load info file"
+    (problem,) = judge(SERVER, [repository], PhysicalLimits(), NOW)
+    assert problem.id == "physical.key.wrong"

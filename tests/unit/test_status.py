@@ -263,8 +263,48 @@ def test_promtool_takes_the_rules_and_they_fire_as_they_should(arguments: list[s
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+WINDOW = {
+    "begins_s": 1.0,
+    "ends_s": 9.5,
+    "gaps": [{}],
+    "sentence": "23 Nov 02:11 to now -40 s, 1 gap",
+}
+PHYSICAL_BACKUP = {
+    "label": "20260520-020000F",
+    "kind": "full",
+    "repository": 1,
+    "size_bytes": 30,
+    "delta_bytes": 20,
+    "repository_bytes": 20,
+    "duration_s": 8.0,
+    "page_errors": False,
+    "stopped_s": 5.0,
+    "age_s": 60,
+}
+PHYSICAL_DRILL = {
+    "outcome": "passed",
+    "label": "L",
+    "at": "A",
+    "age_s": 7300.0,
+    "rto_s": 9.2,
+    "rpo_s": 60.0,
+    "at_s": 1.0,
+}
+PHYSICAL = {
+    "stanza": "main",
+    "why": "",
+    "backups": [PHYSICAL_BACKUP],
+    "window": WINDOW,
+    "problems": [
+        {"severity": "critical", "message": "WAL is missing."},
+        {"severity": "info", "message": "An old gap."},
+    ],
+}
+
+
 def test_rules_and_dashboard_name_metrics_that_are_made() -> None:
-    made = set(re.findall(r"^# TYPE (\w+)", metrics(facts(), "h", 1.0), re.MULTILINE))
+    known = {**PHYSICAL, "drill": PHYSICAL_DRILL}
+    made = set(re.findall(r"^# TYPE (\w+)", metrics(facts(physical=known), "h", 1.0), re.MULTILINE))
     for name in ("alerts.yml", "dashboard.json"):
         used = set(
             re.findall(
@@ -369,41 +409,20 @@ def test_files_of_the_old_script_are_counted(tmp_path: Path) -> None:
     assert cells({**facts(), "backups": found["backups"]})["backups"] == "none; 2 old files"
 
 
-WINDOW = {
-    "begins_s": 1.0,
-    "ends_s": 9.5,
-    "gaps": [{}],
-    "sentence": "23 Nov 02:11 to now -40 s, 1 gap",
-}
-PHYSICAL_BACKUP = {
-    "label": "20260520-020000F",
-    "kind": "full",
-    "repository": 1,
-    "size_bytes": 30,
-    "delta_bytes": 20,
-    "repository_bytes": 20,
-    "duration_s": 8.0,
-    "page_errors": False,
-    "stopped_s": 5.0,
-    "age_s": 60,
-}
-PHYSICAL = {
-    "stanza": "main",
-    "why": "",
-    "backups": [PHYSICAL_BACKUP],
-    "window": WINDOW,
-    "problems": [
-        {"severity": "critical", "message": "WAL is missing."},
-        {"severity": "info", "message": "An old gap."},
-    ],
-}
-
-
 def test_physical_backups_are_judged_beside_sets_or_instead_of_them() -> None:
     found = facts(physical=PHYSICAL, methods=["pgbackrest"])
     found["backups"]["count"] = 0
-    assert [problem.message for problem in verdict(found, Limits())] == ["WAL is missing."]
-    assert cells(found)["restorable"] == "23 Nov 02:11 to now -40 s, 1 gap"
+    said = [problem.message for problem in verdict(found, Limits())]
+    assert said[0] == "WAL is missing." and "No physical backup has been proven" in said[1] and len(said) == 2
+    assert cells(found)["restorable"] == "23 Nov 02:11 to now -40 s, 1 gap, never proven"
+    found["physical"] = {**PHYSICAL, "problems": [], "drill": PHYSICAL_DRILL}
+    assert verdict(found, Limits()) == []
+    assert cells(found)["restorable"].endswith(", proven 2 h ago, RTO 9 s, RPO 1 min")
+    assert verdict(found, Limits(proof_max_age_d=0.01))[0].severity == "warning"
+    found["physical"]["drill"] = {**PHYSICAL_DRILL, "outcome": "failed", "problems": ["pg_amcheck: t is damaged"]}
+    assert verdict(found, Limits())[0].severity == "critical" and "REFUTED" in cells(found)["restorable"]
+    text = metrics({**found, "state": "ok"}, "h", 0)
+    assert "scannerdb_physical_drill_passed" in text and "scannerdb_backups{" not in text
     assert "restorable" not in cells(facts())
     unseen = facts(
         physical={**PHYSICAL, "why": "There is no pgbackrest.", "window": {}}, methods=["dump", "pgbackrest"]

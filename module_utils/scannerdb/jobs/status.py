@@ -17,6 +17,7 @@ from ..checks.history import read_history, when
 from ..connection import Options, connect, explained, job_entry, scalar
 from ..errors import FileProblem, ScannerDbError
 from ..files import ensure_folder, file_errors, free_bytes, write_atomic
+from ..jsontext import LONGEST_CONFIG, read_json_file
 from ..restore.heal import find, kept_databases
 from ..runs import STAMP, last_runs, utc_now
 from ..schedule.due import zone_of
@@ -33,6 +34,7 @@ from ..status.row import cells
 from ..status.verdict import SEVERITIES, WARNING, Limits, Problem, changed_since, state_of, verdict
 
 DAY_S = 86400.0
+PHYSICAL_DRILL = "physical_drill.json"
 METRICS_MODE = 0o644  # the node exporter is another user
 
 
@@ -71,7 +73,7 @@ def status(
             **_backups(backup_dir, options.db, Trust(state_dir, tuple(trusted_signers)).checked(), now),
             "drill": _drill(state_dir, options.db),
         },
-        "physical": physical or {},
+        "physical": {**physical, "drill": _physical_drill(state_dir, now)} if physical else {},
         "methods": list(backup_method),
         "findings": _findings(state_dir, options.db, now),
         "runs": runs,
@@ -223,6 +225,15 @@ def _drill(state_dir: str, database: str) -> dict[str, str]:
         return last_drill(state_dir, database)
     except (ScannerDbError, OSError):  # said by what else is read there
         return {}
+
+
+def _physical_drill(state_dir: str, now: datetime.datetime) -> dict[str, Any]:
+    """The last drill of a physical backup, as verify.yml left it; nothing where there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found: dict[str, Any] = read_json_file(Path(state_dir, PHYSICAL_DRILL), LONGEST_CONFIG)
+        when = datetime.datetime.strptime(found["at"], STAMP).replace(tzinfo=datetime.timezone.utc)
+        return {**found, "at_s": when.timestamp(), "age_s": (now - when).total_seconds()}
+    return {}
 
 
 def _findings(state_dir: str, database: str, now: datetime.datetime) -> dict[str, Any]:

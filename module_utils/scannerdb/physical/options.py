@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..argspec import RunOptions
+from ..argspec import OverlayOptions, RunOptions
 from ..option import PathText, option
 from .engine import KINDS
 from .schedule import RETENTION_TYPES
@@ -59,3 +59,17 @@ class PhysicalBackupOptions(MethodOptions, RunOptions):
     )
     retention_full_type: str = option("count", "What O(retention_full) counts.", choices=RETENTION_TYPES)
     run_id: str = option("", "Name of the run; made up where it is empty.", variable="")
+
+
+@dataclass(frozen=True)
+class PhysicalDrillOptions(MethodOptions, OverlayOptions, RunOptions):
+    """Prove the newest physical backup by restoring it."""
+
+    PREFIX = "scannerdb_pgbackrest_"
+    copy_dir: PathText = option(
+        "/var/tmp",  # noqa: S108 - a private folder is made in it
+        "Folder in which the disposable cluster gets a private folder. Its path must be short, and it needs room for "
+        "the whole cluster.",
+        variable="scannerdb_verify_cluster_dir",
+    )
+    run_id: str = option("", "Name of the run in its log; made up where it is empty.", variable="")

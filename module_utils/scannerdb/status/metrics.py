@@ -20,7 +20,7 @@ def metrics(facts: Mapping[str, Any], host: str, now: float) -> str:
         ("status_timestamp_seconds", "When these metrics were made.", [(own, now)]),
         *_server(facts["database"], own),
         *_jobs(facts["schedule"]["jobs"], own),
-        *_backups(facts["backups"], own),
+        *(_backups(facts["backups"], own) if "dump" in facts.get("methods", ["dump"]) else []),
         *_physical(facts.get("physical") or {}, own),
         *_findings(facts["findings"], own),
     ]
@@ -77,6 +77,14 @@ def _physical(physical: Mapping[str, Any], own: Mapping[str, str]) -> list[Famil
     window = physical["window"]
     counts = [({**own, "severity": s}, sum(p["severity"] == s for p in physical["problems"])) for s in SEVERITIES]
     found: list[Family] = [("physical_problems", "What is wrong with the physical backups and the archive.", counts)]
+    drill = physical.get("drill") or {}
+    if drill:
+        passed = float(drill["outcome"] == "passed")
+        found += [
+            ("physical_drill_timestamp_seconds", "When a physical backup was last restored.", [(own, drill["at_s"])]),
+            ("physical_drill_passed", "Whether that drill passed.", [(own, passed)]),
+            ("physical_drill_rto_seconds", "Seconds until the copy stood.", [(own, drill["rto_s"])]),
+        ]
     if window:
         found += [
             ("physical_window_begin_timestamp_seconds", "First moment to restore.", [(own, window["begins_s"])]),

@@ -61,7 +61,15 @@ def _physical(physical: Mapping[str, Any]) -> dict[str, str]:
     """What can be restored to the moment; no column where there are no physical backups."""
     if not physical:
         return {}
-    return {"restorable": "?" if physical["why"] else str(physical["window"].get("sentence", "nothing"))}
+    if physical["why"]:
+        return {"restorable": "?"}
+    drill = physical.get("drill") or {}
+    proof = ", never proven"
+    if drill:
+        word = "proven" if drill["outcome"] == "passed" else "REFUTED"
+        lost = f", RPO {span(drill['rpo_s'])}" if drill["rpo_s"] is not None else ""
+        proof = f", {word} {span(drill['age_s'])} ago, RTO {span(drill['rto_s'])}{lost}"
+    return {"restorable": str(physical["window"].get("sentence", "nothing")) + proof}
 
 
 def _hours(age: float | None) -> float | None:

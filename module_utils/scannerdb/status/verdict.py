@@ -38,7 +38,7 @@ def verdict(facts: Mapping[str, Any], limits: Limits) -> list[Problem]:
         *_database(facts["database"]),
         *_jobs(facts["schedule"]),
         *(_backups(facts["backups"], limits) if "dump" in facts.get("methods", ["dump"]) else []),
-        *_physical(facts.get("physical") or {}),
+        *_physical(facts.get("physical") or {}, limits),
         *_findings(facts["findings"], limits),
     ]
     return sorted(problems, key=lambda problem: problem.severity != CRITICAL)
@@ -107,15 +107,28 @@ def _backups(backups: Mapping[str, Any], limits: Limits) -> list[Problem]:
     return problems
 
 
-def _physical(physical: Mapping[str, Any]) -> list[Problem]:
+def _physical(physical: Mapping[str, Any], limits: Limits) -> list[Problem]:
     """What is wrong with the physical backups, where there should be some."""
     if physical.get("why"):
         return [Problem(CRITICAL, f"The physical backups cannot be looked at: {physical['why']}")]
-    return [
+    found = [
         Problem(problem["severity"], problem["message"])
         for problem in physical.get("problems", ())
         if problem["severity"] in (CRITICAL, WARNING)
     ]
+    drill = physical.get("drill") or {}
+    if not physical or not physical["backups"]:
+        return found
+    if not drill:
+        words = "No physical backup has been proven by a restore; playbooks/verify.yml does."
+        return [*found, Problem(WARNING, words)]
+    if drill["outcome"] != "passed":
+        words = f"The last drill of a physical backup failed ({drill['label']}, {drill['at']}): {drill['problems'][0]}"
+        return [*found, Problem(CRITICAL, words)]
+    if drill["age_s"] > limits.proof_max_age_d * 86400:
+        words = f"The last proof that a physical backup can be restored is {drill['age_s'] / 86400:.0f} days old."
+        return [*found, Problem(WARNING, words)]
+    return found
 
 
 def _findings(findings: Mapping[str, Any], limits: Limits) -> list[Problem]:

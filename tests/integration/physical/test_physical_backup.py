@@ -8,21 +8,23 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.errors import PhysicalRefused
+from scannerdb.errors import FileProblem, PhysicalRefused
 from scannerdb.jobs.physical_backup import physical_backup
+from scannerdb.jobs.physical_drill import physical_drill
 from scannerdb.jobs.physical_info import physical_info
 from scannerdb.physical.archive import segment_name
 
 from demo import user
 from tests.integration.physical.physical_support import STANZA, PhysicalCluster, physical_cluster
-from tests.integration.support import options, wait_until
+from tests.integration.support import options, processes, wait_until
 from tests.needs import needs
-from tests.servers import Database, Databases
+from tests.servers import Database, Databases, make_home
 from tests.system.needs import faketime_library
 
 pytestmark = needs("pgbackrest", "postgresql-15", "faketime")
@@ -76,6 +78,32 @@ def test_what_speaks_against_a_backup_stops_it(stanza: PhysicalCluster, make_dat
         physical_backup(options(make_database()), **asked(stanza))
     with pytest.raises(PhysicalRefused, match="cannot be looked at"):
         back_up(stanza, pgbackrest_config=str(stanza.home / "none.conf"), stanza="st anza")
+
+
+def drill(cluster: PhysicalCluster, **more: Any) -> dict[str, Any]:
+    folder = make_home("scannerdb-copies-")
+    os.chown(folder, os.geteuid(), os.getegid())
+    folder.chmod(0o755)
+    try:
+        done = physical_drill(options(cluster.database), **asked(cluster, copy_dir=str(folder), **more))
+        assert list(folder.iterdir()) == [] and processes(str(folder)) == {}
+        return done
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_drill_proves_the_newest_backup(stanza: PhysicalCluster, tmp_path: Path) -> None:
+    time.sleep(1.5)  # a backup's times are whole seconds: it can be restored from the next one on
+    done = drill(stanza, log_path=str(tmp_path / "log"))
+    newest = seen(stanza)["backups"][-1]["label"]
+    assert done["failures"] == [] and done["drill"]["outcome"] == "passed" and done["drill"]["label"] == newest
+    assert done["drill"]["rto_s"] > 0 and done["drill"]["rpo_s"] is not None and "RTO" in done["msg"]
+    assert not any("Pages were not looked at" in note for note in done["warnings"])
+    assert "passed" in (tmp_path / "log").read_text()
+    planned = drill(stanza, check_mode=True)
+    assert newest in planned["msg"] and planned["drill"] == {}
+    with pytest.raises(FileProblem):  # it could not be tried, which says nothing against the backup
+        physical_drill(options(stanza.database), **asked(stanza, copy_dir="/proc/nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +231,5 @@ def damaged(cluster: PhysicalCluster) -> None:
     labels = [backup["label"] for backup in seen(cluster)["backups"]]
     assert labels[: len(before)] == before and len(labels) == len(before) + 2
     assert "physical.backup.page_errors" in wrong(cluster)
+    refuted = drill(cluster)
+    assert refuted["drill"]["outcome"] == "failed" and any("pg_amcheck" in line for line in refuted["failures"])

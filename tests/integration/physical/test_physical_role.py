@@ -57,13 +57,19 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
         scannerdb_pgbackrest_cipher_password="not a secret: %s 'quoted'",
         scannerdb_pgbackrest_options=more,
         scannerdb_pgbackrest_user=user.UNPRIVILEGED if user.is_root() else "",
-        __scannerdb_pgbackrest_heartbeat_file=str(home / "heartbeat"),
     )
     play = site.folder / "role.yml"
     play.write_text(json.dumps(PLAY))
     as_server: dict[str, Any] = {"scannerdb_become_root": False, "ansible_python_interpreter": "/usr/bin/python3"}
+    as_server["__scannerdb_pgbackrest_heartbeat_file"] = str(home / "heartbeat")  # not this machine's own
+    as_server.update({f"scannerdb_{kind}_dir": str(home / kind) for kind in ("state", "backup", "log")})
     if user.is_root():
-        as_server.update(scannerdb_become=True, ansible_become_method="su", ansible_become_flags="-s /bin/sh")
+        as_server.update(
+            scannerdb_become=True,
+            scannerdb_become_user=user.UNPRIVILEGED,
+            ansible_become_method="su",
+            ansible_become_flags="-s /bin/sh",
+        )
     first = site.run(str(play), **as_server).ok()
     assert first.changed["db"] >= 4 and "quoted" not in first.output
     assert "* * * * *" in (home / "heartbeat").read_text()
@@ -72,7 +78,9 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
     assert "no gaps" in done.prose and done.changed["db"] == 1
     listed = site.run("playbooks/backups.yml").ok()
     assert "cluster, full" in listed.prose and "Physical backups:" in listed.prose
+    proven = site.run("playbooks/verify.yml", scannerdb_verify_cluster_dir=str(home)).ok()
+    assert "was restored and is whole: RTO" in proven.prose
     shown = site.run("playbooks/status.yml", scannerdb_status_fail_on="never", scannerdb_metrics_dir=str(site.folder))
-    assert "restorable" in shown.ok().prose and "There is no backup in" not in shown.prose
+    assert "restorable" in shown.ok().prose and "ago, RTO" in shown.prose and "There is no backup in" not in shown.prose
     metrics = (site.folder / "scannerdb_db.prom").read_text()
     assert 'pgbackrest_backup_error_status{host="db"' in metrics and "scannerdb_physical_window_gaps" in metrics
