@@ -11,8 +11,8 @@ from scannerdb.contract.probe import write_probe
 from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.schema import schema
 
+from tests.security.attack_support import options
 from tests.security.attacks import ATTACKS, MAINT, Canary
-from tests.security.test_attack_fix import options
 
 USERS = ["postgres", MAINT]
 

@@ -6,21 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.connection import Options
 from scannerdb.errors import ScannerDbError
 from scannerdb.fixes.policy import FixPolicy
 from scannerdb.jobs.fix import Safety, Working, fix
 from scannerdb.jobs.undo import undo
 
-from tests.security.attacks import ATTACKS, MAINT, Canary
+from tests.security.attack_support import USERS, options
+from tests.security.attacks import ATTACKS, Canary
 
-USERS = ["postgres", MAINT]
 EVERYTHING = FixPolicy(inactive="unverify")
-
-
-def options(canary: Canary, user: str) -> Options:
-    login = canary.database.login
-    return Options(unix_socket=login["login_unix_socket"], port=login["login_port"], user=user, db=canary.database.name)
 
 
 def run(canary: Canary, user: str, state_dir: Path, **more: Any) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from scannerdb.sets.dump_data import data_files, read_files
 from scannerdb.sets.manifest import Manifest, TableCount
 from scannerdb.sets.row_counts import line_feeds
 
+from tests.backup_sets import manifest
 from tests.needs import needs
-from tests.unit.test_backup_format import manifest
 
 END = b"\\.\n\n\n"
 LIST = """;

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,21 +24,15 @@ from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ScannerDb
 from scannerdb.runs import Run
 from scannerdb.sets import names
 from scannerdb.sets.catalogue import latest_target, list_sets, load_set, newest, newest_at, newest_verified
-from scannerdb.sets.checksums import check_files, hash_files
+from scannerdb.sets.checksums import check_files
 from scannerdb.sets.known_hashes import forget_hash, record_hash, recorded_hash
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import (
     BUNDLE_VERSION,
-    DatabaseFacts,
-    DatabaseGrant,
-    Extension,
-    Manifest,
-    Setting,
     TableCount,
     from_json,
     read_manifest,
     to_json,
-    write_manifest,
 )
 from scannerdb.sets.signing import Trust
 from scannerdb.sets.staging import claimed, debris, held, hidden, publish, sweep
@@ -52,8 +45,8 @@ from scannerdb.sets.verification_log import (
     standing,
 )
 
-UTC = datetime.timezone.utc
-NOON = datetime.datetime(2025, 4, 18, 12, tzinfo=UTC)
+from tests.backup_sets import NOON, facts, make_set, manifest
+
 HOSTILE = [
     'we"ird; drop',
     "a=b",
@@ -67,68 +60,6 @@ HOSTILE = [
     "~root",
     "_1",
 ]
-
-
-def facts(name: str = "ollama_scanner") -> DatabaseFacts:
-    return DatabaseFacts(
-        name=name,
-        owner="ollama",
-        acl=("=Tc/ollama", "ollama=CTc/ollama"),
-        acl_text="{=Tc/ollama,ollama=CTc/ollama}",
-        grants=(DatabaseGrant("", "CONNECT", False),),
-        settings=(Setting("work_mem", "8MB"), Setting("search_path", '"$user", public', "ollama")),
-        encoding="UTF8",
-        lc_collate="C",
-        lc_ctype="C",
-        locale_provider="libc",
-        locale="",
-        icu_rules="",
-        collation_version="",
-        comment="the scanner's",
-        connection_limit=-1,
-        tablespace="pg_default",
-        extensions=(Extension("plpgsql", "1.0", "pg_catalog"),),
-        size_bytes=10_000_000,
-    )
-
-
-def manifest(name: str = "ollama_scanner_20250418_120000.backup", **changed: Any) -> Manifest:
-    plain = Manifest(
-        name=name,
-        purpose="regular",
-        run_id="20250418T120000Z-0a1b2c3d",
-        created="2025-04-18T12:00:00Z",
-        finished="2025-04-18T12:00:05Z",
-        duration_s=5.25,
-        database=facts(),
-        server_version="17.4",
-        server_version_num=170004,
-        server_is_standby=False,
-        pg_dump_version="17.4",
-        pg_restore_version="17.4",
-        snapshot_id="00000003-0000001B-1",
-        snapshot_lsn="0/15F3B08",
-        dump_format="directory",
-        dump_path="dump",
-        compression="zstd:1",
-        jobs=2,
-        globals_missing="",
-        contract="",
-        tables=(TableCount("public", "endpoints", 3),),
-        files=(),
-    )
-    return dataclasses.replace(plain, **changed)
-
-
-def make_set(folder: Path, when: datetime.datetime = NOON, dbname: str = "ollama_scanner", **changed: Any) -> Path:
-    """A set with one small data file, as a run would leave it."""
-    path = folder / names.set_name(dbname, when)
-    (path / "dump").mkdir(parents=True)
-    (path / "dump" / "toc.dat").write_bytes(b"contents")
-    created = names.format_time(when)
-    values = {"database": facts(dbname), "files": hash_files(path), "created": created, **changed}
-    write_manifest(path, manifest(path.name, **values))
-    return path
 
 
 # Names

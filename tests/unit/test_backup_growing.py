@@ -18,7 +18,7 @@ from scannerdb.sets import streamed_hashes
 from scannerdb.sets.checksums import check_files, hash_files
 from scannerdb.sets.streamed_hashes import Growing
 
-from tests.unit.test_backup_format import manifest
+from tests.backup_sets import manifest
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8))

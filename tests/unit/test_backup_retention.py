@@ -8,25 +8,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.sets.catalogue import BackupSet, load_set
-from scannerdb.sets.names import format_time, set_name
 from scannerdb.sets.retention import RetentionPolicy, old_logs, plan_retention, remove_set
-from scannerdb.sets.verification_log import VerificationStatus
 
-from tests.unit.test_backup_format import make_set, manifest
-
-NOW = datetime.datetime(2025, 6, 1, 12, tzinfo=datetime.timezone.utc)
-HOUR = datetime.timedelta(hours=1)
-
-
-def old(age_h: int, verified: str = "read", purpose: str = "regular", problems: tuple[str, ...] = ()) -> BackupSet:
-    created = NOW - age_h * HOUR
-    name = set_name("ollama_scanner", created)
-    return BackupSet(
-        Path("/b", name),
-        manifest(name, created=format_time(created), purpose=purpose),
-        "d",
-        VerificationStatus(verified, "", problems),
-    )
+from tests.backup_sets import NOW, make_set, old
 
 
 def removed(sets: list[BackupSet], policy: RetentionPolicy, latest: str = "") -> set[str]:

@@ -32,12 +32,17 @@ from scannerdb.sets.names import LATEST
 from scannerdb.sets.signing import Trust
 from scannerdb.sets.verification import verify_set
 
-from tests.unit.test_backup_format import manifest
-
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = json.loads((ROOT / "docs" / "manifest.schema.json").read_text(encoding="utf-8"))
-OLD_SETS = ROOT / "tests" / "fixtures" / "old_set"
-OLD_SET = OLD_SETS / "ollama_scanner_20250418_120000.backup"
+from tests.backup_sets import (
+    OLD_SET,
+    OLD_SETS,
+    SCHEMA,
+    add_file,
+    add_hidden_file,
+    add_link,
+    manifest,
+    replace_by_folder,
+    replace_by_link,
+)
 
 
 def valid(document: Any) -> bool:
@@ -193,30 +198,8 @@ def test_no_value_of_the_manifest_can_be_edited(a_set: Path, tmp_path: Path, pat
     assert not sound(a_set, state)
 
 
-def add_file(path: Path) -> None:
-    (path / "dump" / "9999.dat.gz").write_bytes(b"")
-
-
-def add_hidden_file(path: Path) -> None:
-    (path / ".hidden").write_bytes(b"")
-
-
-def add_link(path: Path) -> None:
-    (path / "dump" / "link").symlink_to("toc.dat")
-
-
 def add_linked_folder(path: Path) -> None:
     (path / "more").symlink_to(path / "dump")
-
-
-def replace_by_link(path: Path) -> None:
-    (path / "globals.sql").rename(path.parent / "globals.sql")
-    (path / "globals.sql").symlink_to(path.parent / "globals.sql")
-
-
-def replace_by_folder(path: Path) -> None:
-    (path / "globals.sql").unlink()
-    (path / "globals.sql").mkdir()
 
 
 def swap(path: Path) -> None:

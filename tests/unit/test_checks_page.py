@@ -13,7 +13,7 @@ from scannerdb.finding import Finding, Fix
 
 from tests.needs import needs
 from tests.report_pictures import FACES, HEIGHTS, Face, chromium, report_of, shown
-from tests.unit.test_checks_report import HOSTILE, document_of, runs_of
+from tests.unit.report_support import HOSTILE, document_of, runs_of
 
 pytestmark = needs("chromium")
 

@@ -142,3 +142,25 @@ def test_every_module_ends_in_one_place() -> None:
     for path in (ROOT / "library").glob("scannerdb_*.py"):
         text = path.read_text(encoding="utf-8")
         assert "run_module(" in text and not re.search(r"exit_json|fail_json|^ *except .*:$", text, re.M), path.name
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several need stands in a support module or a fixture, so that each file can be moved and read alone."""
+    files = [path for path in (ROOT / "tests").rglob("*.py") if any(_names_a_test(n) for n in _imports(path))]
+    assert [str(path.relative_to(ROOT)) for path in files] == []
+
+
+def _imports(path: Path) -> list[str]:
+    """The full names of what a file imports."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def _names_a_test(name: str) -> bool:
+    parts = name.split(".")
+    return parts[0] == "tests" and any(part.startswith("test_") for part in parts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.security.attack_support import USERS
 from tests.security.attacks import ATTACKS
-from tests.security.test_attack_fix import USERS
 from tests.servers import VERSIONS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"

@@ -22,8 +22,8 @@ from scannerdb.status.metrics import metrics
 from scannerdb.status.row import cells, size, span
 from scannerdb.status.verdict import Limits, changed_since, state_of, verdict
 
+from tests.backup_sets import make_set
 from tests.needs import needs
-from tests.unit.test_backup_format import make_set
 
 ROOT = Path(__file__).resolve().parents[2]
 UTC = datetime.timezone.utc

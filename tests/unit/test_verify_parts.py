@@ -32,8 +32,7 @@ from scannerdb.sets.verification_log import (
     standing,
 )
 
-from tests.unit.test_backup_format import NOON, make_set
-from tests.unit.test_backup_retention import HOUR, NOW, old
+from tests.backup_sets import HOUR, NOON, NOW, make_set, old
 
 names = st.text(min_size=1, max_size=63)
 

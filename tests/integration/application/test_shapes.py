@@ -20,18 +20,12 @@ from scannerdb.jobs.verify import verify
 
 from demo import __main__ as demo_command
 from demo.shapes import SHAPES
+from tests.integration.application.shape_support import made
 from tests.integration.restore.restore_support import state
 from tests.integration.support import content, findings, options, run_fix, run_offered
-from tests.servers import FIELD_SCALE, Database, Databases
+from tests.servers import Database, Databases
 
 BOTH = ("sqlite", "mixed", "older", "older-endpoint-id", "incomplete", "chatted", "empty")
-
-
-def made(make_database: Databases, shape: str) -> Database:
-    database = make_database()
-    with database.connect() as conn:
-        SHAPES[shape](conn, FIELD_SCALE)
-    return database
 
 
 def left_of(result: dict[str, Any]) -> dict[tuple[str, str], str]:

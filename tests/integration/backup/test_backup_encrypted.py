@@ -24,12 +24,12 @@ from scannerdb.sets.manifest import read_manifest, write_manifest
 from scannerdb.sets.signature import sign
 from scannerdb.sets.signing import Trust
 
-from tests.integration.backup.test_backup_run import ROWS, options_of, run, visible, wrapper
+from tests.backup_sets import SCHEMA
+from tests.integration.backup.backup_support import ROWS, options_of, run, visible, wrapper
 from tests.integration.playbooks import Site, site
 from tests.integration.support import content
 from tests.needs import needs
 from tests.servers import Database
-from tests.unit.test_backup_schema import SCHEMA
 
 __all__ = ["site"]
 pytestmark = [needs("age"), pytest.mark.pg(17)]  # the version of the server does not matter

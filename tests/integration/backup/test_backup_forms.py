@@ -26,11 +26,11 @@ from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 from scannerdb.sets.streamed_hashes import Growing
 
-from tests.integration.backup.test_backup_run import ROWS, options_of, run, wrapper
+from tests.backup_sets import OLD_SET, SCHEMA
+from tests.integration.backup.backup_support import ROWS, options_of, run, wrapper
 from tests.integration.support import content
 from tests.needs import needs
 from tests.servers import Database, Databases
-from tests.unit.test_backup_schema import OLD_SET, SCHEMA
 
 
 def test_a_real_manifest_satisfies_the_published_schema(field_db: Database, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.signing import Trust
 
-from tests.integration.backup.test_backup_run import ROWS, options_of, visible
+from tests.integration.backup.backup_support import ROWS, options_of, visible
 from tests.integration.own_server import small_disk
 from tests.servers import Database
 

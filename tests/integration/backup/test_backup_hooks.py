@@ -21,7 +21,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 
-from tests.integration.backup.test_backup_run import ROWS, options_of, run
+from tests.integration.backup.backup_support import ROWS, options_of, run
 from tests.integration.playbooks import Site, site
 from tests.integration.support import wait_until
 from tests.servers import Database

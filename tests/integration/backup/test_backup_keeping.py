@@ -18,12 +18,12 @@ from scannerdb.runs import utc_now
 from scannerdb.sets import storage
 from scannerdb.sets.locate import find_set
 
-from tests.integration.backup.test_backup_run import ROWS, options_of, run, visible
+from tests.backup_sets import make_set
+from tests.integration.backup.backup_support import ROWS, options_of, run, visible
 from tests.integration.playbooks import Site, site
 from tests.integration.restore.restore_support import old_dump
 from tests.needs import lack, needs
 from tests.servers import Database, Databases
-from tests.unit.test_backup_format import make_set
 
 __all__ = ["site"]
 DAY = datetime.timedelta(days=1)

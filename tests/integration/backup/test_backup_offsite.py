@@ -31,11 +31,11 @@ from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.names import set_name
 
-from tests.integration.backup.test_backup_run import ROWS, options_of, run, visible
+from tests.backup_sets import make_set
+from tests.integration.backup.backup_support import ROWS, options_of, run, visible
 from tests.integration.support import content, wait_until
 from tests.needs import needs
 from tests.servers import Database
-from tests.unit.test_backup_format import make_set
 
 MOTO = os.environ.get("SCANNERDB_MOTO_SERVER") or str(Path(sys.executable).with_name("moto_server"))
 needs_rclone = needs("rclone")

@@ -21,7 +21,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.sets.locate import find_set
 
 from tests import servers
-from tests.integration.backup.test_backup_run import ROWS, children, options_of, run, visible, wrapper
+from tests.integration.backup.backup_support import ROWS, children, options_of, run, visible, wrapper
 from tests.needs import needs
 from tests.servers import Database
 

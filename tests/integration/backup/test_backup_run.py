@@ -11,12 +11,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import scannerdb
 from psycopg.sql import SQL, Identifier
-from scannerdb.connection import Options
 from scannerdb.errors import BackupInvalid, ScannerDbError
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
@@ -25,47 +23,14 @@ from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 
-from tests.integration.support import processes, wait_until
+from tests.backup_sets import make_set
+from tests.integration.backup.backup_support import HOSTILE, ROWS, children, options_of, run, sessions, visible, wrapper
+from tests.integration.support import wait_until
 from tests.servers import DISTRIBUTION, Database, Databases
-from tests.unit.test_backup_format import make_set
-
-HOSTILE = ['we"ird; drop', "a=b", "../up/%41", "Ünïcødé 'x'", "x" * 63]
-ROWS = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 1000) i"
-
-
-def options_of(database: Database, **changed: Any) -> Options:
-    values = {
-        "unix_socket": str(database.server.socket_dir),
-        "port": database.server.port,
-        "user": "postgres",
-        "db": database.name,
-        "pg_bin_dir": str(database.server.bin_dir),
-    }
-    return Options(**{**values, **changed})
-
-
-def run(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
-    return backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
 
 
 def tree(folder: Path) -> dict[str, int]:
     return {str(p.relative_to(folder)): p.lstat().st_mtime_ns for p in sorted(folder.rglob("*"))}
-
-
-def visible(folder: Path) -> set[str]:
-    """Everything in a backup folder but logs."""
-    return {p.name for p in folder.iterdir() if not p.name.endswith(".log")}
-
-
-def wrapper(database: Database, folder: Path, script: str) -> str:
-    """A folder of client programs whose pg_dump is a script; `$REAL` is the real one."""
-    folder.mkdir()
-    for name in ("pg_restore", "pg_dumpall"):
-        (folder / name).symlink_to(database.server.bin_dir / name)
-    real = database.server.bin_dir / "pg_dump"
-    (folder / "pg_dump").write_text(f"#!/bin/bash\nREAL={real}\n{script}\n", encoding="utf-8")
-    (folder / "pg_dump").chmod(0o755)
-    return str(folder)
 
 
 # What is in a set
@@ -324,11 +289,6 @@ backup(Options(**eval(sys.argv[2])), backup_dir=sys.argv[3])
 """
 
 
-def children(name: str, folder: Path) -> list[int]:
-    """Processes of that program that write below a folder."""
-    return [pid for pid, text in processes(str(folder)).items() if name in text.split(" ")[0]]
-
-
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_midway(database: Database, tmp_path: Path, kind: signal.Signals) -> None:
     database.sql("CREATE SEQUENCE halting")
@@ -352,11 +312,6 @@ def test_killed_midway(database: Database, tmp_path: Path, kind: signal.Signals)
     result = run(database, tmp_path)
     assert result["swept"] == [debris[0].name]
     assert visible(folder) == {"latest.backup", first, result["backup"]["name"]}
-
-
-def sessions(database: Database) -> int:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^(scannerdb|pg_dump)'"
-    return int(database.value(query))
 
 
 @pytest.mark.parametrize("whose", ["scannerdb pg_dump", "scannerdb backup 2"])

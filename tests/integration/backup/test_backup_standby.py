@@ -16,7 +16,7 @@ from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.sets.locate import find_set
 
-from tests.integration.backup.test_backup_run import options_of
+from tests.integration.backup.backup_support import options_of
 from tests.integration.support import wait_until
 from tests.servers import Database, standby_of
 

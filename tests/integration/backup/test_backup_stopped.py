@@ -27,12 +27,12 @@ from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.signing import Trust
 
-from tests.integration.backup.test_backup_run import ROWS, children, options_of, run, sessions, visible
+from tests.backup_sets import make_set
+from tests.integration.backup.backup_support import ROWS, children, options_of, run, sessions, visible
 from tests.integration.restore.restore_support import databases
 from tests.integration.support import wait_until
 from tests.needs import lack
 from tests.servers import Database
-from tests.unit.test_backup_format import make_set
 
 pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 

@@ -6,17 +6,15 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from scannerdb.backup import dump, plan
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
-from scannerdb.process import Tools, find_tools, run_tool
+from scannerdb.process import find_tools
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.manifest import SIGNATURE, read_manifest, write_manifest
@@ -24,7 +22,7 @@ from scannerdb.sets.signing import Trust
 from scannerdb.sets.verification import read_dump, reading_tools, verify_set
 
 from tests import servers
-from tests.integration.backup.test_backup_run import options_of
+from tests.integration.backup.backup_support import compressions, cut, empty, flip, grow, options_of, supports
 from tests.integration.support import tools_of
 from tests.servers import Database
 
@@ -39,24 +37,6 @@ def made(database: Database, folder: Path, compression: str = "") -> Path:
     else:
         result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))
     return Path(result["backup"]["path"])
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[random.Random(1).randrange(len(data))] ^= 1
-    path.write_bytes(data)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def grow(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\n")
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("harm", [flip, cut, grow, empty, Path.unlink])
@@ -104,12 +84,6 @@ def test_an_edited_manifest_is_found_by_the_state(database: Database, tmp_path: 
     assert now.verified == "none"  # what was proven was proven of the manifest as it was
 
 
-def compressions(*names: str) -> list[Any]:
-    """Compressions to try; what only newer tools know, and no wheel but that of 17 was made with, on 17 alone."""
-    marks = {name: () if name.startswith("gzip") else pytest.mark.pg(17, always=True) for name in names}
-    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
-
-
 @pytest.mark.parametrize("compression", compressions(*dump.COMPRESSIONS))
 def test_data_that_break_off_are_found_by_reading(database: Database, tmp_path: Path, compression: str) -> None:
     """Even when the hashes are of the broken file: pg_restore itself accepts some of these."""
@@ -128,11 +102,6 @@ def test_data_that_break_off_are_found_by_reading(database: Database, tmp_path: 
         assert verify_set(path, "checksum", record=False).ok
     big.write_bytes(data)
     assert read_dump(path, manifest, tools) == []
-
-
-def supports(tools: Tools, compression: str) -> bool:
-    command = [tools.path("pg_dump"), "-Fc", f"--compress={compression}"]
-    return "compress" not in run_tool(command, None, check=False, extra_environment=dump.NOWHERE).stderr
 
 
 def test_the_choice_of_compression_is_what_the_build_has(database: Database) -> None:

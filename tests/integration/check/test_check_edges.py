@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from scannerdb.errors import ConnectionFailed, InvalidInput
 from scannerdb.jobs.check import check
 
 from demo import field
+from tests.integration.check.check_support import Looking, waiting
 from tests.integration.support import findings, options, rows_of, run_offered
 from tests.servers import Database, Databases
 
@@ -27,37 +26,6 @@ HOSTILE = 'we"ird; drop'
 
 def unseen(result: dict[str, Any]) -> list[str]:
     return [f["message"] for f in result["findings"] if f["id"].startswith("check.")]
-
-
-def waiting(database: Database) -> list[int]:
-    """The check's session, once it waits for a lock."""
-    deadline = time.monotonic() + 60
-    query = (
-        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'scannerdb check%' AND wait_event_type = 'Lock'"
-        " AND datname = current_database()"
-    )
-    while time.monotonic() < deadline:
-        pids = [row[0] for row in database.sql(query)]
-        if pids:
-            return pids
-        time.sleep(0.02)
-    raise AssertionError("the check never waited")
-
-
-class Looking(threading.Thread):
-    """A check in the background."""
-
-    def __init__(self, database: Database, **more: Any) -> None:
-        super().__init__()
-        self.database, self.more = database, more
-        self.result: dict[str, Any] = {}
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.result = check(options(self.database), **self.more)
-        except Exception as error:
-            self.error = error
 
 
 def test_a_connection_that_dies_midway_is_a_sentence(field_db: Database) -> None:

@@ -16,7 +16,7 @@ from scannerdb.jobs.check import check
 from demo import field, user
 from demo.server import Server
 from tests import servers
-from tests.integration.check.test_check_edges import Looking, waiting
+from tests.integration.check.check_support import Looking, waiting
 from tests.integration.support import findings, options, wait_until
 from tests.servers import FAST, Database
 

@@ -21,7 +21,7 @@ from scannerdb.jobs.schema import schema
 from scannerdb.jobs.verify import verify
 
 from demo.server import Server
-from tests.integration.doctor.test_doctor import places, wrongs
+from tests.integration.doctor.doctor_support import places, wrongs
 from tests.integration.own_server import own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.playbooks import ROOT
 from tests.integration.support import options

@@ -25,7 +25,7 @@ from scannerdb.schedule.records import Record, write_record
 
 from demo.server import Server
 from tests import servers
-from tests.integration.doctor.test_doctor import wrongs
+from tests.integration.doctor.doctor_support import wrongs
 from tests.integration.own_server import VERSION, wait_for
 from tests.integration.playbooks import Site, site
 from tests.integration.support import options

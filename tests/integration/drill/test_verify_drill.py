@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,46 +15,14 @@ from scannerdb.errors import BackupInvalid, InvalidInput, JobLocked, PrivilegeMi
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
-from scannerdb.jobs.verify import verify
 from scannerdb.sets.catalogue import load_set
-from scannerdb.sets.checksums import hash_files
-from scannerdb.sets.manifest import Manifest, ObjectPrint, TableCount, read_manifest, write_manifest
-from scannerdb.sets.signature import sign
+from scannerdb.sets.manifest import Manifest, ObjectPrint, TableCount, read_manifest
 from scannerdb.sets.signing import Trust
 
 from tests import servers
-from tests.integration.backup.test_backup_run import HOSTILE, options_of
+from tests.integration.backup.backup_support import HOSTILE, ROWS, options_of
+from tests.integration.drill.drill_support import databases, drill, make, more_rows, rewrite
 from tests.servers import Database
-
-ROWS = "CREATE TABLE t AS SELECT i, md5(i::text) AS m FROM generate_series(1, 1000) i"
-
-
-def make(database: Database, tmp_path: Path, **more: Any) -> Path:
-    """A backup; its path."""
-    result = backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
-    return Path(result["backup"]["path"])
-
-
-def drill(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
-    """A verification of the latest set."""
-    options = more.pop("options", options_of(database))
-    return verify(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
-
-
-def databases(database: Database) -> set[str]:
-    """All databases of the server."""
-    return {name for (name,) in database.sql("SELECT datname::text FROM pg_database")}
-
-
-def rewrite(path: Path, **changed: Any) -> Manifest:
-    """Another manifest for a set, with the right hashes of its files: as if it had been made so."""
-    manifest, _ = read_manifest(path)
-    manifest = dataclasses.replace(manifest, **{"files": hash_files(path), **changed})
-    write_manifest(path, manifest)
-    shutil.rmtree(path.parents[1] / "s" / "manifests", ignore_errors=True)
-    assert sign(path, str(path.parents[1] / "s")) == ""
-    return manifest
-
 
 # What is proven
 
@@ -174,10 +141,6 @@ def test_lower_levels_prove_less_and_change_nothing(database: Database, tmp_path
 
 
 # What is found
-
-
-def more_rows(m: Manifest) -> dict[str, Any]:
-    return {"tables": tuple(TableCount(t.schema, t.name, t.rows + 1, t.fingerprint) for t in m.tables)}
 
 
 def other_content(m: Manifest) -> dict[str, Any]:

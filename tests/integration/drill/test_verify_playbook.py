@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.sets.manifest import read_manifest
 
-from tests.integration.drill.test_verify_drill import ROWS, make, more_rows, read_manifest, rewrite
+from tests.integration.backup.backup_support import ROWS
+from tests.integration.drill.drill_support import make, more_rows, rewrite
 from tests.integration.restore.restore_support import ROOT, ansible_module
 from tests.servers import Database
 

@@ -27,8 +27,8 @@ from scannerdb.sets.signing import Trust
 
 from demo.server import wheel_bin_dir
 from tests import servers
-from tests.integration.backup.test_backup_run import options_of
-from tests.integration.drill.test_verify_drill import ROWS, databases, drill, make, more_rows, rewrite
+from tests.integration.backup.backup_support import ROWS, options_of
+from tests.integration.drill.drill_support import databases, drill, make, more_rows, rewrite
 from tests.integration.support import processes, wait_until
 from tests.needs import needs
 from tests.servers import Database

@@ -27,8 +27,8 @@ from scannerdb.jobs.undo import undo
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.signing import Trust
 
-from tests.integration.application.test_shapes import made
-from tests.integration.fix.test_fix_killed import damaged, outcome
+from tests.integration.application.shape_support import made
+from tests.integration.fix.fix_support import damaged, outcome
 from tests.integration.restore.restore_support import databases, state
 from tests.integration.support import NO_BACKUP, content, options, schema_damage
 from tests.integration.vacuum.vacuum_support import invalid_indexes

@@ -16,7 +16,7 @@ from scannerdb.jobs.migrate import migrate
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 
-from tests.integration.application.test_shapes import made
+from tests.integration.application.shape_support import made
 from tests.integration.playbooks import Site, site
 from tests.integration.restore.restore_support import databases, state
 from tests.integration.support import findings, options, run_fix, schema_damage, wait_until

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier
-from scannerdb.connection import Options
+from scannerdb.connection import Options, connect
+from scannerdb.restore.heal import find, set_comment
 
 from tests.servers import Database
 
@@ -134,3 +137,12 @@ def ansible_module(name: str, values: dict[str, Any], check: bool = False) -> di
     assert start >= 0, told.stdout + told.stderr
     answer: dict[str, Any] = json.JSONDecoder().raw_decode(told.stdout[start + 3 :])[0]
     return {"failed": "FAILED" in told.stdout[:start], **answer}
+
+
+def age(db: Database, name: str, hours: float) -> None:
+    """Make a kept database older than it is."""
+    with connect(options(db), dbname="postgres") as conn:
+        mark = next(f.mark for f in find(conn, db.name) if f.name == name)
+        assert mark
+        then = datetime.datetime.now(tz=datetime.timezone.utc) - datetime.timedelta(hours=hours)
+        set_comment(conn, name, replace(mark, at=f"{then:%Y-%m-%dT%H:%M:%SZ}").text())

@@ -12,7 +12,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.load import validation
 
-from tests.integration.backup.test_backup_verify import compressions
+from tests.integration.backup.backup_support import compressions
 from tests.integration.restore.restore_support import databases, old_dump, options, state
 from tests.servers import Database, Databases
 

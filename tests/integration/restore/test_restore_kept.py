@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.restore.heal import find, set_comment
 from scannerdb.restore.marks import kept_name, parse_mark
 
-from tests.integration.restore.restore_support import ansible_module, databases, maintenance, old_dump, options
+from tests.integration.restore.restore_support import age, ansible_module, databases, maintenance, old_dump, options
 from tests.servers import Database
 
 HOSTILE = [None, "we\"ird; drop \\ 'x", "ü" + "x" * 61]
@@ -39,15 +38,6 @@ def restored(db: Database, folder: Path) -> str:
     )
     assert "for 5 hours" in result["msg"]
     return str(result["restore"]["previous_database"])
-
-
-def age(db: Database, name: str, hours: float) -> None:
-    """Make a kept database older than it is."""
-    with connect(options(db), dbname="postgres") as conn:
-        mark = next(f.mark for f in find(conn, db.name) if f.name == name)
-        assert mark
-        then = datetime.datetime.now(tz=datetime.timezone.utc) - datetime.timedelta(hours=hours)
-        set_comment(conn, name, replace(mark, at=f"{then:%Y-%m-%dT%H:%M:%SZ}").text())
 
 
 def swept(db: Database, folder: Path, **more: Any) -> dict[str, Any]:

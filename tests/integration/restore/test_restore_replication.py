@@ -16,8 +16,7 @@ from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.restore import switch
 
 from tests.integration.own_server import own_databases, own_db, own_server, wait_for
-from tests.integration.restore.restore_support import databases, maintenance, options, state
-from tests.integration.restore.test_restore_kept import age
+from tests.integration.restore.restore_support import age, databases, maintenance, options, state
 from tests.servers import Database, Databases, standby_of
 
 __all__ = ["own_databases", "own_db", "own_server"]

@@ -26,11 +26,11 @@ from scannerdb.restore import build, plan
 
 from demo.server import Server
 from tests import servers
-from tests.integration.backup.test_backup_verify import cut, empty, flip, grow
+from tests.backup_sets import add_file, add_hidden_file, add_link, replace_by_folder, replace_by_link
+from tests.integration.backup.backup_support import cut, empty, flip, grow
 from tests.integration.own_server import crash, own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.restore.restore_support import ROOT, damage, databases, maintenance, old_dump, options, state
 from tests.servers import Database, Databases
-from tests.unit.test_backup_schema import add_file, add_hidden_file, add_link, replace_by_folder, replace_by_link
 
 __all__ = ["own_databases", "own_db", "own_server"]
 
