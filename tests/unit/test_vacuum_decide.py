@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.errors import InvalidInput
-from scannerdb.vacuum.decide import decide, density, in_order, leftovers
+from scannerdb.vacuum.decide import decide, density, in_order
+from scannerdb.vacuum.ladder import leftovers
 from scannerdb.vacuum.measure import IndexMeasure, TableMeasure
 from scannerdb.vacuum.plan import (
     METHODS,
@@ -185,6 +186,10 @@ def test_what_a_rewrite_needs_of_a_table() -> None:
     assert "primary key" in decide(keyless, LIMITS, offering(PG_REPACK)).notes[0]
     assert "replica identity" in decide(keyless, LIMITS, offering(REPACK)).notes[0]
     assert "may not maintain it" in decide(replace(bloated, may_rebuild=False), LIMITS, offering(REPACK)).notes[0]
+    broken = replace(bloated, indexes=(replace(index(), name="broken", valid=False),))
+    assert "invalid index, which broken is" in decide(broken, LIMITS, offering(REPACK)).notes[0]
+    half = replace(bloated, indexes=(index(), replace(index(), name=f"{index().name}_ccnew", valid=False)))
+    assert kinds(half, offering(REPACK)) == ["drop_index", REPACK], "what an interrupted rebuild left goes first"
     view = replace(bloated, kind="m")
     assert "materialized view" in decide(view, LIMITS, offering(PG_REPACK)).notes[0]
     fine = table(heap=100 * MIB)

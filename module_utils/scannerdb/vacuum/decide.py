@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .ladder import full, rewrite
+from .ladder import full, leftovers, rewrite
 from .measure import IndexMeasure, TableMeasure
 from .plan import MOMENTS, Action, TableDecision, VacuumRequest, pretty
 from .thresholds import VacuumThresholds, is_dead_heavy, is_index_bloated, is_worth_rewriting
 
-LEFTOVER = re.compile(r"_cc(new|old)\d*$")
 SAME_DENSITY = 1.2  # bytes per row within this factor of the last rebuild's: a further one would gain nothing
 
 
 def density(size: int, rows: float) -> float:
     """Bytes per row: what `decide` remembers of a rebuild."""
     return size / max(rows, 1.0)
-
-
-def leftovers(indexes: Iterable[tuple[str, bool]]) -> list[str]:
-    """Names of the invalid indexes that an interrupted REINDEX CONCURRENTLY left on a table.
-
-    `indexes` are all indexes of one table: name, and whether it is valid. PostgreSQL cuts a long name to make room for
-    the ending, so the index that was being rebuilt is one whose name begins like the leftover's.
-    """
-    known = list(indexes)
-    valid = [name for name, is_valid in known if is_valid]
-    found = []
-    for name, is_valid in known:
-        match = None if is_valid else LEFTOVER.search(name)
-        if match and any(other.startswith(name[: match.start()]) for other in valid):
-            found.append(name)
-    return found
 
 
 def decide(

@@ -6,10 +6,30 @@ out. Where none of them serves, VACUUM and REINDEX CONCURRENTLY do what they can
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from .measure import TableMeasure
 from .plan import ACCESS_EXCLUSIVE, MOMENTS, PG_REPACK, REPACK, Action, VacuumRequest, pretty
 
+LEFTOVER = re.compile(r"_cc(new|old)\d*$")
 TOOLS = {REPACK: "REPACK (CONCURRENTLY)", PG_REPACK: "pg_repack"}
+
+
+def leftovers(indexes: Iterable[tuple[str, bool]]) -> list[str]:
+    """Names of the invalid indexes that an interrupted REINDEX CONCURRENTLY left on a table.
+
+    `indexes` are all indexes of one table: name, and whether it is valid. PostgreSQL cuts a long name to make room for
+    the ending, so the index that was being rebuilt is one whose name begins like the leftover's.
+    """
+    known = list(indexes)
+    valid = [name for name, is_valid in known if is_valid]
+    found = []
+    for name, is_valid in known:
+        match = None if is_valid else LEFTOVER.search(name)
+        if match and any(other.startswith(name[: match.start()]) for other in valid):
+            found.append(name)
+    return found
 
 
 def unfit(measure: TableMeasure, kind: str) -> str:
@@ -21,6 +41,10 @@ def unfit(measure: TableMeasure, kind: str) -> str:
         return f"this role may not maintain it, as {TOOLS[kind]} demands"
     if kind == REPACK and not measure.has_identity:
         return f"{TOOLS[kind]} needs a primary key or an index as replica identity"
+    left = leftovers((index.name, index.valid) for index in measure.indexes)  # these are dropped first
+    invalid = [index.name for index in measure.indexes if not index.valid and index.name not in left]
+    if kind == REPACK and invalid:
+        return f"{TOOLS[kind]} refuses a table with an invalid index, which {invalid[0]} is"
     if kind == PG_REPACK and not measure.has_key:
         return f"{TOOLS[kind]} needs a primary key, or a unique index over columns that are NOT NULL"
     return ""

@@ -6,7 +6,7 @@ import contextlib
 
 from ..connection import Connection, DriverError, Query, fetch, is_lock_timeout, scalar
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, run_alone, who_blocks
-from .decide import leftovers
+from .ladder import leftovers
 from .measure import TableMeasure
 from .others import older_transaction
 from .outcome import ActionResult, Blocked

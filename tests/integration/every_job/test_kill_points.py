@@ -43,7 +43,8 @@ sys.path.insert(0, sys.argv[1])
 import psycopg
 from scannerdb.connection import Options
 from scannerdb.jobs.fix import Safety
-name, login, words = sys.argv[2], Options(**json.loads(sys.argv[3])), json.loads(sys.argv[4])
+name, login, words = sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
+login = Options(**{n: tuple(value) if isinstance(value, list) else value for n, value in login.items()})
 job = getattr(importlib.import_module(f"scannerdb.jobs.{name}"), name)
 more = {"safety": Safety(require_backup=False)} if name == "fix" else {}
 print("ready", flush=True)

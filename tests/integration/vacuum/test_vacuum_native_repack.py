@@ -129,6 +129,10 @@ def test_what_it_lacks_is_told_before_anything_begins(database: Database) -> Non
     database.sql("ALTER TABLE bloated REPLICA IDENTITY NOTHING")
     reason = vacuum(options(database), check_mode=True, **MONTHLY)["left_undone"][0]["reason"]
     assert "needs a primary key or an index as replica identity" in reason
+    database.sql("ALTER TABLE bloated REPLICA IDENTITY DEFAULT")
+    database.sql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bloated_t_idx'::regclass")
+    reason = vacuum(options(database), check_mode=True, **MONTHLY)["left_undone"][0]["reason"]
+    assert "invalid index, which bloated_t_idx is" in reason
 
 
 def test_who_is_in_the_way_is_named_and_not_waited_for_for_ever(database: Database) -> None:
