@@ -20,7 +20,7 @@ from bench.page import page
 from bench.report import keep, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-AREAS = ("check", "fix", "vacuum", "backup", "physical", "restore", "cluster", "scale", "fleet", "ansible")
+AREAS = ("check", "fix", "types", "vacuum", "backup", "physical", "restore", "cluster", "scale", "fleet", "ansible")
 OUT = ROOT / ".bench"
 Measurement = Callable[[Lab, int], Iterable[Figure | Curve | Beside]]
 

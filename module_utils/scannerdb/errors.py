@@ -109,6 +109,10 @@ class FixRefused(ScannerDbError):
     """A fix run stopped before anything was changed: no fresh backup, or a fix that would touch too much."""
 
 
+class FixLeft(ScannerDbError):
+    """A fix that cannot be done as things are: it is left, with this reason, and counts as no failure."""
+
+
 class UnsafeCode(ScannerDbError):
     """Code of a lesser role would run with more rights than that role has."""
 

@@ -162,7 +162,7 @@ def test_no_survey_asks_for_what_leads_elsewhere(name: str) -> None:
 def test_the_fix_asks_for_what_has_to_be_asked_for() -> None:
     """What is off by default is reached from a launch, too."""
     asked = {question["variable"] for question in questions("fix")}
-    assert {"scannerdb_fix_counters", "scannerdb_retention_rules"} <= asked
+    assert {"scannerdb_fix_counters", "scannerdb_fix_types", "scannerdb_retention_rules"} <= asked
 
 
 def test_a_survey_of_an_unknown_variable_is_refused() -> None:

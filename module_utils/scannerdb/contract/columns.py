@@ -24,8 +24,8 @@ declare(
         "schema.column.type",
         "critical",
         "A column has another type. Changing it rewrites the table: plan that.",
-        how="ALTER COLUMN … TYPE in a window, or allow the type in the overlay.",
-        lock="ACCESS EXCLUSIVE, rewrites the table",
+        how="scannerdb_fix_types: convert for dates and booleans; else ALTER COLUMN … TYPE, or the overlay.",
+        lock="ACCESS EXCLUSIVE; for an instant with scannerdb_fix_types: convert",
     ),
     FindingKind(
         "schema.column.nullable",
@@ -59,7 +59,7 @@ def column_findings(contract: Contract, table: Table, actual: Table, catalog: Ca
                 place,
                 f"{place} is {have.type}; it should be {column.type}.",
                 {"expected": column.type, "actual": have.type, "usable": same_family(have.type, column.type)},
-                retyped(contract.schema, table.name, column),
+                retyped(contract.schema, table.name, column, have.type),
             )
         yield from _nullable(contract, table, column, have)
         yield from _default(contract, table, column, have)

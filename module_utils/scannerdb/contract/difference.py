@@ -14,6 +14,7 @@ from ..finding import Change, Finding, matches
 from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
 from .columns import column_findings
+from .conversion import unfinished
 from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
 from .model import Catalog, Contract, Grant, Table
@@ -104,6 +105,8 @@ def difference(contract: Contract, catalog: Catalog) -> list[Finding]:
     found += view_findings(contract, catalog)
     found += _privileges(contract, catalog)
     found += unexpected(contract, catalog)
+    for name in contract.tables:
+        found += unfinished(contract.schema, catalog.tables[name]) if name in catalog.tables else []
     found += blocking(contract, catalog)
     found = left_alone(with_needs(contract, found))
     allowed = contract.exceptions

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..finding import Finding
 from ..finding_kinds import FindingKind, declare, finding
+from .conversion import is_beside, is_kept, kept
 from .model import Catalog, Contract, Index, Table
 
 declare(
@@ -46,7 +47,7 @@ def unexpected(contract: Contract, catalog: Catalog) -> Iterator[Finding]:
     """Tables, views, columns, indexes, constraints, functions and so on that the contract does not name."""
     for name, table in catalog.tables.items():
         if name in contract.tables:
-            yield from _of_table(contract.tables[name], table)
+            yield from _of_table(contract.schema, contract.tables[name], table)
         elif name != contract.view.name:
             message = f"{name} is an extra {table.kind} of about {max(table.rows, 0)} rows."
             evidence = {"kind": table.kind, "rows": table.rows}
@@ -64,9 +65,11 @@ def _extra(finding_id: str, place: str, message: str, evidence: Mapping[str, obj
     return finding(finding_id, place, message, evidence, why_no_fix=why)
 
 
-def _of_table(wanted: Table, actual: Table) -> Iterator[Finding]:
+def _of_table(schema: str, wanted: Table, actual: Table) -> Iterator[Finding]:
     for column in actual.columns.values():
-        if column.name not in wanted.columns:
+        if is_kept(column.name):
+            yield kept(schema, wanted.name, column.name, column.type)
+        elif column.name not in wanted.columns and not is_beside(column.name):
             place, message = f"{wanted.name}.{column.name}", f"{wanted.name} has an extra column {column.name}"
             why = DECLARE.format("columns")
             yield _extra("schema.column.unexpected", place, f"{message} ({column.type}).", {"type": column.type}, why)

@@ -10,6 +10,7 @@ from ..finding import Change, Fix, Reversal
 from ..finding_kinds import KINDS
 from . import ddl
 from .model import Column
+from .retypable import convertible
 
 
 def fix_of(finding_id: str, changes: list[Change], consent: str = "", undo: Sequence[Reversal] = ()) -> Fix:
@@ -25,10 +26,14 @@ def by_hand(finding_id: str, changes: list[Change], why: str) -> Fix:
     return dataclasses.replace(fix_of(finding_id, changes), changes=(), job=why)
 
 
-def retyped(schema: str, table: str, column: Column) -> Fix:
+def retyped(schema: str, table: str, column: Column, have: str) -> Fix:
     """The statement that gives a column its type, for people: it rewrites the table, and may refuse values."""
     kind = SQL(column.type)  # type: ignore[arg-type,unused-ignore]
     action = SQL("ALTER COLUMN {name} TYPE {kind} USING {name}::{kind}").format(name=Identifier(column.name), kind=kind)
     why = "Changing a type rewrites the table under an exclusive lock: plan it, or allow the type in the overlay."
+    if convertible(have, column.type):
+        why = (
+            "scannerdb_fix_types is leave: convert has it done online (docs/fix.md); or allow the type in the overlay."
+        )
     lock = f"{ddl.ACCESS_EXCLUSIVE}, rewrites the table"
     return Fix("schema.column.type", (text_of(ddl.alter(schema, table, action)),), None, lock, job=why)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..connection import SQL, Connection, DriverError, explained, fetch, scalar
-from ..errors import RowsHidden, ScannerDbError
+from ..errors import FixLeft, RowsHidden, ScannerDbError
 from ..finding import Change
 from ..frame import Frames
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, run_alone
@@ -19,6 +19,7 @@ from .policy import FixStep, skipped, unmet
 from .rights import writer_for
 from .rowfix import At, RowFix
 from .seals import Keys
+from .standbys import StandbyPause
 from .structure import run_online, run_plain, run_strong_change
 
 # The data stands in the way (duplicates, orphans, NULLs): said, and left for people to decide.
@@ -131,7 +132,7 @@ class Applier:
         tables = sorted({fix.table, *(write.table for write in fix.writes)})
         writer = writer_for(self.frames, self.schema, tables, self.application)
         worker = Worker(writer, entry, fix, self.budget, self.record, self.batch_rows)
-        worker.max_lag_bytes = self.max_lag_bytes
+        worker.pause = self._pause()
         worker.progress = lambda rows: self.progress(fix.id, rows, expected)
         try:
             return worker.run()
@@ -144,7 +145,10 @@ class Applier:
             self.progress(fix.id, rows, expected)
 
         writer = writer_for(self.frames, self.schema, list(fix.tables), self.application)
-        return fix.run(At(writer, entry, self.budget, self.record, self.batch_rows, progress))
+        return fix.run(At(writer, entry, self.budget, self.record, self.batch_rows, progress, self._pause()))
+
+    def _pause(self) -> StandbyPause:
+        return StandbyPause(self.conn, self.max_lag_bytes, self.budget.deadline_s)
 
     def change(self, change: Change, what: str) -> None:
         """Carry out one change of structure; what it leaves half made when it fails is taken away."""
@@ -175,7 +179,7 @@ class Applier:
         what = f"{step.finding.id} on {step.finding.object}"
         if getattr(error, "sqlstate", None) in DATA_IN_THE_WAY:
             why = f"the data stands in the way: {_sentence(error, what)}"
-        elif isinstance(error, RowsHidden):
+        elif isinstance(error, (FixLeft, RowsHidden)):
             why = str(error)
         else:
             why = _sentence(error, what)

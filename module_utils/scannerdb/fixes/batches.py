@@ -18,14 +18,12 @@ from ..connection import SQL, Composable, DriverError, Identifier, Literal, is_l
 from ..errors import LockTimeout
 from ..frame import Frame
 from ..lockbudget import Budget, LockRecord
-from ..standbylag import standby_lag
 from .data import DataFix, Write, composed
 from .journal import JournalEntry, note, note_images
 from .ranges import AIM_S, Ranges, first_width, flush, not_kept
 from .rights import Writer
 
 SMALLEST = 50
-LOOK_EVERY_S = 1.0
 DEADLOCK = "40P01"
 Progress = Callable[[int], None]
 
@@ -41,15 +39,14 @@ class Worker:
     record: LockRecord
     batch_rows: int = 5000
     progress: Progress = lambda rows: None
-    max_lag_bytes: int = 0
+    pause: Callable[[], None] = lambda: None
     rows: int = 0
-    looked_at: float = 0.0
 
     def run(self) -> int:
         """Fix every row; returns how many. Raises `LockTimeout` where others hold rows beyond the deadline."""
         deadline = time.monotonic() + self.budget.deadline_s
         size = first_width(self.batch_rows)
-        careful = not self._fast_pass(deadline)
+        careful = not self._fast_pass()
         while True:
             if careful:
                 size = self._pass(size, deadline)
@@ -66,7 +63,7 @@ class Worker:
                 )
             time.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - jitter, not a secret
 
-    def _fast_pass(self, deadline: float) -> bool:
+    def _fast_pass(self) -> bool:
         """Where no row trigger is in the way, most rows are done in ranges; the careful passes take what is left.
 
         Returns whether it was made.
@@ -83,7 +80,7 @@ class Worker:
             self.record,
             self.batch_rows,
             self._done,
-            lambda: self._let_standbys_catch_up(deadline),
+            self.pause,
         ).run()
         return True
 
@@ -105,7 +102,7 @@ class Worker:
         """Once over the table in key order; returns the batch size that fits the aim by now."""
         last: int | None = None
         while True:
-            self._let_standbys_catch_up(deadline)
+            self.pause()
             started = time.monotonic()
             try:
                 ids, done = self._batch(last, size)
@@ -122,15 +119,6 @@ class Worker:
             self._done(done)
             last = ids[-1]
             size = next_size(size, len(ids), elapsed, self.batch_rows)
-
-    def _let_standbys_catch_up(self, deadline: float) -> None:
-        """Pause while a standby is more than `max_lag_bytes` behind. (A role that may not look sees no standby.)"""
-        now = time.monotonic()
-        if not self.max_lag_bytes or now - self.looked_at < LOOK_EVERY_S:
-            return
-        self.looked_at = now
-        while time.monotonic() < deadline and standby_lag(self.writer.frames.conn) > self.max_lag_bytes:
-            time.sleep(0.2)
 
     def _batch(self, last: int | None, size: int) -> tuple[list[int], int]:
         """One transaction; returns the ids it looked at and how many of them it fixed."""

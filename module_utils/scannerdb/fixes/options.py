@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..argspec import BudgetOptions, OverlayOptions, RunOptions, TrustOptions, WindowOptions
 from ..option import PathText, option
-from .policy import DATES, HONEYPOTS, INACTIVE
+from .policy import DATES, HONEYPOTS, INACTIVE, TYPES
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,17 @@ class FixOptions(OverlayOptions, RunOptions, BudgetOptions, WindowOptions, Trust
     )
     honeypots: str = option("unverify", "What happens to honeypots that count as verified.", choices=HONEYPOTS)
     inactive: str = option("unverify", "What happens to inactive endpoints that count as verified.", choices=INACTIVE)
+    types: str = option(
+        "leave",
+        "What happens to columns that hold dates as text, booleans as integers, or timestamps without a time zone. "
+        "V(convert) gives them the contract's types, online; the old values stay in columns beside, for an undo.",
+        choices=TYPES,
+    )
+    types_zone: str = option(
+        "",
+        "The time zone that converted dates are meant in where they name none. Empty for the TimeZone that the "
+        "application has in the database.",
+    )
     replace_foreign: bool = option(
         False,
         "Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the "

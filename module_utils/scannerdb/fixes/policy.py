@@ -8,7 +8,7 @@ from typing import Any
 
 from ..finding import Finding, Fix, matches
 
-FILLS_GAPS = ("data.endpoints.*_null",)
+OVERWRITES_NOTHING = ("data.endpoints.*_null", "schema.column.type")
 SECONDS_A_STEP = 0.05
 SECONDS_A_ROW = 50e-6
 SECONDS_A_SCANNED_ROW = 1e-6
@@ -16,6 +16,7 @@ SECONDS_AN_INDEXED_ROW = 2e-6
 DATES = ("evidence", "now", "report")
 HONEYPOTS = ("unverify", "report")
 INACTIVE = ("unverify", "report")
+TYPES = ("leave", "convert")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class FixPolicy:
     dates: str = "evidence"
     honeypots: str = "unverify"
     inactive: str = "unverify"
+    types: str = "leave"
+    types_zone: str = ""
     consents: frozenset[str] = frozenset()
     max_share: float = 0.5
     large_rows: int = 1000
@@ -160,12 +163,13 @@ def plan_diff(plan: FixPlan) -> dict[str, str]:
 def too_large(steps: Sequence[FixStep], table_rows: Mapping[str, int], policy: FixPolicy) -> list[str]:
     """The fixes that would touch more than the allowed share of a table, as sentences.
 
-    Filling empty dates overwrites nothing, and is nearly everything on a first run: it does not count.
+    Filling empty dates overwrites nothing, nor does a conversion of types, and both are nearly everything: neither
+    counts.
     """
     sentences = []
     for step in steps:
         rows, total = step.fix.rows or 0, table_rows.get(table_of(step.finding), 0)
-        harmless = matches(step.finding.id, FILLS_GAPS) or rows < policy.large_rows
+        harmless = matches(step.finding.id, OVERWRITES_NOTHING) or rows < policy.large_rows
         if not harmless and total > 0 and rows > policy.max_share * total:
             share = round(100 * rows / total)
             sentences.append(f"{step.finding.id} would touch {rows} rows, {share} % of the table")

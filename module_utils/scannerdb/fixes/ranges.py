@@ -9,7 +9,7 @@ trigger of the site changed others besides, the batch is rolled back and left fo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch, is_lock_timeout
@@ -88,26 +88,8 @@ class Ranges:
 
     def _others_differ(self) -> Composable:
         """True for a row in which a column changed that the fix does not set."""
-        query = (
-            "SELECT a.attname::text AS name, y.typname::text AS type FROM pg_attribute a"
-            " JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " JOIN pg_type y ON y.oid = a.atttypid"
-            " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
-        )
-        rows = fetch(self.writer.frames.conn, query, [self.entry.schema, self.fix.table])
-        others = [row for row in rows if row["name"] not in dict(self.write.changes)]
-
-        def images(alias: str) -> Composable:
-            # Not every type can be compared (json cannot); every type has a text.
-            parts = [
-                SQL("{}.{}{}").format(
-                    SQL(alias), Identifier(row["name"]), SQL("" if row["type"] in COMPARABLE else "::text")
-                )
-                for row in others
-            ]
-            return SQL(", ").join(parts)
-
-        return SQL("ROW({}) IS DISTINCT FROM ROW({})").format(images("t"), images("o"))
+        written = [column for column, _ in self.write.changes]
+        return others_differ(self.writer.frames.conn, self.entry.schema, self.fix.table, written)
 
     def _statement(self, others: Composable, low: int, high: int) -> Composable:
         """The UPDATE of one range, with both images of each row; flags the rows that it did not do as it should."""
@@ -144,6 +126,29 @@ class Ranges:
 
 class _LeftForLater(Exception):
     """Rolls a batch back that the careful pass has to do."""
+
+
+def others_differ(conn: Connection, schema: str, table: str, written: Collection[str]) -> Composable:
+    """The condition that the rows `t` (written) and `o` (before) differ in a column that was not to be written."""
+    query = (
+        "SELECT a.attname::text AS name, y.typname::text AS type FROM pg_attribute a"
+        " JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " JOIN pg_type y ON y.oid = a.atttypid"
+        " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+    )
+    others = [row for row in fetch(conn, query, [schema, table]) if row["name"] not in written]
+
+    def images(alias: str) -> Composable:
+        # Not every type can be compared (json cannot); every type has a text.
+        parts = [
+            SQL("{}.{}{}").format(
+                SQL(alias), Identifier(row["name"]), SQL("" if row["type"] in COMPARABLE else "::text")
+            )
+            for row in others
+        ]
+        return SQL(", ").join(parts)
+
+    return SQL("ROW({}) IS DISTINCT FROM ROW({})").format(images("t"), images("o"))
 
 
 def flush(conn: Connection) -> None:

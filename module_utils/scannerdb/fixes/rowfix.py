@@ -21,6 +21,7 @@ class At:
     record: LockRecord
     batch_rows: int
     progress: Callable[[int], None]
+    pause: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

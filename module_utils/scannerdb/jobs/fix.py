@@ -43,7 +43,9 @@ from ..window import Window, outside
 from .inspect import Inspection, inspect
 from .schema import prove, write_probe_of
 
-MAKES_ROOM_FOR_MORE = ["schema.table.missing", "schema.column.missing", "schema.foreign_key.*", "index.invalid"]
+MAKES_ROOM_FOR_MORE = [
+    *("schema.table.missing", "schema.column.missing", "schema.column.type", "schema.foreign_key.*", "index.invalid"),
+]
 PASSES = 3
 VIEW_LOG = "view_update_fix.log"
 
@@ -82,6 +84,8 @@ def policy_from(request: FixOptions) -> FixPolicy:
         dates=request.dates,
         honeypots=request.honeypots,
         inactive=request.inactive,
+        types=request.types,
+        types_zone=request.types_zone,
         consents=frozenset(consents),
         max_share=request.max_share,
     )

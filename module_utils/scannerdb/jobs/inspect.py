@@ -22,6 +22,7 @@ from ..contract.needs import left_alone, needs_of, unusable
 from ..counters import CONSENT, TABLE, tables_of
 from ..errors import LockTimeout, QueryFailed, ScannerDbError, UnsafeCode
 from ..finding import Finding, ordered
+from ..fixes.convert_plan import with_conversions
 from ..fixes.counters import CounterFix
 from ..fixes.data import DataFix, data_fixes, fix_text, orphan_fix
 from ..fixes.expiry import ExpiryFix
@@ -75,6 +76,11 @@ def inspect(
         findings += _table(one, VacuumThresholds(), (deep or Deep()).limits if deep else None)
     fixes = _data_fixes(policy or FixPolicy(), contract, context.unproven, catalog)
     fixes |= _row_fixes(findings, context)
+    if policy and policy.types == "convert":
+        with explained("Planning the conversion of types"):
+            reader = reader_of(conn, contract, catalog)
+            findings, converted = with_conversions(conn, contract, findings, policy.types_zone, reader)
+        fixes |= converted
     found = left_alone(_with_data_fixes(_without_repeats(findings), fixes, contract.schema))
     return Inspection(catalog, ordered(found), fixes, measures, context.seen)
 

@@ -13,7 +13,9 @@ from ..contract.reversal import changes_of
 from ..errors import InvalidInput, ScannerDbError
 from ..finding import Reversal
 from ..fixes.apply import Applier
+from ..fixes.convert_back import convert_back, said_back
 from ..fixes.journal import ensure_journal, journal_exists, journal_report
+from ..fixes.retyped import KIND as CONVERSION
 from ..fixes.seals import keys_of
 from ..fixes.undo import Undoer
 from ..frame import Frames
@@ -84,6 +86,9 @@ def _undoer(frames: Frames, contract: Contract, run: Run, run_id: str, only: tup
     applier = Applier(frames, run.run_id, "", application, budget, 0, {}, run.log, run.progress, journal=False)
 
     def reverse(reversal: Reversal, what: str) -> None:
+        if reversal.kind == CONVERSION:
+            convert_back(frames, reversal, application, budget, applier.record)
+            return
         for change in changes_of(reversal):
             applier.change(change, what)
 
@@ -95,6 +100,9 @@ def _shown(undoer: Undoer, planned: Mapping[str, int]) -> list[str]:
     lines = [f"-- {fix_id}: {count} journalled entries to put back" for fix_id, count in sorted(planned.items())]
     for reversal in undoer.reversals():
         try:
+            if reversal.kind == CONVERSION:
+                lines += [f"-- {said_back(reversal)}"]
+                continue
             lines += [text_of(statement) + ";" for change in changes_of(reversal) for statement in change.statements]
         except ScannerDbError as error:
             lines.append(f"-- left: {error}")

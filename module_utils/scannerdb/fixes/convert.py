@@ -1,0 +1,292 @@
+"""A conversion of types at work: begun, filled, proven, swapped; killed anywhere, the next run goes on.
+
+What runs code of the table (expressions, CHECK, triggers, the definition of a view) runs in the frame of the role that
+owns it, or of the application's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch
+from ..contract import ddl
+from ..contract.conversion import is_beside, proof_name, removal
+from ..errors import FixLeft, LockTimeout, ScannerDbError
+from ..finding import Change
+from ..foreigncode import is_superuser, refuse_foreign_code
+from ..frame import Frames
+from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_alone, who_blocks
+from ..session import SEARCH_PATH
+from .attached import Attached, attached, index_beside
+from .backfill import Backfill
+from .journal import forget, note_structure
+from .retyped import Retyping, begun, ended, proof, trigger, unreadable
+from .rowfix import At, RowFix
+from .structure import run_online, run_strong_change
+from .views import Statement, dropped, granted, made_anew, views_over
+
+LISTS = "fix.yml --check with scannerdb_fix_types: convert lists such rows."
+
+
+@dataclass
+class Conversion:
+    """The conversion of one table, which several findings share: the first one does it."""
+
+    one: Retyping
+    rows: int | None = None
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class TypeFix(RowFix):
+    """One column's share of its table's conversion."""
+
+    conversion: Conversion
+
+    def run(self, at: At) -> int:
+        """Convert the table, unless another of its columns has done so; returns how many rows were rewritten."""
+        shared = self.conversion
+        if shared.failed:
+            raise FixLeft(f"the conversion of {shared.one.table} failed: {shared.failed}")
+        if shared.rows is None:
+            try:
+                shared.rows = Converter(at, shared.one).run()
+            except (ScannerDbError, DriverError) as error:
+                shared.failed = str(error).strip()
+                raise
+        return max(shared.rows, 1)
+
+
+@dataclass
+class Converter:
+    """One conversion, in either direction."""
+
+    at: At
+    one: Retyping
+    rows: int = 0
+    local: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Do it; how it is taken back is noted first."""
+        noted = 0
+        if self.at.entry.kept:
+            noted = note_structure(self.conn, self.at.entry, self.one.table, [self.one.reversal()])
+        try:
+            return self.work()
+        except LockTimeout:  # what was filled stays, kept current: the next run goes on
+            raise
+        except (ScannerDbError, DriverError):
+            if not self.conn.closed:
+                self.clean_up()
+                if noted:
+                    forget(self.conn, noted)
+            raise
+
+    def work(self) -> int:
+        """Begin, fill, swap."""
+        self.begin()
+        backfill = Backfill(
+            self.at.writer, self.one, self.budget, self.record, self.at.batch_rows, self.at.progress, self.at.pause
+        )
+        self.rows = backfill.run()
+        self._besides()
+        backfill.run()  # nothing, unless somebody wrote past the trigger
+        self._refuse_unreadable()
+        self.swap()
+        self._not_null()
+        return self.rows
+
+    @property
+    def conn(self) -> Connection:
+        """The session."""
+        return self.at.writer.frames.conn
+
+    @property
+    def frames(self) -> Frames:
+        """The session's frames."""
+        return self.at.writer.frames
+
+    @property
+    def budget(self) -> Budget:
+        """The lock budget."""
+        return self.at.budget
+
+    @property
+    def record(self) -> LockRecord:
+        """What the locks cost."""
+        return self.at.record
+
+    def begin(self) -> None:
+        """The columns beside and the trigger; the swap is rehearsed before, so that no view stops it in the end."""
+        have = {row["name"]: row["type"] for row in fetch(self.conn, HAVE, [self.one.schema, self.one.table])}
+
+        def rehearse(seen: Attached) -> None:
+            with self.conn.transaction(force_rollback=True):
+                self._swapped(seen, begun(self.one, have))
+
+        self._strongly(rehearse, self._locks())
+        self._strongly(lambda seen: self._as(seen.owner, [*begun(self.one, have), *trigger(self.one)]), 1)
+
+    def swap(self) -> None:
+        """The columns beside take their places."""
+        self._strongly(self._swapped, self._locks())
+
+    def _locks(self) -> int:
+        """How many relations a swap locks, one after the other."""
+        return 1 + len(views_over(self.conn, self._attached().table, list(self.one.names)))
+
+    def clean_up(self) -> None:
+        """Take away what was made besides; what cannot be, the next run does."""
+        left = [name for name in self.one.names.values() if is_beside(name)]
+        drop = Change(
+            tuple(removal(self.one.schema, self.one.table, left)),
+            "ACCESS EXCLUSIVE",
+            "strong",
+            ((self.one.schema, self.one.table),),
+        )
+        try:
+            run_strong_change(self.frames, drop, self.budget, self.record, f"Cleaning up {self.one.table}")
+            self._drop_index(proof_name(self.one.table))
+            for index in self._attached().indexes:
+                self._drop_index(_beside(index["name"]))
+        except (ScannerDbError, DriverError):
+            if self.conn.closed:
+                raise
+
+    def _strongly(self, attempt: Callable[[Attached], None], locks: int) -> None:
+        """One transaction under the lock budget, which is shared out where several locks are taken, one by one."""
+        place = [(self.one.schema, self.one.table)]
+        timeout = max(5, self.budget.timeout_ms // locks)
+
+        def once() -> None:
+            with self.frames.transaction({"lock_timeout": f"{SOFT_TIMEOUT_MS}ms"}):
+                table = relation(self.one.schema, self.one.table)
+                self.conn.execute(SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table))
+                seen = self._attached()
+                self.conn.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(f"{timeout}ms")))
+                self.local = {"lock_timeout": f"{timeout}ms"}
+                started = time.monotonic()
+                attempt(seen)
+            self.record.held(time.monotonic() - started, structure=True)
+
+        what = f"Converting {self.one.table}"
+        retrying(once, self.budget, self.record, what, lambda: who_blocks(self.conn, place))
+
+    def _swapped(self, seen: Attached, first: Sequence[Composable] | None = None) -> None:
+        """The swap itself. For its rehearsal `first` makes the columns beside, without rows and indexes.
+
+        Views are locked first, the outermost before the others, as every query does: the other way round each waits
+        for the other.
+        """
+        views, finished = views_over(self.conn, seen.table, list(self.one.names)), first is None
+        lock = SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation(self.one.schema, self.one.table))
+        self._run([*dropped(views), *(Statement(seen.owner, one) for one in (lock, *(first or ())))])
+        if finished and not self.one.back and self._unreadable_now(seen.owner):
+            raise FixLeft(f"A row of {self.one.table} that cannot be read was written while it was converted.", LISTS)
+        self._run([*(Statement(seen.owner, one) for one in self._table(seen, finished)), *made_anew(views)])
+
+    def _table(self, seen: Attached, finished: bool) -> Iterable[Composable]:
+        """What happens to the table: the indexes change places with the columns."""
+        if finished:
+            yield from removal(self.one.schema, self.one.table, [])
+            yield SQL("DROP INDEX IF EXISTS {}").format(relation(self.one.schema, proof_name(self.one.table)))
+            for index in seen.indexes:
+                yield SQL("DROP INDEX {}").format(relation(self.one.schema, index["name"]))
+        yield from ended(self.one, seen.columns, self.at.entry.kept, finished)
+        if finished:
+            for index in seen.indexes:
+                yield SQL("ALTER INDEX {} RENAME TO {}").format(
+                    relation(self.one.schema, _beside(index["name"])), Identifier(index["name"])
+                )
+        for column, properties in seen.columns.items():
+            acl = [(column, *one) for one in properties["acl"] or ()]
+            yield from granted(relation(self.one.schema, self.one.table), acl)
+
+    def _besides(self) -> None:
+        """Indexes and statistics of the columns beside, made while everybody goes on writing."""
+        seen, table = self._attached(), relation(self.one.schema, self.one.table)
+        for index in seen.indexes:
+            self._drop_index(_beside(index["name"]))
+            made = index_beside(self.one.schema, self.one.table, index, _beside(index["name"]), self.one.names)
+            run_alone(self.conn, made, self.budget.online_ms)
+        if not self.one.back:
+            self._drop_index(proof_name(self.one.table))
+            run_alone(self.conn, proof(self.one), self.budget.online_ms)
+        columns = SQL(", ").join(Identifier(name) for name in self.one.names.values())
+        run_alone(self.conn, SQL("ANALYZE {} ({})").format(table, columns), self.budget.online_ms)
+
+    def _drop_index(self, name: str) -> None:
+        drop = SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(relation(self.one.schema, name))
+        run_alone(self.conn, drop, self.budget.online_ms)
+
+    def _refuse_unreadable(self) -> None:
+        if self.one.back:
+            return
+        query = SQL("SELECT pg_catalog.count(*) FROM {} t WHERE {}").format(
+            relation(self.one.schema, self.one.table), unreadable(self.one)
+        )
+        with self.at.writer.transaction([self.one.table], self.budget.timeout_ms) as frame:
+            count = int(frame.value(query))
+        if count:
+            raise FixLeft(
+                f"{count} rows of {self.one.table} that cannot be read were written while it was being converted.",
+                LISTS,
+            )
+
+    def _unreadable_now(self, owner: str) -> bool:
+        """Whether there is such a row, now that nobody can write one: the proof's index knows at once."""
+        query = SQL("SELECT 1 AS one FROM {} t WHERE {} LIMIT 1").format(
+            relation(self.one.schema, self.one.table), unreadable(self.one)
+        )
+        frame = self.frames.of(owner, self.local)
+        return bool(frame.rows("SET LOCAL enable_seqscan = off", query))
+
+    def _not_null(self) -> None:
+        """NOT NULL where the column had it: since the swap a CHECK sees to it, which is proven here."""
+        schema, table = self.one.schema, self.one.table
+        checks = {row["name"] for row in fetch(self.conn, _CHECKS, [schema, table])}
+        for column in self.one.names:
+            if ddl.short_name("scannerdb", table, column, "not_null") not in checks:
+                continue
+            for change in ddl.set_not_null(schema, table, column):
+                if change.how == "online":
+                    run_online(self.frames, change, self.budget)
+                else:
+                    run_strong_change(self.frames, change, self.budget, self.record, f"NOT NULL of {table}.{column}")
+
+    def _attached(self) -> Attached:
+        seen, why = attached(self.conn, self.one.schema, self.one.table, list(self.one.names))
+        missing = set(self.one.names) - set(seen.columns)
+        if why or missing:
+            raise FixLeft(f"{self.one.table} cannot be converted: {why or 'a column is gone'}.")
+        return seen
+
+    def _as(self, owner: str, statements: Sequence[Composable]) -> None:
+        self._run([Statement(owner, one) for one in statements])
+
+    def _run(self, statements: Iterable[Statement]) -> None:
+        """Each in its owner's frame, those that follow each other at once."""
+        for owner, group in itertools.groupby(statements, key=lambda one: one.owner):
+            if self.frames.superuser and is_superuser(self.conn, owner):
+                refuse_foreign_code(self.conn, self.one.schema, [self.one.table], owner, triggers=False)
+            frame = self.frames.of(owner, self.local)
+            frame.path = SEARCH_PATH  # a view's own text is whole under this one
+            frame.run(*(one.text for one in group))
+
+
+def _beside(index: str) -> str:
+    return ddl.short_name("scannerdb_new", index)
+
+
+HAVE = """
+SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+"""
+_CHECKS = """
+SELECT x.conname::text AS name FROM pg_catalog.pg_constraint x JOIN pg_catalog.pg_class c ON c.oid = x.conrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND x.contype = 'c'
+"""

@@ -1,0 +1,54 @@
+"""Databases whose columns have other types, and what their values mean."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from scannerdb.fixes.policy import FixPolicy
+
+from demo.shapes import SHAPES
+from tests.servers import FIELD_SCALE, Database, Databases
+
+BERLIN = ZoneInfo("Europe/Berlin")
+CONVERT = FixPolicy(types="convert", types_zone="Europe/Berlin", only=("schema.column.type",))
+# The columns, and whatever else a conversion has made.
+MADE = """
+SELECT (SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND NOT a.attisdropped
+           AND a.attname LIKE 'scannerdb\\_new%')
+     + (SELECT count(*) FROM pg_trigger WHERE tgname LIKE '~scannerdb%')
+     + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'scannerdb\\_convert%')
+     + (SELECT count(*) FROM pg_class WHERE relname LIKE 'scannerdb\\_new%' OR relname LIKE 'scannerdb\\_proof%')
+"""
+KEPT = """
+SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+ WHERE c.relkind = 'r' AND NOT a.attisdropped AND a.attname LIKE 'scannerdb\\_was%'
+"""
+DATES = "SELECT id, scan_date, verification_date, last_check_date, is_honeypot, is_active FROM endpoints ORDER BY id"
+OWNED = "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
+
+
+def made(make_database: Databases, shape: str, name: str = "") -> Database:
+    """A database of that shape whose owner is the application, which is no superuser."""
+    database = make_database(name or None)
+    with database.connect() as conn:
+        SHAPES[shape](conn, FIELD_SCALE)
+        conn.execute("GRANT CREATE ON SCHEMA public TO ollama")
+        for (relation,) in conn.execute(OWNED).fetchall():
+            conn.execute(f"ALTER TABLE {relation} OWNER TO ollama".encode())
+    return database
+
+
+def converted(result: dict[str, Any]) -> set[str]:
+    """The columns that a run converts, or has converted."""
+    return {one["object"] for one in result["fixed"] if one["id"] == "schema.column.type"}
+
+
+def meant(value: Any) -> Any:
+    """What a text, a number or a timestamp without a zone says, in Berlin's time."""
+    if isinstance(value, int):
+        return bool(value)
+    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=BERLIN)
