@@ -114,12 +114,12 @@ def make_root(root: Path, release: str) -> None:
     run("chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash", USER)
 
 
-def clone(root: Path) -> None:
-    """HEAD, for the ordinary user and for root, below root's own home."""
+def clone(root: Path, commit: str) -> None:
+    """A commit, for the ordinary user and for root, below root's own home."""
     for home, owner in ((f"home/{USER}", USER), ("root", "root")):
         target = root / home / "scannerdb"
         run("git", "clone", "--quiet", "--no-hardlinks", f"file://{CHECKOUT}", str(target))
-        run("git", "-C", str(target), "checkout", "--quiet", "--detach", head())
+        run("git", "-C", str(target), "checkout", "--quiet", "--detach", commit)
         run("chroot", str(root), "chown", "--recursive", f"{owner}:", f"/{home}/scannerdb")
     (root / "root").chmod(0o700)
 
@@ -165,7 +165,8 @@ def main() -> int:
     done: list[str] = []
     with bare_root(arguments.release) as root:
         bound = local_paths(root)
-        clone(root)
+        commit = head()  # which moves on, where somebody works
+        clone(root, commit)
         runs = [(login, step) for step in arguments.steps for login in LOGINS.get(step, ("root",))]
         for login, step in runs:
             say(f"make {step}, as {login}, on a bare Debian {arguments.release}")
@@ -174,7 +175,7 @@ def main() -> int:
             done.append(f"make {step}, as {login}: exit code {code}, {time.monotonic() - begun:.0f} s")
             if code:
                 break
-    say(f"{head()[:12]} on a Debian {arguments.release} that had {', '.join(GIVEN)} and nothing else:")
+    say(f"{commit[:12]} on a Debian {arguments.release} that had {', '.join(GIVEN)} and nothing else:")
     for line in done:
         say(line)
     return code
