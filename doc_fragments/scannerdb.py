@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from scannerdb.argspec import ConnectionOptions
 from scannerdb.backup.options import BackupOptions
 from scannerdb.checks.options import CheckOptions
+from scannerdb.cluster.options import ClusterOptions
 from scannerdb.doctor.options import DoctorOptions
 from scannerdb.drill.options import DrillOptions
 from scannerdb.fixes.options import FixOptions, SchemaOptions
@@ -42,6 +43,7 @@ class ModuleDocFragment:
     BACKUP = _with_a_server(BackupOptions)
     BACKUP_INFO = documentation(BackupInfoOptions)
     CHECK = _with_a_server(CheckOptions)
+    CLUSTER = _with_a_server(ClusterOptions)
     DOCTOR = _with_a_server(DoctorOptions)
     FIX = _with_a_server(FixOptions)
     FOLDERS = documentation(FoldersOptions)

@@ -85,6 +85,8 @@ class Options:
     @property
     def server(self) -> str:
         """Where the server is, for a sentence."""
+        if self.patroni_urls and not self.host:
+            return f"the cluster of {self.patroni_urls[0]}"
         place = self.host or self.unix_socket or "the local socket"
         return f"{place} port {self.port}"
 

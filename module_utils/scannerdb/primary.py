@@ -134,7 +134,8 @@ def _led(view: Optional[PatroniView]) -> str:
     if view is None:
         return ""
     leader = view.leader
-    return f"; Patroni's leader is {leader.host} port {leader.port}" if leader else "; Patroni has no leader"
+    paused = ", and is paused: no other member takes over" if view.paused else ""
+    return (f"; Patroni's leader is {leader.host} port {leader.port}" if leader else "; Patroni has no leader") + paused
 
 
 @dataclass
@@ -293,7 +294,7 @@ def _moved(error: ScannerDbError, ask: Ask) -> Optional[str]:
     while True:
         try:
             answers, asked, view = _asked(pin.wanted, ask)
-            last = said_by(answers, asked)
+            last = said_by(answers, asked) + _led(view)
             now = choose(answers, asked, view, standby_ok=False)
         except TwoPrimaries:
             now = None

@@ -15,7 +15,14 @@ PATIENT = ("-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2", "-o", "A
 INSTALL_S = 1200
 NO_SERVICE = ("/usr/sbin/policy-rc.d", "#!/bin/sh\n# for the tests' packages: nothing is started\nexit 101\n", 0o755)
 NO_CLUSTER = ("/etc/postgresql-common/createcluster.d/scannerdb-tests.conf", "create_main_cluster = false\n", 0o644)
-SERVICES = {"prometheus": "prometheus", "pgbouncer": "pgbouncer", "postgresql-common": "postgresql"}
+SERVICES = {
+    "prometheus": "prometheus",
+    "pgbouncer": "pgbouncer",
+    "patroni": "patroni",
+    "etcd-server": "etcd",
+    "haproxy": "haproxy",
+    "postgresql-common": "postgresql",
+}
 
 
 def provide(absent: Sequence[Need], release: str) -> str:

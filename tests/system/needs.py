@@ -119,6 +119,12 @@ NEEDS = (
     Need("rclone", "off-site copies", program("rclone"), ("rclone",)),
     Need("promtool", "metrics and alert rules", program("promtool"), ("prometheus",)),
     Need("pgbouncer", "a pooler between us and the server", program("pgbouncer"), ("pgbouncer",)),
+    Need(
+        "patroni",
+        "a cluster under Patroni",
+        program("patroni", "etcd", "haproxy"),
+        ("patroni", "etcd-server", "haproxy"),
+    ),
     Need("logrotate", "the rotation of logs", program("logrotate"), ("logrotate",)),
     Need("systemd-analyze", "timers and units", program("systemd-analyze"), ("systemd",)),
     Need("chromium", "the HTML report in a browser", has_browser, ("chromium", "libatomic1")),

@@ -44,7 +44,7 @@ def test_who_said_what() -> None:
     assert error.value.message == (
         "None of the servers a port 5432, b port 5432, c port 5432 is a primary that can be reached: a port 5432 is a "
         "standby; the server on b port 5432 does not answer; the server on c port 5432 cannot be reached: Connection "
-        "refused; Patroni's leader is a port 5432."
+        "refused; Patroni's leader is a port 5432, and is paused: no other member takes over."
     )
     with pytest.raises(ConnectionFailed, match=r"a port 5432 does not answer; the server on c port 5432 cannot"):
         choose({C: REFUSED}, [A, C], None, True)

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "module_utils" / "scannerdb"
 # From the top down. What stands in one row does not import each other, and each imports only what is below.
 LAYERS: tuple[set[str], ...] = (
     {"jobs"},
-    {"backup", "restore", "drill", "checks", "fixes", "vacuum", "status", "doctor", "schedule", "legacy"},
+    {"backup", "restore", "drill", "checks", "fixes", "vacuum", "cluster", "status", "doctor", "schedule", "legacy"},
     {"load", "physical"},
     {"sets", "contract"},
 )

@@ -77,7 +77,7 @@ class FixOptions(OverlayOptions, RunOptions, BudgetOptions, WindowOptions, Trust
     journal_days: int = option(
         90, "Journal entries older than this many days are removed after a run; 0 keeps them all."
     )
-    max_lag_mb: int = option(64, "Pause while a standby is more than this many MB behind; 0 never does.")
+    max_lag_mb: int = option(16, "Pause while a standby is more than this many MB behind; 0 never does.")
     require_backup: bool = option(True, "Refuse to change anything without a fresh, verified backup.")
     backup_dir: PathText = option("", "Folder of the backup sets.", given="{{ scannerdb_backup_dir }}")
     backup_max_age_h: float = option(24, "How many hours old that backup may be.")

@@ -39,6 +39,7 @@ from ..restorepoint import set_restore_point
 from ..runs import Run, utc_now
 from ..sets.catalogue import BackupSet, list_sets, newest_verified
 from ..sets.signing import NOBODY, Trust
+from ..standbylag import MOST_BEHIND
 from ..window import Window, outside
 from .inspect import Inspection, inspect
 from .schema import prove, write_probe_of
@@ -58,7 +59,7 @@ class Working:
     batch_rows: int = 5000
     journal: bool = True
     journal_days: int = 90
-    max_lag_bytes: int = 64 << 20
+    max_lag_bytes: int = MOST_BEHIND
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ SELECT date_trunc('second', clock_timestamp() - coalesce(stats_reset, pg_postmas
 
 def index_use(conn: Connection, options: Options, named: Sequence[str]) -> StandbyUse:
     """What the standbys of the primary behind `conn` use. Raises `InvalidInput` for a name that is no address."""
-    options = dataclasses.replace(options, port=conn.info.port)  # `host` may list ports of its own
+    # `host` may list ports of its own, and Patroni would lead to the primary.
+    options = dataclasses.replace(options, port=conn.info.port, patroni_urls=())
     places = [place_of(name, options) for name in named]
     with explained("Looking for standbys"):
         mine = fetch(conn, AGE)[0]

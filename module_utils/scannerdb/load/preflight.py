@@ -171,7 +171,7 @@ def check_obstacles(conn: Connection, database: str) -> None:
 def data_room(conn: Connection, options: Options, tablespace: str) -> Optional[int]:
     """Free bytes where the database will lie, in its tablespace or the data folder; None if it cannot be seen."""
     local = not options.host or options.host.startswith("/")
-    if not local:
+    if not local or options.patroni_urls:
         return None
     try:
         folder = scalar(conn, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = %s", [tablespace])

@@ -10,6 +10,7 @@ from ..connection import Connection, DriverError, Options, explained, fetch, ser
 from ..errors import InvalidInput, RestoreRefused, ScannerDbError
 from ..load.preflight import check_obstacles, check_replication, check_rights, replication_dependents
 from ..runs import Run, checked_run_id, now_text
+from ..standbylag import let_catch_up
 from .build import clear_up, side_mark, still_ours
 from .cutover import Switch, Switched, switch_over
 from .cutover_waker import CutoverWaker
@@ -18,6 +19,8 @@ from .heal import Found, find, kept_databases
 from .marks import KEPT, DatabaseMark, kept_name
 from .plan import RestorePlan, check_sessions
 from .request import RestoreRequest, RestoreTask, result_of, state_line
+
+ALMOST_NOTHING = 1 << 20
 
 
 def cut_over(
@@ -30,6 +33,11 @@ def cut_over(
     if switch.live_exists:
         run.progress("grace")
         check_sessions(conn, options, wish, wish.grace_s, switch.holder)
+    run.progress("standbys")
+    with explained("Looking at the standbys"):
+        behind = let_catch_up(conn, ALMOST_NOTHING)  # or who reads there would wait for what was loaded
+    if behind:
+        run.log(f"warning: {behind}; the cutover does not wait any longer")
     run.progress("cutover")
     run.log(f"cutover: {switch.incoming!r} becomes {switch.live!r}")
     prober = DowntimeProbe(options) if switch.live_exists else None

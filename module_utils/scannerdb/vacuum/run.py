@@ -18,6 +18,7 @@ from ..errors import ConnectionFailed, LockTimeout, PrivilegeMissing, ScannerDbE
 from ..files import too_small
 from ..lockbudget import who_blocks
 from ..serverdisk import room_for
+from ..standbylag import PATIENCE_S, let_catch_up
 from . import pgrepack
 from .measure import TableMeasure
 from .outcome import ActionResult, Blocked, Means, Refused, VacuumStep
@@ -31,6 +32,7 @@ from .statements import as_text, statements
 LOCK_NOT_AVAILABLE = "55P03"
 GONE = ("42P01", "42704")  # no such table, no such index
 SETTLE_S = 2.0
+WAL_HEAVY = ("reindex", PG_REPACK, *REWRITES)  # they write about as much as the table has
 
 
 def queries_for(conn: Connection, measure: TableMeasure, action: Action) -> list[Query]:
@@ -112,6 +114,8 @@ def _begin(conn: Connection, outcome: ActionResult, means: Means) -> None:
     why_not = means.gate(action)
     if why_not:
         raise Refused(why_not)
+    if action.kind in WAL_HEAVY:
+        outcome.note = let_catch_up(conn, patience_s=min(PATIENCE_S, means.budget.deadline_s))
     if not action.room:
         return
     room = room_for(conn, measure.tablespace)

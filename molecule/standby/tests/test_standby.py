@@ -1,4 +1,4 @@
-"""After the standby scenario: each run fixed what was then the primary, and both hosts have both backups."""
+"""After the standby scenario: each run fixed what was then the primary, and made one backup of it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,12 @@ def test_both_damages_are_mended(query: Query) -> None:
     assert query("standby-b", journal) == ["2"]
 
 
-def test_each_run_fixed_on_the_primary_of_its_time(container: Container) -> None:
+def test_each_run_worked_on_the_primary_of_its_time(container: Container) -> None:
     for host in HOSTS:
         log = container(host).file(f"/var/log/scannerdb/{host}/db_maintenance_fix.log").content_string
         assert "data.verified.link_missing" in log
-
-
-def test_both_hosts_were_backed_up_as_primary_and_as_standby(container: Container) -> None:
-    for name in HOSTS:
-        folder = f"/var/backups/scannerdb/{name}"
-        found = container(name).check_output(
+        folder = f"/var/backups/scannerdb/{host}"
+        found = container(host).check_output(
             f"grep -ho '.server_is_standby.: [a-z]*' {folder}/*_*.backup/manifest.json"
         )
-        assert sorted(found.split()) == ['"server_is_standby":', '"server_is_standby":', "false", "true"]
+        assert found.split() == ['"server_is_standby":', "false"], "one backup for a cluster and a run"

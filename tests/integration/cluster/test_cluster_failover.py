@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Working, fix
 from scannerdb.jobs.restore import restore
+from scannerdb.standbylag import let_catch_up
 
 from tests.integration.cluster.pair import NAME, Pair, pair_of_servers, silent_server
 from tests.integration.support import INVARIANTS, NO_BACKUP
@@ -47,6 +49,14 @@ def test_the_primary_is_found_and_kept(pair: Pair) -> None:
         )
         found = check(options)
         assert found["server"]["in_recovery"] is False
+
+    with connect(pair.options()) as conn:
+        pair.new.sql("SELECT pg_wal_replay_pause()")
+        pair.old.sql("CREATE TABLE load AS SELECT repeat(md5(i::text), 30) FROM generate_series(1, 3000) i")
+        assert re.fullmatch(r"a standby stayed [23] MiB behind for 0.5 s", let_catch_up(conn, 1 << 20, 0.5))
+        assert let_catch_up(conn, 16 << 20, 0.5) == ""
+        pair.new.sql("SELECT pg_wal_replay_resume()")
+        assert let_catch_up(conn, 1 << 20) == ""
 
     @job_entry("The test")
     def split(where: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Clusters of streaming servers: which server is a member of which."""
