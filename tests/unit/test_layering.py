@@ -164,3 +164,20 @@ def _imports(path: Path) -> list[str]:
 def _names_a_test(name: str) -> bool:
     parts = name.split(".")
     return parts[0] == "tests" and any(part.startswith("test_") for part in parts)
+
+
+CODE = sorted(
+    path
+    for folder in ("module_utils", "library", "runner", "callback_plugins", "roles")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_function_fits_on_a_screen(path: Path) -> None:
+    """40 lines of statements; the signature and the docstring are for whoever calls it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body and node.end_lineno:
+                assert node.end_lineno - body[0].lineno < 40, node.name

@@ -169,6 +169,21 @@ SELECT 'policy', c.relname || '.' || y.polname FROM pg_policy y JOIN pg_class c 
 """
 
 
+# What is read of each relation that the contract names.
+PARTS = {
+    "columns": COLUMNS,
+    "constraints": CONSTRAINTS,
+    "indexes": INDEXES,
+    "triggers": TRIGGERS,
+    "reads": VIEW_READS,
+}
+PEOPLE = """
+SELECT current_user::text AS user, pg_get_userbyid(datdba)::text AS owner,
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser
+  FROM pg_database WHERE datname = current_database()
+"""
+
+
 def read_catalog(conn: Connection, contract: Contract) -> Catalog:
     """Read the contract's schema, and which of the contract's grants are missing. Takes no lock on any table.
 
@@ -181,24 +196,12 @@ def read_catalog(conn: Connection, contract: Contract) -> Catalog:
         names = frozenset(scalar(conn, NAMES, [schema]) or ())
         demanded = {*contract.tables, contract.view.name}
         oids = [row["oid"] for row in relations if row["name"] in demanded]
-        queries = {
-            "columns": COLUMNS,
-            "constraints": CONSTRAINTS,
-            "indexes": INDEXES,
-            "triggers": TRIGGERS,
-            "reads": VIEW_READS,
-        }
-        parts = {part: _grouped(fetch(conn, query, [oids])) for part, query in queries.items()}
+        parts = {part: _grouped(fetch(conn, query, [oids])) for part, query in PARTS.items()}
         pointing = fetch(conn, POINTING, {"referenced": oids})
         extras = fetch(conn, EXTRAS, {"schema": schema, "ours": PREFIX, "relations": oids})
         roles = frozenset(row["rolname"] for row in fetch(conn, "SELECT rolname::text FROM pg_roles"))
         missing = missing_grants(conn, contract, roles, {row["name"] for row in relations})
-        people = fetch(
-            conn,
-            "SELECT current_user::text AS user, pg_get_userbyid(datdba)::text AS owner,"
-            " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser FROM pg_database"
-            " WHERE datname = current_database()",
-        )[0]
+        people = fetch(conn, PEOPLE)[0]
     tables = {r["name"]: _table(r, parts) for r in relations if r["kind"] in ("r", "p", "f")}
     return Catalog(
         tables=tables,

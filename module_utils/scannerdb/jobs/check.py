@@ -95,9 +95,7 @@ def check(
     result["host"] = host or socket.gethostname()
     result["gauges"] = inspection.seen.get("gauges", [])
     result["since"] = difference(read_last(state_dir, server.database), findings)
-    result["backups"] = backups_of(backup_dir, server.database, state_dir, trusted_signers)
-    if result["backups"]:
-        result["backups"]["physical"] = physical_words(physical)
+    result["backups"] = _backups(backup_dir, server.database, state_dir, trusted_signers, physical)
     now = {**_snapshot(result, inspection), "statements": seen.costs}
     if report_dir and not check_mode:
         try:
@@ -106,11 +104,27 @@ def check(
             warnings.append(f"There is no report: {error}")
     result["warnings"] = warnings
     _log(run, result, findings)
-    trouble = remember(run.state_dir, now) or keep(run.state_dir, server.database, result["checked_at"], findings)
-    if trouble:
-        run.log(f"this run is not in the history: {trouble}")
+    _remember(run, result, now, findings)
     run.progress("done", 1, 1)
     return judged(result, fail_on)
+
+
+def _backups(
+    backup_dir: str, database: str, state_dir: str, trusted_signers: Sequence[str], physical: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The backups for the report; nothing where no folder was named."""
+    found = backups_of(backup_dir, database, state_dir, trusted_signers)
+    if found:
+        found["physical"] = physical_words(physical)
+    return found
+
+
+def _remember(run: Run, result: Mapping[str, Any], now: Mapping[str, Any], findings: Sequence[Finding]) -> None:
+    """Leave this run for the next one to compare with; that it could not be left fails nothing."""
+    database = result["server"]["database"]
+    trouble = remember(run.state_dir, now) or keep(run.state_dir, database, result["checked_at"], findings)
+    if trouble:
+        run.log(f"this run is not in the history: {trouble}")
 
 
 def _unknown_ignores(ignores: Sequence[Ignore], strict: bool) -> list[str]:

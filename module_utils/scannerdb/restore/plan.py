@@ -106,18 +106,14 @@ def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run
     rules, missing = _roles(conn, server, wish, named)
     places = _places(wish, proven.contents, target)
     target = replace(target.under(rules), tablespace=wish.tablespace_map.get(target.tablespace, target.tablespace))
-    needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
-    free = data_room(conn, options, target.tablespace)
-    check_room(free, needed)
+    needed, free = _room(conn, options, proven, target)
     used = {places.get(name, name) for name in proven.contents.tablespaces}
     _check_contents(conn, server, wish, proven.contents, {*used, target.tablespace})
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
     if not wish.tables:
         owners = {rules.of(owner) for owner in proven.contents.owners} | given.new_owners
         check_owners(conn, server, owners - set(missing))
-    if not (wish.tables or wish.into_database):
-        check_rights(conn, server, live.owner if live else "", live is not None)
-        check_obstacles(conn, options.db)
+        _check_live(conn, options, server, wish, live)
     sets = list_sets(wish.backup_dir, options.db, wish.trust).sets
     rate = drilled_rate(sets)
     return RestorePlan(
@@ -135,15 +131,28 @@ def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run
         rules=rules,
         places=places,
         dependents=replace(replication_dependents(conn, options.db), publications=published),
-        warnings=(
-            *_warnings(options, proven, server, free),
-            *_behind(wish, sets),
-            *_strangers(wish.role_map, named),
-            *([given.sentence] if given else []),
-        ),
+        warnings=(*_warnings(options, proven, server, free), *_behind(wish, sets), *_strangers(wish.role_map, named))
+        + ((given.sentence,) if given else ()),
         spare=_spare(live, proven, target),
         carried=given,
     )
+
+
+def _room(conn: Connection, options: Options, proven: Proven, target: Target) -> tuple[int, Optional[int]]:
+    """The bytes that the new database needs, and those that are free; raises where they are too few."""
+    needed = max(target.size_bytes, proven.manifest.database.size_bytes if proven.manifest else 0)
+    free = data_room(conn, options, target.tablespace)
+    check_room(free, needed)
+    return needed, free
+
+
+def _check_live(
+    conn: Connection, options: Options, server: ServerInfo, wish: RestoreRequest, live: Optional[DatabaseFacts]
+) -> None:
+    """What could stop the database from being replaced, where it is to be."""
+    if not wish.into_database:
+        check_rights(conn, server, live.owner if live else "", live is not None)
+        check_obstacles(conn, options.db)
 
 
 def _check_contents(
