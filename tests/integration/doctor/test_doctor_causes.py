@@ -124,6 +124,7 @@ import dataclasses, json, sys
 from scannerdb.connection import Options
 from scannerdb.jobs.doctor import Places, doctor
 values, places = json.loads(sys.argv[1])
+values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 print(json.dumps(doctor(Options(**values), Places(*places))["diagnoses"]))
 """
 
