@@ -22,7 +22,14 @@ from scannerdb.physical.archive import (
     start_of,
 )
 from scannerdb.physical.engine import Recovery
-from scannerdb.physical.pgbackrest import PgBackRest, parse_info, parse_listing, recovery_arguments, windows_of
+from scannerdb.physical.pgbackrest import (
+    PgBackRest,
+    command_error,
+    parse_info,
+    parse_listing,
+    recovery_arguments,
+    windows_of,
+)
 from scannerdb.physical.window import (
     ArchiveSegment,
     Fork,
@@ -32,6 +39,7 @@ from scannerdb.physical.window import (
     parse_history,
     windows,
 )
+from scannerdb.process import Finished
 
 EPOCH = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
 SIZES = st.sampled_from([1 << power for power in range(20, 31)])
@@ -247,3 +255,9 @@ def test_a_target_becomes_options() -> None:
     ]
     with pytest.raises(InvalidInput):
         PgBackRest("a b")
+
+
+def test_only_what_is_wrong_with_the_files_speaks_against_a_backup() -> None:
+    assert isinstance(command_error("restore", Finished("", "ERROR: [026]: checksum", 26)), BackupInvalid)
+    for command, code in (("restore", 41), ("restore", 53), ("backup", 26), ("restore", -9)):
+        assert isinstance(command_error(command, Finished("", "ERROR: [053]: denied", code)), ToolFailed)

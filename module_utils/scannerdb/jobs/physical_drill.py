@@ -17,7 +17,7 @@ from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
-from ..errors import RestoreRefused, ScannerDbError, ToolFailed
+from ..errors import BackupInvalid, RestoreRefused, ScannerDbError, ToolFailed
 from ..joblock import job_lock
 from ..partial import telling_changes
 from ..physical.options import PhysicalDrillOptions
@@ -87,7 +87,7 @@ def _drilled(point: Point, options: Options, contract: Contract, run: Run) -> di
 
     try:
         rto = at_point(point, options, run, work)
-    except (RestoreRefused, ToolFailed) as error:
+    except (RestoreRefused, BackupInvalid) as error:
         seen.problems.append(str(error))
     drill = _public(point, seen, rto)
     run.log(f"{drill['outcome']}: {drill['label']}, RTO {drill['rto_s']} s, RPO {drill['rpo_s']} s")

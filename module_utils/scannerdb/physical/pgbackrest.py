@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, ScannerDbError, ToolFailed, ToolMissing
+from ..errors import BackupInvalid, InvalidInput, ScannerDbError, ToolFailed, ToolMissing
 from ..jsontext import read_json
 from ..process import Finished, as_system_user, run_tool
 from .archive import SEGMENT_BYTES, parse_lsn, parse_segment
 from .engine import KINDS, ClusterIdentity, MadeBackup, Recovery, Repository, Verification
 from .window import ArchiveSegment, Fork, PhysicalBackup, Window, parse_history, windows
 
+DAMAGED = (26, 29, 55, 95)  # a checksum, a format, a missing file, what cannot be decrypted
 LONGEST_PROBLEM = 300
 PROGRAM = "pgbackrest"
 CONFIG = "/etc/pgbackrest.conf"
@@ -303,9 +304,14 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in (WORDS.sub("", raw.strip()) for raw in text.splitlines()) if line)
 
 
-def command_error(command: str, finished: Finished) -> ToolFailed:
-    """The error for a command of pgBackRest that failed: its own words, and what to do."""
+def command_error(command: str, finished: Finished) -> ScannerDbError:
+    """The error for a command of pgBackRest that failed: its own words, and what to do.
+
+    Of a restore, `BackupInvalid` where the files of the backup are to blame, and not what is around it.
+    """
     said = " ".join(_lines(finished.stderr)) or f"it ended with code {finished.returncode} and said nothing"
     if finished.returncode < 0:
         said = f"it was ended by signal {-finished.returncode}. {said}"
-    return ToolFailed(f"pgbackrest {command} failed: {said.rstrip('.')}.", HINTS.get(finished.returncode, ""))
+    damaged = command == "restore" and finished.returncode in DAMAGED
+    kind = BackupInvalid if damaged else ToolFailed
+    return kind(f"pgbackrest {command} failed: {said.rstrip('.')}.", HINTS.get(finished.returncode, ""))

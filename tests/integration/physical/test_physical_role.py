@@ -45,9 +45,15 @@ def home() -> Iterator[Path]:
 
 
 def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) -> None:
-    (home / "lock").mkdir()
-    user.give_away(home / "lock")
-    more: dict[str, Any] = {"lock-path": f"{home}/lock", "log-level-file": "off", "archive-timeout": 20}
+    for name in ("lock", "spool"):
+        (home / name).mkdir()
+        user.give_away(home / name)
+    more: dict[str, Any] = {
+        "lock-path": f"{home}/lock",
+        "spool-path": f"{home}/spool",
+        "log-level-file": "off",
+        "archive-timeout": 20,
+    }
     site.add(
         "db",
         archiving,
