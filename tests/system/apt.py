@@ -20,7 +20,6 @@ SERVICES = {
     "pgbouncer": "pgbouncer",
     "patroni": "patroni",
     "etcd-server": "etcd",
-    "haproxy": "haproxy",
     "postgresql-common": "postgresql",
 }
 

@@ -122,8 +122,8 @@ NEEDS = (
     Need(
         "patroni",
         "a cluster under Patroni",
-        program("patroni", "etcd", "haproxy"),
-        ("patroni", "etcd-server", "haproxy"),
+        program("patroni", "etcd"),
+        ("patroni", "etcd-server"),
     ),
     Need("logrotate", "the rotation of logs", program("logrotate"), ("logrotate",)),
     Need("systemd-analyze", "timers and units", program("systemd-analyze"), ("systemd",)),
