@@ -19,7 +19,7 @@ from .retyped import Retyping
 from .rights import Writer
 
 AIM_S = 0.03
-FIRST_BLOCKS, MOST_BLOCKS = 4, 4096
+FEWEST_BLOCKS, MOST_BLOCKS = 4, 4096  # fewer would be all overhead: a batch is some round trips, too
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Backfill:
         name = ".".join('"' + part.replace('"', '""') + '"' for part in (self.one.schema, self.one.table))
         last = int(scalar(self.conn, size, [name])) + 1
         others = others_differ(self.conn, self.one.schema, self.one.table, set(self.one.names.values()))
-        first, width = 0, FIRST_BLOCKS
+        first, width = 0, FEWEST_BLOCKS
         while first < last:
             self.before_each()
             started = time.monotonic()
@@ -148,4 +148,4 @@ def next_blocks(width: int, rows: int, elapsed_s: float, most_rows: int) -> int:
     factor = min(2.0, AIM_S / max(elapsed_s, 0.001))
     if rows:
         factor = min(factor, most_rows / rows)
-    return max(1, min(MOST_BLOCKS, int(width * factor)))
+    return max(FEWEST_BLOCKS, min(MOST_BLOCKS, int(width * factor)))
