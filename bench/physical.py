@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from scannerdb.jobs.physical_backup import physical_backup
 from scannerdb.process import run_tool
@@ -31,7 +32,11 @@ def bare(cluster: PhysicalCluster, kind: str) -> None:
 
 def ours(cluster: PhysicalCluster, database: Database, kind: str) -> None:
     """The job: looks at everything before and after."""
-    asked = {"backup_method": ["pgbackrest"], "stanza": STANZA, "pgbackrest_config": str(cluster.config)}
+    asked: dict[str, Any] = {
+        "backup_method": ["pgbackrest"],
+        "stanza": STANZA,
+        "pgbackrest_config": str(cluster.config),
+    }
     physical_backup(options(database), kind=kind, **asked)
 
 
