@@ -27,6 +27,7 @@ def told(statement: str) -> list[str]:
     [
         "CREATE TABLE public.t (\n    a integer,\n    CONSTRAINT c CHECK (public.f(a))\n);",
         'CREATE TABLE public."CHECK (" (a integer, CONSTRAINT "x)" CHECK (((a > 0) AND public.f(a))));',
+        "CREATE TABLE public.t (a integer, /* /* */ ' */ CHECK (public.f(a)) /* ' */);",
         "CREATE TABLE public.t (a integer, b boolean GENERATED ALWAYS AS (public.f(a)) STORED);",
         "CREATE TABLE public.t (a integer) PARTITION BY RANGE (public.f(a));",
         "CREATE TABLE public.t (a integer, CHECK ((a OPERATOR(public.===) 1)));",

@@ -11,16 +11,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+# PostgreSQL takes whatever is not ASCII for a letter. A string with escapes goes on behind a line end.
 _TOKEN = re.compile(
-    r"""(?P<space>\s+|--[^\n\r]*|^\\(?:un)?restrict\ [^\n]*|/\*.*?\*/)
-      | (?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')
+    r"""(?P<space>[ \t\n\r\f\v]+|--[^\n\r]*|^\\(?:un)?restrict\ [^\n]*)
+      | (?P<comment>/\*)
+      | (?P<string>[eE]'(?:[^'\\]|\\.|''
+          |'(?:[ \t\f\v]|--[^\n\r]*(?=[\n\r]))*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*(?=[\n\r]))*')*'|'(?:[^']|'')*')
       | (?P<name>"(?:[^"]|"")*")
-      | (?P<body>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$)
-      | (?P<word>[^\W\d][\w$]*)
+      | (?P<body>\$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$.*?\$(?P=tag)\$)
+      | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
       | (?P<end>;)
       | (?P<other>.)""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_COMMENT = re.compile(r"/\*|\*/")
 _KEYWORDS = {"PUBLIC", "CURRENT_USER", "SESSION_USER", "CURRENT_ROLE", "DEFAULT"}  # they stand for roles
 # How statements begin that name roles, and the words behind which they do.
 _KINDS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -132,10 +136,13 @@ def statements(text: str) -> Iterator[RoleStatement]:
 def cut(text: str) -> Iterator[tuple[list[Token], int]]:
     """The statements of a text as tokens, and where each ends."""
     tokens: list[Token] = []
-    depth = 0
-    for match in _TOKEN.finditer(text):
+    depth = position = 0
+    while match := _TOKEN.match(text, position):
+        position = match.end()
         kind = str(match.lastgroup) if match.lastgroup != "tag" else "body"
-        if kind == "space":
+        if kind == "comment":
+            position = _behind_comment(text, position)
+        if kind in ("space", "comment"):
             continue
         if kind == "end":
             if tokens:
@@ -145,6 +152,16 @@ def cut(text: str) -> Iterator[tuple[list[Token], int]]:
         depth -= match.group() == ")"
         tokens.append(Token(kind, match.group(), match.start(), max(0, depth)))
         depth += match.group() == "("
+
+
+def _behind_comment(text: str, position: int) -> int:
+    """Where a comment ends whose opening is behind us: comments nest. One without an end takes the rest."""
+    depth = 1
+    for mark in _COMMENT.finditer(text, position):
+        depth += 1 if mark.group() == "/*" else -1
+        if not depth:
+            return mark.end()
+    return len(text)
 
 
 def roles_in(text: str) -> tuple[set[str], set[str]]:
