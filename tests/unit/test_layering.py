@@ -37,6 +37,7 @@ BASE = {
     "watched": {"watch"},
     "connection": {"anybytes", "knock", "watched", "primary", "login", "session", "pooler", "refusals", "errors"},
     "process": {"connection", "login", "session", "files", "errors"},
+    "disposable": {"process", "files", "errors"},
     "lockbudget": {"connection", "errors"},
     "counters": {"connection", "lockbudget"},
     "expiry": {"connection", "errors", "lockbudget"},

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scannerdb.connection import text_of
-from scannerdb.drill.cluster import PREFIX, debris, sweep
+from scannerdb.disposable import debris, sweep
+from scannerdb.drill.cluster import PREFIX
 from scannerdb.drill.scratch import ScratchMark, is_left_over, scratch_name
 from scannerdb.errors import FileProblem
 from scannerdb.sets.catalogue import CLOCKS_DIFFER, list_sets, load_set, newest_proven, newest_verified
@@ -152,8 +153,8 @@ def test_only_free_folders_of_ours_are_debris(tmp_path: Path) -> None:
     (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "another")
     handle = os.open(tmp_path / f"{PREFIX}alive", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert [p.name for p in debris(tmp_path)] == sweep(tmp_path) == [f"{PREFIX}dead"]
+    assert [p.name for p in debris(tmp_path, PREFIX)] == sweep(tmp_path, PREFIX) == [f"{PREFIX}dead"]
     os.close(handle)
-    assert sweep(tmp_path) == [f"{PREFIX}alive"]
+    assert sweep(tmp_path, PREFIX) == [f"{PREFIX}alive"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["another", f"{PREFIX}file", f"{PREFIX}link"]
-    assert sweep(tmp_path / "missing") == []
+    assert sweep(tmp_path / "missing", PREFIX) == []

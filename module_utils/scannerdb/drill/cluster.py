@@ -1,28 +1,24 @@
 """A disposable cluster for restore drills, so that production feels nothing: made, used and gone within one run.
 
-It listens on a private socket only, lets in nobody but the user that runs the drill, and lives in one folder of that
-user, which is held by a file lock: what has no lock is debris of a killed run. PostgreSQL refuses to run as root, so
-root lends the folder to an unprivileged user.
+It listens on a private socket only, and lets in nobody but the user that runs the drill.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import secrets
 import shutil
-import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..connection import Options
-from ..errors import InvalidInput, ScannerDbError, ToolFailed, ToolMissing
-from ..files import ensure_folder, file_errors, remove_tree
+from ..disposable import ServerHome, end_server, private_home
+from ..errors import InvalidInput, ToolFailed, ToolMissing
+from ..files import file_errors
 from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
 
 PREFIX = "scannerdb-drill-"
@@ -30,7 +26,6 @@ LAYOUT = {"bindir": ("initdb", "postgres"), "libdir": ("*.so*",), "pkglibdir": (
 # Whom root runs the server as: the first that exists. The live server's own user comes last, for it owns the live data.
 LENDERS = ("scannerdb-drill", "nobody", "postgres")
 LOADER = "_load"
-LONGEST_SOCKET = 107
 PATIENCE_S = 60.0
 SETTINGS = {
     "listen_addresses": "''",
@@ -51,33 +46,10 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A disposable cluster that is about to run: its home, its programs and who runs it (empty: we ourselves)."""
+class Cluster(ServerHome):
+    """A disposable cluster that is about to run."""
 
-    home: Path
-    programs: Tools
-    user: str = ""
     superuser: str = field(default_factory=lambda: f"scannerdb_{secrets.token_hex(4)}")  # no role of any set
-
-    @property
-    def data(self) -> Path:
-        """The data folder."""
-        return self.home / "data"
-
-    @property
-    def socket(self) -> Path:
-        """The folder of the socket."""
-        return self.home / "run"
-
-    @property
-    def log(self) -> Path:
-        """The folder of its log."""
-        return self.home / "log"
-
-    @property
-    def settings(self) -> Path:
-        """The file of its settings."""
-        return self.home / "postgresql.conf"
 
     @property
     def bin_dir(self) -> Path:
@@ -129,90 +101,20 @@ def lent_user() -> str:
     )
 
 
-def debris(parent: Path) -> list[Path]:
-    """Folders of ours below `parent` that no living run holds."""
-    with file_errors("Listing", parent):
-        entries = sorted(parent.iterdir()) if parent.is_dir() else []
-    found = []
-    for path in entries:
-        if path.name.startswith(PREFIX) and not path.is_symlink() and path.is_dir():
-            with contextlib.suppress(OSError):  # it went meanwhile, or is somebody else's
-                if path.stat().st_uid == os.geteuid() and not _held(path):
-                    found.append(path)
-    return found
-
-
-def _held(folder: Path) -> bool:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def sweep(parent: Path) -> list[str]:
-    """End and remove the servers of killed runs; returns the names of what went."""
-    gone = debris(parent)
-    for path in gone:
-        _end(path / "data")
-        remove_tree(path)
-    return [path.name for path in gone]
-
-
-def _end(data: Path, patience_s: float = 10.0) -> None:
-    """End the server of a data folder at once, and wait until it is gone."""
-    deadline = time.monotonic() + patience_s
-    while (pid := _postmaster(data)) and time.monotonic() < deadline:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGQUIT)
-        time.sleep(0.05)
-
-
-def _postmaster(data: Path) -> int:
-    """The process id of the server on that data folder; 0 where none runs, also after its id was taken by another."""
-    try:
-        pid = int((data / "postmaster.pid").read_text(encoding="ascii", errors="replace").split("\n", 1)[0])
-        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return 0
-    return pid if os.fsencode(str(data)) in words else 0
-
-
 @contextlib.contextmanager
 def prepared(parent: Path, programs: Tools) -> Iterator[Cluster]:
     """An empty cluster in a new folder below `parent`; the folder is gone after the block, whatever happens in it."""
-    ensure_folder(parent)
     user = lent_user()
-    with file_errors("Making a folder in", parent):
-        home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        handle = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with private_home(parent, PREFIX, "scannerdb_verify_cluster_dir") as home:
         cluster = Cluster(home, programs, user)
-        if len(os.fsencode(str(cluster.socket))) + len("/.s.PGSQL.65535") > LONGEST_SOCKET:
-            raise InvalidInput(
-                f"{parent} is too long for a socket's path.", "Set scannerdb_verify_cluster_dir to a shorter one."
-            )
         _make(cluster)
         yield cluster
-    finally:
-        _end(home / "data")
-        os.close(handle)
-        with contextlib.suppress(ScannerDbError):
-            remove_tree(home)
 
 
 def _make(cluster: Cluster) -> None:
-    with file_errors("Making folders in", cluster.home):
-        for folder in (cluster.data, cluster.socket, cluster.log):
-            folder.mkdir(mode=0o700)
-            if cluster.user:
-                shutil.chown(folder, cluster.user)
-        if cluster.user:
-            cluster.home.chmod(0o711)  # its user has to get through, and can change nothing here
+    cluster.make_folders()
+    if cluster.user:
+        with file_errors("Making folders in", cluster.home):
             _bring_programs(cluster)
     initdb = [
         str(cluster.bin_dir / "initdb"),
@@ -301,22 +203,13 @@ def run_with(cluster: Cluster, work: Callable[[Options], None]) -> None:
             if ready:
                 work(cluster.options)
         finally:
-            _end(cluster.data)
+            end_server(cluster.data)
 
     command = [str(cluster.bin_dir / "postgres"), "-D", str(cluster.data), "-c", f"config_file={cluster.settings}"]
     finished = run_tool(_as_user(cluster, command), None, check=False, meanwhile=meanwhile)
     if not ready:
-        told = Finished(finished.stdout, finished.stderr + _log(cluster), finished.returncode)
+        told = Finished(finished.stdout, finished.stderr + cluster.log_text(), finished.returncode)
         raise tool_error("postgres", told)
-
-
-def _log(cluster: Cluster) -> str:
-    """What the server wrote to its log; a link among its files leads to somebody else's."""
-    texts = []
-    for path in sorted(cluster.log.glob("*.log")):
-        with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-            texts.append(stream.read().decode("utf-8", "replace"))
-    return "\n".join(texts)
 
 
 def _wait_ready(cluster: Cluster, exit_code: Callable[[], int | None]) -> bool:

@@ -23,6 +23,7 @@ from ..connection import (
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
+from ..disposable import debris, sweep
 from ..errors import RestoreRefused, ScannerDbError
 from ..joblock import job_lock
 from ..load.analyze import analyze
@@ -173,9 +174,14 @@ def drill_on_cluster(options: Options, parent: Path, drill: Drill) -> tuple[Dril
     return found[0], swept
 
 
+def left_clusters(parent: Path) -> list[str]:
+    """The names of what killed drills left below that folder."""
+    return [path.name for path in debris(parent, cluster.PREFIX)]
+
+
 def swept_clusters(parent: Path, run: Run) -> list[str]:
     """Remove what killed drills on servers of their own left below a folder; returns the names of what went."""
-    swept = cluster.sweep(parent)
+    swept = sweep(parent, cluster.PREFIX)
     if swept:
         run.note_change(f"What earlier drills had left in {parent} was removed: {', '.join(swept)}.")
     return swept

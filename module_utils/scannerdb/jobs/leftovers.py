@@ -7,10 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from .. import disposable
 from ..files import partials, sweep_partials
 from ..physical.copy_folder import COPY_DIR, PREFIX
-from ..physical.copy_folder import debris as copies
-from ..physical.copy_folder import sweep as sweep_copies
 from ..sets.staging import debris, sweep
 from ..trusted import as_user, walked
 
@@ -31,10 +30,10 @@ def remove_copies(parent: Path, check_mode: bool) -> list[str]:
     """Copies of clusters that restores to a point in time left, with the servers that still run in them."""
     who = os.geteuid()
     owners = {path.lstat().st_uid for path in parent.glob(f"{PREFIX}*")} if parent.is_dir() else set()
-    find = copies if check_mode else sweep_copies
+    find = disposable.debris if check_mode else disposable.sweep
     names: list[str] = []
     for uid in sorted(owners if who == 0 else owners & {who}):
-        names += as_user(uid, lambda: [Path(one).name for one in find(parent)])
+        names += as_user(uid, lambda: [Path(one).name for one in find(parent, PREFIX)])
     return [str(parent / name) for name in names]
 
 

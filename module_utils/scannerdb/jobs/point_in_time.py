@@ -17,9 +17,10 @@ from typing import Optional
 from ..backup.make import make_set
 from ..backup.plan import BackupRequest, get_ready
 from ..connection import Connection, Options, explained, fetch
+from ..disposable import sweep
 from ..errors import DatabaseMissing, InvalidInput, RestoreRefused
 from ..files import ensure_folder, free_bytes
-from ..physical.copy_folder import COPY_DIR, Copy, copy_folder, sweep
+from ..physical.copy_folder import COPY_DIR, PREFIX, Copy, copy_folder
 from ..physical.engine import PhysicalEngine
 from ..physical.facts import read_facts
 from ..physical.judged import judged
@@ -118,7 +119,7 @@ def judged_point(
     if target is None:
         raise InvalidInput("No point in time is named.")
     if may_switch:
-        for name in sweep(parent):
+        for name in sweep(parent, PREFIX):
             run.log(f"removed the copy of an earlier run: {name}")
             run.note_change(f"What an earlier run left was removed: {parent / name}.")
     server = read_facts(conn)

@@ -13,7 +13,15 @@ from ..contract.overlay import contract_with
 from ..drill import cluster
 from ..drill.options import DrillOptions
 from ..drill.request import DrillRequest, drill_request_from
-from ..drill.restore_drill import Drill, DrillResult, drill_on_cluster, drill_on_server, prepare, swept_clusters
+from ..drill.restore_drill import (
+    Drill,
+    DrillResult,
+    drill_on_cluster,
+    drill_on_server,
+    left_clusters,
+    prepare,
+    swept_clusters,
+)
 from ..drill.scratch import left_over
 from ..errors import BackupInvalid, InvalidInput, ScannerDbError
 from ..joblock import job_lock
@@ -344,7 +352,7 @@ def _plan_server(options: Options, wish: DrillRequest, drill: Drill) -> tuple[li
     with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
         server = server_of(conn)
         ready = prepare(conn, server, options, drill)
-        swept = [path.name for path in cluster.debris(wish.cluster_dir)] + left_over(conn, options.db)
+        swept = left_clusters(wish.cluster_dir) + left_over(conn, options.db)
     free = f"{ready.free_bytes >> 20} MiB free" if ready.free_bytes is not None else "free space unknown"
     look = (
         ["look at the roles and extensions that the set asks for, which only its inside tells"] if drill.sealed else []
@@ -365,7 +373,7 @@ def _plan_cluster(options: Options, wish: DrillRequest, drill: Drill) -> tuple[l
     return [
         f"start a disposable PostgreSQL {programs.version} in {wish.cluster_dir} as {who}",
         f"restore there and compare {len(manifest.tables)} tables and {len(manifest.structure)} objects, remove it",
-    ], [path.name for path in cluster.debris(wish.cluster_dir)]
+    ], left_clusters(wish.cluster_dir)
 
 
 _PLANS: dict[str, Callable[[Options, DrillRequest, Drill], tuple[list[str], list[str]]]] = {

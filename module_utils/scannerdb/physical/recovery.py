@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..connection import Connection, Options, connect, explained, fetch
+from ..disposable import end_server
 from ..errors import (
     AuthenticationFailed,
     ConnectionFailed,
@@ -28,7 +29,7 @@ from ..errors import (
 from ..files import ensure_free, file_errors
 from ..process import Tools, as_system_user, installed_tools, run_tool
 from .archive import lsn_text, parse_lsn
-from .copy_folder import Copy, end_server
+from .copy_folder import Copy
 from .engine import PhysicalEngine
 from .target import Landing, stamp
 
@@ -185,7 +186,7 @@ def run_paused(
     command = [copy.programs.path("postgres"), "-D", str(copy.data), "-c", f"config_file={copy.settings}"]
     finished = run_tool(as_system_user(copy.user, command), None, check=False, meanwhile=meanwhile)
     if not reached:
-        raise not_reached(_log(copy) + finished.stderr, landing)
+        raise not_reached(copy.log_text() + finished.stderr, landing)
 
 
 def not_reached(log: str, landing: Landing) -> RestoreRefused:
@@ -237,7 +238,7 @@ def _wait_paused(
                 if _stands(copy, state):
                     _require_landed(state, landing)
                     return Paused(reach, last, 0.0)
-                if state["paused"] == "paused" and "insufficient parameter" in _log(copy):
+                if state["paused"] == "paused" and "insufficient parameter" in copy.log_text():
                     return None
             if time.monotonic() - moved > STUCK_S:
                 raise ToolFailed(
@@ -251,7 +252,7 @@ def _stands(copy: Copy, state: Mapping[str, Any]) -> bool:
     """Whether recovery has come to its target, which its log says: it may pause for other reasons, too."""
     if not state["recovering"]:
         raise RestoreRefused("The copy went on beyond its target, and is not used.", "Nothing was changed.")
-    return state["paused"] == "paused" and bool(STOPPED.search(_log(copy)))
+    return state["paused"] == "paused" and bool(STOPPED.search(copy.log_text()))
 
 
 def _require_landed(state: Mapping[str, Any], landing: Landing) -> None:
@@ -286,7 +287,7 @@ def _login(copy: Copy, options: Options, superusers: Sequence[str]) -> Optional[
 
     Raises `RestoreRefused` where they did not, and nothing more is replayed.
     """
-    stands = bool(STOPPED.search(_log(copy)))  # looked at before: what comes later may have been missed
+    stands = bool(STOPPED.search(copy.log_text()))  # looked at before: what comes later may have been missed
     for role in superusers:
         for database in dict.fromkeys([options.maintenance_db, options.db, "template1"]):
             with contextlib.suppress(AuthenticationFailed, ConnectionFailed, DatabaseMissing):
@@ -309,12 +310,3 @@ def _state(conn: Connection) -> Optional[Mapping[str, Any]]:
         (row,) = fetch(conn, STATE)
         return {**row, "lsn": parse_lsn(row["lsn"]) if row["lsn"] else 0}
     return None
-
-
-def _log(copy: Copy) -> str:
-    """What the server wrote to its log; a link among its files leads to somebody else's."""
-    texts = []
-    for path in sorted(copy.log.glob("*.log")):
-        with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-            texts.append(stream.read().decode("utf-8", "replace"))
-    return "\n".join(texts)

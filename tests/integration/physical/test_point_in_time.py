@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 from scannerdb.connection import Options, connect, fetch
+from scannerdb.disposable import debris
 from scannerdb.errors import FileProblem, InvalidInput, RestoreRefused
 from scannerdb.jobs.leftovers import remove_copies
 from scannerdb.jobs.point_in_time import Point, PointRequest, at_point, judged_point
 from scannerdb.jobs.restore import restore
-from scannerdb.physical.copy_folder import debris
+from scannerdb.physical.copy_folder import PREFIX
 from scannerdb.physical.recovery import Paused
 from scannerdb.physical.request import Stanza
 from scannerdb.physical.target import parse_target, stamp
@@ -230,9 +231,9 @@ def test_a_killed_run_leaves_what_the_next_one_removes(history: History, folder:
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, cwd=ROOT) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"standing\n"
-        assert debris(folder) == []
+        assert debris(folder, PREFIX) == []
         child.send_signal(signal.SIGKILL)
-    (left,) = debris(folder)
+    (left,) = debris(folder, PREFIX)
     assert remove_copies(folder, True) == [str(left)]
     assert remove_copies(folder, False) == [str(left)]
     assert list(folder.iterdir()) == []
