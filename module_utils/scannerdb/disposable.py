@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .errors import InvalidInput, ScannerDbError
 from .files import ensure_folder, file_errors, remove_tree
-from .process import Tools
+from .tools import Tools
 
 LONGEST_SOCKET = 107
 SOCKET = Path("run", ".s.PGSQL.65535")  # below a home; the longest that it can be

@@ -11,7 +11,7 @@ from typing import Any
 from scannerdb.connection import Options
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Safety, fix
-from scannerdb.process import Tools, find_tools
+from scannerdb.tools import Tools, find_tools
 
 from tests.servers import Database
 

@@ -19,7 +19,7 @@ from scannerdb.load.preflight import check_superuser_objects
 from scannerdb.load.role_mapping import RoleRules
 from scannerdb.load.target import Target, create_statement, property_statements, split_list, target_from_script
 from scannerdb.load.validation import check_counts, new_losses
-from scannerdb.process import Finished, Tools
+from scannerdb.process import Finished
 from scannerdb.restore.cutover import Switch, block
 from scannerdb.restore.downtime_probe import gap_ms
 from scannerdb.restore.heal import Found, diagnose, kept_databases
@@ -28,6 +28,7 @@ from scannerdb.restore.plan import check_roles, drilled_rate
 from scannerdb.restore.request import RestoreRequest, check_request
 from scannerdb.sets.archive import Header, detect, parse_header
 from scannerdb.sets.locate import locate, parse_moment
+from scannerdb.tools import Tools
 
 RUN = "20250418T031500Z-0a1b2c3d"
 NAMES = ["ollama_scanner", 'we"ird; drop', "a=b", "x" * 63, "ü" * 31 + "x", "日" * 21]

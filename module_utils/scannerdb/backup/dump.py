@@ -10,7 +10,8 @@ from pathlib import Path
 from ..connection import Options, connect, explained, scalar
 from ..errors import ConnectionFailed, PrivilegeMissing, ToolFailed, ToolMissing
 from ..files import remove_tree
-from ..process import Tools, run_tool, tool_error
+from ..process import run_tool, tool_error
+from ..tools import Tools
 from .snapshot import Passing
 
 # Fastest first; measured on this kind of data, level 1 costs the least time and gzip 6 several times as much.

@@ -10,11 +10,12 @@ from pathlib import Path
 from ..connection import Options, ServerInfo, connect, scalar, server_of
 from ..errors import FileProblem, ToolMissing
 from ..files import file_errors, free_bytes, too_small
-from ..process import Tools, cores, find_tools, version_of
+from ..process import cores, version_of
 from ..sets.catalogue import BackupSet, ensure_link_or_nothing
 from ..sets.database_facts import read_facts
 from ..sets.manifest import DUMP, DUMP_FILE, DatabaseFacts
 from ..sets.signing import Trust
+from ..tools import Tools, find_tools
 from .dump import choose_compression
 from .slots import workers
 

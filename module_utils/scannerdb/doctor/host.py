@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ScannerDbError
 from ..files import PARTIAL, free_bytes, too_small
-from ..process import find_tools, installed_tools
+from ..tools import find_tools, installed_tools
 from .diagnosis import FINE, Diagnosis, fine, from_error, unknown, wrong
 
 LEAST_FREE = 100 << 20

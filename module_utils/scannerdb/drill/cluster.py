@@ -19,7 +19,8 @@ from ..connection import Options
 from ..disposable import ServerHome, end_server, private_home
 from ..errors import InvalidInput, ToolFailed, ToolMissing
 from ..files import file_errors
-from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
+from ..process import Finished, run_tool, tool_error
+from ..tools import Tools, choose_tools, installed_tools
 
 PREFIX = "scannerdb-drill-"
 LAYOUT = {"bindir": ("initdb", "postgres"), "libdir": ("*.so*",), "pkglibdir": ("*",), "sharedir": ("*",)}

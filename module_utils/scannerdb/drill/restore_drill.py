@@ -45,12 +45,13 @@ from ..load.recorded_target import target_of
 from ..load.second_attempt import Archive, original_paths, safe_paths
 from ..load.target import Target, create_statement, silence
 from ..load.validation import counts_of
-from ..process import Tools, cores, find_tools
+from ..process import cores
 from ..runs import Run, now_text
 from ..sets.catalogue import BackupSet
 from ..sets.fingerprint import fingerprint_differences
 from ..sets.held import held, private_dump
 from ..sets.structure import read_structure, scheme_of, structure_differences
+from ..tools import Tools, find_tools
 from . import cluster
 from .amcheck import check_storage, why_not
 from .load import load_weakly, make_loader, reader

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import BackupInvalid
-from ..process import Tools, memory_file, run_tool, tool_error
+from ..process import memory_file, run_tool, tool_error
+from ..tools import Tools
 from .foreign_code import Code, code_in
 from .role_mapping import about_roles, roles_in
 from .tablespaces import Placed, placed_in

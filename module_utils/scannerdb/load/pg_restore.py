@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from ..errors import ToolFailed
-from ..process import Finished, Tools
+from ..process import Finished
+from ..tools import Tools
 
 # Settings that a newer pg_restore emits and an older server does not know; each is a timeout set to its default.
 NEWER_SETTINGS = r"Command was: SET (?:transaction_timeout|idle_session_timeout|default_table_access_method) = "

@@ -17,7 +17,8 @@ from typing import Any, Optional
 
 from ..connection import SQL, Connection, DriverError, Identifier, Literal, Options, connect, execute, explained, fetch
 from ..errors import ScannerDbError
-from ..process import Tools, run_tool, tool_error
+from ..process import run_tool, tool_error
+from ..tools import Tools
 from .contents import ContentsEntry, list_file
 from .failures import Failure
 from .foreign_code import Code

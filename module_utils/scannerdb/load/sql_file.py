@@ -16,8 +16,9 @@ from typing import IO, Optional, cast
 from ..connection import Options
 from ..errors import BackupInvalid, ToolFailed
 from ..files import file_errors
-from ..process import TICK_S, Tools, run_tool, tool_error
+from ..process import TICK_S, run_tool, tool_error
 from ..sets.archive import NOT_COMPLETE, is_gzip
+from ..tools import Tools
 from .role_mapping import RoleRules
 from .sql_script import Script, left_out, psql_guards
 from .tablespaces import SETTING, moved_setting

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..disposable import ServerHome, private_home
-from ..process import Tools
+from ..tools import Tools
 
 PREFIX = "scannerdb-copy-"
 COPY_DIR = "/var/tmp"  # noqa: S108 - a private folder is made in it

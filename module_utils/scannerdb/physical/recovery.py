@@ -27,7 +27,8 @@ from ..errors import (
     ToolMissing,
 )
 from ..files import ensure_free, file_errors
-from ..process import Tools, as_system_user, installed_tools, run_tool
+from ..process import as_system_user, run_tool
+from ..tools import Tools, installed_tools
 from .archive import lsn_text, parse_lsn
 from .copy_folder import Copy
 from .engine import PhysicalEngine

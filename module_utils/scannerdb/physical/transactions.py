@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..errors import ToolFailed
 from ..files import file_errors, remove_tree
-from ..process import Tools, run_tool, tool_error
+from ..process import run_tool, tool_error
+from ..tools import Tools
 from .archive import SEGMENT_BYTES, parse_lsn, segment_name, segment_of
 from .window import Fork
 

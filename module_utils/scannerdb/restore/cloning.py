@@ -12,7 +12,8 @@ from ..load.analyze import analyze
 from ..load.contents import wanted_lines
 from ..load.second_attempt import safe_paths
 from ..load.target import property_statements, silence
-from ..process import Tools, run_tool
+from ..process import run_tool
+from ..tools import Tools
 from .build import clear_up, compare_content, create_empty, load_side, side_mark, side_session
 from .cutover import Switch
 from .heal import sessions_in

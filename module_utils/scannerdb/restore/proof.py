@@ -9,7 +9,7 @@ from ..connection import Options, ServerInfo
 from ..errors import BackupInvalid, FileProblem
 from ..load.contents import Contents, read_contents, read_data
 from ..load.sql_file import scan
-from ..process import Tools, cores, find_tools
+from ..process import cores
 from ..runs import Run
 from ..sets.archive import SQL_FILE
 from ..sets.catalogue import load_set
@@ -19,6 +19,7 @@ from ..sets.manifest import Manifest, TableCount
 from ..sets.row_counts import CopyCounter, rows_by_table
 from ..sets.verification import require, verify_set
 from ..sets.verification_log import append_history
+from ..tools import Tools, find_tools
 from .request import RestoreRequest
 
 

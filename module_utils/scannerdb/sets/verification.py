@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BackupInvalid, InvalidInput, ToolMissing
-from ..process import Finished, Tools, choose_tools, installed_tools, run_tool, tool_error
+from ..process import Finished, run_tool, tool_error
 from ..runs import utc_now
+from ..tools import Tools, choose_tools, installed_tools
 from .checksums import check_files
 from .dump_data import data_files, read_files
 from .known_hashes import recorded_hash

@@ -7,7 +7,7 @@ tested here, in a sentence each.
 from __future__ import annotations
 
 from ..connection import Connection, Options, explained, fetch
-from ..process import find_programs
+from ..tools import find_programs
 from .plan import PG_REPACK, REPACK, Offer
 
 REPACK_SINCE = 190000

@@ -10,7 +10,8 @@ import pytest
 from scannerdb.backup import dump
 from scannerdb.connection import Options
 from scannerdb.jobs.backup import backup
-from scannerdb.process import Tools, run_tool
+from scannerdb.process import run_tool
+from scannerdb.tools import Tools
 
 from tests.integration.support import processes
 from tests.servers import Database

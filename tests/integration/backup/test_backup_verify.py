@@ -14,12 +14,12 @@ import pytest
 from scannerdb.backup import dump, plan
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
-from scannerdb.process import find_tools
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.manifest import SIGNATURE, read_manifest, write_manifest
 from scannerdb.sets.signing import Trust
 from scannerdb.sets.verification import read_dump, reading_tools, verify_set
+from scannerdb.tools import find_tools
 
 from tests import servers
 from tests.integration.backup.backup_support import compressions, cut, empty, flip, grow, options_of, supports

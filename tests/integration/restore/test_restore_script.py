@@ -15,7 +15,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.load.sql_file import Terms, load_script
 from scannerdb.load.sql_script import Script, psql_guards
 from scannerdb.load.validation import plain_tables
-from scannerdb.process import find_tools
+from scannerdb.tools import find_tools
 
 from tests.integration.restore.restore_support import damage, databases, furnish, old_dump, options, state
 from tests.servers import Database, Databases

@@ -13,9 +13,10 @@ from scannerdb.errors import AuthenticationFailed, ConnectionFailed
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import fix
 from scannerdb.login import tool_environment
-from scannerdb.process import find_tools, run_tool
+from scannerdb.process import run_tool
 from scannerdb.session import service_file
 from scannerdb.sets.locate import find_set
+from scannerdb.tools import find_tools
 
 from demo import user
 from tests.integration.support import NO_BACKUP, options
