@@ -1,4 +1,4 @@
-"""Physical backups, the pure part: names of segments, ranges and holes, and what can be restored."""
+"""Physical backups, the pure part: names of segments, ranges, and what can be restored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed
 from scannerdb.physical.archive import (
     Range,
-    holes,
     lsn_text,
     parse_lsn,
     parse_segment,
@@ -103,12 +102,10 @@ def test_names_that_are_none() -> None:
 
 
 @given(numbers)
-def test_ranges_hold_what_is_there_and_holes_the_rest(present: set[int]) -> None:
+def test_ranges_hold_what_is_there(present: set[int]) -> None:
     found = ranges(present)
     assert [n for r in found for n in range(r.first, r.last + 1)] == sorted(present)
     assert all(before.last + 1 < after.first for before, after in itertools.pairwise(found))
-    missing = {n for r in holes(present) for n in range(r.first, r.last + 1)}
-    assert missing == (set(range(min(present), max(present))) - present if present else set())
     for number in range(41):
         reached = range_from(number, found)
         assert (reached is not None) == (number in present)
@@ -124,11 +121,6 @@ def test_a_moment_is_in_the_window_exactly_where_a_backup_and_all_that_follows_i
     for number in range(46):
         can = any(first + length <= number and present >= set(range(first, number + 1)) for first, length in made)
         assert any(window.holds(at(number)) for window in found) == can
-        base = found[0].base_for(at(number)) if found else None
-        assert (base is not None) == can
-        if base:
-            best = max(f for f, n in made if f + n <= number and present >= set(range(f, number + 1)))
-            assert base.consistent <= at(number) and base.start_segment <= best
 
 
 @given(st.integers(2, 10), st.integers(0, 8), st.booleans())
@@ -159,8 +151,7 @@ def test_a_hole_is_a_gap_until_the_next_backup() -> None:
     window = only(windows([backup(1, 1), backup(7, 8)], present, {}))
     assert window.open_gap is None
     assert [(gap.begins, gap.ends) for gap in window.gaps] == [(at(3), backup(7, 8).consistent)]
-    assert not window.holds(at(6)) and window.holds(at(9)) and window.base_for(at(6)) is None
-    assert window.base_for_lsn(start_of(9, SIZE)) == backup(7, 8) and window.base_for_lsn(start_of(5, SIZE)) is None
+    assert not window.holds(at(6)) and window.holds(at(9))
 
 
 def test_a_backup_that_cannot_be_restored_begins_no_window() -> None:

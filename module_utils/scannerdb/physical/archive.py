@@ -95,12 +95,6 @@ def ranges(numbers: Iterable[int]) -> list[Range]:
     return found
 
 
-def holes(numbers: Iterable[int]) -> list[Range]:
-    """What is missing between the first number and the last."""
-    present = ranges(numbers)
-    return [Range(before.last + 1, after.first - 1) for before, after in zip(present, present[1:])]
-
-
 def range_from(number: int, present: Iterable[Range]) -> Range | None:
     """What follows without a hole from that number on; None where it is not there itself."""
     return next((Range(number, found.last) for found in present if found.covers(number, number)), None)

@@ -128,19 +128,6 @@ class Window:
         """Whether that moment can be restored."""
         return any(stretch.holds(moment) for stretch in self.stretches)
 
-    def base_for(self, moment: datetime.datetime) -> PhysicalBackup | None:
-        """The newest backup from which that moment can be reached; None where it cannot."""
-        stretch = next((stretch for stretch in self.stretches if stretch.holds(moment)), None)
-        fitting = [backup for backup in stretch.backups if backup.consistent <= moment] if stretch else []
-        return fitting[-1] if fitting else None
-
-    def base_for_lsn(self, lsn: int, segment_bytes: int = SEGMENT_BYTES) -> PhysicalBackup | None:
-        """The newest backup from which that position can be reached; None where it cannot."""
-        number = segment_of(lsn, segment_bytes)
-        reaching = [stretch for stretch in self.stretches if stretch.segments.covers(number, number)]
-        fitting = [backup for stretch in reaching for backup in stretch.backups if backup.stop_lsn <= lsn]
-        return fitting[-1] if fitting else None
-
 
 def parse_history(text: str) -> tuple[Fork, ...]:
     """The ancestors of a timeline out of its .history file, oldest first; raises `BackupInvalid`."""
