@@ -82,6 +82,11 @@ class Options:
     connect_params: tuple[tuple[str, str], ...] = ()  # of `PASSED_ON`
     patroni_urls: tuple[str, ...] = ()  # of the REST API of a cluster's members, who know where the primary is
 
+    def __post_init__(self) -> None:
+        """Lists, as JSON brings them, become tuples: whoever compares and keeps these values needs them hashable."""
+        object.__setattr__(self, "connect_params", tuple(map(tuple, self.connect_params)))
+        object.__setattr__(self, "patroni_urls", tuple(self.patroni_urls))
+
     @property
     def server(self) -> str:
         """Where the server is, for a sentence."""
