@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import stat
 
+import pytest
+
 from tests.integration.playbooks import Site, site
 from tests.servers import Database, Databases
 
 __all__ = ["site"]
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 
 def test_variables_may_be_strings(field_db: Database, site: Site) -> None:

@@ -64,6 +64,7 @@ def test_the_folders_are_a_warning_there(bad_disk: Path) -> None:
     assert len(made["warnings"]) in (0, 2)  # a full tmpfs still makes folders
 
 
+@pytest.mark.pg(17)
 def test_the_next_job_of_any_kind_sweeps(field_db: Database, site: Site) -> None:
     """A set and a progress file that a killed run left are gone after a check, which makes no backups."""
     site.add("db1", field_db, scannerdb_check_fail_on="never")

@@ -15,6 +15,7 @@ from tests.integration.support import content, options
 from tests.servers import Database, Databases
 
 __all__ = ["site"]
+pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 
 RUN_ID = "20250418T031500Z-0a1b2c3d"
 REQUESTS = {

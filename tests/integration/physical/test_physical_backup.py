@@ -27,7 +27,8 @@ from tests.needs import needs
 from tests.servers import Database, Databases, make_home
 from tests.system.needs import faketime_library
 
-pytestmark = needs("pgbackrest", "postgresql-15", "faketime")
+# The archive is of a cluster of their own; the databases beside it may be of any version.
+pytestmark = [needs("pgbackrest", "postgresql-15", "faketime"), pytest.mark.pg(17)]
 METHOD = ["pgbackrest"]
 
 
