@@ -41,6 +41,18 @@ def test_what_the_bundle_knows_is_not(names: Any) -> None:
     assert names.unknown(set_here - modules) == []
 
 
+def test_what_tasks_leave_is_known_to_the_next_playbook_of_the_same_run(names: Any) -> None:
+    """Two playbooks that one imports run after each other: what the first has registered is no misspelling."""
+    left = set()
+    for path in [*(ROOT / "roles").glob("*/tasks/*.yml"), *(ROOT / "playbooks").rglob("*.yml")]:
+        text = path.read_text()
+        left |= set(re.findall(r"register: (scannerdb_\w+)", text))
+        for facts in re.findall(r"set_fact:\n((?: +\w+:.*\n)+)", text):
+            left |= set(re.findall(r"^ +(scannerdb_\w+):", facts, re.MULTILINE))
+    assert {"scannerdb_check_judged", "scannerdb_found"} <= left
+    assert names.unknown(left) == []
+
+
 def test_every_playbook_looks_at_the_names_first() -> None:
     for path in (ROOT / "playbooks").glob("*.yml"):
         assert yaml.safe_load(path.read_text())[0]["ansible.builtin.import_playbook"] == "internal/targets.yml", path

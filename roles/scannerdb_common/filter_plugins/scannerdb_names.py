@@ -27,7 +27,17 @@ PREFIX = "scannerdb_"
 ROLES = Path(__file__).resolve().parents[2]
 # What playbooks ask for or keep, and what a sliced job of AWX is told; and how the names end that tasks register.
 OF_PLAYBOOKS = frozenset(
-    PREFIX + name for name in ("hosts", "serial", "max_fail_percentage", "found", "slices", "slice_names")
+    PREFIX + name
+    for name in (
+        "hosts",
+        "serial",
+        "max_fail_percentage",
+        "found",
+        "slices",
+        "slice_names",
+        "check_judged",
+        "cluster_gives_way",
+    )
 )
 REGISTERED = ("_result", "_artifacts")
 
