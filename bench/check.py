@@ -9,6 +9,7 @@ from unittest import mock
 
 import psycopg
 from psycopg.sql import SQL, Identifier
+from scannerdb.checks.options import CheckOptions
 from scannerdb.jobs.check import check
 
 from bench.figure import Beside, Figure, Goal
@@ -45,7 +46,7 @@ def data(lab: Lab, repetitions: int) -> Iterator[Figure]:
             {
                 "count": lambda: timed(lambda: _count(lab, name)),
                 "data": lambda: timed(lambda: check(options)),
-                "cross": lambda: timed(lambda: check(options, cross_table=True)),
+                "cross": lambda: timed(lambda: check(options, CheckOptions(cross_table=True))),
             },
         )
     yield Figure("a check", "s", seen["data"], seen["count"], COUNT, Goal(times=5))

@@ -20,7 +20,11 @@ def arguments(job: str, folder: str) -> dict[str, Any]:
         from scannerdb.jobs.fix import Safety  # noqa: PLC0415 - only this job's process needs it
 
         return {"safety": Safety(require_backup=False)}
-    return {"check": {"report_dir": f"{folder}/reports"}, "vacuum": {}}[job]
+    if job == "check":
+        from scannerdb.checks.options import CheckOptions  # noqa: PLC0415 - likewise
+
+        return {"asked": CheckOptions(report_dir=f"{folder}/reports")}
+    return {}
 
 
 def main() -> None:

@@ -161,14 +161,14 @@ others:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.jobs.backup_info import backup_info
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.sets.options import BackupInfoOptions
 
 
 def main() -> None:
     """Read the options, list the sets, answer."""
     module = AnsibleModule(argument_spec=argument_spec(BackupInfoOptions), supports_check_mode=True)
-    run_module(module, lambda: backup_info(**values_of(BackupInfoOptions, module.params)))
+    run_module(module, lambda: backup_info(taken(BackupInfoOptions, module.params)))
 
 
 if __name__ == "__main__":

@@ -117,17 +117,15 @@ from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.checks.options import CheckOptions
 from ansible.module_utils.scannerdb.jobs.check import check
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
     """Read the options, check, answer."""
     module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, CheckOptions), supports_check_mode=True)
-    request = values_of(CheckOptions, module.params)
-    overlay = request.pop("contract_overlay")
     run_module(
         module,
-        lambda: check(options_from(module.params), overlay=overlay, check_mode=module.check_mode, **request),
+        lambda: check(options_from(module.params), taken(CheckOptions, module.params), check_mode=module.check_mode),
     )
 
 

@@ -92,7 +92,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.status import status
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.status.options import StatusOptions
 
 
@@ -101,9 +101,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, StatusOptions), supports_check_mode=True)
     run_module(
         module,
-        lambda: status(
-            options_from(module.params), check_mode=module.check_mode, **values_of(StatusOptions, module.params)
-        ),
+        lambda: status(options_from(module.params), taken(StatusOptions, module.params), check_mode=module.check_mode),
     )
 
 

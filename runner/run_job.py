@@ -37,6 +37,7 @@ from scannerdb.jsontext import LONGEST_CONFIG, read_json_file  # noqa: E402
 from scannerdb.process import die_with_parent  # noqa: E402
 from scannerdb.runs import STAMP, new_run_id, utc_now  # noqa: E402
 from scannerdb.schedule.records import LOCK, OK, Record, alive, process_began, write_record  # noqa: E402
+from scannerdb.status.options import StatusOptions  # noqa: E402
 from self_test import self_test  # noqa: E402
 
 TEXTS = ("bundle", "python", "inventory", "host", "backup_dir", "state_dir")
@@ -220,7 +221,7 @@ def measure(config: dict[str, Any], record: Record, log: IO[bytes]) -> None:
     asked = {"host": config["host"], "ask_server": False, "metrics_path": config["metrics_path"]}
     asked["trusted_signers"] = config.get("trusted_signers", ())
     try:
-        why = status(Options(db=config["database"]), **folders, **asked)["metrics_why"]
+        why = status(Options(db=config["database"]), StatusOptions(**folders, **asked))["metrics_why"]
     except (OSError, ScannerDbError) as error:
         why = f"The metrics were not written: {error}"
     if why:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import Options
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Safety, fix
@@ -61,10 +62,10 @@ def processes(*words: str) -> dict[int, str]:
     return {pid: text for pid, text in found.items() if all(word in text for word in words)}
 
 
-def findings(database: Database, **more: Any) -> dict[str, list[dict[str, Any]]]:
+def findings(database: Database, overlay: dict[str, Any] | None = None, **more: Any) -> dict[str, list[dict[str, Any]]]:
     """What a check finds, by id."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for finding in check(options(database), **more)["findings"]:
+    for finding in check(options(database), CheckOptions(contract_overlay=overlay or {}, **more))["findings"]:
         found.setdefault(finding["id"], []).append(finding)
     return found
 

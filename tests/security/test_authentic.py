@@ -18,6 +18,7 @@ from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import load_set, point_latest
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.manifest import read_manifest, write_manifest
+from scannerdb.sets.options import BackupInfoOptions
 from scannerdb.sets.signature import sign
 from scannerdb.sets.signing import public_key
 from scannerdb.sets.verification_log import Verification, append_record
@@ -71,7 +72,7 @@ def test_a_forged_newer_set(field_db: Database, tmp_path: Path, keep_signature: 
     for source in ("latest", copy.name, str(copy)):
         refused(field_db, tmp_path, source=source)
     refused(field_db, tmp_path, source="latest", trust="0" * 64)
-    told = {item["name"]: item for item in backup_info(**words(tmp_path))["sets"]}
+    told = {item["name"]: item for item in backup_info(BackupInfoOptions(**words(tmp_path)))["sets"]}
     assert (told[path.name]["made_here"], told[path.name]["origin"]) == (True, "")
     assert not told[copy.name]["made_here"]
     assert "It was not made here" in told[copy.name]["origin"]
@@ -108,7 +109,7 @@ def test_a_set_of_another_host(field_db: Database, tmp_path: Path) -> None:
     made(field_db, ours)
     key = public_key(str(theirs / "s"))
     assert key.startswith("ssh-ed25519 ")
-    assert key == backup_info(**words(theirs))["signing_key"]
+    assert key == backup_info(BackupInfoOptions(**words(theirs)))["signing_key"]
     refused(field_db, ours, source=str(path))
     refused(field_db, ours, source=str(path), trusted_signers=[public_key(str(ours / "s"))])
     trusted = words(ours, source=str(path), trusted_signers=[key])

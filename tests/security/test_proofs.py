@@ -20,9 +20,11 @@ from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import BackupSet, adopt_all, list_sets, load_set, newest_verified, point_latest
 from scannerdb.sets.known_hashes import recorded_hash
 from scannerdb.sets.names import format_time
+from scannerdb.sets.options import BackupInfoOptions
 from scannerdb.sets.proofs import MOST_SIGNATURES, remember, signature_of
 from scannerdb.sets.signing import Trust, public_key, signed
 from scannerdb.sets.verification_log import Verification, append_record
+from scannerdb.status.options import StatusOptions
 
 from tests.integration.support import options
 from tests.servers import Database
@@ -55,9 +57,9 @@ def test_no_job_believes_a_proof_that_somebody_wrote(field_db: Database, made: P
     with pytest.raises(FixRefused, match="verified by 'read' or better; nothing was changed"):
         fix(options(field_db), safety=safety, state_dir=state)
     places = {"backup_dir": folder, "state_dir": state, "log_dir": str(tmp_path), "config_dir": str(tmp_path / "c")}
-    told = status(options(field_db), host="h", ask_server=False, **places)
+    told = status(options(field_db), StatusOptions(host="h", **places), ask_server=False)
     assert (told["backups"]["verified"], told["backups"]["proven"]) == ("checksum", "")
-    assert backup_info(backup_dir=folder, state_dir=state)["proven"] == {}
+    assert backup_info(BackupInfoOptions(backup_dir=folder, state_dir=state))["proven"] == {}
     again = backup(options(field_db), backup_dir=folder, state_dir=state, verify_level="none")
     assert again["proven"] == {}
     why = {one["name"]: one["why"] for one in again["retention"]}

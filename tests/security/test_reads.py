@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from scannerdb.checks.capacity import _no_views
+from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import SQL, DriverError, connect
 from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.backup import backup
@@ -18,6 +19,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
 from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
+from scannerdb.status.options import StatusOptions
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.support import options
@@ -57,9 +59,9 @@ def looks(canary: Canary, folder: Path) -> dict[str, Any]:
             login, backup_dir=named["backup_dir"], state_dir=named["state_dir"], fingerprints=True
         ),
         "info": lambda: info(login),
-        "status": lambda: status(login, host="h", **named),
+        "status": lambda: status(login, StatusOptions(host="h", **named)),
         "doctor": lambda: doctor(login, Places(**named, report_dir=str(folder))),
-        "check": lambda: check(login, state_dir=named["state_dir"]),
+        "check": lambda: check(login, CheckOptions(state_dir=named["state_dir"])),
         "vacuum": lambda: vacuum(login, profile="weekly", state_dir=named["state_dir"]),
         "vacuum plan": lambda: vacuum(login, profile="monthly", thresholds=EAGER, check_mode=True),
         "checksums": lambda: verify(login, level="checksum", source="latest", **_sets(named)),

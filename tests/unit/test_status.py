@@ -19,6 +19,7 @@ from scannerdb.schedule.judge import JobStatus, judge
 from scannerdb.schedule.model import Job, read_job
 from scannerdb.schedule.records import Record, process_began, read_records, write_record
 from scannerdb.status.metrics import metrics
+from scannerdb.status.options import StatusOptions
 from scannerdb.status.row import cells, size, span
 from scannerdb.status.verdict import Limits, changed_since, state_of, verdict
 
@@ -211,7 +212,7 @@ def test_runs_that_no_schedule_started_are_shown(tmp_path: Path) -> None:
     (folder / "20260520T030009Z-00000000.json").write_text("{torn")
     (folder / "20260520T030008Z-00000000.json").write_text('{"job": "fix", "database": "mine", "at": "soon"}')
     (folder / "20260520T030007Z-00000000.json").symlink_to("forgotten by a newer run")
-    found = status(lost, host="x", **folders)
+    found = status(lost, StatusOptions(host="x", **folders))
     assert [(run["job"], run["run_id"][:16], run["step"]) for run in found["runs"]] == [
         ("restore", "20260520T030004Z", "failed"),
         ("check", "20260520T030002Z", "looking"),
@@ -324,9 +325,9 @@ def test_a_status_of_nothing_at_all_is_red_and_writes_its_metrics_whole(tmp_path
     folders = {name: str(tmp_path / name) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
     path = tmp_path / "prom" / "x.prom"
     lost = Options(unix_socket=str(tmp_path), db="none")
-    dry = status(lost, host="x", **folders, metrics_path=str(path), check_mode=True)
+    dry = status(lost, StatusOptions(host="x", **folders, metrics_path=str(path)), check_mode=True)
     assert dry["state"] == "critical" and not path.exists() and not list(tmp_path.iterdir())
-    found = status(lost, host="x", **folders, metrics_path=str(path))
+    found = status(lost, StatusOptions(host="x", **folders, metrics_path=str(path)))
     assert [p["severity"] for p in found["problems"]] == ["critical", "critical", "warning"]
     assert "cannot be reached" in found["problems"][0]["message"] and not found["changed"]
     assert 'scannerdb_up{host="x",database="none"} 0\n' in path.read_text()
@@ -338,7 +339,7 @@ def backups_of(folder: Path, *ages_h: float) -> list[tuple[str, str]]:
     for age in ages_h:
         make_set(folder, utc_now() - age * HOUR, "x")
     folders = {name: str(folder) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
-    found = status(Options(unix_socket=str(folder), db="x"), host="x", **folders, ask_server=False)
+    found = status(Options(unix_socket=str(folder), db="x"), StatusOptions(host="x", **folders), ask_server=False)
     problems = [(p["severity"], p["message"]) for p in found["problems"]]
     return [p for p in problems if "backup" in p[1] and "proven" not in p[1]]
 
@@ -359,7 +360,7 @@ def test_clocks_that_differ_a_little_are_no_problem(tmp_path: Path) -> None:
 def test_a_damaged_schedule_is_red(tmp_path: Path) -> None:
     (tmp_path / "schedule.json").write_text('{"kind": "cron"}')
     folders = {name: str(tmp_path) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
-    found = status(Options(unix_socket=str(tmp_path)), host="x", **folders, ask_server=False)
+    found = status(Options(unix_socket=str(tmp_path)), StatusOptions(host="x", **folders), ask_server=False)
     assert any("schedule.json is damaged" in p["message"] for p in found["problems"])
 
 
@@ -403,7 +404,7 @@ def test_files_of_the_old_script_are_counted(tmp_path: Path) -> None:
     (tmp_path / "latest.backup").symlink_to("backups/ollama_scanner_20250418_120000.backup")
     options = Options(unix_socket=str(tmp_path), db="ollama_scanner")
     folders = {name: str(tmp_path) for name in ("backup_dir", "state_dir", "log_dir", "config_dir")}
-    found = status(options, host="x", **folders, ask_server=False)
+    found = status(options, StatusOptions(host="x", **folders), ask_server=False)
     assert found["backups"]["old_files"] == 2
     assert found["backups"]["old_newest"] == "ollama_scanner_20250418_120000.backup"
     assert cells({**facts(), "backups": found["backups"]})["backups"] == "none; 2 old files"

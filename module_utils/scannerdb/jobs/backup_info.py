@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from typing import Any
 
-from ..argspec import RetentionOptions
 from ..backup.request import policy_from
 from ..files import file_errors
 from ..runs import utc_now
@@ -14,6 +12,7 @@ from ..sets.adopted import Adopted, find_adopted
 from ..sets.catalogue import BackupSet, latest_target, list_sets, newest_proven
 from ..sets.names import checked_folder, format_time
 from ..sets.offsite import Offsite, remote_sets
+from ..sets.options import BackupInfoOptions
 from ..sets.retention import Retainable, RetentionDecision, plan_retention
 from ..sets.signature import SetOrigin, origin_of
 from ..sets.signing import OWN, Trust, public_key
@@ -22,32 +21,21 @@ from .backup_result import public_proof, public_set
 
 
 @file_errors("Looking at", "the backups")
-def backup_info(
-    *,
-    backup_dir: str,
-    database: str = "",
-    adopt: Sequence[str] = (),
-    offsite_remote: str = "",
-    offsite_config: str = "",
-    offsite_bandwidth: str = "",
-    state_dir: str = "",
-    trusted_signers: Sequence[str] = (),
-    **retention: int,
-) -> dict[str, Any]:
+def backup_info(asked: BackupInfoOptions) -> dict[str, Any]:
     """List the sets of a folder, newest first, of one database where that is given; returns the module's result.
 
-    `retention` are the fields of `RetentionOptions`. Where a remote is given it is asked which sets have a copy there.
+    Where a remote is given it is asked which sets have a copy there.
     """
-    trust = Trust(state_dir, tuple(trusted_signers)).checked()
-    folder, policy = checked_folder(backup_dir), policy_from(RetentionOptions(**retention))
-    offsite = Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
-    listing = list_sets(backup_dir, database or None, trust)
-    latest, now = latest_target(backup_dir), utc_now()
+    trust = Trust(asked.state_dir, tuple(asked.trusted_signers)).checked()
+    folder, policy = checked_folder(asked.backup_dir), policy_from(asked)
+    offsite = Offsite(asked.offsite_remote, asked.offsite_config, bandwidth=asked.offsite_bandwidth).checked()
+    listing = list_sets(asked.backup_dir, asked.database or None, trust)
+    latest, now = latest_target(asked.backup_dir), utc_now()
     decisions: dict[str, RetentionDecision[Retainable]] = {}
     dumps: list[Adopted] = []
     copies: set[str] = set()
-    for name in sorted({item.manifest.database.name for item in listing.sets} | ({database} - {""})):
-        found, _ = find_adopted(folder, adopt, name, database_in, trust)
+    for name in sorted({item.manifest.database.name for item in listing.sets} | ({asked.database} - {""})):
+        found, _ = find_adopted(folder, asked.adopt, name, database_in, trust)
         dumps += found
         own: list[Retainable] = [item for item in listing.sets if item.manifest.database.name == name]
         decisions.update({d.set.name: d for d in plan_retention([*own, *found], policy, now, latest)})
@@ -66,10 +54,10 @@ def backup_info(
     best = newest_proven(listing.sets)
     return {
         "changed": False,
-        "msg": _sentence(len(sets), backup_dir, latest, best),
+        "msg": _sentence(len(sets), asked.backup_dir, latest, best),
         "proven": public_proof(best),
         "sets": sets,
-        "signing_key": public_key(state_dir),
+        "signing_key": public_key(asked.state_dir),
         "latest": latest,
         "latest_found": any(item.name == latest for item in listing.sets),
         "adopted": list(adopted.values()),

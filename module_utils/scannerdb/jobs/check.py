@@ -15,7 +15,7 @@ from ..checks import exports, html, report, slow
 from ..checks.context import place
 from ..checks.history import read_history, remember
 from ..checks.ignore import Ignore, parse_ignores, split, unknown_ids
-from ..checks.options import FAIL_ON, FILES, FORMATS
+from ..checks.options import FAIL_ON, FILES, CheckOptions
 from ..checks.registry import KINDS, THRESHOLDS
 from ..checks.since import difference, keep, read_last
 from ..checks.thresholds import parse_thresholds
@@ -39,83 +39,62 @@ TABLES = 50  # the largest ones are in the report
 
 
 @job_entry("The check")
-def check(
-    options: Options,
-    *,
-    overlay: Mapping[str, Any] | None = None,
-    ignore: Sequence[Mapping[str, Any]] = (),
-    fail_on: str = "never",
-    formats: Sequence[str] = FORMATS,
-    report_dir: str = "",
-    log_path: str = "",
-    state_dir: str = "",
-    thresholds: Mapping[str, Any] | None = None,
-    cross_table: bool = False,
-    standbys: Sequence[str] = (),
-    statement_timeout_s: int = 300,
-    host: str = "",
-    backup_dir: str = "",
-    trusted_signers: Sequence[str] = (),
-    strict: bool = True,
-    physical: Mapping[str, Any] | None = None,
-    check_mode: bool = False,
-) -> dict[str, Any]:
+def check(options: Options, asked: CheckOptions | None = None, *, check_mode: bool = False) -> dict[str, Any]:
     """Check a database against its contract and the data's own rules.
-
-    `physical` is what scannerdb_physical_info saw. `standbys` are more of them (host, host:port) than those that stream
-    from this server now, whose use of indexes counts.
 
     Returns findings, summary, server, suppressed, tables, report (paths), and `failed` where a finding is as severe as
     `fail_on` or more. The report is written first. In check mode no file is written.
     """
-    _refuse_unknown("fail_on", [fail_on], FAIL_ON)
-    _refuse_unknown("formats", formats, FILES)
-    contract = contract_with(overlay)
-    ignores = parse_ignores(ignore)
-    warnings = _unknown_ignores(ignores, strict)
-    past = read_history(state_dir, options.db)
-    vacuums = read_memory(state_dir).runs
-    deep = Deep(parse_thresholds(thresholds, THRESHOLDS), cross_table, past)
-    for name in standbys:
+    asked = asked or CheckOptions()
+    _refuse_unknown("fail_on", [asked.fail_on], FAIL_ON)
+    _refuse_unknown("formats", asked.formats, FILES)
+    contract = contract_with(asked.contract_overlay)
+    ignores = parse_ignores(asked.ignore)
+    warnings = _unknown_ignores(ignores, asked.strict)
+    past = read_history(asked.state_dir, options.db)
+    deep = Deep(parse_thresholds(asked.thresholds, THRESHOLDS), asked.cross_table, past)
+    for name in asked.standbys:
         place_of(name, options)
-    run = Run("check", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
+    files = ("", "") if check_mode else (asked.state_dir, asked.log_path)
+    run = Run("check", options.db, state_dir=files[0], log_path=files[1])
     run.progress("looking")
     with run.failure_told():
-        seen = survived(
-            "The check", lambda: _look(options, run.run_id, contract, deep, standbys, statement_timeout_s), run.log
-        )
-    server, inspection = seen.server, seen.inspection
-    physical = physical or {}
-    findings, suppressed = split(
-        ordered([*inspection.findings, *physical_findings(physical)]), ignores, utc_now().date()
-    )
-    result = _result(findings, suppressed, server, inspection, utc_now())
-    result["server"]["left_by_restores"] = seen.left_by_restores
-    result["slow_statements"] = seen.slow
-    result["host"] = host or socket.gethostname()
-    result["gauges"] = inspection.seen.get("gauges", [])
-    result["since"] = difference(read_last(state_dir, server.database), findings)
-    result["backups"] = _backups(backup_dir, server.database, state_dir, trusted_signers, physical)
-    now = {**_snapshot(result, inspection), "statements": seen.costs}
-    if report_dir and not check_mode:
+        seen = survived("The check", lambda: _look(options, run.run_id, contract, deep, asked), run.log)
+    found = [*seen.inspection.findings, *physical_findings(asked.physical)]
+    findings, suppressed = split(ordered(found), ignores, utc_now().date())
+    result = _result(findings, suppressed, seen.server, seen.inspection, utc_now())
+    _add_surroundings(result, seen, asked, findings)
+    now = {**_snapshot(result, seen.inspection), "statements": seen.costs}
+    if asked.report_dir and not check_mode:
         try:
-            result["report"] = _write(report_dir, formats, {**result, "vacuum": vacuums}, findings, [*past, now])
+            result["report"] = _write(asked, result, findings, [*past, now])
         except FileProblem as error:  # what was found is not lost for that, and a hint may be waiting for it
             warnings.append(f"There is no report: {error}")
     result["warnings"] = warnings
     _log(run, result, findings)
     _remember(run, result, now, findings)
     run.progress("done", 1, 1)
-    return judged(result, fail_on)
+    return judged(result, asked.fail_on)
 
 
-def _backups(
-    backup_dir: str, database: str, state_dir: str, trusted_signers: Sequence[str], physical: Mapping[str, Any]
-) -> dict[str, Any]:
+def _add_surroundings(
+    result: dict[str, Any], seen: WhatWasSeen, asked: CheckOptions, findings: Sequence[Finding]
+) -> None:
+    """Add to a result what is no finding: gauges, statements, backups, and what is new since the last check."""
+    database = seen.server.database
+    result["server"]["left_by_restores"] = seen.left_by_restores
+    result["slow_statements"] = seen.slow
+    result["host"] = asked.host or socket.gethostname()
+    result["gauges"] = seen.inspection.seen.get("gauges", [])
+    result["since"] = difference(read_last(asked.state_dir, database), findings)
+    result["backups"] = _backups(asked, database)
+
+
+def _backups(asked: CheckOptions, database: str) -> dict[str, Any]:
     """The backups for the report; nothing where no folder was named."""
-    found = backups_of(backup_dir, database, state_dir, trusted_signers)
+    found = backups_of(asked.backup_dir, database, asked.state_dir, asked.trusted_signers)
     if found:
-        found["physical"] = physical_words(physical)
+        found["physical"] = physical_words(asked.physical)
     return found
 
 
@@ -146,16 +125,15 @@ class WhatWasSeen:
     costs: dict[str, list[float]]
 
 
-def _look(
-    options: Options, run_id: str, contract: Contract, deep: Deep, standbys: Sequence[str], statement_timeout_s: int
-) -> WhatWasSeen:
+def _look(options: Options, run_id: str, contract: Contract, deep: Deep, asked: CheckOptions) -> WhatWasSeen:
     """Inspect the database on one read-only connection."""
-    session = connect(options, purpose=f"check {run_id}", statement_timeout_s=statement_timeout_s, allow_standby=True)
+    limit = asked.statement_timeout_s
+    session = connect(options, purpose=f"check {run_id}", statement_timeout_s=limit, allow_standby=True)
     with uncollected(), session as conn:
         conn.execute("SET default_transaction_read_only = on")
         conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         server = server_of(conn)
-        deep = dataclasses.replace(deep, standbys=index_use(conn, options, standbys))
+        deep = dataclasses.replace(deep, standbys=index_use(conn, options, asked.standbys))
         inspection = inspect(conn, contract, deep=deep)
         return WhatWasSeen(server, inspection, marked_databases(conn, server.database), *slow.collect(conn, deep.past))
 
@@ -237,15 +215,14 @@ def _snapshot(result: Mapping[str, Any], inspection: Inspection) -> dict[str, An
 
 
 def _write(
-    report_dir: str,
-    formats: Sequence[str],
+    asked: CheckOptions,
     result: Mapping[str, Any],
     findings: Sequence[Finding],
     runs: Sequence[Mapping[str, Any]],
 ) -> dict[str, str]:
     """Write the report in each format; returns the paths."""
     document = {k: v for k, v in result.items() if k not in ("changed", "msg", "report")}
-    document["vacuum"] = [{k: run[k] for k in ("at", *VACUUM_TOTALS)} for run in result["vacuum"]]
+    document["vacuum"] = [{k: run[k] for k in ("at", *VACUUM_TOTALS)} for run in read_memory(asked.state_dir).runs]
     document["trend"] = [{k: run[k] for k in ("at", "summary", "bytes")} for run in runs]
     rendered = {
         "markdown": lambda: report.as_markdown(findings, document),
@@ -254,8 +231,8 @@ def _write(
         "junit": lambda: exports.as_junit(findings, document),
         "sarif": lambda: exports.as_sarif(findings, document),
     }
-    folder, paths = ensure_folder(Path(report_dir)), {}
-    for name in formats:
+    folder, paths = ensure_folder(Path(asked.report_dir)), {}
+    for name in asked.formats:
         write_atomic(folder / FILES[name], rendered[name]())
         paths[name] = str(folder / FILES[name])
     return paths

@@ -30,6 +30,7 @@ from ..sets.names import parse_time
 from ..sets.signing import Trust
 from ..sets.verification_log import last_drill
 from ..status.metrics import metrics
+from ..status.options import StatusOptions
 from ..status.row import cells
 from ..status.verdict import SEVERITIES, WARNING, Limits, Problem, changed_since, state_of, verdict
 
@@ -40,49 +41,20 @@ METRICS_MODE = 0o644  # the node exporter is another user
 
 @job_entry("Asking for the state")
 def status(
-    options: Options,
-    *,
-    host: str,
-    backup_dir: str,
-    state_dir: str,
-    log_dir: str,
-    config_dir: str,
-    backup_max_age_h: float = 26,
-    proof_max_age_d: float = 35,
-    check_max_age_d: float = 8,
-    grace_s: int = 3600,
-    ask_server: bool = True,
-    metrics_path: str = "",
-    trusted_signers: Sequence[str] = (),
-    backup_method: Sequence[str] = ("dump",),
-    physical: Mapping[str, Any] | None = None,
-    check_mode: bool = False,
+    options: Options, asked: StatusOptions, *, ask_server: bool = True, check_mode: bool = False
 ) -> dict[str, Any]:
     """Look at one database from all sides; returns the module's result.
 
-    `physical` is what scannerdb_physical_info saw. Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a
+    Keys: `state` (ok, warning, critical), `problems`, `row` (cells of a
     table), `database`, `schedule`, `backups`, `physical`, `methods`, `findings`, `runs`, `logs`, `metrics_why`. With
     `metrics_path` the metrics are written there; where they cannot be, `metrics_why` says so and it is a problem, too.
     """
     now = utc_now()
-    runs = _runs(state_dir, options.db, now)
-    facts: dict[str, Any] = {
-        "database": _database(options) if ask_server else {"reachable": None, "name": options.db},
-        "schedule": _schedule(config_dir, state_dir, now, datetime.timedelta(seconds=grace_s)),
-        "backups": {
-            **_backups(backup_dir, options.db, Trust(state_dir, tuple(trusted_signers)).checked(), now),
-            "drill": _drill(state_dir, options.db),
-        },
-        "physical": {**physical, "drill": _physical_drill(state_dir, now)} if physical else {},
-        "methods": list(backup_method),
-        "findings": _findings(state_dir, options.db, now),
-        "runs": runs,
-        "logs": _logs(backup_dir, log_dir),
-    }
-    facts["findings"]["before"] = changed_since(facts["findings"].get("at_s"), runs)
-    problems = verdict(facts, Limits(backup_max_age_h, proof_max_age_d, check_max_age_d))
-    facts["state"] = state_of(problems)
-    why = _write_metrics(metrics_path, metrics(facts, host, now.timestamp()), check_mode) if metrics_path else ""
+    facts = _facts(options, asked, now, ask_server)
+    problems = verdict(facts, Limits(asked.backup_max_age_h, asked.proof_max_age_d, asked.check_max_age_d))
+    facts["state"], why = state_of(problems), ""
+    if asked.metrics_path:
+        why = _write_metrics(asked.metrics_path, metrics(facts, asked.host, now.timestamp()), check_mode)
     if why:
         problems = [*problems, Problem(WARNING, why)]
         facts["state"] = state_of(problems)
@@ -92,7 +64,28 @@ def status(
         "changed": False,
         "problems": [{"severity": problem.severity, "message": problem.message} for problem in problems],
         "row": cells(facts) if ask_server else {},
-        "msg": problems[0].message if problems else f"{host}: all is well.",
+        "msg": problems[0].message if problems else f"{asked.host}: all is well.",
+    }
+
+
+def _facts(options: Options, asked: StatusOptions, now: datetime.datetime, ask_server: bool) -> dict[str, Any]:
+    """What there is of the database, its schedule, backups, runs and logs."""
+    state_dir, late = asked.state_dir, datetime.timedelta(seconds=asked.grace_s)
+    trust = Trust(state_dir, tuple(asked.trusted_signers)).checked()
+    runs = _runs(state_dir, options.db, now)
+    findings = _findings(state_dir, options.db, now)
+    findings["before"] = changed_since(findings.get("at_s"), runs)
+    sets = {**_backups(asked.backup_dir, options.db, trust, now), "drill": _drill(state_dir, options.db)}
+    physical = {**asked.physical, "drill": _physical_drill(state_dir, now)} if asked.physical else {}
+    return {
+        "database": _database(options) if ask_server else {"reachable": None, "name": options.db},
+        "schedule": _schedule(asked.config_dir, state_dir, now, late),
+        "backups": sets,
+        "physical": physical,
+        "methods": list(asked.backup_method),
+        "findings": findings,
+        "runs": runs,
+        "logs": _logs(asked.backup_dir, asked.log_dir),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import connect
 from scannerdb.contract.overlay import contract_with
 from scannerdb.contract.probe import write_probe
@@ -44,7 +45,7 @@ def test_a_second_fix_changes_nothing_and_none_fails(make_database: Databases, s
     assert first["failures"] == []
     second = run_fix(database)
     assert (second["changed"], second["failures"]) == (False, [])
-    assert check(options(database), fail_on="never")["failed"] is False
+    assert check(options(database), CheckOptions(fail_on="never"))["failed"] is False
 
 
 def test_sequences_move_before_anything_is_inserted(make_database: Databases) -> None:

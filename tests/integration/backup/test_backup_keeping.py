@@ -17,6 +17,7 @@ from scannerdb.jobs.restore import restore
 from scannerdb.runs import utc_now
 from scannerdb.sets import storage
 from scannerdb.sets.locate import find_set
+from scannerdb.sets.options import BackupInfoOptions
 
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible
@@ -122,7 +123,9 @@ def test_dumps_of_others_go_only_when_told(database: Database, make_database: Da
     first = run(database, tmp_path, retention_min=1)
     assert (first["removed"], first["warnings"]) == ([], []), "nobody told of them"
     words = {"adopt": ["*.backup", "monday.dir"], "retention_min": 1}
-    info = backup_info(backup_dir=str(folder), state_dir=str(folder / "state"), database=name, **words)
+    info = backup_info(
+        BackupInfoOptions(backup_dir=str(folder), state_dir=str(folder / "state"), database=name, **words)
+    )
     going = {a["name"] for a in info["adopted"] if a["retention"]["action"] == "remove"}
     plan = run(database, tmp_path, **words, check_mode=True)
     assert set(plan["removed"]) == going == {p.name for p in (old, older, tree, undated, renamed)}

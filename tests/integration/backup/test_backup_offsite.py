@@ -30,6 +30,7 @@ from scannerdb.sets import offsite
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.names import set_name
+from scannerdb.sets.options import BackupInfoOptions
 
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible
@@ -198,7 +199,7 @@ def test_what_earlier_runs_could_not_copy_is_copied_by_the_next(
     toc = tmp_path / "b" / rotten / "dump" / "toc.dat"
     toc.write_bytes(toc.read_bytes()[:-1])
     store.rclone("copy", str(tmp_path / "b" / first / "dump"), f"{store.remote}/{first}/dump")  # cut short there
-    info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **store.words)
+    info = backup_info(BackupInfoOptions(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **store.words))
     assert {s["name"]: s["copied"] for s in info["sets"]} == {first: False, second: False, rotten: False}
     result = run(database, tmp_path, **store.words)
     assert not result["failed"]
@@ -210,7 +211,7 @@ def test_what_earlier_runs_could_not_copy_is_copied_by_the_next(
     assert store.names() == {first, second, result["backup"]["name"]}
     for name in store.names():
         store.rclone("check", str(tmp_path / "b" / name), f"{store.remote}/{name}", "--download")
-    info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **store.words)
+    info = backup_info(BackupInfoOptions(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **store.words))
     assert {s["name"] for s in info["sets"] if s["copied"]} == store.names()
     # What the policy for copies would not keep is not copied either.
     (tmp_path / "b" / rotten).rename(tmp_path / "rotten")

@@ -22,6 +22,7 @@ from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
+from scannerdb.sets.options import BackupInfoOptions
 
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import HOSTILE, ROWS, children, options_of, run, sessions, visible, wrapper
@@ -249,7 +250,7 @@ def test_a_pre_restore_set_never_becomes_latest(database: Database, tmp_path: Pa
     second = run(database, tmp_path, purpose="pre_restore")
     assert second["backup"]["purpose"] == "pre_restore"
     assert second["latest"] == first["backup"]["name"]
-    info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    info = backup_info(BackupInfoOptions(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")))
     assert [(s["name"], s["latest"], s["verified"]) for s in info["sets"]] == [
         (second["backup"]["name"], False, "read"),
         (first["backup"]["name"], True, "read"),

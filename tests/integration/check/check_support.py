@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from scannerdb.checks.options import CheckOptions
 from scannerdb.jobs.check import check
 
 from tests.integration.support import options
@@ -38,6 +39,6 @@ class Looking(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.result = check(options(self.database), **self.more)
+            self.result = check(options(self.database), CheckOptions(**self.more))
         except Exception as error:
             self.error = error

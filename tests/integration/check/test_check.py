@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.checks.registry import KINDS
 from scannerdb.connection import Options
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, InvalidInput
@@ -200,22 +201,25 @@ def test_a_role_with_only_connect_gets_sentences(field_db: Database) -> None:
 
 def test_suppressions_have_a_reason_and_an_end(field_db: Database) -> None:
     ignore = [{"id": "data.*", "reason": "known", "until": "2999-01-01"}]
-    result = check(options(field_db), ignore=ignore)
+    result = check(options(field_db), CheckOptions(ignore=ignore))
     assert not [f for f in result["findings"] if f["id"].startswith("data.")]
     assert {s["reason"] for s in result["suppressed"]} == {"known"}
-    expired = check(options(field_db), ignore=[{**ignore[0], "until": "2001-01-01"}])
+    expired = check(options(field_db), CheckOptions(ignore=[{**ignore[0], "until": "2001-01-01"}]))
     assert [f for f in expired["findings"] if f["id"].startswith("data.")]
     with pytest.raises(InvalidInput, match="reason"):
-        check(options(field_db), ignore=[{"id": "data.*"}])
+        check(options(field_db), CheckOptions(ignore=[{"id": "data.*"}]))
     unknown = [{"id": "data.orphans", "reason": "known"}]
     with pytest.raises(InvalidInput, match=r"data\.orphan is the nearest"):
-        check(options(field_db), ignore=unknown)
-    assert "data.orphan is the nearest" in check(options(field_db), ignore=unknown, strict=False)["warnings"][0]
+        check(options(field_db), CheckOptions(ignore=unknown))
+    assert (
+        "data.orphan is the nearest"
+        in check(options(field_db), CheckOptions(ignore=unknown, strict=False))["warnings"][0]
+    )
 
 
 def test_the_report_and_the_log(field_db: Database, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "db_schema_check.log"
-    result = check(options(field_db), report_dir=str(tmp_path), log_path=str(log), fail_on="critical")
+    result = check(options(field_db), CheckOptions(report_dir=str(tmp_path), log_path=str(log), fail_on="critical"))
     assert result["failed"]
     text = Path(result["report"]["markdown"]).read_text()
     for heading in ("# Database Schema Issues Report", "## Critical (", "## Warnings (", "## Informational ("):
@@ -229,7 +233,9 @@ def test_the_report_and_the_log(field_db: Database, tmp_path: Path) -> None:
 
 
 def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
-    result = check(options(field_db), report_dir=str(tmp_path / "r"), log_path=str(tmp_path / "l"), check_mode=True)
+    result = check(
+        options(field_db), CheckOptions(report_dir=str(tmp_path / "r"), log_path=str(tmp_path / "l")), check_mode=True
+    )
     assert result["findings"]
     assert list(tmp_path.iterdir()) == []
 
@@ -239,7 +245,7 @@ def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
 )
 def test_fail_on_counts_graver_ones(field_db: Database, fail_on: str, failed: bool) -> None:
     ignore = [{"id": i, "reason": "for this test"} for i, e in KINDS.items() if e.severity == "critical"]
-    assert check(options(field_db), ignore=ignore, fail_on=fail_on)["failed"] is failed
+    assert check(options(field_db), CheckOptions(ignore=ignore, fail_on=fail_on))["failed"] is failed
 
 
 def test_errors_are_sentences(field_db: Database) -> None:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from jsonschema import Draft202012Validator
 from scannerdb.checks.history import KEPT, NAME
+from scannerdb.checks.options import CheckOptions
 from scannerdb.errors import ConnectionFailed, InvalidInput
 from scannerdb.jobs.check import check
 
@@ -45,7 +46,7 @@ def test_a_locked_table_costs_only_the_checks_that_read_it(field_db: Database) -
     before = check(options(field_db))
     with field_db.connect(autocommit=False) as holder:
         holder.execute("LOCK TABLE metadata IN ACCESS EXCLUSIVE MODE")
-        result = check(options(field_db), statement_timeout_s=1)
+        result = check(options(field_db), CheckOptions(statement_timeout_s=1))
     assert [name for text in unseen(result) for name in re.findall("The check '(.*?)'", text)] == [
         "counters in metadata",
         "dates of metadata",
@@ -59,7 +60,7 @@ def test_a_locked_table_costs_only_the_checks_that_read_it(field_db: Database) -
 def test_a_contract_that_cannot_be_read_is_a_finding(field_db: Database) -> None:
     with field_db.connect(autocommit=False) as holder:
         holder.execute("LOCK TABLE metadata IN ACCESS EXCLUSIVE MODE")
-        result = check(options(field_db), statement_timeout_s=1)
+        result = check(options(field_db), CheckOptions(statement_timeout_s=1))
     assert len(unseen(result)) == 1 and "the contract" in unseen(result)[0]
     assert "table.dead_tuples" in {f["id"] for f in result["findings"]}
 
@@ -96,7 +97,9 @@ def test_hostile_names_and_the_sql_against_them(field_db: Database, tmp_path: Pa
             GRANT CREATE ON SCHEMA "%s{0}" TO PUBLIC
             """
         )
-    result = check(options(field_db), thresholds={"unindexed_rows": 10}, report_dir=str(tmp_path), formats=["html"])
+    result = check(
+        options(field_db), CheckOptions(thresholds={"unindexed_rows": 10}, report_dir=str(tmp_path), formats=["html"])
+    )
     assert not unseen(result)
     mine = [f for f in result["findings"] if "%s{0}" in f["object"]]
     ids = {f["id"] for f in mine}
@@ -111,14 +114,14 @@ def test_hostile_names_and_the_sql_against_them(field_db: Database, tmp_path: Pa
         assert bool(finding["fix"]) != asked, finding
         for statement in (finding["fix"] or {"sql": []})["sql"]:
             field_db.sql(statement)
-    left = check(options(field_db), thresholds={"unindexed_rows": 10})
+    left = check(options(field_db), CheckOptions(thresholds={"unindexed_rows": 10}))
     kept = ("index.unused", "schema.foreign_key.blocks_delete")
     assert [f["id"] for f in left["findings"] if "%s{0}" in f["object"] and f["id"] not in kept] == []
 
 
 def test_mixed_case_tables_beside_the_contract(field_db: Database) -> None:
     field_db.sql('CREATE TABLE "Endpoints" (id serial PRIMARY KEY, port text, verified text)')
-    assert not unseen(check(options(field_db), cross_table=True))
+    assert not unseen(check(options(field_db), CheckOptions(cross_table=True)))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_columns_of_other_types(field_db: Database, statement: str) -> None:
     with field_db.connect() as conn:
         conn.execute("DROP VIEW servers CASCADE; DROP TRIGGER endpoint_scan_date ON endpoints")
         conn.execute(statement.encode())
-    result = check(options(field_db), cross_table=True)
+    result = check(options(field_db), CheckOptions(cross_table=True))
     assert not unseen(result)
     assert "data.verified.honeypot" in {f["id"] for f in result["findings"]}, "the other rules are looked at"
 
@@ -159,7 +162,7 @@ def test_partitioned_tables(field_db: Database) -> None:
             ANALYZE
             """
         )
-    result = check(options(field_db), cross_table=True, thresholds={"unindexed_rows": 10})
+    result = check(options(field_db), CheckOptions(cross_table=True, thresholds={"unindexed_rows": 10}))
     assert not unseen(result)
     unindexed = [f["object"] for f in result["findings"] if f["id"] == "index.foreign_key.unindexed"]
     assert "logs_1(e)" in unindexed
@@ -180,7 +183,7 @@ def test_every_database_gets_a_report_as_published(make_database: Databases, tmp
     for number, database in enumerate(databases):
         folder = tmp_path / str(number)
         formats = ["markdown", "html", "json", "junit", "sarif"]
-        result = check(options(database), report_dir=str(folder), formats=formats, state_dir=str(folder))
+        result = check(options(database), CheckOptions(report_dir=str(folder), formats=formats, state_dir=str(folder)))
         assert not unseen(result), database.name
         assert sorted(result["report"]) == sorted(formats)
         document = json.loads((folder / "db_schema_issues_report.json").read_text())
@@ -191,11 +194,11 @@ def test_every_database_gets_a_report_as_published(make_database: Databases, tmp
 
 
 def test_only_the_formats_asked_for(field_db: Database, tmp_path: Path) -> None:
-    result = check(options(field_db), report_dir=str(tmp_path), formats=["junit"], fail_on="info")
+    result = check(options(field_db), CheckOptions(report_dir=str(tmp_path), formats=["junit"], fail_on="info"))
     assert [path.name for path in tmp_path.iterdir()] == ["db_schema_issues_report.xml"]
     assert str(tmp_path / "db_schema_issues_report.xml") in result["msg"]
     with pytest.raises(InvalidInput, match="one of markdown, html, json, junit, sarif"):
-        check(options(field_db), formats=["pdf"])
+        check(options(field_db), CheckOptions(formats=["pdf"]))
 
 
 def earlier(database: Database, state: Path, days: float, **more: Any) -> None:
@@ -243,11 +246,11 @@ def test_the_history_survives_damage_and_stays_small(field_db: Database, tmp_pat
     for number in range(2 * KEPT):
         earlier(field_db, tmp_path, number + 1)
     earlier(Database(field_db.server, "another"), tmp_path, 1)
-    result = check(options(field_db), state_dir=str(tmp_path), report_dir=str(tmp_path))
+    result = check(options(field_db), CheckOptions(state_dir=str(tmp_path), report_dir=str(tmp_path)))
     assert not unseen(result)
     assert len((tmp_path / NAME).read_text().splitlines()) == KEPT
     assert len(json.loads((tmp_path / "db_schema_issues_report.json").read_text())["trend"]) == KEPT + 1
-    check(options(field_db), state_dir=str(tmp_path), check_mode=True)
+    check(options(field_db), CheckOptions(state_dir=str(tmp_path)), check_mode=True)
     assert len((tmp_path / NAME).read_text().splitlines()) == KEPT, "check mode remembers nothing"
 
 
@@ -257,7 +260,7 @@ def test_thresholds_decide(field_db: Database) -> None:
     assert "capacity.disk.low" in findings(field_db, thresholds={"disk_free_percent": 100})
     assert "capacity.xid.age" in findings(field_db, thresholds={"xid_warning_percent": 0})
     with pytest.raises(InvalidInput, match="no entry 'disk_fre_percent'"):
-        check(options(field_db), thresholds={"disk_fre_percent": 5})
+        check(options(field_db), CheckOptions(thresholds={"disk_fre_percent": 5}))
 
 
 def test_the_offered_sql_mends_the_counters_and_the_sequence(field_db: Database) -> None:

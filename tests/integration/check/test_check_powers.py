@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.jobs.check import check
 
 from demo import field
@@ -90,7 +91,7 @@ def test_a_membership_in_the_only_superuser_is_not_taken_before_there_is_another
     try:
         with compose.connect("app") as conn:
             conn.execute("SET ROLE ollama")
-            result = check(options(compose, user="app"), overlay={"application_role": "app"})
+            result = check(options(compose, user="app"), CheckOptions(contract_overlay={"application_role": "app"}))
             (found,) = [f for f in result["findings"] if f["id"] == "security.role.superuser"]
             for statement in found["fix"]["sql"]:
                 try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from scannerdb.checks import holders
+from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import connect
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
@@ -21,7 +22,7 @@ def test_a_report_has_gauges_backups_and_what_is_new_and_gone(field_db: Database
     folders = {"state_dir": str(tmp_path / "state"), "backup_dir": str(tmp_path / "backups")}
     Path(folders["backup_dir"]).mkdir(mode=0o700)
     where = {**folders, "report_dir": str(tmp_path / "reports"), "formats": ("json", "html", "markdown")}
-    first = check(options(field_db), **where)
+    first = check(options(field_db), CheckOptions(**where))
     assert first["since"] == {} and first["backups"]["count"] == 0
     assert "There is none in" in (tmp_path / "reports" / "db_schema_issues_report.html").read_text()
     gauges = {one["name"]: one for one in first["gauges"]}
@@ -31,14 +32,14 @@ def test_a_report_has_gauges_backups_and_what_is_new_and_gone(field_db: Database
     made = backup(options(field_db), **folders, verify_level="read")["backup"]
     field_db.sql("CREATE INDEX twin ON models (name)")
     field_db.sql("UPDATE endpoints SET verified = 0 WHERE is_honeypot")
-    again = check(options(field_db), **where)
+    again = check(options(field_db), CheckOptions(**where))
     assert "models.twin" in {f["object"] for f in again["since"]["new"]}
     assert "data.verified.honeypot" in {f["id"] for f in again["since"]["gone"]}
     assert again["backups"]["sets"][0]["name"] == made["name"]
     assert again["backups"]["sets"][0]["verified"] == "read", "by what this host itself has seen"
     report = json.loads((tmp_path / "reports" / "db_schema_issues_report.json").read_text())
     assert report["since"]["at"] == first["checked_at"] and report["backups"] == again["backups"]
-    unchanged = check(options(field_db), **where, check_mode=True)
+    unchanged = check(options(field_db), CheckOptions(**where), check_mode=True)
     assert (unchanged["since"]["new"], unchanged["since"]["gone"]) == ([], [])
 
 

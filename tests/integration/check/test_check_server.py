@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from psycopg.sql import SQL, Identifier
+from scannerdb.checks.options import CheckOptions
 from scannerdb.jobs.check import check
 
 from demo import field
@@ -94,7 +95,10 @@ def test_on_a_standby_it_looks_just_the_same(field_db: Database, standby: Databa
         own = ("index.unused", "server.", "table.", "capacity.", "vacuum.")  # what each server knows of itself only
         return {(f["id"], f["object"]) for f in result["findings"] if not f["id"].startswith(own)}
 
-    primary, other = check(options(field_db), cross_table=True), check(options(standby), cross_table=True)
+    primary, other = (
+        check(options(field_db), CheckOptions(cross_table=True)),
+        check(options(standby), CheckOptions(cross_table=True)),
+    )
     assert (primary["server"]["in_recovery"], other["server"]["in_recovery"]) == (False, True)
     assert seen(other) == seen(primary)
     assert not [f for f in other["findings"] if f["id"].startswith("check.")]
@@ -124,13 +128,13 @@ def test_a_query_on_a_standby_that_holds_back_vacuum(field_db: Database, standby
 
 def test_a_role_with_only_connect_hears_it_once(field_db: Database) -> None:
     field_db.sql("CREATE ROLE nobody_special LOGIN")
-    result = check(options(field_db, user="nobody_special"), cross_table=True)
+    result = check(options(field_db, user="nobody_special"), CheckOptions(cross_table=True))
     unseen = [f for f in result["findings"] if f["id"].startswith("check.")]
     assert sorted(f["id"] for f in unseen) == ["check.run.failed", "check.run.not_allowed"]
     assert "permission denied" in unseen[0]["message"] and "data rules of endpoints" in unseen[0]["message"]
     assert "old transactions" in str(unseen[1]["evidence"]) and "password hashes" in str(unseen[1]["evidence"])
     field_db.sql("GRANT pg_monitor, pg_read_all_data TO nobody_special")
-    result = check(options(field_db, user="nobody_special"), cross_table=True)
+    result = check(options(field_db, user="nobody_special"), CheckOptions(cross_table=True))
     unseen = [f for f in result["findings"] if f["id"].startswith("check.")]
     assert [f["id"] for f in unseen] == ["check.run.not_allowed"], "only what needs a superuser is left"
     assert set(unseen[0]["evidence"]["why"]) == {"pg_hba.conf"}

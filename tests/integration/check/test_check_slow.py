@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.checks.slow import collect, verdict, without_values
 from scannerdb.connection import connect
 from scannerdb.jobs.check import check
@@ -67,11 +68,11 @@ def test_the_report_has_them(make_database: Databases, tmp_path: Path) -> None:
         made.sql('CREATE EXTENSION pg_stat_statements SCHEMA "odd ""schema"')
         made.sql("SELECT pg_sleep(1.2)")
         words: dict[str, Any] = {"report_dir": str(tmp_path), "state_dir": str(tmp_path / "s")}
-        first = check(options(made), **words)["slow_statements"]["statements"]
+        first = check(options(made), CheckOptions(**words))["slow_statements"]["statements"]
         assert len(first) == 10 and "pg_sleep($1)" in first[0]["query"] and first[0]["since_last_check"] == ""
         made.sql(f"DO $$ BEGIN PERFORM pg_sleep(1.3), '{SECRET}'; END $$")
         made.sql("SELECT pg_sleep(2.2)")
-        second = check(options(made), **words)["slow_statements"]["statements"]
+        second = check(options(made), CheckOptions(**words))["slow_statements"]["statements"]
         told = {row["query"]: row["since_last_check"] for row in second}
         assert told["SELECT pg_sleep($1)"] == "worse" and told["DO ?"] == "new"
         texts = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

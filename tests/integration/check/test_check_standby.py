@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import Options
 from scannerdb.errors import InvalidInput
 from scannerdb.jobs.check import check
@@ -21,7 +22,7 @@ AT_ONCE = {"min_statistics_days": 0}  # the tests' servers are young
 
 
 def unused(database: Database, *standbys: str) -> dict[str, dict[str, Any]]:
-    found = check(options(database), standbys=standbys, thresholds=AT_ONCE)["findings"]
+    found = check(options(database), CheckOptions(standbys=standbys, thresholds=AT_ONCE))["findings"]
     return {f["object"]: f for f in found if f["id"] == "index.unused"}
 
 
@@ -73,7 +74,11 @@ def test_a_standby_that_streams_is_found_by_its_address(primary: Database) -> No
     )
 
     def seen() -> dict[str, dict[str, Any]]:
-        return {f["object"]: f for f in check(where, thresholds=AT_ONCE)["findings"] if f["id"] == "index.unused"}
+        return {
+            f["object"]: f
+            for f in check(where, CheckOptions(thresholds=AT_ONCE))["findings"]
+            if f["id"] == "index.unused"
+        }
 
     assert set(seen()) == {"t.there", "t.nowhere"}
     with standby_of(primary, host=PRIMARY, port=primary.server.port) as second:
@@ -95,4 +100,4 @@ def test_a_standby_that_streams_is_found_by_its_address(primary: Database) -> No
 @pytest.mark.parametrize("name", ["", "db:", "db:x", ":5432", "db:70000"])
 def test_a_name_that_is_no_address(database: Database, name: str) -> None:
     with pytest.raises(InvalidInput, match="standby"):
-        check(options(database), standbys=[name])
+        check(options(database), CheckOptions(standbys=[name]))

@@ -17,6 +17,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.manifest import Manifest, ObjectPrint, TableCount, read_manifest
+from scannerdb.sets.options import BackupInfoOptions
 from scannerdb.sets.signing import Trust
 
 from tests import servers
@@ -29,7 +30,7 @@ from tests.servers import Database
 
 def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: Path) -> None:
     path = make(field_db, tmp_path, fingerprints=True)
-    assert backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))["proven"] == {}
+    assert backup_info(BackupInfoOptions(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")))["proven"] == {}
     before = databases(field_db)
     log = tmp_path / "verify.log"
     result = drill(field_db, tmp_path, log_path=str(log))
@@ -47,7 +48,7 @@ def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: P
     assert beside.pop("signature").startswith("-----BEGIN SSH SIGNATURE-----")
     assert {**remembered, "crc32": ""} == {"set": path.name, **beside, "crc32": ""}
     assert json.loads(lines[-1])["restore_s"] == found["restore_s"]
-    info = backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    info = backup_info(BackupInfoOptions(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")))
     assert info["proven"]["name"] == result["proven"]["name"] == path.name
     assert info["proven"]["restore_s"] == found["restore_s"]
     assert info["proven"]["proven_at"] == found["at"]
@@ -55,7 +56,10 @@ def test_a_drill_proves_a_set_and_leaves_nothing(field_db: Database, tmp_path: P
     assert "passed" in log.read_text(encoding="utf-8")
     # A younger set that was only read does not take the older one's place.
     make(field_db, tmp_path)
-    assert backup_info(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))["proven"]["name"] == path.name
+    assert (
+        backup_info(BackupInfoOptions(backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")))["proven"]["name"]
+        == path.name
+    )
 
 
 def test_the_contract_is_held_against_what_was_backed_up(field_db: Database, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scannerdb.jobs.verify import verify
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.signing import Trust
 from scannerdb.sets.verification_log import last_drill
+from scannerdb.status.options import StatusOptions
 
 from tests.integration.matrix.matrix_support import back_up
 from tests.integration.support import options
@@ -54,7 +55,9 @@ def cluster_dir() -> Iterator[Path]:
 
 def _warnings(db: Database, folder: Path) -> str:
     places = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s"), "log_dir": "", "config_dir": ""}
-    return " ".join(problem["message"] for problem in status(options(db), host="h", **places)["problems"])
+    return " ".join(
+        problem["message"] for problem in status(options(db), StatusOptions(host="h", **places))["problems"]
+    )
 
 
 def _answer(db: Database, folder: Path, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
@@ -74,7 +75,7 @@ def cluster_dir() -> Iterator[Path]:
 def test_every_job_takes_it(raw: Database, tmp_path: Path, cluster_dir: Path) -> None:
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     before = content(raw)
-    found = check(options(raw), report_dir=str(tmp_path))["findings"]
+    found = check(options(raw), CheckOptions(report_dir=str(tmp_path)))["findings"]
     assert any("caf\\udce9" in f["object"] for f in found)  # as text that Ansible takes
     assert not [f["message"] for f in found if f["id"].startswith("check.")], (
         "there is nothing that could not be looked at"

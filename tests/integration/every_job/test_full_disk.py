@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scannerdb.checks.options import CheckOptions
 from scannerdb.files import PARTIAL
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
@@ -48,7 +49,7 @@ def bad_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 def test_no_cure_stops_at_a_bad_disk(field_db: Database, bad_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Check, fix and vacuum with state, logs and report there do their work; the standard error has what is missing."""
     places = {"state_dir": str(bad_disk / "state"), "log_path": str(bad_disk / "logs" / "a.log")}
-    found = check(options(field_db), report_dir=str(bad_disk / "reports"), **places)
+    found = check(options(field_db), CheckOptions(report_dir=str(bad_disk / "reports"), **places))
     assert found["findings"] and "There is no report" in found["warnings"][0]
     assert run_fix(field_db, **places)["fixed"]
     assert schema_damage(field_db) == []
