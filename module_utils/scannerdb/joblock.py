@@ -50,6 +50,8 @@ def job_lock(
             yield conn
         finally:
             # Or it would be held until the server notices that we are gone. Nothing else of ours is locked so.
+            # Letting go writes nothing: a fence that closed meanwhile must not hide the error that ended the block.
+            conn.fence = None
             with contextlib.suppress(DriverError):
                 execute(conn, "SELECT pg_advisory_unlock_all()")
     finally:

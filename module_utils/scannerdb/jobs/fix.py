@@ -17,6 +17,7 @@ from ..contract.overlay import contract_with
 from ..errors import FileProblem, FixRefused, ScannerDbError
 from ..finding import Finding, matches
 from ..fixes.apply import Applier, table_rows
+from ..fixes.attempts import ROWS, broken_off, finished
 from ..fixes.journal import ensure_journal, journal_report, purge
 from ..fixes.journal_rights import require_journal_rights
 from ..fixes.options import FixOptions
@@ -29,7 +30,6 @@ from ..fixes.policy import (
     skipped,
     too_large,
 )
-from ..fixes.ranges import AIM_S
 from ..fixes.seals import Keys, keys_of
 from ..frame import Frames
 from ..joblock import job_lock
@@ -142,16 +142,28 @@ def fix(
         check_mode,
     )
     run = Run("fix", options.db, state_dir="" if check_mode else state_dir, log_path="" if check_mode else log_path)
-    earlier: list[dict[str, Any]] = []  # what was done before the primary was replaced
+    return _in_attempts(task, run)
+
+
+def _in_attempts(task: FixTask, run: Run) -> dict[str, Any]:
+    """The fix, which begins again where the primary was replaced. What was done before is told however it ends."""
+    parts: list[dict[str, Any]] = []  # what each attempt that broke off had done
 
     def attempt() -> dict[str, Any]:
         try:
             return _fix(task, run)
         except ScannerDbError as error:
-            earlier.append(error.done)
+            parts.extend([error.done] if error.done else [])
             raise
 
-    return _with_earlier(survived("The fix", attempt, run.log), earlier)
+    try:
+        result = survived("The fix", attempt, run.log)
+    except ScannerDbError as error:
+        if len(parts) > bool(error.done):  # more than the error tells by itself
+            back = way_back(run.run_id) if task.working.journal else ""
+            error.done = broken_off(parts, str(error), back, task.budget.timeout_ms)
+        raise
+    return finished(parts, result, task.budget.timeout_ms)
 
 
 @dataclass(frozen=True)
@@ -168,17 +180,6 @@ class FixTask:
     lock_wait_s: int
     state_dir: str
     check_mode: bool
-
-
-def _with_earlier(result: dict[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The result of a run that began again, with what it had done before under the same id."""
-    done = [part for part in earlier if part]
-    if not done:
-        return result
-    fixed = [*(one for part in done for one in part["fixed"]), *result["fixed"]]
-    statements = [*(text for part in done for text in part["statements"]), *result["statements"]]
-    message = f"{result['msg']} The primary was replaced meanwhile: {len(fixed)} fixes were applied in all."
-    return {**result, "changed": True, "fixed": fixed, "statements": statements, "msg": message}
 
 
 def _fix(task: FixTask, run: Run) -> dict[str, Any]:
@@ -374,6 +375,6 @@ def _applied(plan: FixPlan, applier: Applier, run: Run, journal: Mapping[str, An
         "left_undone": left,
         "statements": applier.statements,
         "failures": applier.failures,
-        **applier.record.public(applier.budget.timeout_ms, f"batches aim at {AIM_S * 1000:.0f} ms"),
+        **applier.record.public(applier.budget.timeout_ms, ROWS),
         "diff": plan_diff(plan) if applier.fixed else {"before": "", "after": ""},
     }

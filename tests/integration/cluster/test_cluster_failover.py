@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from scannerdb.backup import make
 from scannerdb.connection import connect, job_entry, member_of, scalar
-from scannerdb.errors import ConnectionFailed, PrimaryMoved, ServerUnsupported
+from scannerdb.errors import ConnectionFailed, JobLocked, PrimaryMoved, ServerUnsupported
 from scannerdb.fixes.batches import Worker
+from scannerdb.joblock import job_lock
 from scannerdb.jobs import check as check_job
 from scannerdb.jobs import restore as restore_job
 from scannerdb.jobs.backup import backup
@@ -114,6 +115,22 @@ def test_a_fix_goes_on_under_its_id(pair: Pair, monkeypatch: pytest.MonkeyPatch)
     assert pair.new.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
     assert pair.new.sql("SELECT DISTINCT run_id FROM scannerdb_maintenance.journal") == [(result["run_id"],)]
     assert fix(pair.options(), safety=NO_BACKUP)["changed"] is False
+
+
+def test_a_fix_that_cannot_begin_again_tells_what_it_had_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run is at work on the new primary: what was committed before is told, with the way back."""
+    real = Worker._done
+    place = pair.options().at(str(pair.new.server.socket_dir), pair.new.server.port)
+    with job_lock(place, "check", "20250418T120000Z-0a1b2c3d", allow_standby=True):
+        lose = pair.once(pair.lose_the_primary)
+        monkeypatch.setattr(Worker, "_done", lambda self, rows: (real(self, rows), lose())[0])
+        with pytest.raises(JobLocked) as error:
+            fix(pair.options(), safety=NO_BACKUP, working=Working(batch_rows=50))
+    (written,) = pair.new.sql("SELECT DISTINCT run_id FROM scannerdb_maintenance.journal")
+    told = error.value.result
+    assert (told["changed"], told["run_id"]) == (True, written[0])
+    assert told["failures"][-1] == f"{error.value}"
+    assert told["msg"].endswith(f"playbooks/undo.yml -e scannerdb_run_id={written[0]}")
 
 
 def test_checks_and_backups_begin_again_and_a_restore_says_it(
