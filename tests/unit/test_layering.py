@@ -25,6 +25,7 @@ BASE = {
     "trusted": {"files", "errors"},
     "session": set(),
     "jsontext": set(),
+    "nearest": set(),
     "watch": set(),
     "login": {"session"},
     "pooler": {"errors"},

@@ -164,8 +164,8 @@ def test_strings_are_converted_where_jinja_reads_them(role: str) -> None:
     types = {name: spec["type"] for other in ROLES for o in specs(other).values() for name, spec in o.items()}
     for path, text in texts(role).items():
         for name in set(NAME.findall(text)) & set(types):
-            if types[name] == "bool":  # "{{ x }}" hands it on to a module, which converts
-                converted = rf"\b{name}\b(?!:|\n|=(?:true|false)|(?: \| default\(false\))? \| bool| }}}})"
+            if types[name] == "bool":  # "{{ x }}" hands it on to a module, which converts; in quotes it is a name
+                converted = rf"\b{name}\b(?!:|'|\n|=(?:true|false)|(?: \| default\(false\))? \| bool| }}}})"
                 assert re.findall(converted, text) == [], (path, name)
             if types[name] == "list" and path.parent.name in ("tasks", "templates"):
                 raise AssertionError(f"{path} reads {name}, which may be a string; vars/main.yml splits it")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidInput, quoted
 from ..finding import Finding, matches
+from ..nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def unknown_ids(ignores: Sequence[Ignore], known: Iterable[str]) -> list[str]:
     said = []
     for one in ignores:
         if not any(matches(known_id, [one.id]) for known_id in ids):
-            near = difflib.get_close_matches(one.id, ids, 1)
-            hint = f"; {near[0]} is the nearest that there is" if near else ""
-            said.append(f"scannerdb_check_ignore: no finding has the id {quoted(one.id)}{hint}.")
+            said.append(f"scannerdb_check_ignore: no finding has the id {quoted(one.id)}{nearest(one.id, ids)}")
     return said
 
 

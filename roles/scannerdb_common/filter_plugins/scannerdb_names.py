@@ -1,13 +1,14 @@
 # Copyright: the scannerdb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A filter that finds variables with the bundle's prefix that nothing knows: a misspelt one would count as not set."""
+"""Filters over names of variables with the bundle's prefix: a misspelt one would count as not set."""
 
 from __future__ import annotations
 
-import difflib
+import importlib.util
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 DOCUMENTATION = r"""
 name: unknown_to_scannerdb
@@ -17,14 +18,25 @@ description: Sentences about the variables that no role or playbook of the bundl
 positional: _input
 options:
   _input:
-    description: Names of variables; those with other prefixes are none of the bundle's.
+    description: For each host the names of its variables, and whether it is strict. Names with other prefixes are none
+      of the bundle's.
     type: list
-    elements: str
+    elements: list
     required: true
+  strict:
+    description: Whether the names that strict hosts have are looked at, or those that only other hosts have.
+    type: bool
+    default: true
 """
 
 PREFIX = "scannerdb_"
 ROLES = Path(__file__).resolve().parents[2]
+_SOURCE = importlib.util.spec_from_file_location(  # the package is no part of the controller's path
+    "scannerdb_nearest", ROLES.parent / "module_utils" / "scannerdb" / "nearest.py"
+)
+assert _SOURCE and _SOURCE.loader
+_nearest = importlib.util.module_from_spec(_SOURCE)
+_SOURCE.loader.exec_module(_nearest)
 # What playbooks ask for or keep, and what a sliced job of AWX is told; and how the names end that tasks register.
 OF_PLAYBOOKS = frozenset(
     PREFIX + name
@@ -48,21 +60,25 @@ def known() -> set[str]:
     return {*OF_PLAYBOOKS, *(name for text in texts for name in re.findall(r"^(scannerdb_\w+):", text, re.MULTILINE))}
 
 
-def unknown(names: Iterable[str]) -> list[str]:
-    """A sentence for each name with our prefix that nothing knows."""
-    names, variables = {name for name in names if name.startswith(PREFIX)}, known()
-    return [_sentence(name, variables) for name in sorted(names - variables) if not name.endswith(REGISTERED)]
+def unknown(owned: Iterable[tuple[Iterable[str], bool]], strict: bool = True) -> list[str]:
+    """A sentence for each name with our prefix that nothing knows: of strict hosts, or what only others have."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for names, of_strict in owned:
+        found[of_strict].update(name for name in names if name.startswith(PREFIX) and not name.endswith(REGISTERED))
+    variables = known()
+    names = found[True] if strict else found[False] - found[True]
+    return [f"Nothing knows {one}{_nearest.nearest(one, variables, PREFIX)}" for one in sorted(names - variables)]
 
 
-def _sentence(name: str, variables: set[str]) -> str:
-    # Without the prefix, which would make any two of them alike.
-    near = difflib.get_close_matches(name[len(PREFIX) :], [one[len(PREFIX) :] for one in sorted(variables)], 1)
-    return f"Nothing knows {name}" + (f"; {PREFIX}{near[0]} is the nearest that there is." if near else ".")
+def only_known(names: Iterable[str]) -> list[str]:
+    """The names that somebody may set, out of these."""
+    variables = known()
+    return [name for name in names if name in variables]
 
 
 class FilterModule:
     """Tells Ansible the filters of this file."""
 
-    def filters(self) -> dict[str, Callable[[Iterable[str]], list[str]]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters, by name."""
-        return {"unknown_to_scannerdb": unknown}
+        return {"unknown_to_scannerdb": unknown, "known_to_scannerdb": only_known}

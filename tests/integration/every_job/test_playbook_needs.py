@@ -106,8 +106,12 @@ def test_the_local_inventory_is_ready_to_use(site: Site, field_17: Database) -> 
 
 
 def test_a_variable_that_nothing_knows_stops_a_playbook_before_anything_is_done(site: Site) -> None:
-    site.hosts = {"one": {"scannerdb_retention_day": 3}}
-    site.run("playbooks/backup.yml").failed("Nothing knows scannerdb_retention_day; scannerdb_retention_days")
-    assert not (site.folder / "backups").exists()
+    """A host that is not strict hears of it as a warning; one outside the limit keeps no other from its work."""
+    site.hosts = {"one": {"scannerdb_retention_day": 3}, "two": {"scannerdb_strict": "{{ false }}", "scannerdb_own": 1}}
+    stopped = site.run("playbooks/backup.yml")
+    stopped.failed("Nothing knows scannerdb_retention_day; scannerdb_retention_days")
+    assert "scannerdb_own" not in stopped.output and not (site.folder / "backups").exists()
     said = site.run("playbooks/client.yml", scannerdb_strict="false").ok()
-    assert "Nothing knows scannerdb_retention_day" in said.prose
+    assert "Nothing knows scannerdb_retention_day" in said.prose and "Nothing knows scannerdb_own" in said.prose
+    other = site.run("playbooks/client.yml", "--limit", "two").ok()
+    assert "Nothing knows scannerdb_own" in other.prose and "scannerdb_retention_day" not in other.prose

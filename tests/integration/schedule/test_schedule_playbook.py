@@ -118,10 +118,13 @@ def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
 
 
 def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_17: Database) -> None:
-    """The line of cron itself, run by a shell with cron's bare environment."""
+    """The line of cron itself, run by a shell with cron's bare environment; also where the site is not strict."""
     site = scheduled
-    site.add("one", field_17)
-    plan(site).ok()
+    site.add("one", field_17, scannerdb_fetched_from="a variable of the site's own")
+    site.group.update(scannerdb_strict=False, scannerdb_pgbackrest_repositories=[{"s3-key-secret": "key of a bucket"}])
+    assert "Nothing knows scannerdb_fetched_from" in plan(site).ok().prose
+    written = (site.folder / "one" / "etc" / "inventory.json").read_text()
+    assert "key of a bucket" not in written and "scannerdb_fetched_from" not in written
     (line,) = [x for x in (site.folder / "cron" / "scannerdb-one").read_text().splitlines() if x.endswith(" daily")]
     command = line.split(" ", 6)[6].replace("\\%", "%")
     done = subprocess.run(
