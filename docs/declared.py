@@ -155,7 +155,8 @@ def spec_of(one: Option, variables: dict[str, str]) -> dict[str, Any]:
         spec["no_log"] = True
     default = one.default_in_playbooks
     shown = shown_default("" if default is REQUIRED else default)
-    spec["default"] = one.default if shown is None and one.default is not REQUIRED else shown
+    if shown is not None:  # else the note says it: the module's own default is not what counts
+        spec["default"] = shown
     text = [*one.text, *_more(one)]
     spec["description"] = [_in_playbooks(part, variables) for part in text]
     return spec

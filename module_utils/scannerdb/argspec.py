@@ -27,7 +27,8 @@ class ConnectionOptions:
         "whichever that is.",
         environment=("PGHOST", "POSTGRES_HOST", "DB_HOST"),
         default_in_playbooks="{{ __scannerdb_prepared.host | default('') }}",
-        note="The environment counts where the run is for one host that needs no ssh. For several it never does.",
+        note="The environment counts where the run is for one host that needs no ssh. For several it never does. By "
+        "default empty; once C(deploy.yml) has prepared a login on the host, what that one takes.",
     )
     login_port: int = option(5432, "Port of the server.", environment=("PGPORT", "POSTGRES_PORT", "DB_PORT"))
     login_user: str = option(
@@ -35,7 +36,8 @@ class ConnectionOptions:
         "Role to log in as; empty for the system user's name.",
         environment=("PGUSER", "POSTGRES_USER", "DB_USER"),
         default_in_playbooks="{{ __scannerdb_prepared.role | default('postgres') }}",
-        note="A superuser on day one; afterwards the maintenance role that C(deploy.yml) prepares will do.",
+        note="A superuser on day one; afterwards the maintenance role that C(deploy.yml) prepares will do. By default "
+        "C(postgres); once C(deploy.yml) has prepared a login on the host, its role.",
     )
     login_password: str = option(
         "",

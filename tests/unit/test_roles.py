@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from jinja2.meta import find_undeclared_variables
+from jinja2.nativetypes import NativeEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -87,6 +89,25 @@ def test_no_default_is_written_twice() -> None:
     for role in ROLES:
         for options in specs(role).values():
             assert [name for name, spec in options.items() if spec.get("required")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_default_that_is_shown_is_the_one_that_counts(role: str) -> None:
+    """A spec shows the role's default; the last one, where the environment or a former name comes before; or none."""
+    defaults, former = load(role, "defaults/main.yml"), variables("scannerdb_common")["__scannerdb_renamed"]
+    templates = NativeEnvironment()
+    templates.filters["bool"] = bool  # Ansible's
+    for name, spec in [pair for options in specs(role).values() for pair in options.items()]:
+        default = defaults[name]
+        if "{" not in str(default) or not isinstance(default, str):
+            assert (type(spec["default"]), spec["default"]) == (type(default), default), name
+        elif find_undeclared_variables(templates.parse(default)) <= {"__scannerdb_env", *former}:
+            said = templates.from_string(default).render(__scannerdb_env=defaultdict(str))
+            assert spec["default"] == ("" if said is None else said), name
+        elif "default" in spec:
+            assert spec["default"] == re.sub(r"{{ (\w+) }}", r"<\1>", default) and "{" not in spec["default"], name
+        else:
+            assert "y default" in str(spec["description"]), f"{name}: nothing says what it is by default"
 
 
 @pytest.mark.parametrize("role", ROLES)
