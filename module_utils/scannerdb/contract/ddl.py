@@ -280,9 +280,10 @@ def create_trigger(schema: str, program: Program) -> Query:
 
 
 def trigger_with_function(schema: str, program: Program, owner: str = "") -> list[Query]:
-    """A trigger and its function, which is given to `owner` where that is another role."""
-    made = [create_function(schema, program), create_trigger(schema, program)]
-    return [*made, set_owner("FUNCTION", schema, program.name, owner)] if owner else made
+    """A trigger and its function, given to `owner`, else to its maker: one that is replaced would stay another's."""
+    whom = Identifier(owner) if owner else SQL("CURRENT_USER")
+    given = SQL("ALTER FUNCTION {}() OWNER TO {}").format(qualified(schema, program.name), whom)
+    return [create_function(schema, program), given, create_trigger(schema, program)]
 
 
 def row_trigger(schema: str, program: Program, owner: str = "") -> list[Change]:

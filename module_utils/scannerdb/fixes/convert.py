@@ -22,8 +22,9 @@ from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying
 from ..session import SEARCH_PATH
 from .attached import Attached, attached, index_beside
 from .backfill import Backfill
+from .convert_trigger import made_trigger, refuse_others_function, state_of_trigger
 from .journal import forget, note_structure
-from .retyped import Retyping, begun, ended, proof, trigger, unreadable
+from .retyped import Retyping, begun, ended, proof, unreadable
 from .rowfix import At, RowFix
 from .structure import run_online, run_strong_change
 from .views import Statement, dropped, granted, made_anew, views_over
@@ -68,6 +69,7 @@ class Converter:
     one: Retyping
     rows: int = 0
     local: dict[str, str] = field(default_factory=dict)
+    trigger: str = ""  # its state, as it was made
 
     def run(self) -> int:
         """Do it; how it is taken back is noted first."""
@@ -127,8 +129,15 @@ class Converter:
             with self.conn.transaction(force_rollback=True):
                 self._swapped(seen, begun(self.one, have))
 
+        def make(seen: Attached) -> None:
+            refuse_others_function(self.conn, self.one, seen.owner)
+            self._as(seen.owner, [*begun(self.one, have), *made_trigger(self.one)])
+            self.trigger = state_of_trigger(self.conn, self.one)
+            if not self.trigger:
+                raise FixLeft(f"The trigger that converts {self.one.table} is not as it was made.")
+
         self._strongly(rehearse, self._locks())
-        self._strongly(lambda seen: self._as(seen.owner, [*begun(self.one, have), *trigger(self.one)]), 1)
+        self._strongly(make, 1)
 
     def swap(self) -> None:
         """The columns beside take their places."""
@@ -184,6 +193,11 @@ class Converter:
         views, finished = views_over(self.conn, seen.table, list(self.one.names)), first is None
         lock = SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation(self.one.schema, self.one.table))
         self._run([*dropped(views), *(Statement(seen.owner, one) for one in (lock, *(first or ())))])
+        if finished and state_of_trigger(self.conn, self.one) != self.trigger:
+            raise FixLeft(
+                f"The trigger that converts {self.one.table}, or its function, was switched off or changed meanwhile.",
+                "What was written then may not be converted, so nothing of it stays: run again.",
+            )
         if finished and not self.one.back and self._unreadable_now(seen.owner):
             raise FixLeft(f"A row of {self.one.table} that cannot be read was written while it was converted.", LISTS)
         self._run([*(Statement(seen.owner, one) for one in self._table(seen, finished)), *made_anew(views)])

@@ -108,17 +108,21 @@ def begun(one: Retyping, have: Mapping[str, str]) -> list[Composable]:
 def trigger(one: Retyping) -> list[Composable]:
     """Our trigger and its function, with the rights of whoever writes, and without an error for anybody."""
     name = relation(one.schema, function_name(one.table))
-    body = "\nBEGIN\n" + "".join(_kept_current(one, column) for column in one.columns) + "    RETURN NEW;\nEND;\n"
     return [
         SQL(
-            "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER"
+            "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER"
             " SET search_path = pg_catalog, pg_temp AS {}"
-        ).format(name, Literal(body)),
-        SQL("CREATE OR REPLACE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION {}()").format(
+        ).format(name, Literal(body(one))),
+        SQL("CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION {}()").format(
             Identifier(TRIGGER), relation(one.schema, one.table), name
         ),
         _alter(one, SQL("ENABLE ALWAYS TRIGGER {}").format(Identifier(TRIGGER))),
     ]
+
+
+def body(one: Retyping) -> str:
+    """The body of the function."""
+    return "\nBEGIN\n" + "".join(_kept_current(one, column) for column in one.columns) + "    RETURN NEW;\nEND;\n"
 
 
 def _kept_current(one: Retyping, column: Retyped) -> str:

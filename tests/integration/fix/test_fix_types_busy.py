@@ -24,7 +24,7 @@ from scannerdb.jobs.fix import Working
 from scannerdb.jobs.undo import undo
 from scannerdb.lockbudget import Budget
 
-from tests.integration.fix.types_support import CONVERT, DATES, KEPT, MADE, converted, made
+from tests.integration.fix.types_support import CONVERT, DATES, KEPT, MADE, beside, converted, made
 from tests.integration.support import findings, options, run_fix
 from tests.servers import Database, Databases
 
@@ -173,6 +173,40 @@ def test_what_cannot_be_read_and_comes_meanwhile_stops_the_swap(make_database: D
     assert all("that cannot be read" in left[f"endpoints.{name}"] for name in ("scan_date", "is_active"))
     assert [error for error in writers.errors if "servers" not in error] == []
     assert database.value(MADE) == 0 and database.value("SELECT scan_date FROM endpoints WHERE id = 5") == "soon"
+
+
+PAST_THE_TRIGGER = {
+    "switched off": (
+        'ALTER TABLE endpoints DISABLE TRIGGER "~scannerdb_convert"',
+        'ALTER TABLE endpoints ENABLE ALWAYS TRIGGER "~scannerdb_convert"',
+    ),
+    "replaced": (
+        "CREATE OR REPLACE FUNCTION scannerdb_convert_endpoints() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN NEW; END'",
+        "",
+    ),
+}
+
+
+@pytest.mark.pg(17)
+@pytest.mark.parametrize("way", list(PAST_THE_TRIGGER))
+def test_what_is_written_past_the_trigger_is_not_lost(make_database: Databases, way: str) -> None:
+    """The owner of the table has the trigger out of the way for a moment, just before the swap."""
+    database = made(make_database, "sqlite")
+    first, last = PAST_THE_TRIGGER[way]
+
+    def write() -> None:
+        with database.connect("ollama") as conn:
+            conn.execute(first.encode())
+            conn.execute("UPDATE endpoints SET scan_date = '2026-07-07T00:00:00' WHERE id = 1")
+            conn.execute(last.encode())
+
+    with beside("_refuse_unreadable", write):
+        result = run_fix(database, policy=CONVERT)
+    left = {one["object"]: one["why"] for one in result["left_undone"] if one["id"] == "schema.column.type"}
+    assert "was switched off or changed meanwhile" in str(left), result["msg"]
+    assert database.value(MADE) == 0
+    assert database.value("SELECT scan_date FROM endpoints WHERE id = 1") == "2026-07-07T00:00:00"
 
 
 def killed(database: Database, word: str, count: int, run_id: str = "") -> None:

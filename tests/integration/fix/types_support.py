@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Callable, Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+from scannerdb.fixes.convert import Converter
 from scannerdb.fixes.policy import FixPolicy
 
 from demo.shapes import SHAPES
@@ -44,6 +48,24 @@ def made(make_database: Databases, shape: str, name: str = "") -> Database:
 def converted(result: dict[str, Any]) -> set[str]:
     """The columns that a run converts, or has converted."""
     return {one["object"] for one in result["fixed"] if one["id"] == "schema.column.type"}
+
+
+@contextlib.contextmanager
+def beside(step: str, act: Callable[[], object], *, table: str = "endpoints", after: bool = False) -> Iterator[None]:
+    """Somebody else acts before that step of the table's conversion, or after it."""
+    plain, acted = getattr(Converter, step), []
+
+    def with_act(self: Converter) -> None:
+        if after:
+            plain(self)
+        if not acted and self.one.table == table:
+            acted.append(act())
+        if not after:
+            plain(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Converter, step, with_act)
+        yield
 
 
 def meant(value: Any) -> Any:
