@@ -95,6 +95,12 @@ class ConnectionOptions:
         "Patroni then says which servers there are and which one leads, and O(login_host) counts only where it does "
         "not answer.",
     )
+    patroni_members: list[str] = option(
+        [],
+        "Where Patroni may say that members are, besides the hosts of O(login_host) and O(patroni_url): names, "
+        "addresses, or networks such as V(10.0.0.0/24).",
+        "A member that Patroni says is anywhere else is not asked, and given no password.",
+    )
     maintenance_db: str = option(
         "postgres", "Database in which the job lock is taken and from which cutovers are sent."
     )
@@ -301,6 +307,7 @@ def options_from(params: Mapping[str, Any]) -> Options:
         channel_binding=given.channel_binding,
         connect_params=passed_on(given.connect_params or {}),
         patroni_urls=tuple(given.patroni_url or ()),
+        patroni_members=tuple(given.patroni_members or ()),
         maintenance_db=given.maintenance_db,
         pg_bin_dir=given.pg_bin_dir or "",
     )

@@ -81,11 +81,13 @@ class Options:
     channel_binding: str = "prefer"
     connect_params: tuple[tuple[str, str], ...] = ()  # of `PASSED_ON`
     patroni_urls: tuple[str, ...] = ()  # of the REST API of a cluster's members, who know where the primary is
+    patroni_members: tuple[str, ...] = ()  # names, addresses and networks where Patroni may say that members are
 
     def __post_init__(self) -> None:
         """Lists, as JSON brings them, become tuples: whoever compares and keeps these values needs them hashable."""
         object.__setattr__(self, "connect_params", tuple(map(tuple, self.connect_params)))
         object.__setattr__(self, "patroni_urls", tuple(self.patroni_urls))
+        object.__setattr__(self, "patroni_members", tuple(self.patroni_members))
 
     @property
     def server(self) -> str:
@@ -105,7 +107,7 @@ class Options:
 
     def at(self, host: str, port: int) -> Options:
         """The same login at one server."""
-        return replace(self, host=host, port=port, patroni_urls=())
+        return replace(self, host=host, port=port, patroni_urls=(), patroni_members=())
 
     def libpq(self, dbname: str | None = None) -> dict[str, str]:
         """The connection keywords of libpq, without the password."""

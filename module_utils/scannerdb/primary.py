@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional, TypeVar
+from urllib.parse import urlsplit
 
+from .addresses import is_among
 from .errors import (
     AuthenticationFailed,
     BackupInvalid,
@@ -30,7 +32,7 @@ from .errors import (
 )
 from .fence import Fence
 from .login import Options
-from .patroni import PatroniView, look
+from .patroni import PatroniMember, PatroniView, look
 from .together import ask_all
 
 PATIENCE_S = 5.0  # for members that do not answer, where no primary has
@@ -74,7 +76,10 @@ def timeline_of(segment: Optional[str]) -> int:
 
 
 def places(options: Options) -> tuple[tuple[Options, ...], Optional[PatroniView]]:
-    """The servers that `options` name, with Patroni's view where it is asked."""
+    """The servers that `options` name, with Patroni's view where it is asked.
+
+    Patroni says where members are, and people say where they may be: nobody else is given a password.
+    """
     if not options.patroni_urls:
         return options.servers, None
     try:
@@ -83,7 +88,21 @@ def places(options: Options) -> tuple[tuple[Options, ...], Optional[PatroniView]
         if len(options.servers) > 1:  # they can be asked without it
             return options.servers, None
         raise
-    return tuple(options.at(*member.place) for member in view.members), view
+    named = [*(one.host for one in options.servers if one.host), *options.patroni_members]
+    named += [urlsplit(url).hostname or "" for url in options.patroni_urls]
+    strange = tuple(one for one in view.members if not is_among(one.host, named))
+    if strange and (view.leader in strange or len(strange) == len(view.members)):
+        raise _at_no_named_place(view.leader or strange[0])
+    return tuple(options.at(*one.place) for one in view.members if one not in strange), replace(view, strange=strange)
+
+
+def _at_no_named_place(member: PatroniMember) -> ConnectionFailed:
+    kind = "leader" if member.leader else "member"
+    return ConnectionFailed(
+        f"The primary could not be looked for, because Patroni's {kind} is on {member.host} port {member.port}, which "
+        "nobody named: it is not asked, and no password goes there.",
+        "If that is right, add it to scannerdb_patroni_members (names, addresses or networks).",
+    )
 
 
 def choose(answers: Answers, asked: Sequence[Options], view: Optional[PatroniView], standby_ok: bool) -> MemberState:
@@ -134,8 +153,13 @@ def _led(view: Optional[PatroniView]) -> str:
     if view is None:
         return ""
     leader = view.leader
+    strange = "".join(f"; {one.host} port {one.port} is not asked: nobody named it" for one in view.strange)
     paused = ", and is paused: no other member takes over" if view.paused else ""
-    return (f"; Patroni's leader is {leader.host} port {leader.port}" if leader else "; Patroni has no leader") + paused
+    return (
+        (f"; Patroni's leader is {leader.host} port {leader.port}" if leader else "; Patroni has no leader")
+        + paused
+        + strange
+    )
 
 
 @dataclass

@@ -24,13 +24,18 @@ def ask_all(
 
     Once an answer is `enough`, the others have `grace_s` more.
     """
-    if len(places) == 1:
-        return {places[0]: _answer_of(ask, places[0])}
     answers: dict[_Place, Union[_Answer, ScannerDbError]] = {}
+    faults: list[BaseException] = []
     news = threading.Condition()
 
     def put(place: _Place) -> None:
-        answer = _answer_of(ask, place)
+        try:
+            answer = _answer_of(ask, place)
+        except BaseException as fault:
+            with news:
+                faults.append(fault)
+                news.notify_all()
+            return
         with news:
             answers[place] = answer
             news.notify_all()
@@ -44,6 +49,8 @@ def ask_all(
             if not met and any(not isinstance(a, ScannerDbError) and enough(a) for a in answers.values()):
                 met, end = True, min(end, time.monotonic() + grace_s)
             news.wait(max(0.0, end - time.monotonic()))
+            if faults:
+                raise faults[0]
         return {place: answers[place] for place in places if place in answers}
 
 
