@@ -13,6 +13,7 @@ from .option import REQUIRED, PathText, Raw, option, taken
 from .window import Window, parse_window
 
 STORAGES = ("auto", "persistent", "ephemeral")
+PROFILES = ("daily", "weekly", "monthly")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ConnectionOptions:
         note="The environment counts where the run is for one host that needs no ssh. For several it never does. By "
         "default empty; once C(deploy.yml) has prepared a login on the host, what that one takes.",
     )
-    login_port: int = option(5432, "Port of the server.", environment=("PGPORT", "POSTGRES_PORT", "DB_PORT"))
+    login_port: int = option(Options.port, "Port of the server.", environment=("PGPORT", "POSTGRES_PORT", "DB_PORT"))
     login_user: str = option(
         "",
         "Role to log in as; empty for the system user's name.",
@@ -47,10 +48,10 @@ class ConnectionOptions:
     )
     login_unix_socket: PathText = option("", "Folder of the server's socket; used where O(login_host) is empty.")
     login_db: str = option(
-        "ollama_scanner", "The Ollama Scanner database.", environment=("PGDATABASE", "POSTGRES_DB", "DB_NAME")
+        Options.db, "The Ollama Scanner database.", environment=("PGDATABASE", "POSTGRES_DB", "DB_NAME")
     )
     ssl_mode: str = option(
-        "prefer",
+        Options.ssl_mode,
         "How far TLS is insisted upon, as in libpq.",
         choices=SSL_MODES,
         variable="scannerdb_login_ssl_mode",
@@ -75,7 +76,7 @@ class ConnectionOptions:
         environment=("PGSSLKEY",),
     )
     channel_binding: str = option(
-        "prefer",
+        Options.channel_binding,
         "Whether the password's exchange must be bound to the TLS connection, as in libpq.",
         choices=CHANNEL_BINDINGS,
         variable="scannerdb_login_channel_binding",
@@ -102,7 +103,7 @@ class ConnectionOptions:
         "A member that Patroni says is anywhere else is not asked, and given no password.",
     )
     maintenance_db: str = option(
-        "postgres", "Database in which the job lock is taken and from which cutovers are sent."
+        Options.maintenance_db, "Database in which the job lock is taken and from which cutovers are sent."
     )
     pg_bin_dir: PathText = option(
         "",
@@ -131,9 +132,9 @@ class BudgetOptions:
 
     PREFIX = "scannerdb_"
     lock_timeout_ms: int = option(
-        50, "How many milliseconds one attempt may wait for a lock that could block a writer."
+        Budget.timeout_ms, "How many milliseconds one attempt may wait for a lock that could block a writer."
     )
-    lock_deadline_s: int = option(300, "How many seconds to go on trying for such a lock.")
+    lock_deadline_s: int = option(int(Budget.deadline_s), "How many seconds to go on trying for such a lock.")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ from scannerdb.backup.options import BackupOptions
 from scannerdb.option import REQUIRED, PathText, argument_spec, documentation, option, options_of, own_options, taken
 
 from docs import declared
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -75,3 +80,45 @@ def test_variables_follow_from_the_option_and_its_class() -> None:
 def test_defaults_in_playbooks(name: str, default: Any) -> None:
     assert declared.default_of(options_of(Job)[name]) == default
     assert declared.shown_default("/srv/{{ inventory_hostname }}") == "/srv/<inventory_hostname>"
+
+
+CODE = {path: ast.parse(path.read_text()) for path in (ROOT / "module_utils/scannerdb").rglob("*.py")}
+
+
+def declared_options() -> list[tuple[str, ast.Call]]:
+    """The name of each option with its call of option()."""
+    fields = [node for tree in CODE.values() for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+    calls = [(node.target, node.value) for node in fields if isinstance(node.value, ast.Call)]
+    return [(ast.unparse(name), call) for name, call in calls if ast.unparse(call.func) == "option" and call.args]
+
+
+def defaults_of_names(tree: ast.AST) -> list[tuple[str, ast.expr]]:
+    """Fields of classes and parameters of functions that have a default."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and node.value:
+            found.append((ast.unparse(node.target), node.value))
+        elif isinstance(node, ast.FunctionDef):
+            said = node.args
+            found += [(one.arg, value) for one, value in zip(said.kwonlyargs, said.kw_defaults, strict=True) if value]
+            found += [(one.arg, value) for one, value in zip(said.args[::-1], said.defaults[::-1], strict=False)]
+    return found
+
+
+def test_no_default_of_an_option_is_written_again() -> None:
+    """What an option has by default is taken from its class, unless it is nothing, yes or no."""
+    taken_for_granted = {"''", "0", "True", "False"}
+    options = {(name, ast.unparse(call.args[0])) for name, call in declared_options()}
+    for path, tree in CODE.items():
+        again = {
+            (name, ast.unparse(value)) for name, value in defaults_of_names(tree) if isinstance(value, ast.Constant)
+        }
+        assert {one for one in again & options if one[1] not in taken_for_granted} == set(), path
+
+
+def test_no_choices_are_written_twice() -> None:
+    """Where two options have the same choices, or the code compares with them, they have a name."""
+    given = [word.value for _, call in declared_options() for word in call.keywords if word.arg == "choices"]
+    choices = {ast.unparse(value) for value in given if isinstance(value, ast.Tuple)}
+    tuples = Counter(ast.unparse(n) for tree in CODE.values() for n in ast.walk(tree) if isinstance(n, ast.Tuple))
+    assert {one for one in choices if tuples[one] > 1} == set()

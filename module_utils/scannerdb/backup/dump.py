@@ -12,6 +12,7 @@ from ..errors import ConnectionFailed, PrivilegeMissing, ToolFailed, ToolMissing
 from ..files import remove_tree
 from ..process import run_tool, tool_error
 from ..tools import Tools
+from .options import BackupOptions
 from .snapshot import Passing
 
 # Fastest first; measured on this kind of data, level 1 costs the least time and gzip 6 several times as much.
@@ -52,7 +53,7 @@ def dump_command(
     jobs: int,
     snapshot: str,
     lock_timeout_ms: int,
-    dump_format: str = "directory",
+    dump_format: str = BackupOptions.dump_format,
 ) -> list[str]:
     """The pg_dump call for a dump into `target`; the database comes by PGDATABASE. Pure.
 

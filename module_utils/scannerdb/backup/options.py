@@ -17,7 +17,7 @@ from ..argspec import (
     TrustOptions,
 )
 from ..option import PathText, SizeInBytes, option
-from ..sets.manifest import DUMP_FORMATS, PURPOSES
+from ..sets.manifest import DUMP_FORMATS, PURPOSES, REGULAR
 from ..sets.offsite import CHECKS
 from ..sets.verification_log import CLUSTER_DIR, LEVELS, PLACES
 from .standby import ORIGINS
@@ -56,7 +56,7 @@ class BackupOptions(
         CLUSTER_DIR, "Folder in which that one gets a private folder. Its path must be short."
     )
     purpose: str = option(
-        "regular", "A V(pre_restore) set never becomes C(latest.backup).", choices=PURPOSES, variable=""
+        REGULAR, "A V(pre_restore) set never becomes C(latest.backup).", choices=PURPOSES, variable=""
     )
     jobs: int = option(0, "Parallel workers of C(pg_dump); 0 for as many as there are processors, at most eight.")
     nice: int = option(0, "Niceness of the client programs, 0 to 19.")

@@ -17,6 +17,7 @@ from ..sets.manifest import DUMP, DUMP_FILE, DatabaseFacts
 from ..sets.signing import Trust
 from ..tools import Tools, find_tools
 from .dump import choose_compression
+from .options import BackupOptions
 from .slots import workers
 
 FEWEST_DUMP_LOCK_MS = 2000
@@ -31,15 +32,15 @@ class BackupRequest:
 
     backup_dir: Path
     state_dir: str = ""
-    purpose: str = "regular"
-    verify_level: str = "read"
+    purpose: str = BackupOptions.purpose
+    verify_level: str = BackupOptions.verify_level
     jobs: int = 0
     nice: int = 0
     lock_timeout_ms: int = FEWEST_DUMP_LOCK_MS
-    lock_deadline_s: float = 300.0
+    lock_deadline_s: float = BackupOptions.lock_deadline_s
     contract: str = ""
     fingerprints: bool = False
-    dump_format: str = "directory"
+    dump_format: str = BackupOptions.dump_format
     recipients: tuple[str, ...] = ()
     signers: tuple[str, ...] = ()
 

@@ -21,7 +21,6 @@ from ..sets.offsite import Offsite
 from ..sets.retention import RetentionPolicy
 from ..sets.signing import Trust
 from ..sets.storage import Storage
-from ..sets.verification_log import CLUSTER_DIR
 from .hooks import EVENTS, Hooks, hooks_from
 from .options import BackupOptions
 from .plan import FEWEST_DUMP_LOCK_MS, BackupRequest
@@ -52,8 +51,8 @@ class Request:
     storage: Storage
     run_id: str
     contract: Contract
-    place: str = "server"
-    cluster_dir: Path = Path(CLUSTER_DIR)
+    place: str = BackupOptions.verify_place
+    cluster_dir: Path = Path(BackupOptions.verify_cluster_dir)
     adopt: tuple[str, ...] = ()
     lock_wait_s: float = 0
     log_path: str = field(default="", repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..argspec import FolderOptions, OverlayOptions, TrustOptions
+from ..argspec import STORAGES, FolderOptions, OverlayOptions, TrustOptions
 from ..option import REQUIRED, PathText, option
 
 
@@ -22,7 +22,7 @@ class DoctorOptions(FolderOptions, OverlayOptions, TrustOptions):
     backup_storage: str = option(
         "auto",
         "Whether the backup folder outlives the machine or container it is in; V(auto) to look.",
-        choices=("auto", "persistent", "ephemeral"),
+        choices=STORAGES,
         given="{{ 'persistent' if scannerdb_backup_offsite_remote else scannerdb_backup_storage }}",
     )
     stale_s: int = option(21600, "A job lock that is held for more seconds is called stale; 0 for never.")

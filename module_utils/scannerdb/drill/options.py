@@ -7,9 +7,7 @@ from typing import ClassVar
 
 from ..argspec import FolderOptions, IdentityOptions, OffsiteOptions, OverlayOptions, RunOptions, TrustOptions
 from ..option import PathText, option
-from ..sets.verification_log import CLUSTER_DIR, PLACES
-
-LEVELS = ("checksum", "read", "restore")
+from ..sets.verification_log import CLUSTER_DIR, PLACES, PROOFS
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class DrillOptions(FolderOptions, IdentityOptions, OffsiteOptions, OverlayOption
         "V(read) also decompresses the whole dump and counts its rows.",
         "V(restore) compares the files, and restores them. The set must have been made on this host or by one of "
         "O(trusted_signers), for what is in another would run.",
-        choices=LEVELS,
+        choices=PROOFS,
     )
     place: str = option(
         "server",

@@ -10,8 +10,8 @@ from ..process import checked_workers
 from ..sets.fetch import Access, access_from
 from ..sets.names import checked_folder
 from ..sets.signing import Trust
-from ..sets.verification_log import CLUSTER_DIR, PLACES
-from .options import LEVELS, DrillOptions
+from ..sets.verification_log import PLACES, PROOFS
+from .options import DrillOptions
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class DrillRequest:
     """The module's options. `source` is `latest`, a set's name, a path, a time, or a copy elsewhere."""
 
     backup_dir: Path
-    source: str = "latest"
-    level: str = "restore"
-    place: str = "server"
-    cluster_dir: Path = Path(CLUSTER_DIR)
+    source: str = DrillOptions.source
+    level: str = DrillOptions.level
+    place: str = DrillOptions.place
+    cluster_dir: Path = Path(DrillOptions.cluster_dir)
     jobs: int = 0
     nice: int = 0
     amcheck: bool = False
@@ -48,7 +48,7 @@ def drill_request_from(asked: DrillOptions) -> DrillRequest:
         ),
         trust=Trust(asked.state_dir, tuple(asked.trusted_signers)).checked(),
     )
-    for name, value, choices in (("level", wish.level, LEVELS), ("place", wish.place, PLACES)):
+    for name, value, choices in (("level", wish.level, PROOFS), ("place", wish.place, PLACES)):
         if value not in choices:
             raise InvalidInput(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
     if not wish.cluster_dir.is_absolute():

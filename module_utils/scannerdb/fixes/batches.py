@@ -20,6 +20,7 @@ from ..frame import Frame
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
 from .journal import JournalEntry, note, note_images
+from .options import FixOptions
 from .ranges import AIM_S, Ranges, first_width, flush, not_kept
 from .rights import Writer
 
@@ -37,7 +38,7 @@ class Worker:
     fix: DataFix
     budget: Budget
     record: LockRecord
-    batch_rows: int = 5000
+    batch_rows: int = FixOptions.batch_rows
     progress: Progress = lambda rows: None
     pause: Callable[[], None] = lambda: None
     rows: int = 0

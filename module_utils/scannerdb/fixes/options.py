@@ -7,7 +7,17 @@ from typing import ClassVar
 
 from ..argspec import BudgetOptions, OverlayOptions, RunOptions, TrustOptions, WindowOptions
 from ..option import PathText, option
-from .policy import DATES, HONEYPOTS, INACTIVE, TYPES
+from ..sets.verification_log import PROOFS
+from ..standbylag import MOST_BEHIND
+
+DATES = ("evidence", "now", "report")
+HONEYPOTS = ("unverify", "report")
+INACTIVE = ("unverify", "report")
+TYPES = ("leave", "convert")
+REPLACES_FOREIGN = (
+    "Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the rules of a "
+    "foreign key beside ON DELETE."
+)
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,7 @@ class FixOptions(OverlayOptions, RunOptions, BudgetOptions, WindowOptions, Trust
         "The time zone that converted dates are meant in where they name none. Empty for the TimeZone that the "
         "application has in the database.",
     )
-    replace_foreign: bool = option(
-        False,
-        "Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the "
-        "rules of a foreign key beside ON DELETE.",
-    )
+    replace_foreign: bool = option(False, REPLACES_FOREIGN)
     drop_indexes: bool = option(False, "Drop an index that is the same as another one.")
     counters: bool = option(
         False, "Set the counters in C(metadata) that are wrong to what they count, by a statement that counts."
@@ -77,13 +83,11 @@ class FixOptions(OverlayOptions, RunOptions, BudgetOptions, WindowOptions, Trust
     journal_days: int = option(
         90, "Journal entries older than this many days are removed after a run; 0 keeps them all."
     )
-    max_lag_mb: int = option(16, "Pause while a standby is more than this many MB behind; 0 never does.")
+    max_lag_mb: int = option(MOST_BEHIND >> 20, "Pause while a standby is more than this many MB behind; 0 never does.")
     require_backup: bool = option(True, "Refuse to change anything without a fresh, verified backup.")
     backup_dir: PathText = option("", "Folder of the backup sets.", given="{{ scannerdb_backup_dir }}")
     backup_max_age_h: float = option(24, "How many hours old that backup may be.")
-    backup_level: str = option(
-        "read", "How that backup must have been verified at least.", choices=("checksum", "read", "restore")
-    )
+    backup_level: str = option("read", "How that backup must have been verified at least.", choices=PROOFS)
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,5 @@ class SchemaOptions(OverlayOptions, RunOptions, BudgetOptions):
 
     only: list[str] = option([], "Ids or globs of the findings to repair; all where it is empty.")
     skip: list[str] = option([], "Ids or globs of the findings to leave alone.")
-    replace_foreign: bool = option(
-        False,
-        "Replace what is somebody else's, which is INSTEAD OF triggers on C(servers), its definition, and the "
-        "rules of a foreign key beside ON DELETE.",
-    )
+    replace_foreign: bool = option(False, REPLACES_FOREIGN)
     probe: bool = option(True, "Make the write probe.")

@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..finding import Finding, Fix, matches
+from .options import FixOptions
 
 OVERWRITES_NOTHING = ("data.endpoints.*_null", "schema.column.type")
 SECONDS_A_STEP = 0.05
 SECONDS_A_ROW = 50e-6
 SECONDS_A_SCANNED_ROW = 1e-6
 SECONDS_AN_INDEXED_ROW = 2e-6
-DATES = ("evidence", "now", "report")
-HONEYPOTS = ("unverify", "report")
-INACTIVE = ("unverify", "report")
-TYPES = ("leave", "convert")
 
 
 @dataclass(frozen=True)
@@ -26,13 +23,13 @@ class FixPolicy:
 
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
-    dates: str = "evidence"
-    honeypots: str = "unverify"
-    inactive: str = "unverify"
-    types: str = "leave"
+    dates: str = FixOptions.dates
+    honeypots: str = FixOptions.honeypots
+    inactive: str = FixOptions.inactive
+    types: str = FixOptions.types
     types_zone: str = ""
     consents: frozenset[str] = frozenset()
-    max_share: float = 0.5
+    max_share: float = FixOptions.max_share
     large_rows: int = 1000
 
     def choice(self, finding_id: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..argspec import StorageOptions
 from ..connection import Connection, Options, connect, job_entry, server_of
 from ..contract.overlay import contract_with
 from ..doctor import host, server
@@ -47,7 +48,7 @@ class Places:
     report_dir: str
     config_dir: str
     signers: tuple[str, ...] = ()
-    storage: str = "persistent"  # or `auto`, to look whether the backup folder outlives the container it is in
+    storage: str = StorageOptions.storage  # `auto` looks whether the backup folder outlives its container
 
 
 def places_from(request: DoctorOptions) -> Places:
@@ -69,7 +70,7 @@ def doctor(
     places: Places,
     *,
     overlay: Mapping[str, Any] | None = None,
-    stale_s: float = 6 * 3600,
+    stale_s: float = DoctorOptions.stale_s,
     heal_cutover: bool = True,
     check_mode: bool = False,
 ) -> dict[str, Any]:

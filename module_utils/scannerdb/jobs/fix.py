@@ -56,9 +56,9 @@ class Working:
     """How rows are changed: the first batch's rows, whether and for how long the journal keeps them, and how many
     bytes a standby may be behind before the run pauses."""
 
-    batch_rows: int = 5000
-    journal: bool = True
-    journal_days: int = 90
+    batch_rows: int = FixOptions.batch_rows
+    journal: bool = FixOptions.journal
+    journal_days: int = FixOptions.journal_days
     max_lag_bytes: int = MOST_BEHIND
 
 
@@ -66,10 +66,10 @@ class Working:
 class Safety:
     """The backup that must exist before anything is changed."""
 
-    require_backup: bool = True
-    backup_dir: str = ""
-    max_age_h: float = 24
-    level: str = "read"
+    require_backup: bool = FixOptions.require_backup
+    backup_dir: str = FixOptions.backup_dir
+    max_age_h: float = FixOptions.backup_max_age_h
+    level: str = FixOptions.backup_level
     trust: Trust = NOBODY
 
 

@@ -19,14 +19,14 @@ from ..errors import FileProblem, InvalidInput
 from ..files import file_errors, write_atomic
 from ..legacy.crontab import MARK, old_lines, switched_off, without
 from ..legacy.env import FILES, has_password, read_env, variables
-from ..legacy.options import CRONTABS, MODES
+from ..legacy.options import CRONTABS, MODES, LegacyOptions
 from ..legacy.times import offered
 from ..trusted import as_user, read_plain
 
 
 @file_errors("Looking for old scripts", "on this machine")
 def legacy(
-    *, mode: str = "report", folder: str = "", crontabs: Sequence[str] = CRONTABS, check_mode: bool = False
+    *, mode: str = LegacyOptions.mode, folder: str = "", crontabs: Sequence[str] = CRONTABS, check_mode: bool = False
 ) -> dict[str, Any]:
     """Recognise what the old scripts left; returns the module's result: `lines`, `env`, `backups`, `changed`, `diff`.
 

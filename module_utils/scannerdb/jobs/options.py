@@ -16,6 +16,7 @@ from ..argspec import (
     StorageOptions,
 )
 from ..option import REQUIRED, PathText, option
+from ..restore.options import REPLICATION
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class MigrateOptions(
         "stop",
         "What to do where logical replication slots or subscriptions hang on the database, which the cutover "
         "would cut off. V(stop) says what that would mean and migrates nothing; V(cut) goes on.",
-        choices=("stop", "cut"),
+        choices=REPLICATION,
     )
     run_code: bool = option(
         False,

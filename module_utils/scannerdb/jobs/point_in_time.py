@@ -24,7 +24,7 @@ from ..physical.copy_folder import COPY_DIR, PREFIX, Copy, copy_folder
 from ..physical.engine import PhysicalEngine
 from ..physical.facts import read_facts
 from ..physical.judged import judged
-from ..physical.options import MethodOptions
+from ..physical.options import BY_DEFAULT, MethodOptions
 from ..physical.recovery import Paused, restore_copy, run_paused, server_programs
 from ..physical.request import Stanza, stanza_from
 from ..physical.target import DUMP, PHYSICAL, TIME, Target, parse_target
@@ -59,8 +59,8 @@ def point_request_from(
     timeline: int = 0,
     show: bool = False,
     copy_dir: str = COPY_DIR,
-    backup_method: Sequence[str] = ("dump",),
-    stanza: str = "main",
+    backup_method: Sequence[str] = BY_DEFAULT,
+    stanza: str = MethodOptions.stanza,
     pgbackrest_config: str = "",
 ) -> PointRequest:
     """The request out of the module's options; raises `InvalidInput` where the source asks for what there is not."""

@@ -17,6 +17,7 @@ from ..restore.build import clear_up, create_side, fill_side, give_properties, v
 from ..restore.cloning import clone
 from ..restore.fetch import at_hand
 from ..restore.heal import diagnose, find, heal
+from ..restore.options import RestoreOptions
 from ..restore.plan import RestorePlan, check_sessions, make_plan, plan_values, steps
 from ..restore.request import (
     RestoreRequest,
@@ -44,7 +45,7 @@ JOB = "restore"
 def restore(
     options: Options,
     *,
-    state: str = "restored",
+    state: str = RestoreOptions.state,
     contract_overlay: Optional[Mapping[str, Any]] = None,
     undo_run_id: str = "",
     lock_wait_s: float = 0,

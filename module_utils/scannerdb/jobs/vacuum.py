@@ -18,6 +18,7 @@ from ..vacuum.confirm import confirmed
 from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
 from ..vacuum.offer import look_for_offer
+from ..vacuum.options import VacuumOptions
 from ..vacuum.others import oldest_snapshot, outlast_dead_runs
 from ..vacuum.outcome import ActionResult, Means, VacuumStep
 from ..vacuum.plan import Action, TableDecision, VacuumRequest, wish_for
@@ -34,8 +35,8 @@ DEFAULT_THRESHOLDS = VacuumThresholds()
 def vacuum(
     options: Options,
     *,
-    method: str = "auto",
-    profile: str = "weekly",
+    method: str = VacuumOptions.method,
+    profile: str = VacuumOptions.profile,
     tables: Sequence[str] = (),
     allow_exclusive: bool = False,
     budget: Budget = DEFAULT_BUDGET,

@@ -12,6 +12,7 @@ from ..finding_kinds import finding
 from . import kinds
 from .archive import SEGMENT_BYTES, Range, parse_segment, segment_name
 from .engine import Repository
+from .options import PhysicalInfoOptions
 from .pgbackrest import windows_of
 from .window import ArchiveSegment, Window, broken_backups
 
@@ -48,8 +49,8 @@ class ServerFacts:
 class PhysicalLimits:
     """From when on something is stale."""
 
-    backup_max_age_h: float = 26
-    archive_max_age_s: float = 900
+    backup_max_age_h: float = PhysicalInfoOptions.backup_max_age_h
+    archive_max_age_s: float = PhysicalInfoOptions.archive_max_age_s
     clock_s: float = 300
 
 

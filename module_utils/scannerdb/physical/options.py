@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from ..argspec import OverlayOptions, RunOptions
 from ..option import PathText, option
+from .copy_folder import COPY_DIR
 from .engine import KINDS
-from .schedule import RETENTION_TYPES
 
 METHODS = ("dump", "pgbackrest")
+BY_DEFAULT = METHODS[:1]
+RETENTION_TYPES = ("count", "time")
 AUTO = "auto"
+CHOICES = (AUTO, *KINDS)
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class MethodOptions:
 
     PREFIX = "scannerdb_pgbackrest_"
     backup_method: list[str] = option(
-        ["dump"],
+        list(BY_DEFAULT),
         "How backups are made; C(dump) saves the database into sets, C(pgbackrest) the whole cluster, with the WAL "
         "since. Either or both; physical ones are looked at only where C(pgbackrest) is among them.",
         choices=METHODS,
@@ -49,7 +52,7 @@ class PhysicalBackupOptions(MethodOptions, RunOptions):
     """Back up the whole cluster with pgBackRest."""
 
     PREFIX = "scannerdb_pgbackrest_"
-    kind: str = option(AUTO, "The kind to make; C(auto) is the one that is due.", choices=(AUTO, *KINDS))
+    kind: str = option(AUTO, "The kind to make; C(auto) is the one that is due.", choices=CHOICES)
     full_days: float = option(7, "Days after which a full backup is due.")
     diff_days: float = option(
         1, "Days after the last full or differential backup when a differential one is due; 0 for none."
@@ -67,7 +70,7 @@ class PhysicalDrillOptions(MethodOptions, OverlayOptions, RunOptions):
 
     PREFIX = "scannerdb_pgbackrest_"
     copy_dir: PathText = option(
-        "/var/tmp",  # noqa: S108 - a private folder is made in it
+        COPY_DIR,
         "Folder in which the disposable cluster gets a private folder. Its path must be short, and it needs room for "
         "the whole cluster.",
         variable="scannerdb_verify_cluster_dir",

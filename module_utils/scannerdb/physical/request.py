@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
-from .engine import KINDS
-from .options import AUTO, METHODS, MethodOptions, PhysicalBackupOptions
+from .options import CHOICES, METHODS, MethodOptions, PhysicalBackupOptions
 from .schedule import BackupPolicy
 
 
@@ -16,7 +15,7 @@ class Stanza:
     """Where the physical backups of the cluster are; `wanted` is false where there are none."""
 
     wanted: bool = False
-    name: str = "main"
+    name: str = MethodOptions.stanza
     config: str = ""
 
 
@@ -42,6 +41,6 @@ def policy_of(asked: PhysicalBackupOptions) -> BackupPolicy:
 
 def checked_kind(kind: str) -> str:
     """A kind of backup, or auto; raises `InvalidInput`. Pure."""
-    if kind not in (AUTO, *KINDS):
-        raise InvalidInput(f"{kind!r} is no kind of a physical backup.", f"Choose {AUTO}, {', '.join(KINDS)}.")
+    if kind not in CHOICES:
+        raise InvalidInput(f"{kind!r} is no kind of a physical backup.", f"Choose one of {', '.join(CHOICES)}.")
     return kind

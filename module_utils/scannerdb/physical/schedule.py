@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
+from .options import RETENTION_TYPES, PhysicalBackupOptions
 from .window import PhysicalBackup
 
-RETENTION_TYPES = ("count", "time")
 EARLY = datetime.timedelta(hours=2)  # a job that runs every night does not start at the same second
 
 
@@ -17,10 +17,10 @@ EARLY = datetime.timedelta(hours=2)  # a job that runs every night does not star
 class BackupPolicy:
     """Days from one full backup to the next, and to the next differential one; how many full ones are kept, or days."""
 
-    full_days: float = 7
-    diff_days: float = 1
-    retention_full: int = 2
-    retention_type: str = "count"
+    full_days: float = PhysicalBackupOptions.full_days
+    diff_days: float = PhysicalBackupOptions.diff_days
+    retention_full: int = PhysicalBackupOptions.retention_full
+    retention_type: str = PhysicalBackupOptions.retention_full_type
 
     def checked(self) -> BackupPolicy:
         """The policy, unless it makes no sense; raises `InvalidInput`."""

@@ -18,6 +18,9 @@ from ..argspec import (
 from ..option import PathText, option
 from ..physical.copy_folder import COPY_DIR
 from ..physical.options import MethodOptions
+from ..sets.verification import LEVELS
+
+REPLICATION = ("stop", "cut")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class RestoreOptions(
         "read",
         "How a set is verified before it is restored. Other archives are always read through.",
         "V(checksum) compares every file with the manifest, V(read) decompresses the whole dump as well.",
-        choices=("checksum", "read"),
+        choices=LEVELS,
     )
     jobs: int = option(
         0, "Parallel workers; 0 for as many as there are processors, at most eight. A tar archive takes one."
@@ -166,7 +169,7 @@ class RestoreOptions(
         "What to do where logical replication slots or subscriptions hang on the database, which the cutover "
         "would cut off. V(stop) says what that would mean and restores nothing; V(cut) goes on.",
         "Standbys follow by themselves, and stop nothing.",
-        choices=("stop", "cut"),
+        choices=REPLICATION,
     )
     tables: list[str] = option(
         [],

@@ -18,6 +18,7 @@ from ..sets.held import HeldSet
 from ..sets.manifest import TableCount
 from ..sets.signing import Trust
 from ..sets.storage import Storage
+from .options import RestoreOptions
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class RestoreRequest:
     source: str = ""
     confirm: str = ""
     prebackup: bool = True
-    verify_level: str = "read"
+    verify_level: str = RestoreOptions.verify_level
     jobs: int = 0
-    grace_s: float = 5.0
+    grace_s: float = RestoreOptions.grace_s
     terminate: bool = False
-    missing_roles: str = "stop"
+    missing_roles: str = RestoreOptions.missing_roles
     role_map: Mapping[str, str] = field(default_factory=dict)  # the backup's roles, and those that take their place
     tablespace_map: Mapping[str, str] = field(default_factory=dict)  # likewise
     accept: tuple[str, ...] = ()
@@ -41,7 +42,7 @@ class RestoreRequest:
     storage: Storage = field(default_factory=lambda: Storage(Path("/")))
     access: Access = field(default_factory=Access)
     keep_hours: float = 0.0
-    replication: str = "stop"
+    replication: str = RestoreOptions.replication
     tables: tuple[str, ...] = ()
     into_schema: str = ""
     into_database: str = ""
@@ -74,7 +75,7 @@ def restore_request_from(
     accept: Sequence[str] = (),
     tables: Sequence[str] = (),
     leave_out: Sequence[str] = (),
-    storage: str = "persistent",
+    storage: str = RestoreOptions.storage,
     age_recipients: Sequence[str] = (),
     identity: str = "",
     identity_key: str = "",

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..argspec import PROFILES
 from ..errors import InvalidInput
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")  # as datetime.weekday()
-PROFILES = ("daily", "weekly", "monthly")
 PLAYBOOK = "maintain.yml"
 DAY_MINUTES = 24 * 60
 KEYS = {"name", "profile", "hour", "minute", "weekday", "day", "log", "enabled", "playbook"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import FileProblem, InvalidInput, ScannerDbError
 from ..files import file_errors, remove_tree
 from .catalogue import list_sets, load_set
-from .manifest import MANIFEST
+from .manifest import MANIFEST, REGULAR
 from .names import LATEST, parse_stamp
 from .signing import NOBODY, Trust
 from .staging import free_name, held, hidden
@@ -29,7 +29,7 @@ class Adopted:
     created: datetime.datetime
     verified: str = "none"
     damaged: bool = False
-    purpose: str = "regular"
+    purpose: str = REGULAR
 
     @property
     def name(self) -> str:

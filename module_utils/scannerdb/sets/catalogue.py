@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import BackupInvalid, FileProblem, ScannerDbError
 from ..files import file_errors, is_open, swap_symlink
-from .manifest import Manifest, read_manifest
+from .manifest import REGULAR, Manifest, read_manifest
 from .names import LATEST, parse_set_name, parse_time
 from .proofs import Witness, adopt_records, standing_of, witness_of
 from .signing import NOBODY, Trust
@@ -154,12 +154,12 @@ def point_latest(backup_dir: Path, name: str) -> None:
     swap_symlink(backup_dir / LATEST, name)
 
 
-def newest(sets: Sequence[BackupSet], purpose: str = "regular") -> BackupSet | None:
+def newest(sets: Sequence[BackupSet], purpose: str = REGULAR) -> BackupSet | None:
     """The newest set of a purpose. Pure."""
     return max((s for s in sets if s.manifest.purpose == purpose), key=lambda s: (s.created, s.name), default=None)
 
 
-def newest_at(sets: Sequence[BackupSet], moment: datetime.datetime, purpose: str = "regular") -> BackupSet | None:
+def newest_at(sets: Sequence[BackupSet], moment: datetime.datetime, purpose: str = REGULAR) -> BackupSet | None:
     """The newest set whose snapshot is not younger than a moment. Pure."""
     return newest([s for s in sets if s.created <= moment], purpose)
 

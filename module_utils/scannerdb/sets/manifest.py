@@ -30,7 +30,8 @@ DUMP = "dump"
 DUMP_FILE = "dump.pgdump"
 DUMP_FORMATS = ("directory", "custom")
 GLOBALS = "globals.sql"
-PURPOSES = ("regular", "pre_restore")
+REGULAR = "regular"
+PURPOSES = (REGULAR, "pre_restore")
 
 _T = TypeVar("_T")
 

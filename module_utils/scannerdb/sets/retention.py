@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from ..argspec import RetentionOptions
 from ..errors import FileProblem
 from ..files import PARTIAL, file_errors, remove_tree
 from ..runs import is_our_log
@@ -28,12 +29,12 @@ class RetentionPolicy:
     in UTC.
     """
 
-    days: int = 30
-    minimum: int = 7
-    daily: int = 0
-    weekly: int = 0
-    monthly: int = 0
-    yearly: int = 0
+    days: int = RetentionOptions.retention_days
+    minimum: int = RetentionOptions.retention_min
+    daily: int = RetentionOptions.retention_daily
+    weekly: int = RetentionOptions.retention_weekly
+    monthly: int = RetentionOptions.retention_monthly
+    yearly: int = RetentionOptions.retention_yearly
 
 
 class Retainable(Protocol):

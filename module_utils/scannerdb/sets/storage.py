@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..argspec import StorageOptions
 from ..errors import FileProblem
 from ..files import file_errors
 
@@ -26,7 +27,7 @@ class Storage:
     """A folder for backups, and whether it keeps them: `persistent`, `ephemeral`, or `auto` to look."""
 
     folder: Path
-    kind: str = "persistent"
+    kind: str = StorageOptions.storage
 
     def why_lost(self) -> str:
         """Why what is written there would be lost, as part of a sentence; empty where it is kept."""

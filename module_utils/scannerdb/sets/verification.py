@@ -18,9 +18,9 @@ from .manifest import Manifest, read_manifest
 from .names import format_time
 from .proofs import signature_of
 from .row_counts import CopyCounter, differences
-from .verification_log import Verification, append_record
+from .verification_log import PROOFS, Verification, append_record
 
-LEVELS = ("checksum", "read")  # what this area can prove; `restore` needs a server to restore into
+LEVELS = PROOFS[:2]  # what this area can prove; `restore` needs a server to restore into
 
 
 def reading_tools(manifest: Manifest, pg_bin_dir: str = "") -> Tools:

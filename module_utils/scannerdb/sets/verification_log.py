@@ -24,6 +24,7 @@ from .manifest import VERIFICATIONS
 from .names import parse_set_name
 
 LEVELS = ("none", "checksum", "read", "restore")
+PROOFS = LEVELS[1:]  # what can be asked for
 PLACES = ("server", "cluster")  # where a drill restores to
 LONGEST = 1 << 20  # bytes of a set's record that are read: some two thousand verifications
 PROVEN, REFUTED, NOT_TRIED = "proven", "refuted", "not_tried"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..argspec import FolderOptions, TrustOptions
 from ..option import REQUIRED, PathText, option
+from ..physical.options import BY_DEFAULT, METHODS
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class StatusOptions(FolderOptions, TrustOptions):
     check_max_age_d: float = option(8, "A last check that is older, in days, is a warning.")
     grace_s: int = option(3600, "A job that did not run is late so many seconds after it was due.")
     backup_method: list[str] = option(
-        ["dump"],
+        list(BY_DEFAULT),
         "How backups are made; sets are missed only where C(dump) is among them.",
-        choices=("dump", "pgbackrest"),
+        choices=METHODS,
         given="{{ __scannerdb_backup_method }}",
     )
     physical: dict[str, Any] = option(

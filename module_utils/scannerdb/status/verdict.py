@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .options import StatusOptions
+
 CRITICAL, WARNING, OK = "critical", "warning", "ok"
 SEVERITIES = ("critical", "warning", "info")
 
@@ -19,9 +21,9 @@ REPLACES = "restore"  # what a check found before it was found in another databa
 class Limits:
     """From when on something is stale: hours for the newest backup, days for its proof and for the last check."""
 
-    backup_max_age_h: float = 26
-    proof_max_age_d: float = 35
-    check_max_age_d: float = 8
+    backup_max_age_h: float = StatusOptions.backup_max_age_h
+    proof_max_age_d: float = StatusOptions.proof_max_age_d
+    check_max_age_d: float = StatusOptions.check_max_age_d
 
 
 @dataclass(frozen=True)

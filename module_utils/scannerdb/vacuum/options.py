@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..argspec import BudgetOptions, RunOptions, WindowOptions
+from ..argspec import PROFILES, BudgetOptions, RunOptions, WindowOptions
 from ..option import option
+
+METHODS = ("auto", "vacuum", "full", "reindex", "repack", "compact")
+OTHER_NAMES = {"vacuum_full": "full"}
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class VacuumOptions(RunOptions, BudgetOptions, WindowOptions):
         "V(reindex) rebuilds every index with C(REINDEX CONCURRENTLY).",
         "V(repack) rewrites the chosen tables beside their users, with REPACK CONCURRENTLY of PostgreSQL 19 and newer, "
         "else with pg_repack, else as V(full) where O(allow_exclusive=true).",
-        choices=("auto", "vacuum", "full", "vacuum_full", "reindex", "repack", "compact"),
+        choices=(*METHODS, *OTHER_NAMES),
     )
     profile: str = option(
         "weekly",
         "With O(method=auto), V(monthly) compacts too. V(daily) is as V(weekly).",
-        choices=("daily", "weekly", "monthly"),
+        choices=PROFILES,
         given="{{ scannerdb_profile }}",
     )
     tables: list[str] = option(

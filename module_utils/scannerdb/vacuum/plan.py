@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..argspec import PROFILES
 from ..errors import InvalidInput
 from .measure import TableMeasure
+from .options import METHODS, OTHER_NAMES, VacuumOptions
 
-METHODS = ("auto", "vacuum", "full", "reindex", "repack", "compact")
-PROFILES = ("daily", "weekly", "monthly")
 MIB = 1 << 20
 REWRITE_BYTES_PER_S = 50 * MIB  # a cautious guess at how fast VACUUM FULL copies, until a run has been timed
 
@@ -41,7 +41,7 @@ class VacuumRequest:
     `rate` is how many bytes a second a rewrite is expected to copy.
     """
 
-    method: str = "auto"
+    method: str = VacuumOptions.method
     compaction: bool = False
     allow_exclusive: bool = False
     offer: Offer = field(default_factory=Offer)
@@ -84,7 +84,7 @@ class TableDecision:
 
 def wish_for(method: str, profile: str, allow_exclusive: bool) -> VacuumRequest:
     """The wish behind the options; raises `InvalidInput` where they make no sense."""
-    name = "full" if method == "vacuum_full" else method
+    name = OTHER_NAMES.get(method, method)
     if name not in METHODS:
         raise InvalidInput(f"{method!r} is not a method of vacuum.", f"Choose one of {', '.join(METHODS)}.")
     if profile not in PROFILES:
