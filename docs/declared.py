@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,11 @@ def declared(role: str) -> dict[str, Option]:
     return {one.variable: one for cls in classes for one in own_options(cls).values() if one.variable}
 
 
-def variable_of() -> dict[str, dict[str, str]]:
-    """The variable of each option, by role: what a text calls O(option)."""
-    return {
-        role: {name: one.variable for name, one in options_of(MODULES[role]).items() if one.variable}
-        for role in MODULES
-    }
+def variables_of(options: Mapping[str, Option]) -> dict[str, str]:
+    """The variable of each option, by what a text calls O(option); of some it is one that the playbooks give."""
+    named = {name: re.fullmatch(r"{{ (scannerdb_\w+) }}", one.given) for name, one in options.items()}
+    given = {name: match[1] for name, match in named.items() if match}
+    return {**given, **{name: one.variable for name, one in options.items() if one.variable}}
 
 
 def renamed() -> dict[str, str]:
@@ -189,8 +189,8 @@ def defaults(role: str) -> str:
 
 def argument_specs(role: str) -> str:
     """meta/argument_specs.yml of a role: all variables at each of its entry points."""
-    says, names = declaration(role), variable_of().get(role, {})
-    shared = {name: one.variable for cls in ALL_SHARED for name, one in own_options(cls).items() if one.variable}
+    says, names = declaration(role), variables_of(options_of(MODULES[role])) if role in MODULES else {}
+    shared = {name: variable for cls in ALL_SHARED for name, variable in variables_of(own_options(cls)).items()}
     options = {name: spec_of(one, {**shared, **names}) for name, one in declared(role).items()}
     for name, spec in says["variables"].items():
         shown = shown_default(spec["default"])
