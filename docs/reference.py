@@ -1,4 +1,4 @@
-"""Write the reference pages from the code's own registries: `make docs`. A test keeps them current."""
+"""Write the reference pages from the code's own registries: `make generate`. A test keeps them current."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scannerdb.finding import SEVERITIES  # noqa: E402
 
 from docs import declared  # noqa: E402
 
-MADE = "<!-- Made by docs/reference.py out of {source}; change it there and run `make docs`. -->\n"
+MADE = "<!-- Made by docs/reference.py out of {source}; change it there and run `make generate`. -->\n"
 
 
 def checks_page() -> str:

@@ -16,7 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("r
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_generated_pages_are_current(name: str) -> None:
-    assert (ROOT / name).read_text() == reference.PAGES[name](), "run: make docs"
+    assert (ROOT / name).read_text() == reference.PAGES[name](), "run: make generate"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
