@@ -35,6 +35,26 @@ def test_named_playbooks_and_findings_exist(page: Path) -> None:
         assert finding in KINDS, f"{page.name}: {finding}"
 
 
+FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
+IN_REPOSITORY = re.compile(rf"(?<![\w./<>~$-])((?:{'|'.join(FOLDERS)}|\.ci|\.config|\.github)/[\w./*-]*[\w*])")
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_named_paths_and_targets_exist(page: Path) -> None:
+    """Paths from the top, tests, and what is given to make. `inventories/mine` is the reader's own."""
+    text = "" if page.name == "CHANGELOG.md" else page.read_text()
+    for named in IN_REPOSITORY.findall(text):
+        assert named.startswith("inventories/mine") or [*ROOT.glob(named)], f"{page.name}: {named}"
+    for file, test in re.findall(r"`([\w/]+/test_\w+\.py)(?:::(\w+))?`", text):
+        (path,) = [
+            one for one in (ROOT / file, ROOT / "tests" / file, ROOT / "tests/integration" / file) if one.exists()
+        ]
+        assert f"def {test or 'test_'}" in path.read_text(), f"{page.name}: {file} has no {test}"
+    for command in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", text, re.MULTILINE):
+        assert set(command.split()) <= TARGETS, f"{page.name}: make {command}"
+
+
 @pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("inventories/**/*.yml")], ids=lambda p: str(p.relative_to(ROOT)))
 def test_printed_commands_say_on_which_hosts(page: Path) -> None:
     """A command that is copied must not act on hosts that nobody named."""
