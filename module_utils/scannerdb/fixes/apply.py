@@ -140,12 +140,14 @@ class Applier:
             self.touched |= worker.rows > 0
 
     def _rows(self, fix: RowFix, entry: JournalEntry, expected: int) -> int:
+        def touch() -> None:
+            self.touched = True
+
         def progress(rows: int) -> None:
-            self.touched |= rows > 0
             self.progress(fix.id, rows, expected)
 
         writer = writer_for(self.frames, self.schema, list(fix.tables), self.application)
-        return fix.run(At(writer, entry, self.budget, self.record, self.batch_rows, progress, self._pause()))
+        return fix.run(At(writer, entry, self.budget, self.record, self.batch_rows, progress, self._pause(), touch))
 
     def _pause(self) -> StandbyPause:
         return StandbyPause(self.conn, self.max_lag_bytes, self.budget.deadline_s)

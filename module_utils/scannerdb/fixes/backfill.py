@@ -47,25 +47,30 @@ class Backfill:
             before = self.rows
             self._pass()
             left = self.behind()
-            if not left:
+            if left == 0:
                 return self.rows
             if self.rows > before:  # the deadline is for waiting, not for working
                 deadline = time.monotonic() + self.budget.deadline_s
             if time.monotonic() > deadline:
+                rows = "rows" if left is None else f"{left} rows"
                 raise LockTimeout(
-                    f"Converting {self.one.table}: {left} rows stayed locked by others for {self.budget.deadline_s:g} "
-                    f"s; {self.rows} rows are converted beside.",
+                    f"Converting {self.one.table}: {rows} stayed locked by others for {self.budget.deadline_s:g} s.",
                     "Run again: the next run takes up what is left.",
                 )
             time.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - jitter, not a secret
 
-    def behind(self) -> int:
-        """How many rows are not converted yet."""
+    def behind(self) -> int | None:
+        """How many rows are not converted yet; None where the table is locked, so that nobody can count them."""
         query = SQL("SELECT pg_catalog.count(*) FROM {} t, LATERAL (SELECT {} OFFSET 0) v WHERE {}").format(
             self._table, self._values(), self._differs()
         )
-        with self.writer.transaction([self.one.table], self.budget.timeout_ms) as frame:
-            return int(frame.value(query))
+        try:
+            with self.writer.transaction([self.one.table], self.budget.timeout_ms) as frame:
+                return int(frame.value(query))
+        except DriverError as error:
+            if not is_lock_timeout(error):
+                raise
+            return None
 
     def _pass(self) -> None:
         """Once over the blocks that the table has now: later ones are the trigger's."""

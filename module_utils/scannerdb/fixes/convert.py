@@ -19,16 +19,19 @@ from ..finding import Change
 from ..foreigncode import is_superuser, refuse_foreign_code
 from ..frame import Frames
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_alone, who_blocks
+from ..refusals import failure
 from ..session import SEARCH_PATH
 from .attached import Attached, attached, index_beside
 from .backfill import Backfill
+from .convert_null import prove_not_null
 from .convert_trigger import made_trigger, refuse_others_function, state_of_trigger
 from .journal import forget, note_structure
 from .retyped import Retyping, begun, ended, proof, unreadable
 from .rowfix import At, RowFix
-from .structure import run_online, run_strong_change
+from .structure import run_strong_change
 from .views import Statement, dropped, granted, made_anew, views_over
 
+BUSY = ("55P03", "40P01")  # a lock was not to be had, or only against somebody's who waited for ours
 LISTS = "fix.yml --check with scannerdb_fix_types: convert lists such rows."
 
 
@@ -53,53 +56,97 @@ class TypeFix(RowFix):
         if shared.failed:
             raise FixLeft(f"the conversion of {shared.one.table} failed: {shared.failed}")
         if shared.rows is None:
+            converter = Converter(at, shared.one)
             try:
-                shared.rows = Converter(at, shared.one).run()
+                shared.rows = converter.run()
             except (ScannerDbError, DriverError) as error:
-                shared.failed = str(error).strip()
+                if converter.swapped:  # the other columns have all that they get
+                    shared.rows = converter.rows
+                else:
+                    shared.failed = str(error).strip()
                 raise
         return max(shared.rows, 1)
 
 
 @dataclass
 class Converter:
-    """One conversion, in either direction."""
+    """One conversion, in either direction. `begun`: something was made besides; `swapped`: the types are the others."""
 
     at: At
     one: Retyping
     rows: int = 0
     local: dict[str, str] = field(default_factory=dict)
     trigger: str = ""  # its state, as it was made
+    begun: bool = False
+    swapped: bool = False
 
     def run(self) -> int:
-        """Do it; how it is taken back is noted first."""
+        """Do it; how it is taken back is noted first, and stays noted while there is something to take back."""
         noted = 0
         if self.at.entry.kept:
             noted = note_structure(self.conn, self.at.entry, self.one.table, [self.one.reversal()])
         try:
-            return self.work()
-        except LockTimeout:  # what was filled stays, kept current: the next run goes on
+            self.work()
+        except (ScannerDbError, DriverError) as error:
+            if self.conn.closed:
+                raise
+            told = self._what_stays(error)
+            if told:
+                self.at.touch()
+                raise told from error
+            if noted:
+                forget(self.conn, noted)
             raise
-        except (ScannerDbError, DriverError):
-            if not self.conn.closed:
-                self.clean_up()
-                if noted:
-                    forget(self.conn, noted)
-            raise
+        return self.rows
 
-    def work(self) -> int:
+    def work(self) -> None:
         """Begin, fill, swap."""
+        if self.one.back:
+            self._not_null()  # what the conversion came to an end without
         self.begin()
+        self.begun = True
         backfill = Backfill(
-            self.at.writer, self.one, self.budget, self.record, self.at.batch_rows, self.at.progress, self.at.pause
+            self.at.writer, self.one, self.budget, self.record, self.at.batch_rows, self._filled, self.at.pause
         )
-        self.rows = backfill.run()
+        backfill.run()
         self._besides()
         backfill.run()  # nothing, unless somebody wrote past the trigger
         self._refuse_unreadable()
         self.swap()
+        self.swapped = True
         self._not_null()
-        return self.rows
+
+    def _filled(self, rows: int) -> None:
+        self.rows = rows
+        self.at.progress(rows)
+
+    def _what_stays(self, error: Exception) -> ScannerDbError | None:
+        """What is to be said where something of the conversion stays in the database; None where nothing does."""
+        ours = error if isinstance(error, ScannerDbError) else failure(error, f"Converting {self.one.table}")
+        if self.swapped:
+            return ScannerDbError(
+                f"{self.one.table} is converted ({', '.join(self.one.names)}), but NOT NULL is not back as it was: "
+                f"{ours.message}",
+                "Until it is, a CHECK that is not validated does the same for what is written.",
+            )
+        if isinstance(error, LockTimeout) or getattr(error, "sqlstate", None) in BUSY:
+            if not self.begun:
+                return None
+            again = (
+                "undo.yml goes on with it"
+                if self.one.back
+                else "a run with scannerdb_fix_types: convert goes on with it"
+            )
+            return LockTimeout(
+                f"{ours.message} No column of {self.one.table} has changed its type yet. What was made for it stays, "
+                f"with the {self.rows} rows that are converted beside; a trigger keeps it current.",
+                f"Run again at a quieter time: {again}, any other run of fix.yml takes it away.",
+            )
+        why = self.clean_up()
+        if not why:
+            return None
+        kind = FixLeft if isinstance(error, FixLeft) else ScannerDbError
+        return kind(f"{ours} What was made for it could not be taken away: {why}", "The next run takes it away.")
 
     @property
     def conn(self) -> Connection:
@@ -147,8 +194,8 @@ class Converter:
         """How many relations a swap locks, one after the other."""
         return 1 + len(views_over(self.conn, self._attached().table, list(self.one.names)))
 
-    def clean_up(self) -> None:
-        """Take away what was made besides; what cannot be, the next run does."""
+    def clean_up(self) -> str:
+        """Take away what was made besides; returns why it could not be."""
         left = [name for name in self.one.names.values() if is_beside(name)]
         drop = Change(
             tuple(removal(self.one.schema, self.one.table, left)),
@@ -161,9 +208,11 @@ class Converter:
             self._drop_index(proof_name(self.one.table))
             for index in self._attached().indexes:
                 self._drop_index(_beside(index["name"]))
-        except (ScannerDbError, DriverError):
+        except (ScannerDbError, DriverError) as error:
             if self.conn.closed:
                 raise
+            return str(error).strip()
+        return ""
 
     def _strongly(self, attempt: Callable[[Attached], None], locks: int) -> None:
         """One transaction under the lock budget, which is shared out where several locks are taken, one by one."""
@@ -242,11 +291,18 @@ class Converter:
         query = SQL("SELECT pg_catalog.count(*) FROM {} t WHERE {}").format(
             relation(self.one.schema, self.one.table), unreadable(self.one)
         )
-        with self.at.writer.transaction([self.one.table], self.budget.timeout_ms) as frame:
-            count = int(frame.value(query))
-        if count:
+        found: list[int] = []
+
+        def look() -> None:
+            with self.at.writer.transaction([self.one.table], self.budget.timeout_ms) as frame:
+                found.append(int(frame.value(query)))
+
+        place = [(self.one.schema, self.one.table)]
+        what = f"Reading {self.one.table}"
+        retrying(look, self.budget, self.record, what, lambda: who_blocks(self.conn, place, "ROW EXCLUSIVE"))
+        if found[-1]:
             raise FixLeft(
-                f"{count} rows of {self.one.table} that cannot be read were written while it was being converted.",
+                f"{found[-1]} rows of {self.one.table} that cannot be read were written while it was being converted.",
                 LISTS,
             )
 
@@ -259,17 +315,7 @@ class Converter:
         return bool(frame.rows("SET LOCAL enable_seqscan = off", query))
 
     def _not_null(self) -> None:
-        """NOT NULL where the column had it: since the swap a CHECK sees to it, which is proven here."""
-        schema, table = self.one.schema, self.one.table
-        checks = {row["name"] for row in fetch(self.conn, _CHECKS, [schema, table])}
-        for column in self.one.names:
-            if ddl.short_name("scannerdb", table, column, "not_null") not in checks:
-                continue
-            for change in ddl.set_not_null(schema, table, column):
-                if change.how == "online":
-                    run_online(self.frames, change, self.budget)
-                else:
-                    run_strong_change(self.frames, change, self.budget, self.record, f"NOT NULL of {table}.{column}")
+        prove_not_null(self.frames, self.one, self.budget, self.record)
 
     def _attached(self) -> Attached:
         seen, why = attached(self.conn, self.one.schema, self.one.table, list(self.one.names))
@@ -299,8 +345,4 @@ HAVE = """
 SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
-"""
-_CHECKS = """
-SELECT x.conname::text AS name FROM pg_catalog.pg_constraint x JOIN pg_catalog.pg_class c ON c.oid = x.conrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND x.contype = 'c'
 """

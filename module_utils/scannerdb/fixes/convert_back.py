@@ -11,6 +11,7 @@ from ..finding import Change, Reversal
 from ..frame import Frames
 from ..lockbudget import Budget, LockRecord
 from .convert import HAVE, Converter
+from .convert_null import prove_not_null
 from .journal import JournalEntry
 from .retyped import Retyping, backwards
 from .rights import writer_for
@@ -33,6 +34,7 @@ def convert_back(frames: Frames, reversal: Reversal, application: str, budget: B
         raise FixLeft(f"the old values of {one.table}.{', '.join(gone)} are no longer kept")
     if not left:
         _left_over(frames, one, have, budget, record)
+        prove_not_null(frames, one, budget, record)
         return
     writer = writer_for(frames, one.schema, [one.table], application)
     entry = JournalEntry("", "", one.schema, kept=False)

@@ -42,3 +42,5 @@ class CounterFix(RowFix):
         with at.writer.transaction(self.tables, at.budget.timeout_ms) as frame, frame.images(statement) as source:
             rows = int(note(at.writer.frames.conn, at.entry, source)["rows"])
         done += [key] * rows
+        if rows:
+            at.touch()

@@ -41,6 +41,8 @@ class ExpiryFix(RowFix):
                 started = time.monotonic()
                 removed += self._batch(at, batch)
                 at.progress(removed)
+                if removed:
+                    at.touch()
                 size = max(SMALLEST, next_size(size, len(batch), time.monotonic() - started, at.batch_rows))
             if removed == before:
                 if time.monotonic() > deadline:

@@ -13,7 +13,10 @@ from .rights import Writer
 
 @dataclass(frozen=True)
 class At:
-    """What such a fix works with: the rights, the journal, the lock budget, and whoever hears of its rows."""
+    """What such a fix works with: the rights, the journal, the lock budget, and whoever hears of its rows.
+
+    `touch` is called once something is in the database that stays there although the fix fails.
+    """
 
     writer: Writer
     entry: JournalEntry
@@ -22,6 +25,7 @@ class At:
     batch_rows: int
     progress: Callable[[int], None]
     pause: Callable[[], None] = lambda: None
+    touch: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,17 @@ from scannerdb.jobs.fix import Working
 from scannerdb.jobs.undo import undo
 from scannerdb.lockbudget import Budget
 
-from tests.integration.fix.types_support import CONVERT, DATES, KEPT, MADE, beside, converted, made
+from tests.integration.fix.types_support import (
+    CONVERT,
+    DATES,
+    KEPT,
+    MADE,
+    beside,
+    blocked,
+    converted,
+    made,
+    one_text,
+)
 from tests.integration.support import findings, options, run_fix
 from tests.servers import Database, Databases
 
@@ -177,36 +187,86 @@ def test_what_cannot_be_read_and_comes_meanwhile_stops_the_swap(make_database: D
 
 PAST_THE_TRIGGER = {
     "switched off": (
-        'ALTER TABLE endpoints DISABLE TRIGGER "~scannerdb_convert"',
-        'ALTER TABLE endpoints ENABLE ALWAYS TRIGGER "~scannerdb_convert"',
+        'ALTER TABLE verified_endpoints DISABLE TRIGGER "~scannerdb_convert"',
+        'ALTER TABLE verified_endpoints ENABLE ALWAYS TRIGGER "~scannerdb_convert"',
     ),
     "replaced": (
-        "CREATE OR REPLACE FUNCTION scannerdb_convert_endpoints() RETURNS trigger LANGUAGE plpgsql AS"
+        "CREATE OR REPLACE FUNCTION scannerdb_convert_verified_endpoints() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN RETURN NEW; END'",
         "",
     ),
 }
+TEXTS = "SELECT id, verification_date FROM verified_endpoints ORDER BY id"
+ITS_TYPE = """
+SELECT format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+ WHERE attrelid = 'verified_endpoints'::regclass AND attname = 'verification_date'
+"""
+NOTED = "SELECT count(*) FROM scannerdb_maintenance.journal WHERE operation = 'structure'"
+SHORT = Budget(50, 1.0)
 
 
 @pytest.mark.pg(17)
 @pytest.mark.parametrize("way", list(PAST_THE_TRIGGER))
 def test_what_is_written_past_the_trigger_is_not_lost(make_database: Databases, way: str) -> None:
     """The owner of the table has the trigger out of the way for a moment, just before the swap."""
-    database = made(make_database, "sqlite")
+    database = one_text(make_database)
     first, last = PAST_THE_TRIGGER[way]
 
     def write() -> None:
         with database.connect("ollama") as conn:
             conn.execute(first.encode())
-            conn.execute("UPDATE endpoints SET scan_date = '2026-07-07T00:00:00' WHERE id = 1")
+            conn.execute("UPDATE verified_endpoints SET verification_date = '2026-07-07T00:00:00'")
             conn.execute(last.encode())
 
-    with beside("_refuse_unreadable", write):
+    with beside("_refuse_unreadable", write, table="verified_endpoints"):
         result = run_fix(database, policy=CONVERT)
-    left = {one["object"]: one["why"] for one in result["left_undone"] if one["id"] == "schema.column.type"}
-    assert "was switched off or changed meanwhile" in str(left), result["msg"]
-    assert database.value(MADE) == 0
-    assert database.value("SELECT scan_date FROM endpoints WHERE id = 1") == "2026-07-07T00:00:00"
+    assert "was switched off or changed meanwhile" in str(result["left_undone"]), result["msg"]
+    assert not result["changed"] and database.value(MADE) == database.value(NOTED) == 0
+    assert {text for _, text in database.sql(TEXTS)} == {"2026-07-07T00:00:00"}
+
+
+@pytest.mark.pg(17)
+def test_what_fails_after_the_swap_keeps_its_way_back(make_database: Databases) -> None:
+    database = one_text(make_database)
+    rows = database.sql(TEXTS)
+    with blocked(database, "swap", "SHARE UPDATE EXCLUSIVE", after=True):
+        result = run_fix(database, policy=CONVERT, budget=SHORT)
+    assert result["changed"] and "verified_endpoints is converted (verification_date), but" in result["msg"]
+    assert f"undo.yml -e scannerdb_run_id={result['run_id']}" in result["msg"]
+    assert database.sql(ITS_TYPE) == [("timestamp with time zone", False)]
+    back = undo(options(database), unsealed=True, run_id=result["run_id"])
+    assert back["conflicts"] == [] and database.sql(TEXTS) == rows
+    assert database.sql(ITS_TYPE) == [("text", True)] and database.value(MADE) == database.value(KEPT) == 0
+
+
+@pytest.mark.pg(17)
+@pytest.mark.parametrize(
+    ("step", "mode"),
+    [("_besides", "SHARE UPDATE EXCLUSIVE"), ("_refuse_unreadable", "ACCESS EXCLUSIVE"), ("swap", "ACCESS SHARE")],
+)
+def test_a_lock_that_is_not_to_be_had_costs_no_work(make_database: Databases, step: str, mode: str) -> None:
+    """What stays is told, and the next run goes on with it."""
+    database = one_text(make_database)
+    rows = database.sql(TEXTS)
+    with blocked(database, step, mode):
+        result = run_fix(database, policy=CONVERT, budget=SHORT)
+    assert result["changed"] and "No column of verified_endpoints has changed its type yet" in result["failures"][0]
+    assert f"with the {len(rows)} rows that are converted beside" in result["failures"][0]
+    assert database.value(MADE) >= 3 and database.value(NOTED) == 1 and database.sql(TEXTS) == rows
+    again = run_fix(database, policy=CONVERT)
+    assert again["fixed"][0]["rows"] == 1 and database.sql(ITS_TYPE) == [("timestamp with time zone", True)]
+    for run_id in (again["run_id"], result["run_id"]):
+        assert undo(options(database), unsealed=True, run_id=run_id)["conflicts"] == []
+    assert database.sql(TEXTS) == rows and database.value(MADE) == database.value(KEPT) == 0
+
+
+@pytest.mark.pg(17)
+def test_a_lock_that_is_not_to_be_had_at_first_leaves_nothing(make_database: Databases) -> None:
+    database = one_text(make_database)
+    with blocked(database, "begin", "ACCESS SHARE"):
+        result = run_fix(database, policy=CONVERT, budget=SHORT)
+    assert not result["changed"] and "Nothing was changed by it" in result["failures"][0]
+    assert database.value(MADE) == database.value(NOTED) == 0
 
 
 def killed(database: Database, word: str, count: int, run_id: str = "") -> None:

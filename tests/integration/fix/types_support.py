@@ -45,6 +45,32 @@ def made(make_database: Databases, shape: str, name: str = "") -> Database:
     return database
 
 
+def one_text(make_database: Databases) -> Database:
+    """A database in which one column, which is not empty, is a text; its table is the application's."""
+    database = make_database(filled=True)
+    database.sql("GRANT CREATE ON SCHEMA public TO ollama")
+    for (relation,) in database.sql(OWNED):
+        database.sql(f"ALTER TABLE {relation} OWNER TO ollama")
+    database.sql("UPDATE verified_endpoints SET verification_date = now() WHERE verification_date IS NULL")
+    database.sql(
+        "ALTER TABLE verified_endpoints ALTER verification_date DROP DEFAULT, ALTER verification_date SET NOT NULL,"
+        " ALTER verification_date TYPE text"
+    )
+    return database
+
+
+@contextlib.contextmanager
+def blocked(database: Database, step: str, mode: str, *, after: bool = False) -> Iterator[None]:
+    """Somebody takes a lock of that mode on the one table before that step, or after it, and keeps it for the block."""
+    with database.connect(autocommit=False, application_name="the one in the way") as conn:
+
+        def lock() -> None:
+            conn.execute(f"LOCK TABLE verified_endpoints IN {mode} MODE".encode())
+
+        with beside(step, lock, table="verified_endpoints", after=after):
+            yield
+
+
 def converted(result: dict[str, Any]) -> set[str]:
     """The columns that a run converts, or has converted."""
     return {one["object"] for one in result["fixed"] if one["id"] == "schema.column.type"}
