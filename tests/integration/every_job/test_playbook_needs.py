@@ -82,6 +82,12 @@ def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_17: Databa
     site.run("playbooks/remove.yml", scannerdb_remove_set="any", **far).failed("nobody could become nobody by sudo")
     gone = {"__scannerdb_preflight": False, "ansible_python_interpreter": "/nowhere/python3"}
     site.run("playbooks/doctor.yml", **gone).failed("/nowhere/python3 does not run as this user")
+    # Tests run as root, who becomes root without asking anybody.
+    asked = {"ANSIBLE_BECOME_ALLOW_SAME_USER": "1"}
+    no_root = {**far, "scannerdb_become": False, "scannerdb_become_root": True, "scannerdb_client_install": True}
+    for name in ("client", "deploy", "uninstall"):
+        stopped = site.run(f"playbooks/{name}.yml", environment=asked, **no_root)
+        stopped.failed("nobody could become root by sudo", "--ask-become-pass")
     assert site.files("one") == []
 
     # What the hint says to type would bring psycopg to that very Python.
