@@ -53,6 +53,7 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
         "spool-path": f"{home}/spool",
         "log-level-file": "off",
         "archive-timeout": 20,
+        "resume": True,
     }
     site.add(
         "db",
@@ -76,8 +77,18 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
             ansible_become_method="su",
             ansible_become_flags="-s /bin/sh",
         )
-    first = site.run(str(play), **as_server).ok()
+    (home / "pgbackrest.conf").write_text("[main]\npg1-path=/somebody/elses\n")
+    site.run(str(play), **as_server).failed("was not written by deploy.yml", "scannerdb_pgbackrest_replace_config=true")
+    assert (home / "pgbackrest.conf").read_text().endswith("/somebody/elses\n")
+    archiving.sql("ALTER SYSTEM SET archive_command = 'pgbackrest --stanza=other archive-push %p'")
+    archiving.sql("SELECT pg_reload_conf()")
+    site.run(str(play), **as_server).failed("archived in another way: archive_command is pgbackrest --stanza=other")
+    replace = {"scannerdb_pgbackrest_replace_config": True, "scannerdb_pgbackrest_replace_archive_command": True}
+    first = site.run(str(play), **as_server, **replace).ok()
     assert first.changed["db"] >= 4 and "quoted" not in first.output
+    assert "Replaced: archive_command is pgbackrest --stanza=other" in first.prose
+    (kept,) = home.glob("pgbackrest.conf.*~")
+    assert "/somebody/elses" in kept.read_text() and kept.name in first.output
     assert "* * * * *" in (home / "heartbeat").read_text()
     assert site.run(str(play), **as_server).ok().changed["db"] == 0
     done = site.run("playbooks/backup.yml").ok()
