@@ -12,7 +12,8 @@ version_added: "0.3.0"
 description:
   - Restores the newest physical backup into a disposable cluster on a private socket, replays all of its WAL, looks
     into every table and B-tree index of every database with C(pg_amcheck), and holds the database against the contract.
-  - The backup passes or fails; or the module fails because it could not be tried, which says nothing against it.
+  - The backup passes; it fails; or it was restored and its pages could not be looked at, which is said with the reason.
+  - The module fails where the drill could not be tried, as for want of room; that says nothing against the backup.
   - Nothing is left. The live cluster is asked to archive its last segment, and not touched otherwise.
 author:
   - the scannerdb contributors
@@ -43,8 +44,9 @@ EXAMPLES = r"""
 RETURN = r"""
 drill:
   description: >-
-    What was proven, as label, outcome (passed or failed), at, rto_s (seconds until the copy stood), rpo_s (seconds of
-    work that a lost machine would have cost), check_s, segments and problems. Empty in check mode.
+    What was proven, as label, outcome (passed, failed or incomplete), at, rto_s (seconds until the copy stood), rpo_s
+    (seconds of work that a lost machine would have cost), check_s, segments, problems, and unseen (what kept the drill
+    from the pages). Empty in check mode.
   returned: when it was tried
   type: dict
 run_id:

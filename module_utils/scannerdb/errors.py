@@ -121,6 +121,10 @@ class RestoreRefused(ScannerDbError):
     """A restore stopped before anything the users see was changed."""
 
 
+class TargetNotReached(RestoreRefused):
+    """Recovery of a copy ended without its target: the backup or its WAL does not hold what the archive says."""
+
+
 class PhysicalRefused(ScannerDbError):
     """A physical backup stopped before it began: no stanza, a foreign cluster, no archiving."""
 

@@ -32,6 +32,11 @@ TICK_S = 0.5
 NICEST = 19  # leaves the processor to everybody else who wants it
 GRACE_S = 10.0  # for a child that was asked to end
 MOST_JOBS = 8
+MACHINE = re.compile(
+    r"No space left on device|Disk quota exceeded|out of memory|Cannot allocate memory|could not fork|Permission denied"
+    r"|could not (?:bind|create lock file|create shared memory|resize shared memory|map anonymous shared memory)"
+    r"|Address already in use|Too many open files|Read-only file system|Input/output error|terminated by signal"
+)
 PIECE = 1 << 16  # as much as a pipe holds
 
 
@@ -314,6 +319,11 @@ def tool_error(program: str, finished: Finished) -> ToolFailed:
     if finished.returncode < 0:
         words = f"it was ended by signal {-finished.returncode}. {words}"
     return ToolFailed(f"{name} failed: {words.rstrip('.')}.", hint)
+
+
+def machine_fault(text: str) -> str:
+    """The first line of a log or a report in which the machine is to blame, not what was looked at; '' for none."""
+    return next((line.strip() for line in text.splitlines() if MACHINE.search(line)), "")
 
 
 def cores() -> int:

@@ -59,6 +59,12 @@ def test_booleans_are_written_as_pgbackrest_reads_them(role: Any) -> None:
     }
 
 
+def test_the_files_that_pgbackrest_reads_are_found(role: Any) -> None:
+    there = ["/etc/host.conf", DEBIAN, OWN, "/etc/pgbackrest/other.conf", MAIN]
+    assert role.among(there, [DEBIAN, MAIN, "/etc/pgbackrest/conf.d/*.conf"]) == [DEBIAN, OWN, MAIN]
+    assert role.among(there, ["/etc/pgbackrest/other.conf"]) == ["/etc/pgbackrest/other.conf"]
+
+
 def laid(role: Any, files: dict[str, str], target: str = OWN, replace: bool = False) -> dict[str, list[str]]:
     slurped = [{"source": k, "content": base64.b64encode(v.encode()).decode()} for k, v in files.items()]
     found: dict[str, list[str]] = role.layout(slurped, target, "main", DATA, {"repo1-path": "/r"}, replace)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scannerdb.errors import InvalidInput, RestoreRefused
+from scannerdb.drill.amcheck import read_report
+from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, TargetNotReached
 from scannerdb.jobs.point_in_time import point_request_from
 from scannerdb.physical.archive import Range
 from scannerdb.physical.recovery import not_reached
 from scannerdb.physical.target import Landing, choose, parse_target, reach, stamp
 from scannerdb.physical.transactions import Ending, Line, parse_endings, parse_points
 from scannerdb.physical.window import Fork, Gap, PhysicalBackup, Stretch, Window
+from scannerdb.process import Finished
 from scannerdb.sets.locate import parse_moment
 
 UTC = datetime.timezone.utc
@@ -159,10 +161,50 @@ def test_from_the_segment_of_a_fork_on_the_files_of_the_child_are_read() -> None
         ("FATAL:  recovery ended before configured recovery target was reached", "is not archived yet"),
         ("FATAL:  requested recovery stop point is before consistent recovery point", "an older one is needed"),
         ("FATAL:  WAL was generated with wal_level=minimal, cannot continue", "wal_level=minimal"),
-        ("", "it ended and said nothing"),
+        ("PANIC:  could not locate a valid checkpoint record at 0/2000028", "is damaged or missing"),
     ],
 )
-def test_why_recovery_did_not_reach_its_target_is_a_sentence(log: str, hint: str) -> None:
-    error = not_reached(log, landing(1, 1, 5))
-    assert hint in str(error)
+def test_why_a_backup_did_not_reach_its_target_is_a_sentence(log: str, hint: str) -> None:
+    cut = f"{log}\nFATAL:  terminating connection due to administrator command"
+    error = not_reached(cut, landing(1, 1, 5))
+    assert isinstance(error, TargetNotReached) and hint in str(error)
     assert "Nothing was changed" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "words"),
+    [
+        ('FATAL:  could not write to file "pg_wal/x": No space left on device', 1, "No space left on device"),
+        ("ERROR: No space left on device\nFATAL:  recovery ended before configured recovery target", 1, "No space"),
+        ('FATAL:  could not create lock file "/x/.s.PGSQL.5432.lock": Permission denied', 1, "Permission denied"),
+        ('FATAL:  could not bind Unix address "/x": Address already in use', 1, "Address already in use"),
+        ("FATAL:  could not map anonymous shared memory: Cannot allocate memory", 1, "Cannot allocate memory"),
+        ("LOG:  startup process (PID 7) was terminated by signal 9: Killed", 1, "terminated by signal 9"),
+        ("", -9, "ended by signal 9"),
+        ("", 0, "it ended and said nothing"),
+        ("FATAL:  something new", 1, "something new"),
+        ("FATAL:  recovery aborted because of insufficient parameter settings", 1, "max_connections"),
+    ],
+)  # fmt: skip
+def test_what_the_machine_is_to_blame_for_refutes_no_backup(log: str, code: int, words: str) -> None:
+    error = not_reached(log, landing(1, 1, 5), code)
+    assert not isinstance(error, (TargetNotReached, BackupInvalid)) and words in str(error)
+    assert "Nothing was changed" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "damage", "unseen"),
+    [
+        (0, "", "", 0, ""),
+        (2, 'btree index "d.s.i":\n    ERROR:  item order invariant violated\n    DETAIL:  x\n', "", 1, ""),
+        (2, 'heap table "d.s.t", block 1:\n    ERROR:  read: Input/output error\n', "", 0, "Input/output error"),
+        (2, 'heap table "d.s.t", block 1:\n    xmin is wrong\nbtree index "d.s.i":\n    ERROR:  out of memory\n', "", 1,
+         "out of memory"),
+        (0, "", 'pg_amcheck: warning: skipping database "d": amcheck is not installed', 0, 'skipping database "d"'),
+        (1, "", "pg_amcheck: error: permission denied to create extension", 0, "permission denied to create extension"),
+        (1, "", "pg_amcheck: error: server closed the connection unexpectedly", 0, "closed"),
+    ],
+)  # fmt: skip
+def test_pages_are_whole_damaged_or_were_not_looked_at(code: int, out: str, err: str, damage: int, unseen: str) -> None:
+    found = read_report(Finished(out, err, code))
+    assert len(found.damage) == damage and unseen in found.unseen and bool(unseen) == bool(found.unseen)

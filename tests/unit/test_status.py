@@ -422,6 +422,12 @@ def test_physical_backups_are_judged_beside_sets_or_instead_of_them() -> None:
     assert verdict(found, Limits(proof_max_age_d=0.01))[0].severity == "warning"
     found["physical"]["drill"] = {**PHYSICAL_DRILL, "outcome": "failed", "problems": ["pg_amcheck: t is damaged"]}
     assert verdict(found, Limits())[0].severity == "critical" and "REFUTED" in cells(found)["restorable"]
+    half = {**facts(), "physical": {**PHYSICAL, "problems": [], "drill": {**PHYSICAL_DRILL, "outcome": "incomplete"}}}
+    half["physical"]["drill"]["unseen"] = "there is no pg_amcheck"
+    (doubt,) = verdict(half, Limits())
+    assert doubt.severity == "warning" and "there is no pg_amcheck" in doubt.message
+    assert "pages not seen" in cells(half)["restorable"] and "proven" not in cells(half)["restorable"]
+    assert "scannerdb_physical_drill_passed" not in metrics({**half, "state": "ok"}, "h", 0)
     text = metrics({**found, "state": "ok"}, "h", 0)
     assert "scannerdb_physical_drill_passed" in text and "scannerdb_backups{" not in text
     assert "restorable" not in cells(facts())

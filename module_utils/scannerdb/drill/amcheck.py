@@ -1,8 +1,14 @@
-"""Looks into every heap and B-tree of a restored database with PostgreSQL's own amcheck, where that is installed."""
+"""Looks into every heap and B-tree of what was restored with PostgreSQL's own amcheck, where that is installed."""
 
 from __future__ import annotations
 
-from ..connection import Connection, DriverError, explained, fetch, scalar
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..connection import Connection, DriverError, Options, explained, fetch, scalar
+from ..errors import ScannerDbError
+from ..process import Finished, cores, machine_fault, run_tool
 
 _INDEXES = """
 SELECT c.oid, n.nspname || '.' || c.relname AS name
@@ -17,6 +23,9 @@ SELECT c.oid, n.nspname || '.' || c.relname AS name
  WHERE c.relkind IN ('r', 'm') AND m.amname = 'heap' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
  ORDER BY 2
 """
+DAMAGE = 2  # exit status of pg_amcheck where it found some
+LONGEST = 300
+CUT = re.compile("terminating connection|server closed the connection|canceling statement|connection to server")
 SCHEMA = "scannerdb_amcheck"  # of the scratch database, so nothing of the backup's own is in the way
 
 
@@ -55,3 +64,51 @@ def check_storage(conn: Connection) -> list[str]:
             found = [{"blkno": "?", "msg": str(error).splitlines()[0]}]
         problems += [f"amcheck: table {row['name']}, block {f['blkno']}: {f['msg']}." for f in found]
     return problems
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What pg_amcheck saw: damage, and why it did not look at everything; both empty where all is whole."""
+
+    damage: tuple[str, ...] = ()
+    unseen: str = ""
+
+
+def look_at_pages(there: Options, program: str) -> Pages:
+    """Every table and B-tree index of every database of a server of ours, by pg_amcheck of its version."""
+    try:
+        finished = run_tool([program, "--all", "--install-missing", f"--jobs={cores()}"], there, check=False)
+    except ScannerDbError as error:
+        return Pages(unseen=str(error))
+    return read_report(finished)
+
+
+def read_report(finished: Finished) -> Pages:
+    """What pg_amcheck's words and exit status say. A fault of the machine is none of the pages. Pure."""
+    found = [block for block in _blocks(finished.stdout) if not _fault(block)]
+    damage = found if finished.returncode == DAMAGE else []
+    skipped = [line for line in finished.stderr.splitlines() if "skipping" in line]
+    fault = _fault(f"{finished.stdout}\n{finished.stderr}")
+    why = fault or " ".join(" ".join(skipped).split())
+    if finished.returncode and not damage:
+        said = " ".join(finished.stderr.split())[-LONGEST:] or "it said nothing"
+        why = why or f"pg_amcheck ended with {finished.returncode}: {said}"
+    return Pages(tuple(" ".join(block.split())[:LONGEST] for block in damage), why[:LONGEST])
+
+
+def _fault(text: str) -> str:
+    """What the machine, or a session that was cut, is to blame for; '' for nothing."""
+    cut = (line.strip() for line in text.splitlines() if CUT.search(line))
+    return machine_fault(text) or next(cut, "")
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """What is said of each relation: a line, and those below it that are indented."""
+    block: list[str] = []
+    for line in text.splitlines():
+        if block and not line[:1].isspace():
+            yield "\n".join(block)
+            block = []
+        block += [line] if line.strip() else []
+    if block:
+        yield "\n".join(block)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..connection import Options, connect, explained, job_entry, scalar
+from ..connection import Options, connect, explained, fetch, job_entry, scalar
 from ..contract.difference import difference
 from ..contract.introspect import read_catalog
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
-from ..errors import BackupInvalid, RestoreRefused, ScannerDbError, ToolFailed
+from ..drill.amcheck import look_at_pages
+from ..errors import BackupInvalid, RestoreRefused, TargetNotReached, ToolFailed
 from ..joblock import job_lock
 from ..partial import telling_changes
 from ..physical.options import PhysicalDrillOptions
@@ -25,23 +26,24 @@ from ..physical.recovery import Paused
 from ..physical.request import Stanza, stanza_from
 from ..physical.target import LATEST, PHYSICAL, parse_target
 from ..physical.words import current
-from ..process import cores, run_tool
 from ..runs import Run, checked_run_id, new_run_id, now_text
 from .physical_state import look_from
 from .point_in_time import Point, PointRequest, at_point, judged_point
 
 JOB = "physical drill"
-PASSED, FAILED = "passed", "failed"
-DAMAGE = 2  # exit status of pg_amcheck where it found some
+PASSED, FAILED, INCOMPLETE = "passed", "failed", "incomplete"
 SHOWN = 5
+# pg_amcheck passes over these without a word.
+CLOSED = "SELECT datname::text AS name FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1"
 
 
 @dataclass
 class Seen:
-    """What the copy showed: problems refute the backup, notes do not."""
+    """What the copy showed: problems refute the backup, notes do not. `unseen` says what kept us from its pages."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unseen: str = ""
     check_s: float = 0.0
 
 
@@ -49,9 +51,9 @@ class Seen:
 def physical_drill(options: Options, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
     """Restore the newest physical backup and look at it; returns the module's result.
 
-    `given` are `PhysicalDrillOptions`. Three outcomes: it passed; it failed, which is in the result's `failures`; or it
-    could not be tried, which is one of our errors and says nothing against the backup. In check mode nothing is
-    restored.
+    `given` are `PhysicalDrillOptions`. It passed; it failed, which is in the result's `failures`; it is incomplete, for
+    it was restored and its pages could not be looked at; or it could not be tried, which is one of our errors. The last
+    two say nothing against the backup. In check mode nothing is restored.
     """
     told = PhysicalDrillOptions(**given)
     contract = contract_with(told.contract_overlay)
@@ -77,7 +79,10 @@ def _planned(options: Options, stanza: Stanza, run: Run) -> dict[str, Any]:
 
 
 def _drilled(point: Point, options: Options, contract: Contract, run: Run) -> dict[str, Any]:
-    """Do it; what cannot be restored although the archive said so is a failure of the backup."""
+    """Do it; what cannot be restored although the archive said so is a failure of the backup.
+
+    A fault of the machine, or of what was asked, is none: it comes through as the error that it is.
+    """
     seen, rto = Seen(), 0.0
 
     def work(paused: Paused) -> None:
@@ -87,7 +92,7 @@ def _drilled(point: Point, options: Options, contract: Contract, run: Run) -> di
 
     try:
         rto = at_point(point, options, run, work)
-    except (RestoreRefused, BackupInvalid) as error:
+    except (TargetNotReached, BackupInvalid) as error:
         seen.problems.append(str(error))
     drill = _public(point, seen, rto)
     run.log(f"{drill['outcome']}: {drill['label']}, RTO {drill['rto_s']} s, RPO {drill['rpo_s']} s")
@@ -107,13 +112,14 @@ def _public(point: Point, seen: Seen, rto: float) -> dict[str, Any]:
     lost = round(max(0.0, (plan.server.now - archived).total_seconds()), 1) if archived else None
     return {
         "label": plan.landing.base.label,
-        "outcome": FAILED if seen.problems else PASSED,
+        "outcome": FAILED if seen.problems else INCOMPLETE if seen.unseen else PASSED,
         "at": now_text(),
         "rto_s": round(rto, 1),
         "rpo_s": lost,
         "check_s": round(seen.check_s, 1),
         "segments": plan.segments,
         "problems": list(seen.problems),
+        "unseen": seen.unseen,
     }
 
 
@@ -121,7 +127,13 @@ def _sentence(drill: Mapping[str, Any]) -> str:
     if drill["outcome"] == FAILED:
         return f"Physical backup {drill['label']} cannot be relied upon: {drill['problems'][0]}"
     lost = f", RPO {drill['rpo_s']} s" if drill["rpo_s"] is not None else ""
-    return f"Physical backup {drill['label']} was restored and is whole: RTO {drill['rto_s']} s{lost}."
+    times = f"RTO {drill['rto_s']} s{lost}"
+    if drill["outcome"] == INCOMPLETE:
+        return (
+            f"Physical backup {drill['label']} was restored ({times}). Whether its pages are whole could not be seen: "
+            f"{drill['unseen']}."
+        )
+    return f"Physical backup {drill['label']} was restored and is whole: {times}."
 
 
 def _look(paused: Paused, point: Point, contract: Contract, seen: Seen, run: Run) -> None:
@@ -132,7 +144,7 @@ def _look(paused: Paused, point: Point, contract: Contract, seen: Seen, run: Run
             promoted = scalar(conn, "SELECT pg_promote(true, 120)")
         if not promoted:
             raise ToolFailed("The copy did not end its recovery within 120 s.")
-    _amcheck(paused.options, point, seen)
+    _pages(paused.options, point, seen)
     with contextlib.closing(connect(paused.options, purpose=JOB)) as conn:
         serious = [f for f in difference(contract, read_catalog(conn, contract)) if f.severity == "critical"]
     if serious:
@@ -140,18 +152,12 @@ def _look(paused: Paused, point: Point, contract: Contract, seen: Seen, run: Run
         seen.notes.append(f"What was backed up has {len(serious)} critical findings against the contract: {said}.")
 
 
-def _amcheck(there: Options, point: Point, seen: Seen) -> None:
-    """Every table and B-tree index of every database, by pg_amcheck of the server's version."""
-    program = point.copy.programs.path("pg_amcheck")
-    words = [program, "--all", "--install-missing", f"--jobs={cores()}"]
-    try:
-        finished = run_tool(words, there, check=False)
-    except ScannerDbError as error:
-        seen.notes.append(f"Pages were not looked at: {error}")
-        return
-    said: Sequence[str] = [line.strip() for line in finished.stdout.splitlines() if line.strip()]
-    if finished.returncode == DAMAGE:
-        seen.problems += [f"pg_amcheck: {line}" for line in said[:SHOWN]] or ["pg_amcheck found damage."]
-    elif finished.returncode:
-        why = " ".join(finished.stderr.split())[-200:]
-        seen.notes.append(f"Pages were not looked at: pg_amcheck ended with {finished.returncode}. {why}")
+def _pages(there: Options, point: Point, seen: Seen) -> None:
+    """Look into every page, and say what kept us from it."""
+    found = look_at_pages(there, point.copy.programs.path("pg_amcheck"))
+    with contextlib.closing(connect(there, purpose=JOB)) as conn:
+        closed = [f"{row['name']} takes no connections" for row in fetch(conn, CLOSED)]
+    seen.problems += [f"pg_amcheck: {words}" for words in found.damage[:SHOWN]]
+    seen.unseen = "; ".join(filter(None, [found.unseen.rstrip("."), *closed]))
+    if seen.unseen:
+        seen.notes.append(f"Pages were not looked at, or not all of them: {seen.unseen}.")

@@ -23,11 +23,13 @@ from ..errors import (
     ConnectionFailed,
     DatabaseMissing,
     RestoreRefused,
+    ScannerDbError,
+    TargetNotReached,
     ToolFailed,
     ToolMissing,
 )
 from ..files import ensure_free, file_errors
-from ..process import as_system_user, run_tool
+from ..process import as_system_user, machine_fault, run_tool
 from ..tools import Tools, installed_tools
 from .archive import lsn_text, parse_lsn
 from .copy_folder import Copy
@@ -67,6 +69,16 @@ SETTINGS = {
     "log_min_messages": "warning",
     "lc_messages": "'C'",
 }
+DAMAGED = "A file of the backup, or its WAL, is damaged or missing."
+REFUTING = (  # what PostgreSQL says where the backup or its WAL is to blame
+    ("before configured recovery target", "The archive ends before it: what was committed last is not archived yet."),
+    ("before consistent recovery point", "The backup was not finished at that moment: an older one is needed."),
+    ("wal_level=minimal", "WAL was written with wal_level=minimal meanwhile: nothing after that can be replayed."),
+    ("is not a child of this server's history", "The backup is not of that timeline's past."),
+    (r"could not (?:locate|find) .*(?:checkpoint|redo|WAL)|invalid checkpoint|WAL ends before", DAMAGED),
+    (r"references to invalid pages|invalid page in block|invalid data in file|unexpected timeline ID", DAMAGED),
+    (r"database files are incompatible|incorrect checksum in control file", DAMAGED),
+)
 OWN_RECOVERY = re.compile(r"^(restore_command|recovery_target\w*)\s*=\s*('(?:[^']|'')*')\s*$", re.MULTILINE)
 STOPPED = re.compile(r"recovery stopping (before|after) ")
 STATE = """
@@ -187,29 +199,39 @@ def run_paused(
     command = [copy.programs.path("postgres"), "-D", str(copy.data), "-c", f"config_file={copy.settings}"]
     finished = run_tool(as_system_user(copy.user, command), None, check=False, meanwhile=meanwhile)
     if not reached:
-        raise not_reached(copy.log_text() + finished.stderr, landing)
+        raise not_reached(copy.log_text() + finished.stderr, landing, finished.returncode)
 
 
-def not_reached(log: str, landing: Landing) -> RestoreRefused:
-    """Why recovery ended without its target, out of the server's log. Pure."""
-    fatal = [line.partition("FATAL:")[2].strip() for line in log.splitlines() if "FATAL:" in line]
-    causes = (
-        (
-            "before configured recovery target",
-            "The archive ends before it: what was committed last is not archived yet.",
-        ),
-        ("before consistent recovery point", "The backup was not finished at that moment: an older one is needed."),
-        ("wal_level=minimal", "WAL was written with wal_level=minimal meanwhile: nothing after that can be replayed."),
-        ("insufficient parameter", "The original's max_connections or the like were raised meanwhile."),
-        ("is not a child of this server's history", "The backup is not of that timeline's past."),
-    )
-    known = next((hint for words, hint in causes if words in log), "Look at pgBackRest and at the server's programs.")
+def not_reached(log: str, landing: Landing, returncode: int = 0) -> ScannerDbError:
+    """Why recovery ended without its target, out of the server's log. Pure.
+
+    Only what the backup and its WAL are to blame for is a `TargetNotReached`: that alone refutes a backup.
+    """
+    fatal = [said for line in log.splitlines() for level, said in [_fatal(line)] if level]
+    words = f"Recovery from {landing.base.label} along timeline {landing.window.timeline} did not reach its target"
+    unchanged = "Nothing was changed: only a copy was at work."
+    fault = machine_fault(log)
+    if fault or returncode < 0:
+        said = fault or f"its server was ended by signal {-returncode}"
+        return ToolFailed(
+            f"{words}, for which this machine is to blame ({said.rstrip('.')}). {unchanged}",
+            "It says nothing about the backup. Look at the room, the memory and the rights in the copy's folder, and "
+            "run again.",
+        )
     said = fatal[0].rstrip(".") if fatal else "it ended and said nothing"
-    return RestoreRefused(
-        f"Recovery from {landing.base.label} along timeline {landing.window.timeline} did not reach its target "
-        f"({said}). Nothing was changed: only a copy was at work.",
-        known,
-    )
+    full = f"{words} ({said}). {unchanged}"
+    if "insufficient parameter" in log:
+        return RestoreRefused(full, "The original's max_connections or the like were raised meanwhile.")
+    hint = next((hint for pattern, hint in REFUTING if any(re.search(pattern, one) for one in fatal)), "")
+    if hint:
+        return TargetNotReached(full, hint)
+    return ToolFailed(full, "It may be the backup, or not. Look at pgBackRest and at the server's programs.")
+
+
+def _fatal(line: str) -> tuple[str, str]:
+    """What a line of the log says that ends a server; empty where it does not."""
+    level = next((one for one in ("FATAL:", "PANIC:") if one in line), "")
+    return level, line.partition(level)[2].strip() if level else ""
 
 
 def _wait_paused(
@@ -257,18 +279,18 @@ def _stands(copy: Copy, state: Mapping[str, Any]) -> bool:
 
 
 def _require_landed(state: Mapping[str, Any], landing: Landing) -> None:
-    """Raise `RestoreRefused` where the copy does not stand where the WAL says that it should."""
+    """Raise `TargetNotReached` where the copy does not stand where the WAL says that it should."""
     ended = landing.last_ended
     replayed = ended is not None and ended.lsn >= landing.base.stop_lsn
     if replayed and ended and state["last"] != ended.at:
         seen = stamp(state["last"]) if state["last"] else "no known time"
-        raise RestoreRefused(
+        raise TargetNotReached(
             f"The copy's last transaction is of {seen}, and was to be of {stamp(ended.at)}: it is not used.",
             "Nothing was changed. Run again; where it stays so, look at the archive (playbooks/check.yml).",
         )
     beyond = landing.first_out is not None and state["lsn"] > landing.first_out.lsn
     if state["lsn"] < landing.base.stop_lsn or beyond:
-        raise RestoreRefused(f"The copy stands at {lsn_text(state['lsn'])}, which is not where it was to stop.")
+        raise TargetNotReached(f"The copy stands at {lsn_text(state['lsn'])}, which is not where it was to stop.")
 
 
 def _accepts(copy: Copy) -> bool:
@@ -286,19 +308,27 @@ def _there(copy: Copy) -> Options:
 def _login(copy: Copy, options: Options, superusers: Sequence[str]) -> Optional[Connection]:
     """A session in the copy as one of its superusers; None where role and database may yet come by replay.
 
-    Raises `RestoreRefused` where they did not, and nothing more is replayed.
+    Raises `RestoreRefused` where they did not, and nothing more is replayed; another error where it takes no session.
     """
+    cut: Optional[ConnectionFailed] = None
     stands = bool(STOPPED.search(copy.log_text()))  # looked at before: what comes later may have been missed
     for role in superusers:
         for database in dict.fromkeys([options.maintenance_db, options.db, "template1"]):
-            with contextlib.suppress(AuthenticationFailed, ConnectionFailed, DatabaseMissing):
-                found = replace(_there(copy), user=role, db=database)
+            found = replace(_there(copy), user=role, db=database)
+            try:
                 conn = connect(found, purpose="point in time", allow_standby=True)
+            except ConnectionFailed as error:
+                cut = error
+            except (AuthenticationFailed, DatabaseMissing):
+                continue
+            else:
                 if fetch(conn, "SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper"):
                     return conn
                 conn.close()
     if not stands:
         return None
+    if cut:
+        raise cut
     raise RestoreRefused(
         f"None of the roles {', '.join(superusers)} was a superuser at that time.",
         "Set scannerdb_login_user to the superuser of then.",

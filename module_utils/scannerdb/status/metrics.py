@@ -79,10 +79,11 @@ def _physical(physical: Mapping[str, Any], own: Mapping[str, str]) -> list[Famil
     found: list[Family] = [("physical_problems", "What is wrong with the physical backups and the archive.", counts)]
     drill = physical.get("drill") or {}
     if drill:
-        passed = float(drill["outcome"] == "passed")
+        proof = {"passed": 1.0, "failed": 0.0}.get(drill["outcome"])  # none where it could not look at the pages
+        passed = [(own, proof)] if proof is not None else []
         found += [
             ("physical_drill_timestamp_seconds", "When a physical backup was last restored.", [(own, drill["at_s"])]),
-            ("physical_drill_passed", "Whether that drill passed.", [(own, passed)]),
+            ("physical_drill_passed", "Whether that drill passed.", passed),
             ("physical_drill_rto_seconds", "Seconds until the copy stood.", [(own, drill["rto_s"])]),
         ]
     if window:

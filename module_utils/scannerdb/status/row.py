@@ -9,6 +9,7 @@ from .verdict import SEVERITIES
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 BAD = ("failed", "ended early")
+PROOFS = {"passed": "proven", "incomplete": "restored, pages not seen,"}
 SIZES = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -66,7 +67,7 @@ def _physical(physical: Mapping[str, Any]) -> dict[str, str]:
     drill = physical.get("drill") or {}
     proof = ", never proven"
     if drill:
-        word = "proven" if drill["outcome"] == "passed" else "REFUTED"
+        word = PROOFS.get(drill["outcome"], "REFUTED")
         lost = f", RPO {span(drill['rpo_s'])}" if drill["rpo_s"] is not None else ""
         proof = f", {word} {span(drill['age_s'])} ago, RTO {span(drill['rto_s'])}{lost}"
     return {"restorable": str(physical["window"].get("sentence", "nothing")) + proof}

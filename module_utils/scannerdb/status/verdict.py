@@ -124,7 +124,10 @@ def _physical(physical: Mapping[str, Any], limits: Limits) -> list[Problem]:
     if not drill:
         words = "No physical backup has been proven by a restore; playbooks/verify.yml does."
         return [*found, Problem(WARNING, words)]
-    if drill["outcome"] != "passed":
+    if drill["outcome"] == "incomplete":
+        words = f"The last drill of a physical backup restored it and could not look at its pages: {drill['unseen']}."
+        found.append(Problem(WARNING, words))
+    elif drill["outcome"] != "passed":
         words = f"The last drill of a physical backup failed ({drill['label']}, {drill['at']}): {drill['problems'][0]}"
         return [*found, Problem(CRITICAL, words)]
     if drill["age_s"] > limits.proof_max_age_d * 86400:

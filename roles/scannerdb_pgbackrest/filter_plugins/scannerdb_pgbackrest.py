@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import fnmatch
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -72,6 +73,12 @@ def parsed(text: str) -> dict[str, Options]:
             key, _, value = line.partition("=")
             found.setdefault(name, {})[key.strip()] = value.strip()
     return found
+
+
+def among(paths: Iterable[str], places: Iterable[str]) -> list[str]:
+    """Those of the paths that are one of these places, which may be patterns."""
+    wanted = list(places)
+    return sorted(path for path in paths if any(fnmatch.fnmatchcase(path, one) for one in wanted))
 
 
 def layout(
@@ -162,6 +169,7 @@ class FilterModule:
             "pgbackrest_section": section,
             "pgbackrest_written": written,
             "pgbackrest_wrong": wrong,
+            "pgbackrest_among": among,
             "pgbackrest_layout": layout,
             "pgbackrest_foreign": foreign,
             "pgbackrest_states": states,

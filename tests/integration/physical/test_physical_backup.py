@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.errors import FileProblem, PhysicalRefused
+from scannerdb.errors import FileProblem, PhysicalRefused, ToolFailed
 from scannerdb.jobs.physical_backup import physical_backup
 from scannerdb.jobs.physical_drill import physical_drill
 from scannerdb.jobs.physical_info import physical_info
@@ -81,12 +81,14 @@ def test_what_speaks_against_a_backup_stops_it(stanza: PhysicalCluster, make_dat
         back_up(stanza, pgbackrest_config=str(stanza.home / "none.conf"), stanza="st anza")
 
 
-def drill(cluster: PhysicalCluster, **more: Any) -> dict[str, Any]:
+def drill(cluster: PhysicalCluster, pg_bin_dir: str = "", **more: Any) -> dict[str, Any]:
     folder = make_home("scannerdb-copies-")
     os.chown(folder, os.geteuid(), os.getegid())
     folder.chmod(0o755)
     try:
-        done = physical_drill(options(cluster.database), **asked(cluster, copy_dir=str(folder), **more))
+        where = options(cluster.database)
+        where = dataclasses.replace(where, pg_bin_dir=pg_bin_dir) if pg_bin_dir else where
+        done = physical_drill(where, **asked(cluster, copy_dir=str(folder), **more))
         assert list(folder.iterdir()) == [] and processes(str(folder)) == {}
         return done
     finally:
@@ -99,12 +101,34 @@ def test_a_drill_proves_the_newest_backup(stanza: PhysicalCluster, tmp_path: Pat
     newest = seen(stanza)["backups"][-1]["label"]
     assert done["failures"] == [] and done["drill"]["outcome"] == "passed" and done["drill"]["label"] == newest
     assert done["drill"]["rto_s"] > 0 and done["drill"]["rpo_s"] is not None and "RTO" in done["msg"]
-    assert not any("Pages were not looked at" in note for note in done["warnings"])
+    assert done["drill"]["unseen"] == "" and not any("Pages were not looked at" in note for note in done["warnings"])
     assert "passed" in (tmp_path / "log").read_text()
     planned = drill(stanza, check_mode=True)
     assert newest in planned["msg"] and planned["drill"] == {}
     with pytest.raises(FileProblem):  # it could not be tried, which says nothing against the backup
         physical_drill(options(stanza.database), **asked(stanza, copy_dir="/proc/nowhere"))
+
+
+def test_a_drill_that_could_not_look_refutes_and_proves_nothing(stanza: PhysicalCluster, tmp_path: Path) -> None:
+    programs = stanza.home / "bin"
+    programs.mkdir()
+    for path in stanza.database.server.bin_dir.iterdir():
+        if path.name != "pg_amcheck":
+            (programs / path.name).symlink_to(path)
+    done = drill(stanza, pg_bin_dir=str(programs))
+    assert done["drill"]["outcome"] == "incomplete" and done["failures"] == []
+    assert "pg_amcheck cannot be run" in done["drill"]["unseen"] and "is whole" not in done["msg"]
+    assert any("Pages were not looked at" in note for note in done["warnings"])
+    # Its server is killed, as where memory ends.
+    script = programs / "postgres"
+    script.unlink()
+    script.write_text(f"""#!/bin/sh
+case "$1" in -D) kill -9 $$;; esac
+exec {stanza.database.server.bin_dir}/postgres "$@"
+""")
+    script.chmod(0o755)
+    with pytest.raises(ToolFailed, match=r"ended by signal 9.*says nothing about the backup"):
+        drill(stanza, pg_bin_dir=str(programs))
 
 
 @pytest.fixture(scope="module")
