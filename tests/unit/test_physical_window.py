@@ -143,6 +143,26 @@ def test_a_backup_after_the_fork_belongs_to_one_side_only() -> None:
     assert [b.label for s in by_timeline[2].stretches for b in s.backups] == ["b1-1", "b2-7"]
 
 
+def test_a_hole_on_a_timeline_that_was_left_is_closed_by_a_backup_on_a_newer_one() -> None:
+    histories = {2: (Fork(1, start_of(6, SIZE)),)}
+    old = [segment(n) for n in range(9) if n != 3]
+    new = [segment(n, 2, n + 20) for n in range(6, 12)]
+    made = [backup(1, 1)]
+    first = windows(made, [*old, *new], histories)
+    assert all(window.open_gap for window in first)  # no backup since
+    since = backup(8, 9, 2, stopped=at(29.5))
+    closed = windows([*made, since], [*old, *new], histories)
+    assert [window.open_gap for window in closed] == [None, None]
+    assert [gap.ends for gap in closed[0].gaps] == [since.consistent] and closed[0].gaps[0].missing == Range(3, 3)
+    assert not closed[0].holds(at(5))  # it is still told, and nothing in it can be restored
+    alive = [*old, segment(9, 1, 40)]  # somebody still archives there
+    assert windows([*made, since], [*alive, *new], histories)[0].open_gap
+    broken = backup(8, 9, 2, stopped=at(29.5), kind="incr", prior="gone")
+    assert windows([*made, broken], [*old, *new], histories)[0].open_gap
+    expired = windows([since], [*old, *new], histories)
+    assert [(window.timeline, window.gaps) for window in expired] == [(2, ())]
+
+
 def test_a_hole_is_a_gap_until_the_next_backup() -> None:
     present = [segment(n) for n in range(10) if n not in (4, 5)]
     window = only(windows([backup(1, 1)], present, {}))

@@ -179,9 +179,9 @@ def _gap(
     first = segment_name(window.timeline, missing.first, server.segment_bytes)
     words = f"{missing.count} WAL segments are missing in {name} from {first} on: "
     if ends:
-        words += f"nothing between {_at(begins)} and {_at(ends)} can be restored."
+        words += f"along timeline {window.timeline} nothing between {_at(begins)} and {_at(ends)} can be restored."
     else:
-        words += f"nothing after {_at(begins)} can be restored."
+        words += f"along timeline {window.timeline} nothing after {_at(begins)} can be restored."
     evidence = {"first": first, "count": missing.count, "timeline": window.timeline}
     return finding(f"archive.gap.{'closed' if ends else 'open'}", name, words, evidence)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import BackupInvalid
 from .archive import SEGMENT_BYTES, Range, parse_lsn, range_from, ranges, segment_of
@@ -68,7 +68,10 @@ class Fork:
 
 @dataclass(frozen=True)
 class Gap:
-    """Moments after `begins` and before `ends` cannot be restored; `ends` is None where no backup follows yet."""
+    """Moments after `begins` and before `ends` cannot be restored.
+
+    `ends` is None where no backup follows yet, on the timeline or on a newer one.
+    """
 
     begins: datetime.datetime
     ends: datetime.datetime | None
@@ -150,8 +153,31 @@ def windows(
     """The window of each timeline that has one, oldest timeline first; all of one cluster in one repository."""
     made, present = list(backups), list(segments)
     timelines = {b.timeline for b in made} | {s.timeline for s in present} | set(histories)
-    found = (_window(timeline, made, present, histories, segment_bytes) for timeline in sorted(timelines))
-    return [window for window in found if window]
+    each = (_window(timeline, made, present, histories, segment_bytes) for timeline in sorted(timelines))
+    found = [window for window in each if window]
+    return [_left_behind(window, found, present) for window in found]
+
+
+def _left_behind(window: Window, found: Sequence[Window], present: Sequence[ArchiveSegment]) -> Window:
+    """The window; its open gap is closed where its timeline was left, and a newer one has a usable backup since.
+
+    A timeline into which WAL still comes was not left.
+    """
+    opened = window.open_gap
+    if opened is None:
+        return window
+    last = max([opened.begins, *(s.archived for s in present if s.timeline == window.timeline)])
+    later = [
+        backup.consistent
+        for other in found
+        for stretch in other.stretches
+        for backup in stretch.backups
+        if backup.timeline > window.timeline and backup.consistent > last
+    ]
+    if not later:
+        return window
+    gaps = (replace(gap, ends=min(later)) if gap.ends is None else gap for gap in window.gaps)
+    return replace(window, gaps=tuple(gaps))
 
 
 def broken_backups(backups: Iterable[PhysicalBackup], segments: Iterable[ArchiveSegment]) -> dict[str, str]:
