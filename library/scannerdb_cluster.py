@@ -57,6 +57,11 @@ follows:
   description: Which server it follows, where the role may see that.
   returned: success
   type: str
+followers:
+  description: Addresses that other servers follow it from, where the role may see them.
+  returned: success
+  type: list
+  elements: str
 position:
   description: Where its log stands, in bytes; of a standby what is replayed.
   returned: success

@@ -17,7 +17,11 @@ ORIGINS = ("auto", "primary", "standby")
 _STATE = """
 SELECT pg_is_in_recovery() AS standby,
        (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_lsn() END
-        - '0/0')::bigint AS position
+        - '0/0')::bigint AS position,
+       CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn(), 0) ELSE 0
+        END::bigint AS unreplayed,
+       EXISTS (SELECT FROM pg_stat_wal_receiver) AS streaming,
+       to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS newest
 """
 
 
@@ -31,13 +35,26 @@ class SourcePolicy:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one server said: whether it is a standby, where its log stands, and which cluster it is of, if known."""
+    """What one server said: whether it is a standby, where its log stands, and which cluster it is of, if known.
+
+    Of a standby also how many bytes it has received and not replayed, whether it follows a server just now, and when
+    its newest transaction was.
+    """
 
     options: Options
     standby: bool = False
     position: int = 0
     system: str = ""
     error: Optional[ScannerDbError] = None
+    unreplayed: int = 0
+    streaming: bool = True
+    newest: str = ""
+
+    @property
+    def words(self) -> str:
+        """How far a standby is behind, as far as it knows that itself."""
+        newest = f", and its newest transaction is of {self.newest} UTC" if self.newest else ""
+        return f"it has {self.unreplayed >> 20} MiB received and not replayed{newest}"
 
 
 @dataclass(frozen=True)
@@ -56,11 +73,10 @@ class DumpSource:
 
 def find_place(options: Options, origin: SourcePolicy) -> DumpSource:
     """Ask the servers that `options` names, and choose; raises one of our errors where none will do."""
-    if len(options.servers) == 1 and not options.patroni_urls and origin.wanted == "auto":
-        return DumpSource(options)
     asked, _ = places(options)
     answers = ask_all(asked, _ask, lambda one: not one.standby, PATIENCE_S, GRACE_S)
-    return choose([_candidate(server, answers.get(server)) for server in asked], origin)
+    chosen = choose([_candidate(server, answers.get(server)) for server in asked], origin)
+    return chosen if len(asked) > 1 else DumpSource(chosen.options, None, chosen.remarks)
 
 
 def _ask(options: Options) -> Candidate:
@@ -71,7 +87,8 @@ def _ask(options: Options) -> Candidate:
         system = ""
         with contextlib.suppress(DriverError):
             system = str(scalar(conn, "SELECT system_identifier FROM pg_control_system()"))
-        return Candidate(options, row["standby"], row["position"], system)
+        more = {"unreplayed": max(0, row["unreplayed"]), "streaming": row["streaming"], "newest": row["newest"] or ""}
+        return Candidate(options, row["standby"], row["position"], system, **more)
 
 
 def _candidate(options: Options, answer: Union[Candidate, ScannerDbError, None]) -> Candidate:
@@ -82,25 +99,35 @@ def _candidate(options: Options, answer: Union[Candidate, ScannerDbError, None])
 
 
 def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:
-    """The server to dump from: the standby that is least behind, if not too far, else the primary. Pure."""
+    """The server to dump from: the standby that is least behind, if not too far, else the primary. Pure.
+
+    Where no primary answered, a standby is what there is, however far it is behind: then that is said.
+    """
     there = [c for c in candidates if c.error is None]
     primary = _primary(there)
+    standbys = [c for c in there if c.standby]
     remarks = [f"{c.error.message}" for c in candidates if c.error]
     if not there and candidates[0].error:
         raise candidates[0].error
-    if origin.wanted != "primary":
-        fit = []
-        for standby in (c for c in there if c.standby):
-            lag = max(0, primary.position - standby.position) if primary else 0
-            if lag <= origin.max_lag_bytes:
-                fit.append((lag, standby))
-            else:
-                remarks.append(f"The standby on {standby.options.server} is {lag >> 20} MiB behind.")
+    if origin.wanted != "primary" and standbys:
+        if not primary:
+            best = min(standbys, key=lambda c: (not c.streaming, c.unreplayed, -c.position))
+            return DumpSource(best.options, None, (*remarks, *_unmeasured(best, len(candidates), origin)))
+        lags = [(max(0, primary.position - one.position), one) for one in standbys]
+        fit = [pair for pair in lags if pair[0] <= origin.max_lag_bytes]
+        remarks += [
+            f"The standby on {one.options.server} is {lag >> 20} MiB behind."
+            for lag, one in lags
+            if (lag, one) not in fit
+        ]
         if fit:
             best = min(fit, key=lambda pair: pair[0])[1]
-            if not primary:
-                remarks.append("No primary answered: how far the standby is behind is not known.")
-            return DumpSource(best.options, primary.options if primary else None, tuple(remarks))
+            return DumpSource(best.options, primary.options, tuple(remarks))
+    if primary and origin.wanted == "standby" and len(candidates) == 1:
+        remarks.append(
+            f"The dump was wanted from a standby, but {primary.options.server} is a primary and named alone."
+        )
+        return DumpSource(primary.options, primary.options, tuple(remarks))
     if primary and origin.wanted != "standby":
         return DumpSource(primary.options, primary.options, tuple(remarks))
     raise ServerUnsupported(
@@ -108,6 +135,16 @@ def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:
         f"{' '.join(remarks) or 'the servers that answered are none'}",
         "Name it in scannerdb_login_host, raise scannerdb_backup_max_lag_mb, or set scannerdb_backup_dump_from: auto.",
     )
+
+
+def _unmeasured(standby: Candidate, asked: int, origin: SourcePolicy) -> list[str]:
+    """What to say of a standby's lag where no primary is there to measure it by."""
+    if asked > 1:
+        return [f"No primary answered: how far the standby is behind is not known; {standby.words}."]
+    where = f"The standby on {standby.options.server}"
+    if not standby.streaming:
+        return [f"{where} follows no server just now: how far it is behind is not known; {standby.words}."]
+    return [f"{where} is behind: {standby.words}."] if standby.unreplayed > origin.max_lag_bytes else []
 
 
 def _primary(there: Sequence[Candidate]) -> Optional[Candidate]:

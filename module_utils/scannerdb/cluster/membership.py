@@ -16,6 +16,9 @@ SELECT pg_is_in_recovery() AS standby,
        CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn())::bigint END AS behind,
        EXISTS (SELECT FROM pg_stat_wal_receiver) AS streaming
 """
+_FOLLOWERS = (
+    "SELECT DISTINCT host(client_addr) AS host FROM pg_stat_replication WHERE client_addr IS NOT NULL ORDER BY 1"
+)
 _SENDER = "SELECT sender_host AS host, sender_port AS port FROM pg_stat_wal_receiver"
 
 
@@ -27,6 +30,7 @@ def membership(conn: Connection, database: str) -> dict[str, Any]:
     with explained("Asking the server for its cluster"):
         state = fetch(conn, _STATE)[0]
         sender = next(iter(fetch(conn, _SENDER)), None)
+        followers = [row["host"] for row in fetch(conn, _FOLLOWERS)]
     system = ""
     with contextlib.suppress(DriverError):
         system = str(scalar(conn, "SELECT system_identifier FROM pg_control_system()"))
@@ -37,6 +41,7 @@ def membership(conn: Connection, database: str) -> dict[str, Any]:
         "standby": state["standby"],
         "streaming": state["streaming"],
         "follows": follows,
+        "followers": followers,
         "position": state["position"] or 0,
         "behind_bytes": max(0, state["behind"] or 0),
     }
