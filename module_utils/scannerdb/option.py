@@ -49,12 +49,6 @@ class Option:
     as_yaml: bool  # whether a string that is given for the variable is YAML or JSON
     formerly: str  # the variable's name before it was named by the rule
 
-    @property
-    def unit(self) -> str:
-        """The unit of a number, which is the last word of its name; empty where it is none that we know."""
-        word = self.name.rpartition("_")[2]
-        return word if word in LIMITS else ""
-
 
 def option(
     default: Any,

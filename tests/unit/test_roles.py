@@ -126,7 +126,8 @@ def test_every_variable_that_a_role_reads_is_declared(role: str) -> None:
         declared |= made(text)
     if role == "scannerdb_summary":  # it speaks of what other roles and the playbook left
         declared |= {name for other in ROLES for text in texts(other).values() for name in made(text)}
-        declared |= {"scannerdb_found", "scannerdb_fix_dry_run"} | set(load("scannerdb_common", "defaults/main.yml"))
+        declared |= {"scannerdb_found", "scannerdb_fix_dry_run", "__scannerdb_command"}
+        declared |= set(load("scannerdb_common", "defaults/main.yml"))
     if role == "scannerdb_awx":  # its surveys ask for other roles' variables
         declared |= {name for other in ROLES for name in load(other, "defaults/main.yml")} | {"scannerdb_hosts"}
         declared |= {"scannerdb_slices", "scannerdb_slice_names"}  # what a sliced job of AWX is told
@@ -162,6 +163,16 @@ def test_every_variable_is_read() -> None:
     uses = Counter(NAME.findall(everything))
     names = {name for role in ROLES for name in load(role, "defaults/main.yml")}
     assert {name for name in names if uses[name] < 2} == set()  # once is its own default
+
+
+def test_every_variable_of_a_role_s_own_is_read() -> None:
+    """Somewhere beside where it is set: by a role, a playbook, a scenario or a plugin."""
+    places = [ROOT / name for name in ("roles", "playbooks", "molecule", "callback_plugins")]
+    files = [path for place in places for path in place.rglob("*") if path.suffix in (".yml", ".j2", ".py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    times, settings = Counter(re.findall(r"\w+", text)), re.findall(r"^ *(?:register: (__\w+)$|(__\w+):)", text, re.M)
+    times_set = Counter(name for names in settings for name in names if name.startswith("__scannerdb_"))
+    assert [name for name in times_set if times[name] <= times_set[name]] == []
 
 
 @pytest.mark.parametrize("role", ROLES)

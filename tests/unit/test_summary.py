@@ -18,7 +18,13 @@ RECORDED = json.loads((ROOT / "tests" / "fixtures" / "summaries.json").read_text
 def said(**more: Any) -> list[str]:
     """The summary of a play that got nowhere, but for what is given."""
     results: dict[str, Any] = {key: {} for key in ("check", "backup", "physical", "restore", "fix", "vacuum", "judged")}
-    words = {"database": "db", "host": "db1", "inventories": "-i hosts.yml", "log_dir": "/log", "missing": []}
+    words = {
+        "database": "db",
+        "host": "db1",
+        "command": "ansible-playbook -i hosts.yml",
+        "log_dir": "/log",
+        "missing": [],
+    }
     return summary(
         {**results, **words, "found": None, "dry": False, "dry_fix": False, **more}, bytes_to_human
     ).splitlines()

@@ -141,7 +141,7 @@ def _fixed(fix: Result, dry: bool, facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"{INDENT}{_message(one)} [{one['id']}]{rows}")
     if fixed and not dry:
         undo = f"playbooks/undo.yml -l {shlex.quote(facts['host'])} -e scannerdb_run_id={fix['run_id']}"
-        lines += [f"{INDENT}{fix['locks']}", f"{INDENT}Undo: ansible-playbook {facts['inventories']} {undo}"]
+        lines += [f"{INDENT}{fix['locks']}", f"{INDENT}Undo: {facts['command']} {undo}"]
     return lines
 
 
