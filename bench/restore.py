@@ -132,11 +132,11 @@ def _our_load(lab: Lab, name: str, folder: Path) -> float:
         options, RestoreRequest(folder, source="latest", jobs=JOBS, verify_level="checksum"), run, contract_with(None)
     )
     with contextlib.closing(connect(options, dbname="postgres", purpose="bench")) as conn:
-        plan = make_plan(conn, options, task.wish, run, record=False)
+        plan = make_plan(conn, options, task.request, run, record=False)
         create_empty(conn, options, plan, plan.target, run)
         try:
             lines = wanted_lines(plan.contents, superuser=True)
-            return timed(lambda: load_side(conn, options, task.wish, plan, run, task.contract, lines))
+            return timed(lambda: load_side(conn, options, task.request, plan, run, task.contract, lines))
         finally:
             lab.drop(plan.side)
 

@@ -16,8 +16,8 @@ PLACES: dict[str, tuple[list[str], int | None]] = {
     "db3": (["db3", "10.0.0.3"], None),
     "other": (["other", "10.0.0.9"], 5432),
 }
-WISH = {"job": "maintain", "dump_from": "auto", "max_lag_mb": 64, "gives_way": False}
-DUMP = {**WISH, "job": "backup", "dump_from": "standby"}
+ASKED = {"job": "maintain", "dump_from": "auto", "max_lag_mb": 64, "gives_way": False}
+DUMP = {**ASKED, "job": "backup", "dump_from": "standby"}
 
 
 def primary(position: int = 1000 * MIB, **more: Any) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def standby(position: int = 1000 * MIB, **more: Any) -> dict[str, Any]:
     return primary(position, **follows)
 
 
-def decided(answers: dict[str, Any], wish: dict[str, Any] = WISH) -> dict[str, str]:
-    return {me: share(me, answers, PLACES, wish, lambda name: frozenset({name}))["left_to"] for me in answers}
+def decided(answers: dict[str, Any], request: dict[str, Any] = ASKED) -> dict[str, str]:
+    return {me: share(me, answers, PLACES, request, lambda name: frozenset({name}))["left_to"] for me in answers}
 
 
 def test_the_primary_works_and_else_the_standby_that_is_least_behind() -> None:
@@ -49,9 +49,9 @@ def test_the_primary_works_and_else_the_standby_that_is_least_behind() -> None:
 
 
 def test_the_rule_holds_beyond_a_limit_and_in_slices() -> None:
-    for wish in (WISH, DUMP):
-        assert decided({"db2": standby()}, wish) == {"db2": "db1"}
-        assert decided({"db2": standby(), "db3": standby(9)}, wish) == {"db2": "db1", "db3": "db1"}
+    for request in (ASKED, DUMP):
+        assert decided({"db2": standby()}, request) == {"db2": "db1"}
+        assert decided({"db2": standby(), "db3": standby(9)}, request) == {"db2": "db1", "db3": "db1"}
     assert decided({"db2": standby(key=""), "other": primary(key="8/db")}) == {"db2": "db1", "other": ""}
     # In this run, and not to be asked: nobody else does the work.
     assert decided({"db1": {}, "db2": standby()}) == {"db1": "", "db2": ""}
@@ -62,13 +62,13 @@ def test_the_rule_holds_beyond_a_limit_and_in_slices() -> None:
 
 def test_the_schedule_of_one_member_gives_way_whoever_else_was_asked() -> None:
     def member(answers: dict[str, Any], me: str) -> bool:
-        return bool(share(me, answers, PLACES, WISH, lambda name: frozenset({name}))["member"])
+        return bool(share(me, answers, PLACES, ASKED, lambda name: frozenset({name}))["member"])
 
     assert member({"db1": {}, "db2": standby()}, "db2"), "the primary is down for us"
     assert member({"db1": primary(followers=["10.0.0.2"])}, "db1"), "a primary is a standby after the next failover"
     assert not member({"db1": primary(followers=["192.0.2.1"]), "other": primary(key="8/db")}, "db1")
     assert not member({"db2": standby(follows="192.0.2.1 port 5432"), "other": {}}, "db2")
-    alone = {**WISH, "gives_way": True}
+    alone = {**ASKED, "gives_way": True}
     assert decided({"db2": standby(follows="192.0.2.1 port 5432")}, alone) == {"db2": "192.0.2.1 port 5432"}
     assert decided({"db2": standby(streaming=False, follows="")}, alone) == {"db2": ""}
 

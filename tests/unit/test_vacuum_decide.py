@@ -19,7 +19,7 @@ from scannerdb.vacuum.plan import (
     Offer,
     VacuumRequest,
     pretty,
-    wish_for,
+    vacuum_request_for,
 )
 from scannerdb.vacuum.thresholds import VacuumThresholds, is_bloated, is_dead_heavy
 
@@ -56,8 +56,8 @@ def index(name: str = "t_i", size: int = 100 * MIB, bloat: int = 80 * MIB, **mor
     return IndexMeasure("public", name, size, 1000.0, **{**known, **more})  # type: ignore[arg-type]
 
 
-def kinds(measure: TableMeasure, wish: VacuumRequest = WEEKLY, **more: object) -> list[str]:
-    return [action.kind for action in decide(measure, LIMITS, wish, **more).actions]  # type: ignore[arg-type]
+def kinds(measure: TableMeasure, request: VacuumRequest = WEEKLY, **more: object) -> list[str]:
+    return [action.kind for action in decide(measure, LIMITS, request, **more).actions]  # type: ignore[arg-type]
 
 
 tables = st.builds(
@@ -72,19 +72,19 @@ tables = st.builds(
     may_rebuild=st.booleans(),
     indexes=st.lists(st.builds(index, bloat=st.integers(0, 100 * MIB), valid=st.booleans()), max_size=3).map(tuple),
 )
-wishes = st.builds(VacuumRequest, st.sampled_from(METHODS), st.booleans(), st.booleans())
+requests = st.builds(VacuumRequest, st.sampled_from(METHODS), st.booleans(), st.booleans())
 
 
-@given(tables, wishes)
+@given(tables, requests)
 def test_every_decision_gives_reasons_and_never_an_exclusive_lock_without_leave(
-    measure: TableMeasure, wish: VacuumRequest
+    measure: TableMeasure, request: VacuumRequest
 ) -> None:
-    decision = decide(measure, LIMITS, wish)
+    decision = decide(measure, LIMITS, request)
     assert all(action.reasons for action in decision.actions)
     if not measure.may_vacuum:
         assert not decision.actions and decision.notes
-    asked_to_rewrite = wish.compaction or wish.method == "repack"
-    if wish.method != "full" and not (asked_to_rewrite and wish.allow_exclusive):
+    asked_to_rewrite = request.compaction or request.method == "repack"
+    if request.method != "full" and not (asked_to_rewrite and request.allow_exclusive):
         assert "full" not in [action.kind for action in decision.actions]
     strong = [action.kind for action in decision.actions if action.lock.startswith("ACCESS EXCLUSIVE")]
     assert set(strong) <= {"full"}
@@ -97,11 +97,11 @@ def test_the_weekly_vacuum_mends_whatever_the_check_calls_dead(measure: TableMea
 
 
 @given(tables, st.sampled_from([WEEKLY, MONTHLY]))
-def test_what_a_perfect_vacuum_leaves_needs_no_second_one(measure: TableMeasure, wish: VacuumRequest) -> None:
+def test_what_a_perfect_vacuum_leaves_needs_no_second_one(measure: TableMeasure, request: VacuumRequest) -> None:
     after = replace(
         measure, dead=0, dead_ratio=0.0, xid_age=0, mod_since_analyze=0, bloat_bytes=0, waste_bytes=0, indexes=()
     )
-    assert kinds(after, wish) == []
+    assert kinds(after, request) == []
 
 
 @given(st.integers(0, 10**10), st.integers(0, 10**10))
@@ -168,8 +168,8 @@ def offering(kind: str, **more: object) -> VacuumRequest:
 @pytest.mark.parametrize("kind", [REPACK, PG_REPACK])
 def test_the_ladder_takes_the_first_rung_that_holds(kind: str) -> None:
     bloated = table(heap=100 * MIB, bloat=60 * MIB, indexes=(index(),))
-    for wish in (offering(kind), offering(kind, allow_exclusive=True)):
-        (action,) = decide(bloated, LIMITS, wish).actions  # a rewrite rebuilds the indexes too
+    for request in (offering(kind), offering(kind, allow_exclusive=True)):
+        (action,) = decide(bloated, LIMITS, request).actions  # a rewrite rebuilds the indexes too
         assert action.kind == kind and action.room == bloated.bytes and not action.lock.startswith("ACCESS EXCLUSIVE")
     unlogged = replace(bloated, persistence="u")
     assert kinds(unlogged, offering(kind, allow_exclusive=True)) == ["full"]
@@ -200,26 +200,26 @@ def test_what_a_rewrite_needs_of_a_table() -> None:
 
 
 def test_what_pg_repack_left_is_cleared_by_every_method_first() -> None:
-    for wish in (
+    for request in (
         WEEKLY,
         MONTHLY,
         VacuumRequest("vacuum"),
         VacuumRequest("reindex"),
         VacuumRequest("full", allow_exclusive=True),
     ):
-        assert kinds(table(repack_debris=True), wish)[0] == "drop_repack"
+        assert kinds(table(repack_debris=True), request)[0] == "drop_repack"
 
 
 def test_a_rewrite_carries_what_the_table_gets_where_it_is_refused() -> None:
     needy = table(dead=500, heap=100 * MIB, bloat=60 * MIB, xid_age=150_000_000, indexes=(index(),))
-    for wish in (EXCLUSIVE, offering(PG_REPACK)):
-        (rewrite,) = decide(needy, LIMITS, wish).actions
+    for request in (EXCLUSIVE, offering(PG_REPACK)):
+        (rewrite,) = decide(needy, LIMITS, request).actions
         assert [(a.kind, a.freeze, a.index) for a in rewrite.instead] == [
             ("vacuum", True, ""),
             ("reindex", False, "t_i"),
         ]
         assert list(rewrite.instead) == list(decide(needy, LIMITS, MONTHLY).actions), "as if there were no rewrite"
-    by_name = decide(needy, LIMITS, wish_for("full", "monthly", True)).actions
+    by_name = decide(needy, LIMITS, vacuum_request_for("full", "monthly", True)).actions
     assert by_name[0].instead == (), "who asked for it by name gets that or nothing"
 
 
@@ -255,26 +255,26 @@ def test_a_rebuild_that_reached_no_more_is_not_repeated() -> None:
 
 def test_methods_by_name_do_what_they_say() -> None:
     fine = table(indexes=(index("a", bloat=0), index("b", bloat=0)))
-    assert kinds(fine, wish_for("vacuum", "weekly", False)) == ["vacuum"]
-    assert kinds(fine, wish_for("full", "weekly", True)) == ["full"]
-    assert kinds(fine, wish_for("vacuum_full", "weekly", True)) == ["full"]
-    assert kinds(fine, wish_for("reindex", "weekly", False)) == ["reindex", "reindex"]
-    assert kinds(fine, wish_for("compact", "weekly", False)) == []
+    assert kinds(fine, vacuum_request_for("vacuum", "weekly", False)) == ["vacuum"]
+    assert kinds(fine, vacuum_request_for("full", "weekly", True)) == ["full"]
+    assert kinds(fine, vacuum_request_for("vacuum_full", "weekly", True)) == ["full"]
+    assert kinds(fine, vacuum_request_for("reindex", "weekly", False)) == ["reindex", "reindex"]
+    assert kinds(fine, vacuum_request_for("compact", "weekly", False)) == []
 
 
 def test_profiles() -> None:
-    assert not wish_for("auto", "weekly", False).compaction
-    assert wish_for("auto", "monthly", False).compaction
-    assert wish_for("compact", "weekly", False).compaction
+    assert not vacuum_request_for("auto", "weekly", False).compaction
+    assert vacuum_request_for("auto", "monthly", False).compaction
+    assert vacuum_request_for("compact", "weekly", False).compaction
 
 
 @pytest.mark.parametrize(
     ("method", "profile", "exclusive", "word"),
     [("full", "weekly", False, "allow_exclusive"), ("x", "weekly", True, "'x'"), ("auto", "yearly", True, "'yearly'")],
 )
-def test_senseless_wishes_are_refused(method: str, profile: str, exclusive: bool, word: str) -> None:
+def test_senseless_requests_are_refused(method: str, profile: str, exclusive: bool, word: str) -> None:
     with pytest.raises(InvalidInput, match=word):
-        wish_for(method, profile, exclusive)
+        vacuum_request_for(method, profile, exclusive)
 
 
 def test_leftovers_of_an_interrupted_rebuild() -> None:
@@ -294,14 +294,14 @@ def test_leftovers_of_an_interrupted_rebuild() -> None:
 
 def test_leftovers_are_dropped_by_every_method_first() -> None:
     left = (index("t_i", bloat=0), index("t_i_ccnew", valid=False))
-    for wish in (
+    for request in (
         WEEKLY,
         MONTHLY,
         VacuumRequest("vacuum"),
         VacuumRequest("reindex"),
         VacuumRequest("full", allow_exclusive=True),
     ):
-        assert kinds(table(indexes=left), wish)[0] == "drop_index"
+        assert kinds(table(indexes=left), request)[0] == "drop_index"
     decision = decide(table(indexes=left, may_rebuild=False), LIMITS, WEEKLY)
     assert not decision.actions and "t_i_ccnew" in decision.notes[0]
 

@@ -50,7 +50,7 @@ class _Dumped:
     seen: Growing
 
 
-def make_set(wish: BackupRequest, ready: Ready, run: Run, drill: Drill | None = None) -> BackupSet:
+def make_set(request: BackupRequest, ready: Ready, run: Run, drill: Drill | None = None) -> BackupSet:
     """Make one set and return it; the caller holds the job lock. Level `restore` is proven by `drill`.
 
     `latest.backup` follows when the purpose is `regular`. On any failure it stays as it was, and nothing of the new set
@@ -58,59 +58,59 @@ def make_set(wish: BackupRequest, ready: Ready, run: Run, drill: Drill | None = 
     that was to be encrypted does not: it is plain.
     """
     started = time.monotonic()
-    ensure_folder(wish.backup_dir)
-    with claimed(wish.backup_dir, ready.options.db, utc_now()) as (name, folder):
+    ensure_folder(request.backup_dir)
+    with claimed(request.backup_dir, ready.options.db, utc_now()) as (name, folder):
         try:
-            dumped = _dump(wish, ready, run, folder)
-            manifest = _describe(wish, ready, run, folder, name, dumped, started)
+            dumped = _dump(request, ready, run, folder)
+            manifest = _describe(request, ready, run, folder, name, dumped, started)
             digest = write_manifest(folder, manifest)
-            proof = _prove(folder, wish, ready, run, name, drill)
+            proof = _prove(folder, request, ready, run, name, drill)
             plain = ""
-            if wish.recipients:
-                digest, plain = _lock(folder, wish, run, manifest, proof)
-            unsigned = sign(folder, wish.state_dir)
+            if request.recipients:
+                digest, plain = _lock(folder, request, run, manifest, proof)
+            unsigned = sign(folder, request.state_dir)
             if unsigned:
                 run.log(f"warning: the set is not signed, so no other host will know whose it is: {unsigned}")
             run.progress("flush")
             fsync_tree(folder)
-            record_hash(wish.state_dir, name, digest, plain)
-            final = publish(wish.backup_dir, name)
+            record_hash(request.state_dir, name, digest, plain)
+            final = publish(request.backup_dir, name)
         except BaseException as error:
-            if (wish.backup_dir / name).is_dir():  # it has its name: only the flush of the folder failed
-                _note_made(run, name, wish)
+            if (request.backup_dir / name).is_dir():  # it has its name: only the flush of the folder failed
+                _note_made(run, name, request)
                 raise
-            if isinstance(error, BackupInvalid) and not wish.recipients:
+            if isinstance(error, BackupInvalid) and not request.recipients:
                 run.note_change(f"What was written is in {folder}; the next run removes it.")
                 raise
             with contextlib.suppress(ScannerDbError):
                 remove_tree(folder)
             raise
-    _note_made(run, name, wish)
-    if wish.purpose == "regular":
-        point_latest(wish.backup_dir, name)
+    _note_made(run, name, request)
+    if request.purpose == "regular":
+        point_latest(request.backup_dir, name)
     if not proof:
-        return load_set(final, wish.trust)
-    append_history(wish.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
+        return load_set(final, request.trust)
+    append_history(request.state_dir, name, dataclasses.replace(proof, manifest_sha256=digest))
     return dataclasses.replace(
-        load_set(final, wish.trust), standing=VerificationStatus(proof.level, proof.at, (), proof.restore_s)
+        load_set(final, request.trust), standing=VerificationStatus(proof.level, proof.at, (), proof.restore_s)
     )
 
 
-def _note_made(run: Run, name: str, wish: BackupRequest) -> None:
-    run.note_change(f"Backup {name} was made, and is kept in {wish.backup_dir}.", f"To remove it: {REMOVING}{name}")
+def _note_made(run: Run, name: str, request: BackupRequest) -> None:
+    run.note_change(f"Backup {name} was made, and is kept in {request.backup_dir}.", f"To remove it: {REMOVING}{name}")
 
 
 def _describe(
-    wish: BackupRequest, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float
+    request: BackupRequest, ready: Ready, run: Run, folder: Path, name: str, dumped: _Dumped, started: float
 ) -> Manifest:
     """The manifest of a set whose files are all there."""
     run.progress("hash")
-    stay = not wish.recipients  # plain files of an encrypted set do not
-    reread = stay and wish.verify_level in ("read", "restore")  # then from the disk; comparing checksums is to be quick
+    stay = not request.recipients  # plain files of an encrypted set do not
+    reread = stay and request.verify_level in ("read", "restore")  # then from the disk; comparing is to be quick
     files = hash_files(folder, ready.jobs, dumped.seen, flush=stay, forget=reread)
     return Manifest(
         name=name,
-        purpose=wish.purpose,
+        purpose=request.purpose,
         run_id=run.run_id,
         created=dumped.taken,
         finished=format_time(utc_now()),
@@ -123,12 +123,12 @@ def _describe(
         pg_restore_version=ready.pg_restore_version,
         snapshot_id=dumped.snapshot_id,
         snapshot_lsn=dumped.lsn,
-        dump_format=wish.dump_format,
-        dump_path=wish.dump_path,
+        dump_format=request.dump_format,
+        dump_path=request.dump_path,
         compression=ready.compression,
         jobs=ready.jobs,
         globals_missing=dumped.why_no_globals,
-        contract=wish.contract or structure_fingerprint(dumped.structure),
+        contract=request.contract or structure_fingerprint(dumped.structure),
         structure=dumped.structure,
         tables=dumped.tables,
         files=files,
@@ -136,19 +136,19 @@ def _describe(
 
 
 def _prove(
-    folder: Path, wish: BackupRequest, ready: Ready, run: Run, name: str, drill: Drill | None
+    folder: Path, request: BackupRequest, ready: Ready, run: Run, name: str, drill: Drill | None
 ) -> Verification | None:
     """Verify the new set before it has its name, and before it is encrypted; raises `BackupInvalid`."""
-    if wish.verify_level == "none":
+    if request.verify_level == "none":
         return None
 
     def verify(level: str) -> Verification:
         def tell(done: int) -> None:
             run.progress("verify", done, 0, unit="bytes")
 
-        return verify_set(folder, level, ready.tools, jobs=ready.jobs, nice=wish.nice, on_bytes=tell, record=False)
+        return verify_set(folder, level, ready.tools, jobs=ready.jobs, nice=request.nice, on_bytes=tell, record=False)
 
-    outcome = verify("checksum" if drill else wish.verify_level)
+    outcome = verify("checksum" if drill else request.verify_level)
     if drill and outcome.ok:
         try:
             outcome = drill(load_set(folder))
@@ -162,12 +162,14 @@ def _prove(
             untried = Verification(
                 "restore", False, format_time(utc_now()), "", problems=(str(error),), outcome=NOT_TRIED
             )
-            append_history(wish.state_dir, name, untried)
+            append_history(request.state_dir, name, untried)
             outcome = verify("read")
-    append_record(folder, outcome, signature_of(outcome, wish.state_dir))
+    append_record(folder, outcome, signature_of(outcome, request.state_dir))
     run.log(f"verification {outcome.level}: {'passed' if outcome.ok else ' '.join(outcome.problems)}")
     if not outcome.ok:
-        kept = f"is in {folder} until the next run removes it" if not wish.recipients else "was removed: it was plain"
+        kept = (
+            f"is in {folder} until the next run removes it" if not request.recipients else "was removed: it was plain"
+        )
         raise BackupInvalid(
             f"The new backup {name} failed its verification ({outcome.level}): {' '.join(outcome.problems[:3])}",
             f"latest.backup was left as it was; what was written {kept}. Look at the disk and at the client tools.",
@@ -176,35 +178,35 @@ def _prove(
 
 
 def _lock(
-    folder: Path, wish: BackupRequest, run: Run, manifest: Manifest, proof: Verification | None
+    folder: Path, request: BackupRequest, run: Run, manifest: Manifest, proof: Verification | None
 ) -> tuple[str, str]:
     """Encrypt the proven set. What was proven of its plain files stands for the encrypted ones, and is noted anew."""
     run.progress("encrypt")
     remove_tree(folder / VERIFICATIONS)
-    digest, plain = encrypt_set(folder, manifest, wish.recipients, wish.nice)
+    digest, plain = encrypt_set(folder, manifest, request.recipients, request.nice)
     if proof:
         moved = dataclasses.replace(proof, manifest_sha256=digest)
-        append_record(folder, moved, signature_of(moved, wish.state_dir))
-    run.log(f"encrypted to {len(wish.recipients)} recipients")
+        append_record(folder, moved, signature_of(moved, request.state_dir))
+    run.log(f"encrypted to {len(request.recipients)} recipients")
     return digest, plain
 
 
-def _dump(wish: BackupRequest, ready: Ready, run: Run, folder: Path) -> _Dumped:
+def _dump(request: BackupRequest, ready: Ready, run: Run, folder: Path) -> _Dumped:
     """Attempts until one gets its locks or the deadline is over."""
-    deadline = time.monotonic() + wish.lock_deadline_s
+    deadline = time.monotonic() + request.lock_deadline_s
     options, pause, conflicts = ready.options, 0.2, 0
     while True:
         conn = connect(options, purpose=f"backup {run.run_id}", allow_standby=True)
         try:
-            return _attempt(conn, wish, ready, run, folder)
+            return _attempt(conn, request, ready, run, folder)
         except ScannerDbError as error:
             conflict = ready.server.in_recovery and _is_conflict(error)
             conflicts += conflict
             if not isinstance(error, Passing) and not conflict:
                 raise
-            remove_tree(folder / wish.dump_path)
+            remove_tree(folder / request.dump_path)
             run.log(f"{error.message} Trying again.")
-            _give_up(error, options, wish, conflicts, deadline - pause)
+            _give_up(error, options, request, conflicts, deadline - pause)
         finally:
             conn.close()
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
@@ -217,7 +219,7 @@ def _is_conflict(error: ScannerDbError) -> bool:
     return told or isinstance(error, (ConnectionFailed, UnreadError))
 
 
-def _give_up(error: ScannerDbError, options: Options, wish: BackupRequest, conflicts: int, deadline: float) -> None:
+def _give_up(error: ScannerDbError, options: Options, request: BackupRequest, conflicts: int, deadline: float) -> None:
     """Raise where there should be no further attempt."""
     if conflicts >= MOST_CONFLICTS:
         raise StandbyConflict(
@@ -226,7 +228,7 @@ def _give_up(error: ScannerDbError, options: Options, wish: BackupRequest, confl
         ) from error
     if time.monotonic() > deadline:
         raise LockTimeout(
-            f"The backup of database {options.db!r} could not get its locks within {wish.lock_deadline_s:g} s "
+            f"The backup of database {options.db!r} could not get its locks within {request.lock_deadline_s:g} s "
             f"({error.message.rstrip('.')}); {_holders(options)}.",
             "Run again when that is over, or raise scannerdb_lock_deadline_s.",
         ) from error
@@ -238,23 +240,23 @@ def _holders(options: Options) -> str:
     return "who holds them is not known"
 
 
-def _attempt(conn: Connection, wish: BackupRequest, ready: Ready, run: Run, folder: Path) -> _Dumped:
+def _attempt(conn: Connection, request: BackupRequest, ready: Ready, run: Run, folder: Path) -> _Dumped:
     """One dump; what else has to be known of its snapshot is found out while it runs."""
-    target, seen = folder / wish.dump_path, Growing()
+    target, seen = folder / request.dump_path, Growing()
     application = f"scannerdb pg_dump {run.run_id}"
-    with open_snapshot(conn, ready.server, wish.lock_timeout_ms) as snapshot, seen.following(target) as look:
+    with open_snapshot(conn, ready.server, request.lock_timeout_ms) as snapshot, seen.following(target) as look:
         taken = format_time(utc_now())
         found: list[_Dumped] = []
 
         def meanwhile(exit_code: Callable[[], int | None]) -> None:
-            tables = tuple(_count(snapshot, exit_code, run, wish.fingerprints))
+            tables = tuple(_count(snapshot, exit_code, run, request.fingerprints))
             facts, structure = read_facts(conn), read_structure(conn)
-            why = run_globals(ready.tools, ready.options, folder / GLOBALS, wish.lock_timeout_ms)
+            why = run_globals(ready.tools, ready.options, folder / GLOBALS, request.lock_timeout_ms)
             found.append(_Dumped(facts, snapshot.id, snapshot.lsn, tables, taken, structure, why, seen))
 
         def tick() -> None:
             run.progress("dump", look(), ready.estimate_bytes, unit="bytes")
-            ensure_moving(conn, application, wish.lock_timeout_ms)
+            ensure_moving(conn, application, request.lock_timeout_ms)
 
         run.log(f"pg_dump {ready.tools.version}, {ready.jobs} jobs, {ready.compression}, snapshot {snapshot.id}")
         run_dump(
@@ -264,12 +266,12 @@ def _attempt(conn: Connection, wish: BackupRequest, ready: Ready, run: Run, fold
                 compression=ready.compression,
                 jobs=ready.jobs,
                 snapshot=snapshot.id,
-                lock_timeout_ms=wish.lock_timeout_ms,
-                dump_format=wish.dump_format,
+                lock_timeout_ms=request.lock_timeout_ms,
+                dump_format=request.dump_format,
             ),
             ready.options,
             application=application,
-            nice=wish.nice,
+            nice=request.nice,
             meanwhile=meanwhile,
             on_tick=tick,
         )

@@ -84,16 +84,16 @@ def estimate(size_bytes: int, previous: Sequence[BackupSet]) -> int:
     return max(scaled, needed + max(0, size_bytes - then) // 5)
 
 
-def get_ready(options: Options, wish: BackupRequest, previous: Sequence[BackupSet]) -> Ready:
+def get_ready(options: Options, request: BackupRequest, previous: Sequence[BackupSet]) -> Ready:
     """Look at server, tools and disk without writing; raises where a backup could not succeed."""
     with contextlib.closing(connect(options, purpose="backup plan", allow_standby=True)) as conn:
         server = server_of(conn)
         facts = read_facts(conn)
-        in_files = wish.dump_format == "directory"
-        wanted = (wish.jobs or cores()) if in_files else 1
+        in_files = request.dump_format == "directory"
+        wanted = (request.jobs or cores()) if in_files else 1
         large_files = in_files and bool(scalar(conn, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"))
         jobs, note = workers(conn, wanted)
-    ensure_link_or_nothing(wish.backup_dir)
+    ensure_link_or_nothing(request.backup_dir)
     tools = find_tools(options.pg_bin_dir, server.major)
     restore_version = version_of(tools.path("pg_restore"))
     if not restore_version:

@@ -43,7 +43,7 @@ class Request:
     `adopt` are names or patterns of dumps that retention may treat like sets.
     """
 
-    wish: BackupRequest
+    backup: BackupRequest
     policy: RetentionPolicy
     offsite: Offsite
     hooks: Hooks
@@ -63,7 +63,7 @@ def request_from(given: Mapping[str, Any]) -> Request:
     asked = BackupOptions(**given)
     checked_choices(asked)
     return Request(
-        wish=_wish(asked),
+        backup=_backup(asked),
         policy=policy_from(asked),
         offsite=_offsite(asked),
         hooks=hooks_from(asked.hook_pre_backup, asked.hook_post_backup, asked.hook_on_failure, asked.hook_timeout_s),
@@ -86,7 +86,7 @@ def checked_choices(asked: BackupOptions) -> None:
             raise InvalidInput(f"{name} is {getattr(asked, name)!r}.", f"Choose one of {', '.join(one.choices)}.")
 
 
-def _wish(asked: BackupOptions) -> BackupRequest:
+def _backup(asked: BackupOptions) -> BackupRequest:
     folder, jobs, nice = asked.backup_dir, asked.jobs, asked.nice
     checked_workers(jobs, nice)
     refuse_bandwidth(asked.bandwidth)

@@ -17,41 +17,41 @@ def share(
     me: str,
     answers: Mapping[str, Said],
     places: Mapping[str, tuple[Sequence[str], int | None]],
-    wish: Mapping[str, Any],
+    request: Mapping[str, Any],
     spellings: Spellings,
 ) -> dict[str, Any]:
     """Whom `me` leaves the work to (`left_to`, empty for nobody), `why`, and whether it is a `member` of a cluster.
 
     `answers` are of the hosts of this run, `places` how all hosts of the group can be reached: those that a limit or
-    another slice has are known by whom a server follows. `wish` has `job`, `dump_from`, `max_lag_mb`, `gives_way`.
+    another slice has are known by whom a server follows. `request` has `job`, `dump_from`, `max_lag_mb`, `gives_way`.
     """
     mine = answers.get(me) or {}
     peers = {host: one for host, one in answers.items() if one.get("key") and one["key"] == mine.get("key")}
     peers = peers or {me: mine}
     near = _neighbours(me, mine, places, spellings)
-    said: dict[str, Any] = {"left_to": "", "why": "", "member": bool(len(peers) > 1 or near or wish["gives_way"])}
+    said: dict[str, Any] = {"left_to": "", "why": "", "member": bool(len(peers) > 1 or near or request["gives_way"])}
     outside = [host for host in _followed(peers, places, spellings) if host not in answers]
     if outside and all(one.get("standby") for one in peers.values()):
         return {**said, "left_to": outside[0], "why": f"{outside[0]}, which it follows, is not in this run"}
     if len(peers) > 1:
-        workers, why = _workers(peers, wish)
+        workers, why = _workers(peers, request)
         return {**said, "left_to": "" if me in workers else workers[0], "why": why}
-    if wish["gives_way"] and mine.get("streaming"):
+    if request["gives_way"] and mine.get("streaming"):
         return {**said, "left_to": mine.get("follows") or "its primary", "why": "the primary's own run works"}
     return said
 
 
-def _workers(peers: Mapping[str, Said], wish: Mapping[str, Any]) -> tuple[list[str], str]:
+def _workers(peers: Mapping[str, Said], request: Mapping[str, Any]) -> tuple[list[str], str]:
     """Who works, of several members, and why. Two primaries of one identifier are no cluster: each works."""
     primaries = sorted(host for host, one in peers.items() if not one["standby"])
     standbys = sorted((host for host, one in peers.items() if one["standby"]), key=lambda h: (-peers[h]["position"], h))
     if len(primaries) > 1:
         return primaries, "there are several primaries"
     head = peers[primaries[0]]["position"] if primaries else None
-    if wish["job"] != "backup" or wish["dump_from"] != "standby" or not standbys:
+    if request["job"] != "backup" or request["dump_from"] != "standby" or not standbys:
         return (primaries or standbys[:1]), "" if primaries else "no primary answered"
     behind = {host: _behind(peers[host], head) for host in standbys}
-    fit = [host for host in standbys if behind[host] <= int(wish["max_lag_mb"]) * MIB]
+    fit = [host for host in standbys if behind[host] <= int(request["max_lag_mb"]) * MIB]
     if fit:
         return fit[:1], "the dump is wanted from a standby"
     lag = ", ".join(f"{host} is {behind[host] // MIB} MiB behind" for host in standbys)

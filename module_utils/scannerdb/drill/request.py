@@ -33,7 +33,7 @@ class DrillRequest:
 
 def drill_request_from(asked: DrillOptions) -> DrillRequest:
     """What is wanted, out of the options. Raises `InvalidInput`."""
-    wish = DrillRequest(
+    request = DrillRequest(
         backup_dir=checked_folder(asked.backup_dir),
         source=asked.source,
         level=asked.level,
@@ -48,12 +48,12 @@ def drill_request_from(asked: DrillOptions) -> DrillRequest:
         ),
         trust=Trust(asked.state_dir, tuple(asked.trusted_signers)).checked(),
     )
-    for name, value, choices in (("level", wish.level, PROOFS), ("place", wish.place, PLACES)):
+    for name, value, choices in (("level", request.level, PROOFS), ("place", request.place, PLACES)):
         if value not in choices:
             raise InvalidInput(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
-    if not wish.cluster_dir.is_absolute():
+    if not request.cluster_dir.is_absolute():
         raise InvalidInput(
             f"cluster_dir is {asked.cluster_dir!r}.", "Give an absolute path in scannerdb_verify_cluster_dir."
         )
-    checked_workers(wish.jobs, wish.nice)
-    return wish
+    checked_workers(request.jobs, request.nice)
+    return request

@@ -43,10 +43,10 @@ def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[
     ones could not be removed is a result with `warnings`.
     """
     asked = request_from(given)
-    run = Run(JOB, options.db, asked.run_id, "" if check_mode else asked.wish.state_dir)
+    run = Run(JOB, options.db, asked.run_id, "" if check_mode else asked.backup.state_dir)
     if check_mode:
         return _plan_only(options, asked, run)
-    hooks = Hooked(asked.hooks, options, asked.wish, run)
+    hooks = Hooked(asked.hooks, options, asked.backup, run)
     with telling_changes(run), hooks.around():
         result = survived("The backup", lambda: _backup(options, asked, run), run.log)
         hooks.finish(result)
@@ -55,81 +55,83 @@ def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[
 
 def _ready(options: Options, asked: Request, before: Sequence[BackupSet]) -> tuple[DumpSource, Ready]:
     """Choose the server, and look at all that could stop a backup, without writing."""
-    check_recipients(asked.wish.recipients)
+    check_recipients(asked.backup.recipients)
     ensure_rclone(asked.offsite)
     asked.storage.ensure_kept(asked.offsite.remote)
     member_of(options)  # the primary, where there is one: whoever takes its place is found by what was asked for
     place = find_place(options, asked.origin)
-    ready = get_ready(place.options, asked.wish, before)
+    ready = get_ready(place.options, asked.backup, before)
     check_drill(asked, place, ready)
     return place, ready
 
 
 def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     """The real run: under the job lock sweep, make a set, let old ones go; then copy it."""
-    wish = asked.wish
-    before = list_sets(wish.backup_dir, options.db, wish.trust).sets
+    request = asked.backup
+    before = list_sets(request.backup_dir, options.db, request.trust).sets
     place, ready = _ready(options, asked, before)  # whatever stops a backup is said before anything is touched
     holder = place.primary or place.options
     lock = job_lock(holder, JOB, run.run_id, asked.lock_wait_s, allow_standby=not place.primary)
     with lock as conn, _logged(asked, run):
-        swept = sweep(wish.backup_dir, options.db)
+        swept = sweep(request.backup_dir, options.db)
         if swept:
             run.log(f"removed the debris of earlier runs: {', '.join(swept)}")
             run.note_change(f"The debris of earlier runs was removed: {', '.join(swept)}.")
-        adopt_all(wish.backup_dir, options.db, wish.state_dir)
+        adopt_all(request.backup_dir, options.db, request.state_dir)
         started = time.monotonic()
         remarks = [*place.remarks, *ready.notes]
-        made = _make(place, ready, wish, run, drill_of(conn, holder, asked, run, remarks), remarks)
+        made = _make(place, ready, request, run, drill_of(conn, holder, asked, run, remarks), remarks)
         seconds = round(time.monotonic() - started, 3)
         done = Made(made, seconds, *_retain(conn, options, asked, run), swept)
         done.warnings[:0] = remarks
     # Without the lock: an upload may take hours, and no other job has to wait for it.
-    copied = copy_away(asked.offsite, made, list_sets(wish.backup_dir, options.db, wish.trust).sets, run)
+    copied = copy_away(asked.offsite, made, list_sets(request.backup_dir, options.db, request.trust).sets, run)
     run.progress("done")
-    return with_copy(made_result(options.db, wish, run, before, done), copied, made, asked.storage.why_lost())
+    return with_copy(made_result(options.db, request, run, before, done), copied, made, asked.storage.why_lost())
 
 
 @contextlib.contextmanager
 def _logged(asked: Request, run: Run) -> Iterator[None]:
     """Give the run its log, and write there why the block failed."""
-    ensure_folder(asked.wish.backup_dir)
-    run.log_path = asked.log_path or str(asked.wish.backup_dir / log_name(utc_now()))
+    ensure_folder(asked.backup.backup_dir)
+    run.log_path = asked.log_path or str(asked.backup.backup_dir / log_name(utc_now()))
     with run.failure_told():
         yield
 
 
 def _make(
-    place: DumpSource, ready: Ready, wish: BackupRequest, run: Run, drill: Drill | None, remarks: list[str]
+    place: DumpSource, ready: Ready, request: BackupRequest, run: Run, drill: Drill | None, remarks: list[str]
 ) -> BackupSet:
     """Make the set; on the primary, and with a remark, where the chosen standby does not let a dump end."""
     try:
-        return _make_set(ready, wish, run, drill)
+        return _make_set(ready, request, run, drill)
     except StandbyConflict as error:
         if not place.other:
             raise
         remarks.append(f"{error.message} The dump was taken from the primary. {error.hint}")
         run.log(f"warning: {remarks[-1]}")
-    ready = get_ready(place.other, wish, list_sets(wish.backup_dir, place.other.db, wish.trust).sets)
-    return _make_set(ready, wish, run, drill)
+    ready = get_ready(place.other, request, list_sets(request.backup_dir, place.other.db, request.trust).sets)
+    return _make_set(ready, request, run, drill)
 
 
-def make_backup(options: Options, wish: BackupRequest, run: Run) -> BackupSet:
+def make_backup(options: Options, request: BackupRequest, run: Run) -> BackupSet:
     """Make one set, for a caller that holds the job lock: a restore before its cutover.
 
     Looks at tools and room first. No sweep, no retention.
     """
-    check_recipients(wish.recipients)
-    return _make_set(get_ready(options, wish, list_sets(wish.backup_dir, options.db, wish.trust).sets), wish, run)
+    check_recipients(request.recipients)
+    return _make_set(
+        get_ready(options, request, list_sets(request.backup_dir, options.db, request.trust).sets), request, run
+    )
 
 
-def _make_set(ready: Ready, wish: BackupRequest, run: Run, drill: Drill | None = None) -> BackupSet:
-    free = ensure_room(ready, wish.backup_dir)
+def _make_set(ready: Ready, request: BackupRequest, run: Run, drill: Drill | None = None) -> BackupSet:
+    free = ensure_room(ready, request.backup_dir)
     run.log(
         f"backing up database {ready.facts.name!r} of PostgreSQL {ready.server.version} on {ready.options.server}: "
         f"{ready.facts.size_bytes} bytes, about {ready.estimate_bytes} expected, {free} free"
     )
-    made = make_set(wish, ready, run, drill)
+    made = make_set(request, ready, run, drill)
     run.facts["backup"] = public_set(made)
     run.log(
         f"made {made.name}: {made.manifest.size_bytes} bytes, {made.manifest.rows} rows in {len(made.manifest.tables)} "
@@ -145,15 +147,15 @@ def _retain(
 
     The new set is safe by now, so a failure here is a warning, not an error.
     """
-    folder, now = asked.wish.backup_dir, utc_now()
+    folder, now = asked.backup.backup_dir, utc_now()
     dumps, warnings = adopted_dumps(asked, options.db)
-    sets: list[Retainable] = [*list_sets(folder, options.db, asked.wish.trust).sets, *dumps]
+    sets: list[Retainable] = [*list_sets(folder, options.db, asked.backup.trust).sets, *dumps]
     decisions, why_none = _by_both_clocks(conn, plan_retention(sets, asked.policy, now, latest_target(folder)))
     warnings += [why_none] if why_none else []
     removed = []
     for decision in removable(decisions):
         try:
-            _remove(decision.set, asked.wish.state_dir)
+            _remove(decision.set, asked.backup.state_dir)
             removed.append(decision.set.name)
             run.note_change(f"The old backup {decision.set.name} was removed.")
             run.log(f"removed {decision.set.name}: {decision.why}")
@@ -189,16 +191,16 @@ def _remove(item: Retainable, state_dir: str) -> None:
 
 def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     """What a run would do now, from the real servers and the real folder."""
-    wish = asked.wish
-    sets = list_sets(wish.backup_dir, options.db, wish.trust).sets
+    request = asked.backup
+    sets = list_sets(request.backup_dir, options.db, request.trust).sets
     place, ready = _ready(options, asked, sets)
-    left = debris(wish.backup_dir, options.db)
-    free = ensure_room(ready, wish.backup_dir, sum(map(tree_bytes, left)))
+    left = debris(request.backup_dir, options.db)
+    free = ensure_room(ready, request.backup_dir, sum(map(tree_bytes, left)))
     now = utc_now()
-    name = free_name(wish.backup_dir, options.db, now)
+    name = free_name(request.backup_dir, options.db, now)
     dumps, warnings = adopted_dumps(asked, options.db)
-    coming = [as_if_made(wish, name, format_time(now), sets[0])] if sets else []
-    latest = name if wish.purpose == "regular" else latest_target(wish.backup_dir)
+    coming = [as_if_made(request, name, format_time(now), sets[0])] if sets else []
+    latest = name if request.purpose == "regular" else latest_target(request.backup_dir)
     everything: list[Retainable] = [*coming, *sets, *dumps]
     with contextlib.closing(
         connect(place.options, dbname=options.maintenance_db, purpose=f"{JOB} plan", allow_standby=True)
@@ -206,5 +208,5 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         decisions, why_none = _by_both_clocks(conn, plan_retention(everything, asked.policy, now, latest))
     warnings += [why_none] if why_none else []
     decisions = [d for d in decisions if d.set.name != name]
-    result = planned_result(wish, run, ready, free, sets, name, decisions)
+    result = planned_result(request, run, ready, free, sets, name, decisions)
     return {**result, "swept": [path.name for path in left], "warnings": [*place.remarks, *warnings]}

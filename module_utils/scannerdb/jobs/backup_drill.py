@@ -18,7 +18,7 @@ from ..sets.verification_log import Verification
 
 def check_drill(asked: Request, place: DumpSource, ready: Ready) -> None:
     """Raise `InvalidInput` where a drill on the server is asked for and only a standby is there."""
-    wanted = asked.wish.verify_level == "restore" and asked.place == "server"
+    wanted = asked.backup.verify_level == "restore" and asked.place == "server"
     if wanted and ready.server.in_recovery and not place.primary:
         raise InvalidInput(
             "A drill on the server needs one that can be written, and only a standby is there.",
@@ -32,7 +32,7 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
     What people should know of it is added to `remarks`. Where nothing can be proven either way it raises one of our
     errors.
     """
-    if asked.wish.verify_level != "restore":
+    if asked.backup.verify_level != "restore":
         return None
     # Half as much again of the package, whose import the other levels need not wait for.
     from ..drill.restore_drill import Drill, drill_on_cluster, drill_on_server  # noqa: PLC0415
@@ -40,7 +40,7 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
     def prove(item: BackupSet) -> Verification:
         started = time.monotonic()
         own = asked.place == "cluster"
-        drill = Drill(item, asked.contract, run, asked.wish.jobs, asked.wish.nice, own_server=own)
+        drill = Drill(item, asked.contract, run, asked.backup.jobs, asked.backup.nice, own_server=own)
         try:
             if own:
                 outcome, _ = drill_on_cluster(options, asked.cluster_dir, drill)

@@ -24,15 +24,15 @@ from ..sets.staging import in_use
 class Hooked:
     """The hooks of one run: `around` it, and `finish` with its result."""
 
-    def __init__(self, hooks: Hooks, options: Options, wish: BackupRequest, run: Run) -> None:
+    def __init__(self, hooks: Hooks, options: Options, request: BackupRequest, run: Run) -> None:
         self._hooks = hooks
         self._run = run
         self._told: list[str] = []
         self._values: dict[str, object] = {
             "database": options.db,
             "run_id": run.run_id,
-            "backup_dir": wish.backup_dir,
-            "purpose": wish.purpose,
+            "backup_dir": request.backup_dir,
+            "purpose": request.purpose,
         }
 
     @contextlib.contextmanager
@@ -63,7 +63,7 @@ class Hooked:
 
 def adopted_dumps(asked: Request, database: str) -> tuple[list[Adopted], list[str]]:
     """The dumps that retention was told to treat like sets, and warnings about those that it may not."""
-    found, refused = find_adopted(asked.wish.backup_dir, asked.adopt, database, database_in, asked.wish.trust)
+    found, refused = find_adopted(asked.backup.backup_dir, asked.adopt, database, database_in, asked.backup.trust)
     return found, [f"{name} was not adopted: {why}" for name, why in refused]
 
 

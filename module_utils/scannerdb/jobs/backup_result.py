@@ -79,10 +79,10 @@ def public_plan(ready: Ready, free_bytes: int) -> dict[str, Any]:
 
 
 def made_result(
-    database: str, wish: BackupRequest, run: Run, before: Sequence[BackupSet], done: Made
+    database: str, request: BackupRequest, run: Run, before: Sequence[BackupSet], done: Made
 ) -> dict[str, Any]:
     """The result of a backup that was made."""
-    after = list_sets(wish.backup_dir, database, wish.trust).sets
+    after = list_sets(request.backup_dir, database, request.trust).sets
     made = done.item
     proof = "not verified" if made.verified == "none" else f"verified by {made.verified}"
     gone = f"; {len(done.removed)} old ones removed" if done.removed else ""
@@ -94,7 +94,7 @@ def made_result(
         "run_id": run.run_id,
         "log": run.log_path,
         "backup": {**public_set(made), "duration_s": done.seconds},  # with flush and verification
-        "latest": latest_target(wish.backup_dir),
+        "latest": latest_target(request.backup_dir),
         "proven": public_proof(newest_proven(after)),
         "removed": list(done.removed),
         "retention": public_decisions(done.decisions),
@@ -105,7 +105,7 @@ def made_result(
 
 
 def planned_result(
-    wish: BackupRequest,
+    request: BackupRequest,
     run: Run,
     ready: Ready,
     free_bytes: int,
@@ -124,14 +124,14 @@ def planned_result(
         "run_id": run.run_id,
         "backup": {
             "name": name,
-            "path": str(wish.backup_dir / name),
+            "path": str(request.backup_dir / name),
             "size_bytes": ready.estimate_bytes,
             "duration_s": 0.0,
             "verified": "none",
-            "purpose": wish.purpose,
+            "purpose": request.purpose,
         },
         "plan": public_plan(ready, free_bytes),
-        "latest": latest_target(wish.backup_dir),
+        "latest": latest_target(request.backup_dir),
         "proven": public_proof(newest_proven(sets)),
         "removed": going,
         "retention": public_decisions(decisions),
@@ -139,11 +139,11 @@ def planned_result(
     }
 
 
-def as_if_made(wish: BackupRequest, name: str, created: str, model: BackupSet) -> BackupSet:
+def as_if_made(request: BackupRequest, name: str, created: str, model: BackupSet) -> BackupSet:
     """The set that would be made, for the plan of what would be removed then."""
-    manifest = dataclasses.replace(model.manifest, name=name, created=created, purpose=wish.purpose)
-    standing = VerificationStatus(level=wish.verify_level, at=created)
-    return BackupSet(wish.backup_dir / name, manifest, model.manifest_sha256, standing)
+    manifest = dataclasses.replace(model.manifest, name=name, created=created, purpose=request.purpose)
+    standing = VerificationStatus(level=request.verify_level, at=created)
+    return BackupSet(request.backup_dir / name, manifest, model.manifest_sha256, standing)
 
 
 def names_diff(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:

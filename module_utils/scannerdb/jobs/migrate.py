@@ -97,24 +97,26 @@ def migrate(
     log_path: str = "",
     run_id: str = "",
     check_mode: bool = False,
-    **wishes: Any,
+    **given: Any,
 ) -> dict[str, Any]:
     """Migrate an older layout into the baseline; the module's result, without a change where there is none.
 
-    `wishes` are what `restore_request_from` takes. In check mode the plan is told and nothing is written. Raises one of
+    `given` is what `restore_request_from` takes. In check mode the plan is told and nothing is written. Raises one of
     our errors; up to the cutover the live database is only read, and writes to it wait.
     """
-    wish = replace(restore_request_from(**wishes), words=WORDS)
-    check_request(options, wish)
+    request = replace(restore_request_from(**given), words=WORDS)
+    check_request(options, request)
     contract = contract_with(contract_overlay)
-    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else wish.state_dir)
-    task = RestoreTask(options, wish, run, contract, check_mode=check_mode)
+    run = Run(
+        JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else request.state_dir
+    )
+    task = RestoreTask(options, request, run, contract, check_mode=check_mode)
     if check_mode:
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             healing = tuple(diagnose(find(conn, options.db), options.db))
             return _planned(conn, replace(task, told=healing))
     with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
-        run.log_path = log_path or str(backup_folder(wish) / f"migrate_{utc_now():%Y%m%d_%H%M%S}.log")
+        run.log_path = log_path or str(backup_folder(request) / f"migrate_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
             healed = tuple(heal(conn, options.db, options))
             for line in healed:
@@ -125,7 +127,7 @@ def migrate(
 
 def _look(conn: Connection, task: RestoreTask) -> tuple[Optional[Older], Optional[DatabaseFacts]]:
     """The older layout and the database, after all that could stop the migration was looked at."""
-    options, wish = task.options, task.wish
+    options, request = task.options, task.request
     with contextlib.closing(connect(options, purpose=f"{JOB} plan")) as live:
         older = older_layout(live, task.contract)
     if older is None:
@@ -133,7 +135,7 @@ def _look(conn: Connection, task: RestoreTask) -> tuple[Optional[Older], Optiona
     facts, _ = live_facts(options)
     if facts is None:
         raise MigrationRefused(f"Database {options.db!r} is gone.", "Run again.")
-    if wish.recipients and not wish.access.key:
+    if request.recipients and not request.access.key:
         raise InvalidInput(
             "The migration reads back the backup that it makes, and that is encrypted.",
             "Set scannerdb_backup_identity or scannerdb_backup_identity_key for this run.",
@@ -142,7 +144,7 @@ def _look(conn: Connection, task: RestoreTask) -> tuple[Optional[Older], Optiona
     check_obstacles(conn, options.db)
     check_room(data_room(conn, options, facts.tablespace), facts.size_bytes)
     if not task.check_mode:
-        check_replication(replication_dependents(conn, options.db), options.db, wish.replication == "cut", WORDS)
+        check_replication(replication_dependents(conn, options.db), options.db, request.replication == "cut", WORDS)
     return older, facts
 
 
@@ -158,26 +160,26 @@ def _nothing(task: RestoreTask) -> dict[str, Any]:
 
 
 def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
-    options, wish, run = task.options, task.wish, task.run
+    options, request, run = task.options, task.request, task.run
     older, facts = _look(conn, task)
     if older is None or facts is None:
         return _nothing(task)
     people = connected(conn, options.db)
     dependents = replication_dependents(conn, options.db)
     warnings = [*task.told, *dependents.sentences(options.db)]
-    if dependents.logical and wish.replication != "cut":
+    if dependents.logical and request.replication != "cut":
         warnings.append(f"This would stop the migration; {WORDS}_replication=cut lets it go on.")
-    if people and not wish.terminate:
+    if people and not request.terminate:
         warnings.append(f"These sessions would stop the migration: {named(people)}.")
     kept = kept_name(options.db, run.run_id)
     lines = [
         f"stop writes to {options.db!r} until the cutover; readers go on",
-        f"backup of {facts.size_bytes} bytes into {wish.backup_dir}, with fingerprints",
+        f"backup of {facts.size_bytes} bytes into {request.backup_dir}, with fingerprints",
         f"restore it into the new database {side_name(options.db, run.run_id)!r}, and compare all rows",
         *older.lines(),
         "make what the baseline has besides: tables, columns, keys, indexes, the view with its triggers, privileges",
         "compare rows and fingerprints of all old columns, the contract, and the write probe",
-        f"wait {wish.grace_s:g} s for clients, then cut over; the present database is kept as {kept!r}",
+        f"wait {request.grace_s:g} s for clients, then cut over; the present database is kept as {kept!r}",
     ]
     return {
         **result_of(options, run, options.db, kept, None, warnings),
@@ -191,19 +193,19 @@ def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
 
 
 def _migrate(conn: Connection, task: RestoreTask, budget: Budget) -> dict[str, Any]:
-    options, wish, run = task.options, task.wish, task.run
+    options, request, run = task.options, task.request, task.run
     began = time.monotonic()
     older, _ = _look(conn, task)
     if older is None:
         run.progress("done")
         return _nothing(task)
-    check_sessions(conn, options, wish, wish.grace_s)  # said now, not after the loading
+    check_sessions(conn, options, request, request.grace_s)  # said now, not after the loading
     with standstill(options, run, budget) as still:
-        backup = made_before(options, wish, run, fingerprints=True)
-        ensure_lasting(wish, backup, run)
-        source = replace(wish, source=str(backup.path), verify_level="read")
+        backup = made_before(options, request, run, fingerprints=True)
+        ensure_lasting(request, backup, run)
+        source = replace(request, source=str(backup.path), verify_level="read")
         with at_hand(options, source, run, False) as ready:
-            here = replace(task, wish=ready)
+            here = replace(task, request=ready)
             plan = make_plan(conn, options, ready, run, record=True)
             try:
                 warnings = _build(conn, here, plan)
@@ -217,7 +219,7 @@ def _migrate(conn: Connection, task: RestoreTask, budget: Budget) -> dict[str, A
     result = result_of(options, run, options.db, plan.previous, gap, [*task.told, *plan.warnings, *warnings])
     result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=str(backup.path))
     result["restore"].update(counted(plan.rows), duration_s=round(time.monotonic() - began, 1))
-    result["msg"] = f"Migrated database {options.db!r} into the baseline{aftermath(plan, wish.keep_hours)}."
+    result["msg"] = f"Migrated database {options.db!r} into the baseline{aftermath(plan, request.keep_hours)}."
     result["diff"] = {
         "before": state_line(options.db, "an older layout"),
         "after": state_line(options.db, "the baseline") + "".join(f"{line}\n" for line in older.lines()),
@@ -229,9 +231,9 @@ def _migrate(conn: Connection, task: RestoreTask, budget: Budget) -> dict[str, A
 
 def _build(conn: Connection, task: RestoreTask, plan: RestorePlan) -> list[str]:
     """The side database: filled, proven to be the live one, moved, proven to be the baseline; returns warnings."""
-    options, wish, run = task.options, task.wish, task.run
-    properties = create_side(conn, options, wish, plan, run)
-    warnings = fill_side(conn, options, wish, plan, run, task.contract)
+    options, request, run = task.options, task.request, task.run
+    properties = create_side(conn, options, request, plan, run)
+    warnings = fill_side(conn, options, request, plan, run, task.contract)
     with side_session(options, plan, run) as side:
         run.progress("compare")
         compare_content(side, plan, run)

@@ -178,29 +178,29 @@ def at_point(point: Point, options: Options, run: Run, work: Callable[[Paused], 
 
 @contextlib.contextmanager
 def read_out(
-    conn: Connection, options: Options, wish: RestoreRequest, ask: PointRequest, run: Run
+    conn: Connection, options: Options, request: RestoreRequest, ask: PointRequest, run: Run
 ) -> Iterator[RestoreRequest]:
     """The request with a set that was read out of a copy at the target; it is gone after the block."""
-    with borrowed(ensure_folder(wish.backup_dir), options.db) as folder:
+    with borrowed(ensure_folder(request.backup_dir), options.db) as folder:
         made: list[BackupSet] = []
         with judged_point(conn, options, ask, run) as point:
             run.facts["point_in_time"] = point.plan.values()
 
             def dump(paused: Paused) -> None:
                 run.progress("read out")
-                made.append(_set_out_of(paused.options, wish, folder, run))
+                made.append(_set_out_of(paused.options, request, folder, run))
 
             seconds = at_point(point, options, run, dump)
             run.facts["point_in_time"]["standing_s"] = round(seconds, 1)
             name = point.plan.name
-        trust = Trust(wish.trust.state_dir, wish.trust.signers, made[0].manifest_sha256)
-        yield replace(wish, source=str(made[0].path), told=name, trust=trust)
+        trust = Trust(request.trust.state_dir, request.trust.signers, made[0].manifest_sha256)
+        yield replace(request, source=str(made[0].path), told=name, trust=trust)
 
 
-def _set_out_of(there: Options, wish: RestoreRequest, folder: Path, run: Run) -> BackupSet:
+def _set_out_of(there: Options, request: RestoreRequest, folder: Path, run: Run) -> BackupSet:
     """A set of the database in the copy; it is no backup to keep, so nothing remembers it."""
-    request = BackupRequest(backup_dir=folder, purpose=STAGED, verify_level="none", jobs=wish.jobs)
+    staged = BackupRequest(backup_dir=folder, purpose=STAGED, verify_level="none", jobs=request.jobs)
     before = dict(run.changes)
-    made = make_set(request, get_ready(there, request, []), run)
+    made = make_set(staged, get_ready(there, staged, []), run)
     run.changes = before
     return made

@@ -16,7 +16,7 @@ from .point_plan import PointPlan
 
 
 def look_at_point(
-    options: Options, wish: RestoreRequest, ask: PointRequest, run: Run, check_mode: bool
+    options: Options, request: RestoreRequest, ask: PointRequest, run: Run, check_mode: bool
 ) -> dict[str, Any]:
     """The module's result of a run that changes nothing: the plan and, with `show`, the tables of then and now."""
     session = contextlib.closing(connect(options, dbname=options.maintenance_db, purpose="restore plan"))
@@ -27,14 +27,14 @@ def look_at_point(
             at_point(point, options, run, lambda paused: then.extend(table_facts(paused.options)))
             tables = _beside(then, _of_now(options))
     run.progress("done")
-    return _result(options, wish, run, point.plan, tables)
+    return _result(options, request, run, point.plan, tables)
 
 
 def _result(
-    options: Options, wish: RestoreRequest, run: Run, plan: PointPlan, tables: Sequence[dict[str, Any]]
+    options: Options, request: RestoreRequest, run: Run, plan: PointPlan, tables: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     lines = [*plan.lines(), *_table_lines(tables)]
-    written = wish.into_database or options.db
+    written = request.into_database or options.db
     return {
         "changed": False,
         "restore": {"source": plan.name, "database": options.db, "previous_database": None, "cutover_ms": None},

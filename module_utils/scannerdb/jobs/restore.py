@@ -52,50 +52,50 @@ def restore(
     log_path: str = "",
     run_id: str = "",
     check_mode: bool = False,
-    **wishes: Any,
+    **given: Any,
 ) -> dict[str, Any]:
     """Restore the database, or with state `undone` swap back to the one kept by a restore; the module's result.
 
-    `wishes` are what `restore_request_from` and `point_request_from` take. In check mode the source is verified,
+    `given` is what `restore_request_from` and `point_request_from` take. In check mode the source is verified,
     everything that could stop the restore is looked at, the whole plan is told and nothing is written; likewise for a
     point in time that is not confirmed. Raises one of our errors; up to the cutover the live database is untouched
     then, and a cutover that fails puts everything back.
     """
     undone = state == "undone"  # it swaps the live database, whatever else is set
-    wish, ask = _asked(wishes, undone)
-    looks = bool(ask.target) and (ask.show or check_mode or not wish.confirm)
+    request, ask = _asked(given, undone)
+    looks = bool(ask.target) and (ask.show or check_mode or not request.confirm)
     if not looks:
-        check_request(options, wish)
-    state_dir = "" if check_mode else wish.state_dir
+        check_request(options, request)
+    state_dir = "" if check_mode else request.state_dir
     run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), state_dir)
     contract = contract_with(contract_overlay)  # a wrong overlay is said in check mode too
     if looks:
-        return look_at_point(options, wish, ask, run, check_mode)
+        return look_at_point(options, request, ask, run, check_mode)
     if check_mode:  # no lock is taken, since nothing is written
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             told = diagnose(find(conn, options.db), options.db)
-            return _work(conn, RestoreTask(options, wish, run, contract, tuple(told), True), ask, state, undo_run_id)
+            return _work(conn, RestoreTask(options, request, run, contract, tuple(told), True), ask, state, undo_run_id)
     with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
-        run.log_path = log_path or str(backup_folder(wish) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
+        run.log_path = log_path or str(backup_folder(request) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
             told = heal(conn, options.db, options)
             for line in told:
                 run.log(line)
                 run.note_change(line)
             began = time.monotonic()
-            result = _work(conn, RestoreTask(options, wish, run, contract, tuple(told)), ask, state, undo_run_id)
+            result = _work(conn, RestoreTask(options, request, run, contract, tuple(told)), ask, state, undo_run_id)
             result["restore"]["duration_s"] = round(time.monotonic() - began, 1)
-            run.progress("done", replaced=not (wish.tables or wish.into_database))
+            run.progress("done", replaced=not (request.tables or request.into_database))
             return result
 
 
-def _asked(wishes: Mapping[str, Any], undone: bool) -> tuple[RestoreRequest, PointRequest]:
+def _asked(given: Mapping[str, Any], undone: bool) -> tuple[RestoreRequest, PointRequest]:
     """What is asked of a restore, and of physical backups."""
-    point = {name: value for name, value in wishes.items() if name in POINT_OPTIONS}
-    wish = restore_request_from(**{name: value for name, value in wishes.items() if name not in point})
+    point = {name: value for name, value in given.items() if name in POINT_OPTIONS}
+    request = restore_request_from(**{name: value for name, value in given.items() if name not in point})
     if undone:
-        return replace(wish, tables=(), into_database="", masking_sql=""), PointRequest()
-    return replace(wish, source=dump_of(wish.source)), point_request_from(wish.source, **point)
+        return replace(request, tables=(), into_database="", masking_sql=""), PointRequest()
+    return replace(request, source=dump_of(request.source)), point_request_from(request.source, **point)
 
 
 def _work(conn: Connection, task: RestoreTask, ask: PointRequest, state: str, undo_run_id: str) -> dict[str, Any]:
@@ -104,12 +104,12 @@ def _work(conn: Connection, task: RestoreTask, ask: PointRequest, state: str, un
         set_restore_point(conn, task.run)
         return undo(conn, task, undo_run_id)
     with contextlib.ExitStack() as stack:
-        wish = task.wish
+        request = task.request
         if ask.target:
-            if not (wish.tables or wish.into_database):
-                check_sessions(conn, task.options, wish, wish.grace_s)  # said before the copy is made
-            wish = stack.enter_context(read_out(conn, task.options, wish, ask, task.run))
-        ready = stack.enter_context(at_hand(task.options, wish, task.run, task.check_mode))
+            if not (request.tables or request.into_database):
+                check_sessions(conn, task.options, request, request.grace_s)  # said before the copy is made
+            request = stack.enter_context(read_out(conn, task.options, request, ask, task.run))
+        ready = stack.enter_context(at_hand(task.options, request, task.run, task.check_mode))
         here = RestoreTask(task.options, ready, task.run, task.contract, task.told, task.check_mode)
         if ready.tables:
             return bring_tables(conn, here)
@@ -119,16 +119,16 @@ def _work(conn: Connection, task: RestoreTask, ask: PointRequest, state: str, un
 
 
 def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
-    options, wish = task.options, task.wish
-    plan = make_plan(conn, options, wish, task.run, record=False)
+    options, request = task.options, task.request
+    plan = make_plan(conn, options, request, task.run, record=False)
     warnings = [*task.told, *plan.warnings, *plan.dependents.sentences(options.db)]
-    if plan.live and not wish.terminate:
+    if plan.live and not request.terminate:
         people = connected(conn, options.db)
         if people:
             warnings.append(f"These sessions would stop the restore: {named(people)}.")
-    if wish.replication != "cut" and plan.dependents.logical:
+    if request.replication != "cut" and plan.dependents.logical:
         warnings.append("This would stop the restore; scannerdb_restore_replication=cut lets it go on.")
-    lines = steps(plan, wish, conn, options)
+    lines = steps(plan, request, conn, options)
     return {
         **result_of(options, task.run, plan.source.place, plan.previous, None, warnings),
         "plan": plan_values(plan, lines),
@@ -138,29 +138,29 @@ def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
 
 
 def _restore(conn: Connection, task: RestoreTask) -> dict[str, Any]:
-    options, wish, run = task.options, task.wish, task.run
-    plan = make_plan(conn, options, wish, run, record=True)
+    options, request, run = task.options, task.request, task.run
+    plan = make_plan(conn, options, request, run, record=True)
     replication = plan.dependents.sentences(options.db)
-    for line in [*(f"plan: {step}" for step in steps(plan, wish, conn, options)), *replication]:
+    for line in [*(f"plan: {step}" for step in steps(plan, request, conn, options)), *replication]:
         run.log(line)
-    check_replication(plan.dependents, options.db, wish.replication == "cut")
+    check_replication(plan.dependents, options.db, request.replication == "cut")
     if plan.live:
-        check_sessions(conn, options, wish, wish.grace_s)  # said now, not after an hour of loading
+        check_sessions(conn, options, request, request.grace_s)  # said now, not after an hour of loading
     try:
-        properties = create_side(conn, options, wish, plan, run)
-        backup = pre_restore_backup(options, wish, plan, run)
-        ignored = fill_side(conn, options, wish, plan, run, task.contract)
+        properties = create_side(conn, options, request, plan, run)
+        backup = pre_restore_backup(options, request, plan, run)
+        ignored = fill_side(conn, options, request, plan, run, task.contract)
         warnings = [*task.told, *plan.warnings, *replication, *ignored]
-        warnings += validate(options, wish, plan, run, task.contract)
+        warnings += validate(options, request, plan, run, task.contract)
         give_properties(conn, options, properties)
         set_restore_point(conn, run)
-        done, gap = cut_over(conn, options, wish, run, switch_of(task, plan))
+        done, gap = cut_over(conn, options, request, run, switch_of(task, plan))
     except BaseException:
         clear_up(conn, options, run)
         raise
     result = result_of(options, run, plan.source.place, plan.previous, gap, warnings)
-    result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{aftermath(plan, wish.keep_hours)}."
-    result["restore"]["left_out"] = wish.leave_out.texts
+    result["msg"] = f"Restored database {options.db!r} from {plan.source.name}{aftermath(plan, request.keep_hours)}."
+    result["restore"]["left_out"] = request.leave_out.texts
     result["restore"].update(sessions_ended=done.ended, closed_ms=done.closed_ms, backup=backup, **counted(plan.rows))
     result["diff"] = {
         "before": state_line(options.db, "as it was" if plan.live else "missing"),

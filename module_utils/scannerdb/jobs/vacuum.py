@@ -21,7 +21,7 @@ from ..vacuum.offer import look_for_offer
 from ..vacuum.options import VacuumOptions
 from ..vacuum.others import oldest_snapshot, outlast_dead_runs
 from ..vacuum.outcome import ActionResult, Means, VacuumStep
-from ..vacuum.plan import Action, TableDecision, VacuumRequest, wish_for
+from ..vacuum.plan import Action, TableDecision, VacuumRequest, vacuum_request_for
 from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
 from ..vacuum.thresholds import VacuumThresholds, is_dead_heavy
@@ -57,7 +57,7 @@ def vacuum(
     plan is the result, whatever the time of day. Raises `InvalidInput`, `JobLocked`, any connection error, and
     `QueryFailed` when a statement failed on some table (the others have had their turn then).
     """
-    wish = wish_for(method, profile, allow_exclusive)
+    request = vacuum_request_for(method, profile, allow_exclusive)
     folder, log = ("", "") if check_mode else (state_dir, log_path)
     run = Run("vacuum", options.db, checked_run_id(run_id) if run_id else new_run_id(), folder, log)
     with telling_changes(run), contextlib.ExitStack() as stack:
@@ -68,11 +68,11 @@ def vacuum(
                 return _not_now(run, too_late)
         conn = stack.enter_context(contextlib.closing(_session(options, run, check_mode)))
         known = memory.read_memory(state_dir)
-        wish = dataclasses.replace(wish, rate=known.rate)
-        if wish.compaction or wish.method == "repack":
-            wish = dataclasses.replace(wish, offer=look_for_offer(conn, options))
-        decisions = _plan(conn, tables, thresholds, wish, known)
-        means = _means(run, options, budget, wish, window, free_bytes)
+        request = dataclasses.replace(request, rate=known.rate)
+        if request.compaction or request.method == "repack":
+            request = dataclasses.replace(request, offer=look_for_offer(conn, options))
+        decisions = _plan(conn, tables, thresholds, request, known)
+        means = _means(run, options, budget, request, window, free_bytes)
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
         result = _result(conn, decisions, outcomes, after, means, check_mode)
         _remember(run, state_dir, known, outcomes, after, result)
@@ -130,17 +130,17 @@ def _not_now(run: Run, why: str) -> dict[str, Any]:
 
 
 def _plan(
-    conn: Connection, tables: Sequence[str], thresholds: VacuumThresholds, wish: VacuumRequest, known: memory.Memory
+    conn: Connection, tables: Sequence[str], thresholds: VacuumThresholds, request: VacuumRequest, known: memory.Memory
 ) -> list[TableDecision]:
     chosen = select(measure(conn), tables)
-    if wish.compaction:
+    if request.compaction:
         with explained("Measuring bloat"):
             chosen = confirmed(conn, chosen, thresholds)
-    return in_order([decide(table, thresholds, wish, known.rebuilt) for table in chosen])
+    return in_order([decide(table, thresholds, request, known.rebuilt) for table in chosen])
 
 
 def _means(
-    run: Run, options: Options, budget: Budget, wish: VacuumRequest, window: Window | None, free_bytes: int
+    run: Run, options: Options, budget: Budget, request: VacuumRequest, window: Window | None, free_bytes: int
 ) -> Means:
     """What doing needs, with the window as its gate and the run's progress file as who is told."""
     current: dict[str, Any] = {"what": "", "done": 0, "total": 0}
@@ -160,7 +160,7 @@ def _means(
     def finished(outcome: ActionResult) -> None:
         run.note_change(f"{outcome.decision.measure.qualified}: {outcome.action.words} is done.")
 
-    return Means(options, budget, wish.offer.program, gate, watch, tell, free_bytes, finished)
+    return Means(options, budget, request.offer.program, gate, watch, tell, free_bytes, finished)
 
 
 def _words(step: VacuumStep) -> str:

@@ -59,42 +59,46 @@ def verify(
     room): that is no mark against the set. In check mode all of that is looked at and nothing is written.
     """
     asked = DrillOptions(**given)
-    wish = drill_request_from(asked)
+    request = drill_request_from(asked)
     run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()
-    run = Run(JOB, options.db, run_id, "" if check_mode else wish.state_dir)
+    run = Run(JOB, options.db, run_id, "" if check_mode else request.state_dir)
     run.log_path = "" if check_mode else asked.log_path
     contract = contract_with(asked.contract_overlay)
-    with telling_changes(run), run.failure_told(), _chosen(wish, options, run, check_mode) as (item, tidy):
-        drill = Drill(item, contract, run, wish.jobs, wish.nice, wish.amcheck, own_server=wish.place == "cluster")
+    with telling_changes(run), run.failure_told(), _chosen(request, options, run, check_mode) as (item, tidy):
+        drill = Drill(
+            item, contract, run, request.jobs, request.nice, request.amcheck, own_server=request.place == "cluster"
+        )
         if check_mode:
-            if wish.level == "restore" and item.path.is_absolute():  # what is elsewhere is looked at when it is here
-                require_known(item, wish.trust)
-            return _plan_only(options, wish, drill)
-        with _not_tried(wish, item, run):
+            if request.level == "restore" and item.path.is_absolute():  # what is elsewhere is looked at when it is here
+                require_known(item, request.trust)
+            return _plan_only(options, request, drill)
+        with _not_tried(request, item, run):
             done, outcome, swept = survived(
-                "The verification", lambda: _verify(options, wish, drill, asked.lock_wait_s), run.log
+                "The verification", lambda: _verify(options, request, drill, asked.lock_wait_s), run.log
             )
-        result = _result(options, wish, run, item, done, outcome, [*tidy, *swept])
+        result = _result(options, request, run, item, done, outcome, [*tidy, *swept])
     run.progress("failed" if result["failed"] else "done")
     return result
 
 
 @contextlib.contextmanager
-def _chosen(wish: DrillRequest, options: Options, run: Run, check_mode: bool) -> Iterator[tuple[BackupSet, list[str]]]:
+def _chosen(
+    request: DrillRequest, options: Options, run: Run, check_mode: bool
+) -> Iterator[tuple[BackupSet, list[str]]]:
     """The set that is meant (`latest`, a name, a path, a time, or a copy elsewhere), kept for the block.
 
     With the names of the debris that was swept before a copy was brought here. In check mode it stays where it is.
     """
     with contextlib.ExitStack() as stack:
-        source, swept = wish.source, []
+        source, swept = request.source, []
         if source.startswith(OFFSITE):
-            copy = find_copy(source, wish.access.offsite, options.db)
+            copy = find_copy(source, request.access.offsite, options.db)
             if check_mode:
                 yield copy, []
                 return
-            swept = tidied(wish.backup_dir, options.db, run)
-            source = str(stack.enter_context(fetched(copy, wish.access, wish.backup_dir, options.db, run)))
-        item = find_set(wish.backup_dir, source, wish.trust, options.db)
+            swept = tidied(request.backup_dir, options.db, run)
+            source = str(stack.enter_context(fetched(copy, request.access, request.backup_dir, options.db, run)))
+        item = find_set(request.backup_dir, source, request.trust, options.db)
         _ensure_of(item, options)
         stack.enter_context(in_use(item.path))
         yield item, swept
@@ -109,49 +113,49 @@ def _ensure_of(item: BackupSet, options: Options) -> None:
 
 
 def _verify(
-    options: Options, wish: DrillRequest, drill: Drill, lock_wait_s: float
+    options: Options, request: DrillRequest, drill: Drill, lock_wait_s: float
 ) -> tuple[Verification, DrillResult, list[str]]:
     """Do it, and write down what it showed."""
     item, run = drill.item, drill.run
     with held(item.path) as kept:
         done, outcome, swept = _looked_at(
-            options, wish, replace(drill, item=load_held(kept.path, item)), kept, lock_wait_s
+            options, request, replace(drill, item=load_held(kept.path, item)), kept, lock_wait_s
         )
-    adopt_all(wish.backup_dir, options.db, wish.state_dir)
-    remember(item.path, item.name, done, wish.state_dir)
+    adopt_all(request.backup_dir, options.db, request.state_dir)
+    remember(item.path, item.name, done, request.state_dir)
     run.note_change(f"The record of {item.name} says now: {done.level}, {'passed' if done.ok else 'failed'}.")
-    if wish.source.startswith(OFFSITE):
+    if request.source.startswith(OFFSITE):
         try:
-            add_record(wish.access.offsite, item.path)
+            add_record(request.access.offsite, item.path)
         except ScannerDbError as error:  # what was proven stays proven
             outcome.remarks.append(f"The outcome could not be put beside the copy: {error}")
-    run.log(f"{wish.level}: {'passed' if done.ok else ' '.join(done.problems)}")
+    run.log(f"{request.level}: {'passed' if done.ok else ' '.join(done.problems)}")
     return done, outcome, swept
 
 
 def _looked_at(
-    options: Options, wish: DrillRequest, drill: Drill, kept: HeldSet, lock_wait_s: float
+    options: Options, request: DrillRequest, drill: Drill, kept: HeldSet, lock_wait_s: float
 ) -> tuple[Verification, DrillResult, list[str]]:
     """What a set that is held open shows."""
     item, run = drill.item, drill.run
     started = time.monotonic()
-    run.log(f"verifying {item.name} at level {wish.level}")
-    first = verify_set(item.path, "checksum", state_dir=wish.state_dir, jobs=wish.jobs or 2, record=False)
+    run.log(f"verifying {item.name} at level {request.level}")
+    first = verify_set(item.path, "checksum", state_dir=request.state_dir, jobs=request.jobs or 2, record=False)
     outcome = DrillResult(list(first.problems))
     swept: list[str] = []
-    if first.ok and wish.level == "restore":
-        require_known(item, wish.trust)
-    if first.ok and wish.level != "checksum":  # reading or restoring what is known to be damaged proves nothing
-        outcome, swept = _look_inside(options, wish, drill, lock_wait_s)
-    elif wish.level == "restore":
+    if first.ok and request.level == "restore":
+        require_known(item, request.trust)
+    if first.ok and request.level != "checksum":  # reading or restoring what is known to be damaged proves nothing
+        outcome, swept = _look_inside(options, request, drill, lock_wait_s)
+    elif request.level == "restore":
         outcome.remarks.append("Nothing was restored: the files are not as recorded.")
-    outcome.remarks += [said for said in (origin_of(item, wish.trust).sentence,) if said]
+    outcome.remarks += [said for said in (origin_of(item, request.trust).sentence,) if said]
     try:
         kept.require_unchanged()
     except BackupInvalid as error:
         outcome.problems.append(str(error))
     done = Verification(
-        level=wish.level,
+        level=request.level,
         ok=not outcome.problems,
         at=format_time(utc_now()),
         manifest_sha256=first.manifest_sha256,
@@ -159,14 +163,14 @@ def _looked_at(
         problems=tuple(outcome.problems),
         tools=outcome.tools,
         restore_s=outcome.restore_s,
-        place=wish.place if wish.level == "restore" else "",
+        place=request.place if request.level == "restore" else "",
         rows_whole=outcome.rows_whole,
     )
     return done, outcome, swept
 
 
 @contextlib.contextmanager
-def _not_tried(wish: DrillRequest, item: BackupSet, run: Run) -> Iterator[None]:
+def _not_tried(request: DrillRequest, item: BackupSet, run: Run) -> Iterator[None]:
     """Note of an error that nothing was proven either way, and why; the set's own record stays as it is."""
     try:
         yield
@@ -174,29 +178,29 @@ def _not_tried(wish: DrillRequest, item: BackupSet, run: Run) -> Iterator[None]:
         raise
     except ScannerDbError as error:
         at, why = format_time(utc_now()), str(error)
-        done = Verification(wish.level, False, at, item.manifest_sha256, problems=(why,), outcome=NOT_TRIED)
+        done = Verification(request.level, False, at, item.manifest_sha256, problems=(why,), outcome=NOT_TRIED)
         with contextlib.suppress(ScannerDbError):
-            append_history(wish.state_dir, item.name, done)
-        told = {"set": item.name, "path": str(item.path), "level": wish.level, "outcome": NOT_TRIED, "passed": False}
+            append_history(request.state_dir, item.name, done)
+        told = {"set": item.name, "path": str(item.path), "level": request.level, "outcome": NOT_TRIED, "passed": False}
         run.facts["verification"] = {**told, "problems": [why], "at": at}
         error.done = {**run.facts, **error.done}
         raise
 
 
 def _look_inside(
-    options: Options, wish: DrillRequest, drill: Drill, lock_wait_s: float
+    options: Options, request: DrillRequest, drill: Drill, lock_wait_s: float
 ) -> tuple[DrillResult, list[str]]:
     """Read or restore what is in the set, and the names of what was swept for that."""
     item, run, swept = drill.item, drill.run, []
     if item.manifest.encryption:
-        require_key(item, wish.access.key)
-        swept = tidied(wish.backup_dir, options.db, run)
+        require_key(item, request.access.key)
+        swept = tidied(request.backup_dir, options.db, run)
     try:
-        with _readable(wish, item) as plain:
-            if wish.level == "read":
-                return _read(options, wish, plain, run), swept
+        with _readable(request, item) as plain:
+            if request.level == "read":
+                return _read(options, request, plain, run), swept
             with _untried(item):
-                outcome, dropped = _drill(options, wish, replace(drill, item=plain), lock_wait_s)
+                outcome, dropped = _drill(options, request, replace(drill, item=plain), lock_wait_s)
             return outcome, [*swept, *dropped]
     except BackupInvalid as error:
         return DrillResult([str(error)]), swept
@@ -215,45 +219,45 @@ def _untried(item: BackupSet) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _readable(wish: DrillRequest, item: BackupSet) -> Iterator[BackupSet]:
+def _readable(request: DrillRequest, item: BackupSet) -> Iterator[BackupSet]:
     """The set, decrypted for the block where it is encrypted."""
     if item.manifest.encryption is None:
         yield item
         return
-    with unlocked(item, wish.access.key, wish.backup_dir, item.manifest.database.name) as plain:
+    with unlocked(item, request.access.key, request.backup_dir, item.manifest.database.name) as plain:
         yield plain
 
 
-def _read(options: Options, wish: DrillRequest, plain: BackupSet, run: Run) -> DrillResult:
+def _read(options: Options, request: DrillRequest, plain: BackupSet, run: Run) -> DrillResult:
     tools = reading_tools(plain.manifest, options.pg_bin_dir)
     problems = read_dump(
         plain.path,
         plain.manifest,
         tools,
-        wish.nice,
+        request.nice,
         lambda count: run.progress("read", count, 0, unit="bytes"),
-        wish.jobs or cores(),
+        request.jobs or cores(),
     )
     return DrillResult(problems, tools=tools.version)
 
 
-def _drill(options: Options, wish: DrillRequest, drill: Drill, lock_wait_s: float) -> tuple[DrillResult, list[str]]:
-    if wish.place == "cluster":
-        return drill_on_cluster(options, wish.cluster_dir, drill)
-    swept = swept_clusters(wish.cluster_dir, drill.run)
+def _drill(options: Options, request: DrillRequest, drill: Drill, lock_wait_s: float) -> tuple[DrillResult, list[str]]:
+    if request.place == "cluster":
+        return drill_on_cluster(options, request.cluster_dir, drill)
+    swept = swept_clusters(request.cluster_dir, drill.run)
     with job_lock(options, JOB, drill.run.run_id, lock_wait_s) as conn:
         outcome, dropped = drill_on_server(conn, options, drill)
         return outcome, swept + dropped
 
 
-def proven(wish: DrillRequest, database: str) -> dict[str, Any]:
+def proven(request: DrillRequest, database: str) -> dict[str, Any]:
     """The newest set that was restored successfully, and when; empty where there is none."""
-    return public_proof(newest_proven(list_sets(wish.backup_dir, database, wish.trust).sets))
+    return public_proof(newest_proven(list_sets(request.backup_dir, database, request.trust).sets))
 
 
 def _result(
     options: Options,
-    wish: DrillRequest,
+    request: DrillRequest,
     run: Run,
     item: BackupSet,
     done: Verification,
@@ -276,15 +280,15 @@ def _result(
         "at": done.at,
     }
     return {
-        "changed": wish.level == "restore",
+        "changed": request.level == "restore",
         "failed": not done.ok,
         "msg": _sentence(item, done, outcome.hint),
         "verification": verification,
-        "proven": proven(wish, options.db),
+        "proven": proven(request, options.db),
         "swept": swept,
         "warnings": outcome.remarks,
         "run_id": run.run_id,
-        "diff": _diff(item, done, load_set(item.path, wish.trust)),
+        "diff": _diff(item, done, load_set(item.path, request.trust)),
     }
 
 
@@ -308,23 +312,23 @@ def _diff(item: BackupSet, done: Verification, after: BackupSet) -> dict[str, st
     }
 
 
-def _plan_only(options: Options, wish: DrillRequest, drill: Drill) -> dict[str, Any]:
+def _plan_only(options: Options, request: DrillRequest, drill: Drill) -> dict[str, Any]:
     """What would be done, from the set where it is in the clear here, and, for a drill on it, the real server."""
     item = drill.item
-    steps, sealed = _opening_steps(wish, item)
-    swept = [path.name for path in debris(wish.backup_dir, options.db)] if sealed else []
-    if wish.level == "read":
+    steps, sealed = _opening_steps(request, item)
+    swept = [path.name for path in debris(request.backup_dir, options.db)] if sealed else []
+    if request.level == "read":
         tools = reading_tools(item.manifest, options.pg_bin_dir)
         steps.append(f"read {item.manifest.size_bytes} bytes with pg_restore {tools.version}, and count the rows")
-    if wish.level == "restore":
-        told, dropped = _PLANS[wish.place](options, wish, replace(drill, sealed=sealed))
+    if request.level == "restore":
+        told, dropped = _PLANS[request.place](options, request, replace(drill, sealed=sealed))
         steps, swept = [*steps, *told], [*swept, *dropped]
     return {
-        "changed": wish.level == "restore",
+        "changed": request.level == "restore",
         "failed": False,
-        "msg": f"Would verify {item.name} at level {wish.level}.",
-        "plan": {"set": item.name, "level": wish.level, "place": wish.place, "steps": steps},
-        "proven": proven(wish, options.db),
+        "msg": f"Would verify {item.name} at level {request.level}.",
+        "plan": {"set": item.name, "level": request.level, "place": request.place, "steps": steps},
+        "proven": proven(request, options.db),
         "swept": swept,
         "warnings": [],
         "run_id": drill.run.run_id,
@@ -332,27 +336,27 @@ def _plan_only(options: Options, wish: DrillRequest, drill: Drill) -> dict[str, 
     }
 
 
-def _opening_steps(wish: DrillRequest, item: BackupSet) -> tuple[list[str], bool]:
+def _opening_steps(request: DrillRequest, item: BackupSet) -> tuple[list[str], bool]:
     """The steps up to a set that can be read, and whether there is something to fetch or to decrypt for that."""
-    steps, away = [], wish.source.startswith(OFFSITE)
+    steps, away = [], request.source.startswith(OFFSITE)
     if away:
-        place = wish.access.offsite.at(item.name)
+        place = request.access.offsite.at(item.name)
         steps.append(
             f"fetch {place}, {item.manifest.size_bytes} bytes, into a private folder, which is removed afterwards"
         )
     steps.append(f"compare {len(item.manifest.files)} files of {item.name if away else item.path} with the manifest")
-    locked = wish.level != "checksum" and item.manifest.encryption is not None
+    locked = request.level != "checksum" and item.manifest.encryption is not None
     if locked:
-        require_key(item, wish.access.key)
+        require_key(item, request.access.key)
         steps.append("decrypt them into a private folder, which is removed afterwards")
     return steps, away or locked
 
 
-def _plan_server(options: Options, wish: DrillRequest, drill: Drill) -> tuple[list[str], list[str]]:
+def _plan_server(options: Options, request: DrillRequest, drill: Drill) -> tuple[list[str], list[str]]:
     with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
         server = server_of(conn)
         ready = prepare(conn, server, options, drill)
-        swept = left_clusters(wish.cluster_dir) + left_over(conn, options.db)
+        swept = left_clusters(request.cluster_dir) + left_over(conn, options.db)
     free = f"{ready.free_bytes >> 20} MiB free" if ready.free_bytes is not None else "free space unknown"
     look = (
         ["look at the roles and extensions that the set asks for, which only its inside tells"] if drill.sealed else []
@@ -366,14 +370,14 @@ def _plan_server(options: Options, wish: DrillRequest, drill: Drill) -> tuple[li
     ], swept
 
 
-def _plan_cluster(options: Options, wish: DrillRequest, drill: Drill) -> tuple[list[str], list[str]]:
+def _plan_cluster(options: Options, request: DrillRequest, drill: Drill) -> tuple[list[str], list[str]]:
     manifest = drill.item.manifest
     programs = cluster.server_programs(options.pg_bin_dir, manifest.server_version_num // 10000, manifest.dump_major)
     who = cluster.lent_user() or "this user"
     return [
-        f"start a disposable PostgreSQL {programs.version} in {wish.cluster_dir} as {who}",
+        f"start a disposable PostgreSQL {programs.version} in {request.cluster_dir} as {who}",
         f"restore there and compare {len(manifest.tables)} tables and {len(manifest.structure)} objects, remove it",
-    ], left_clusters(wish.cluster_dir)
+    ], left_clusters(request.cluster_dir)
 
 
 _PLANS: dict[str, Callable[[Options, DrillRequest, Drill], tuple[list[str], list[str]]]] = {

@@ -72,11 +72,11 @@ def locale_refused(error: Exception, plan: RestorePlan) -> str:
 
 
 def create_side(
-    conn: Connection, options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run
+    conn: Connection, options: Options, request: RestoreRequest, plan: RestorePlan, run: Run
 ) -> list[Composable]:
     """Create the empty side database; returns the statements that will give it its properties, tried out."""
     run.progress("create")
-    make_roles(conn, wish, plan, run)
+    make_roles(conn, request, plan, run)
     create_empty(conn, options, plan, plan.target, run)
     loud = silence(plan.side, plan.server.major, plan.server.superuser, off=False)
     properties = [*loud, *property_statements(plan.side, plan.target)]
@@ -90,14 +90,14 @@ def create_side(
 
 
 def fill_side(
-    conn: Connection, options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract
+    conn: Connection, options: Options, request: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract
 ) -> list[str]:
     """Load the side database and analyze it; returns warnings."""
     wanted = wanted_lines(plan.contents, plan.server.superuser)
-    warnings = load_side(conn, options, wish, plan, run, contract, wanted)
+    warnings = load_side(conn, options, request, plan, run, contract, wanted)
     run.progress("analyze")
     with side_session(options, plan, run) as side:
-        warnings += analyze(side, _paths(conn, wish, plan))
+        warnings += analyze(side, _paths(conn, request, plan))
     return warnings
 
 
@@ -116,7 +116,7 @@ def give_properties(conn: Connection, options: Options, properties: list[Composa
 def load_side(
     conn: Connection,
     options: Options,
-    wish: RestoreRequest,
+    request: RestoreRequest,
     plan: RestorePlan,
     run: Run,
     contract: Contract,
@@ -142,13 +142,13 @@ def load_side(
     if plan.source.kind == SQL_FILE:
         terms = Terms(plan.server.major, plan.server.superuser, plan.rules, plan.places, plan.source.name)
         warnings, said = [], load_script(plan.tools, options, plan.source.dump, plan.side, terms, tell)
-        _require_unchanged(wish)
+        _require_unchanged(request)
         roles()
     else:
         roleless = bool(plan.rules) and whole
-        load = _load_of(conn, options, wish, plan, ROLELESS if roleless else flags)
+        load = _load_of(conn, options, request, plan, ROLELESS if roleless else flags)
         loaded = load_archive(load, without_roles(plan.contents, lines) if roleless else lines, roles, tell)
-        _require_unchanged(wish)
+        _require_unchanged(request)
         warnings, said = _outcome_of(loaded, plan), loaded.said
         warnings += _late_event_triggers(options, plan, run) if roleless else []
     for line in said.splitlines():
@@ -184,23 +184,27 @@ def _settled(options: Options, plan: RestorePlan, run: Run, contract: Contract) 
     return warnings
 
 
-def _require_unchanged(wish: RestoreRequest) -> None:
+def _require_unchanged(request: RestoreRequest) -> None:
     """Raise `BackupInvalid` where somebody has changed what was loaded, whatever came of it."""
-    if wish.kept:
-        wish.kept.require_unchanged()
+    if request.kept:
+        request.kept.require_unchanged()
 
 
-def _paths(conn: Connection, wish: RestoreRequest, plan: RestorePlan) -> tuple[str, ...]:
-    return safe_paths(conn, plan.target.settings, plan.contents.code, wish.run_code)
+def _paths(conn: Connection, request: RestoreRequest, plan: RestorePlan) -> tuple[str, ...]:
+    return safe_paths(conn, plan.target.settings, plan.contents.code, request.run_code)
 
 
-def _load_of(conn: Connection, options: Options, wish: RestoreRequest, plan: RestorePlan, flags: Sequence[str]) -> Load:
+def _load_of(
+    conn: Connection, options: Options, request: RestoreRequest, plan: RestorePlan, flags: Sequence[str]
+) -> Load:
     if plan.places:
         flags = [*flags, "--no-tablespaces"]
     archive = Archive(plan.tools, options, plan.source.dump, plan.side, tuple(flags))
-    paths = _paths(conn, wish, plan)
-    jobs = wish.jobs or cores()
-    return Load(archive, plan.contents, plan.source.kind, jobs, paths=paths, named=wish.leave_out, places=plan.places)
+    paths = _paths(conn, request, plan)
+    jobs = request.jobs or cores()
+    return Load(
+        archive, plan.contents, plan.source.kind, jobs, paths=paths, named=request.leave_out, places=plan.places
+    )
 
 
 def _outcome_of(loaded: Loaded, plan: RestorePlan) -> list[str]:
@@ -221,17 +225,17 @@ def _outcome_of(loaded: Loaded, plan: RestorePlan) -> list[str]:
     return told
 
 
-def validate(options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract) -> list[str]:
+def validate(options: Options, request: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract) -> list[str]:
     """Prove the side database: row counts, contract, write probe. Warnings come back; `ValidationFailed` stops."""
     run.progress("validate")
     contract = contract_under(contract, plan.rules)
     with side_session(options, plan, run) as side:
         compare_content(side, plan, run)
         serious = [f for f in difference(contract, read_catalog(side, contract)) if f.severity == "critical"]
-        _judge(options, wish, plan, run, contract, serious)
+        _judge(options, request, plan, run, contract, serious)
         closed = unreadable(side, contract, roleless=bool(plan.carried))
         if closed and not (plan.source.is_set and _is_no_news(options, plan, run, contract, closed)):
-            _judge_readable(wish, plan, closed)
+            _judge_readable(request, plan, closed)
         if serious:
             told = "; ".join(f"{f.id} ({f.object})" for f in serious[:5])
             return [
@@ -273,12 +277,12 @@ def compare_content(side: Connection, plan: RestorePlan, run: Run, only: Sequenc
 
 
 def _judge(
-    options: Options, wish: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract, serious: list[Finding]
+    options: Options, request: RestoreRequest, plan: RestorePlan, run: Run, contract: Contract, serious: list[Finding]
 ) -> None:
     """Raise `ValidationFailed` where the backup lost what the live database has, or what the contract demands."""
     for finding in serious:
         run.log(f"critical: {finding.id} {finding.object}: {finding.message}")
-    refused = [f for f in serious if not any(fnmatch.fnmatchcase(f.id, pattern) for pattern in wish.accept)]
+    refused = [f for f in serious if not any(fnmatch.fnmatchcase(f.id, pattern) for pattern in request.accept)]
     if not refused or (plan.live is None and any(f.id == OLDER_LAYOUT for f in serious)):
         return  # the contract says nothing of an older layout
     present: list[Finding] = []
@@ -303,9 +307,9 @@ def _is_no_news(options: Options, plan: RestorePlan, run: Run, contract: Contrac
         return set(told) <= set(unreadable_or_absent(live, contract))
 
 
-def _judge_readable(wish: RestoreRequest, plan: RestorePlan, told: list[str]) -> None:
+def _judge_readable(request: RestoreRequest, plan: RestorePlan, told: list[str]) -> None:
     """Raise `ValidationFailed` where the application could not read its tables after the cutover."""
-    if told and not any(fnmatch.fnmatchcase("schema.privilege.missing", pattern) for pattern in wish.accept):
+    if told and not any(fnmatch.fnmatchcase("schema.privilege.missing", pattern) for pattern in request.accept):
         raise ValidationFailed(
             f"After a restore of {plan.source.name} the application could not read its tables: {'; '.join(told[:5])}.",
             "The live database was not touched. playbooks/deploy.yml makes the role and its privileges; a restore that "

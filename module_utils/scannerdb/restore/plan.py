@@ -91,31 +91,32 @@ def live_facts(options: Options) -> tuple[Optional[DatabaseFacts], tuple[str, ..
         return None, ()
 
 
-def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run, *, record: bool) -> RestorePlan:
+def make_plan(conn: Connection, options: Options, request: RestoreRequest, run: Run, *, record: bool) -> RestorePlan:
     """Find and prove the source, and look at everything else that could stop the restore.
 
     `conn` is a connection to the maintenance database. With `record` a set's verification is added to its record.
     """
     server = server_of(conn)
-    proven = prove(options, wish, server, run, record=record)
-    _check_names(wish, proven)
+    proven = prove(options, request, server, run, record=record)
+    _check_names(request, proven)
     live, published = live_facts(options)
-    given = carried(options, proven.contents, is_set=proven.source.is_set or bool(wish.tables), live=live is not None)
+    given = carried(options, proven.contents, is_set=bool(proven.source.is_set or request.tables), live=bool(live))
     target = choose_target(live, proven)
     named = proven.contents.roles | target.roles
-    rules, missing = _roles(conn, server, wish, named)
-    places = _places(wish, proven.contents, target)
-    target = replace(target.under(rules), tablespace=wish.tablespace_map.get(target.tablespace, target.tablespace))
+    rules, missing = _roles(conn, server, request, named)
+    places = _places(request, proven.contents, target)
+    target = replace(target.under(rules), tablespace=request.tablespace_map.get(target.tablespace, target.tablespace))
     needed, free = _room(conn, options, proven, target)
     used = {places.get(name, name) for name in proven.contents.tablespaces}
-    _check_contents(conn, server, wish, proven.contents, {*used, target.tablespace})
+    _check_contents(conn, server, request, proven.contents, {*used, target.tablespace})
     check_rights(conn, server, target.owner if target.owner not in missing else "", live is not None)
-    if not wish.tables:
+    if not request.tables:
         owners = {rules.of(owner) for owner in proven.contents.owners} | given.new_owners
         check_owners(conn, server, owners - set(missing))
-        _check_live(conn, options, server, wish, live)
-    sets = list_sets(wish.backup_dir, options.db, wish.trust).sets
+        _check_live(conn, options, server, request, live)
+    sets = list_sets(request.backup_dir, options.db, request.trust).sets
     rate = drilled_rate(sets)
+    notes = [*_behind(request, sets), *_strangers(request.role_map, named), *([given.sentence] if given else [])]
     return RestorePlan(
         **vars(proven),
         live=live,
@@ -131,8 +132,7 @@ def make_plan(conn: Connection, options: Options, wish: RestoreRequest, run: Run
         rules=rules,
         places=places,
         dependents=replace(replication_dependents(conn, options.db), publications=published),
-        warnings=(*_warnings(options, proven, server, free), *_behind(wish, sets), *_strangers(wish.role_map, named))
-        + ((given.sentence,) if given else ()),
+        warnings=(*_warnings(options, proven, server, free), *notes),
         spare=_spare(live, proven, target),
         carried=given,
     )
@@ -147,34 +147,35 @@ def _room(conn: Connection, options: Options, proven: Proven, target: Target) ->
 
 
 def _check_live(
-    conn: Connection, options: Options, server: ServerInfo, wish: RestoreRequest, live: Optional[DatabaseFacts]
+    conn: Connection, options: Options, server: ServerInfo, request: RestoreRequest, live: Optional[DatabaseFacts]
 ) -> None:
     """What could stop the database from being replaced, where it is to be."""
-    if not wish.into_database:
+    if not request.into_database:
         check_rights(conn, server, live.owner if live else "", live is not None)
         check_obstacles(conn, options.db)
 
 
 def _check_contents(
-    conn: Connection, server: ServerInfo, wish: RestoreRequest, contents: Contents, tablespaces: set[str]
+    conn: Connection, server: ServerInfo, request: RestoreRequest, contents: Contents, tablespaces: set[str]
 ) -> None:
     """Raise one of our errors where this server or role cannot make what is in the backup."""
     check_extensions(conn, server, contents.extensions)
     check_tablespaces(conn, server, tablespaces, TABLESPACE_MAP)
-    if not wish.tables:
+    if not request.tables:
         check_superuser_objects(server, {entry.kind for entry in contents.entries}, contents.about_roles)
-    if not wish.run_code:
-        refuse_strangers(conn, contents.code, RUN_CODE.format(wish.words))
+    if not request.run_code:
+        refuse_strangers(conn, contents.code, RUN_CODE.format(request.words))
 
 
-def _check_names(wish: RestoreRequest, proven: Proven) -> None:
+def _check_names(request: RestoreRequest, proven: Proven) -> None:
     """Raise `RestoreRefused` where something is to be left out that the backup does not have."""
-    if not wish.leave_out:
+    if not request.leave_out:
         return
     source = proven.source
-    unknown = wish.leave_out.texts
+    unknown = request.leave_out.texts
     if source.kind != SQL_FILE:
-        unknown = wish.leave_out.unknown(proven.contents, structure_script(proven.tools, source.dump, proven.contents))
+        structure = structure_script(proven.tools, source.dump, proven.contents)
+        unknown = request.leave_out.unknown(proven.contents, structure)
     if unknown:
         raise RestoreRefused(
             f"scannerdb_restore_leave_out names what {source.name} does not have: {', '.join(unknown)}.",
@@ -183,26 +184,26 @@ def _check_names(wish: RestoreRequest, proven: Proven) -> None:
 
 
 def _roles(
-    conn: Connection, server: ServerInfo, wish: RestoreRequest, named: Set[str]
+    conn: Connection, server: ServerInfo, request: RestoreRequest, named: Set[str]
 ) -> tuple[RoleRules, tuple[str, ...]]:
     """What becomes of the roles that are named, and which of them are missing; raises where they may not be."""
     existing = existing_roles(conn)
-    missing = tuple(sorted(named - existing - set(wish.role_map)))
-    check_map(wish.role_map, existing)
-    check_roles(missing, wish.missing_roles)
-    if missing and wish.missing_roles == "create":
+    missing = tuple(sorted(named - existing - set(request.role_map)))
+    check_map(request.role_map, existing)
+    check_roles(missing, request.missing_roles)
+    if missing and request.missing_roles == "create":
         check_creator(conn, server, missing)
-    return RoleRules(wish.role_map, frozenset(missing if wish.missing_roles == "ignore" else ())), missing
+    return RoleRules(request.role_map, frozenset(missing if request.missing_roles == "ignore" else ())), missing
 
 
-def _places(wish: RestoreRequest, contents: Contents, target: Target) -> dict[str, str]:
+def _places(request: RestoreRequest, contents: Contents, target: Target) -> dict[str, str]:
     """The tablespaces of a backup that others take the place of, with those; "" is the database's own. Pure.
 
     Single tables come by way of a side database, where it does not matter.
     """
-    instead = wish.tablespace_map
+    instead = request.tablespace_map
     own = instead.get(target.tablespace, target.tablespace) or DEFAULT_TABLESPACE
-    if wish.tables:
+    if request.tables:
         return dict.fromkeys(contents.tablespaces, "")
     return {name: "" if instead[name] == own else instead[name] for name in contents.tablespaces if name in instead}
 
@@ -266,12 +267,14 @@ def _strangers(role_map: Mapping[str, str], named: Container[str]) -> list[str]:
     return [told] if unknown else []
 
 
-def _behind(wish: RestoreRequest, sets: Sequence[BackupSet]) -> list[str]:
+def _behind(request: RestoreRequest, sets: Sequence[BackupSet]) -> list[str]:
     """What people should know where `latest.backup` does not lead to the newest set: only a backup ever moves it."""
     last = newest(sets)
-    if wish.source not in ("latest", LATEST) or not last or Path(wish.told).name == last.name:
+    if request.source not in ("latest", LATEST) or not last or Path(request.told).name == last.name:
         return []
-    return [f"latest.backup leads to {Path(wish.told).name}, though {last.name} is newer: name the one that you want."]
+    return [
+        f"latest.backup leads to {Path(request.told).name}, though {last.name} is newer: name the one that you want."
+    ]
 
 
 def _warnings(options: Options, proven: Proven, server: ServerInfo, free: Optional[int]) -> list[str]:
@@ -302,17 +305,17 @@ def _warnings(options: Options, proven: Proven, server: ServerInfo, free: Option
 
 
 def check_sessions(
-    conn: Connection, options: Options, wish: RestoreRequest, grace_s: float, own: int = 0
+    conn: Connection, options: Options, request: RestoreRequest, grace_s: float, own: int = 0
 ) -> list[Session]:
     """Who is connected, after the grace period; raises `RestoreRefused` where they may not or cannot be ended.
 
     The process `own` is ours.
     """
-    left = wait_for(conn, options.db, grace_s, wish.terminate, own)
-    if left and not wish.terminate:
+    left = wait_for(conn, options.db, grace_s, request.terminate, own)
+    if left and not request.terminate:
         raise RestoreRefused(
             f"Database {options.db!r} is in use: {named(left)}.",
-            f"Stop these clients and run again, or set {wish.words}_terminate to true: their sessions then end at "
+            f"Stop these clients and run again, or set {request.words}_terminate to true: their sessions then end at "
             "the moment of the cutover.",
         )
     stuck = [s for s in left if not s.endable]
@@ -326,19 +329,19 @@ def check_sessions(
     return left
 
 
-def steps(plan: RestorePlan, wish: RestoreRequest, conn: Connection, options: Options) -> list[str]:
+def steps(plan: RestorePlan, request: RestoreRequest, conn: Connection, options: Options) -> list[str]:
     """The plan in words, one line a step."""
     free = f"{plan.free_bytes >> 20} MiB free" if plan.free_bytes is not None else "free space unknown"
     people = connected(conn, options.db) if plan.live else []
     first = "nothing to back up: there is no such database"
     if plan.live:
-        first = "pre-restore backup" if wish.prebackup else "no pre-restore backup, as asked"
+        first = "pre-restore backup" if request.prebackup else "no pre-restore backup, as asked"
     return [
         f"source: {plan.source.place}, {plan.source.size_bytes} bytes, verified",
         f"{first}"
-        + (f" of {plan.live.size_bytes} bytes into {wish.backup_dir}" if plan.live and wish.prebackup else ""),
+        + (f" of {plan.live.size_bytes} bytes into {request.backup_dir}" if plan.live and request.prebackup else ""),
         f"new database {plan.side!r}: {'; '.join(describe(plan.target))}",
-        *role_lines(plan, wish),
+        *role_lines(plan, request),
         *_place_lines(plan),
         f"load {plan.contents.tables} tables with {loader(plan.source)} {plan.tools.version}: "
         f"about {plan.needed_bytes} bytes, {free}; about {plan.estimate_s:.0f} s, "
@@ -346,16 +349,16 @@ def steps(plan: RestorePlan, wish: RestoreRequest, conn: Connection, options: Op
         "analyze, compare "
         + (f"the rows of {len(plan.rows)} tables, " if plan.rows else "")
         + "the contract and the write probe",
-        f"wait {wish.grace_s:g} s for clients, then cut over"
+        f"wait {request.grace_s:g} s for clients, then cut over"
         + (f"; {len(people)} sessions now: {named(people)}" if people else "; nobody is connected now"),
         f"the present database is kept as {plan.kept!r}" if plan.live else "there is no present database to keep",
     ]
 
 
-def role_lines(plan: RestorePlan, wish: RestoreRequest) -> list[str]:
+def role_lines(plan: RestorePlan, request: RestoreRequest) -> list[str]:
     """What becomes of roles, as lines of a plan."""
-    mapped = [f"{role!r} becomes {instead!r}" for role, instead in sorted(wish.role_map.items())]
-    does = {"create": "are created, without login", "ignore": "are ignored"}.get(wish.missing_roles, "")
+    mapped = [f"{role!r} becomes {instead!r}" for role, instead in sorted(request.role_map.items())]
+    does = {"create": "are created, without login", "ignore": "are ignored"}.get(request.missing_roles, "")
     missing = [f"{', '.join(plan.missing_roles)} {does}"] if plan.missing_roles and does else []
     return [f"roles: {'; '.join([*mapped, *missing])}"] if mapped or missing else []
 

@@ -43,17 +43,17 @@ def loader(source: Source) -> str:
     return "psql" if source.kind == SQL_FILE else "pg_restore"
 
 
-def prove(options: Options, wish: RestoreRequest, server: ServerInfo, run: Run, *, record: bool) -> Proven:
+def prove(options: Options, request: RestoreRequest, server: ServerInfo, run: Run, *, record: bool) -> Proven:
     """Find the source and prove it; with `record` that is added to a set's record. Raises `BackupInvalid`."""
-    path = wish.kept.path if wish.kept else find_backup(wish.backup_dir, wish.source, options.db)
-    if wish.source in ("latest", LATEST) and path.is_file():
-        run.log(f"latest is {wish.told or path}: the newest of the old script's files, by the time in its name")
+    path = request.kept.path if request.kept else find_backup(request.backup_dir, request.source, options.db)
+    if request.source in ("latest", LATEST) and path.is_file():
+        run.log(f"latest is {request.told or path}: the newest of the old script's files, by the time in its name")
     found = load_set(path) if is_set(path) else None
     manifest = found.manifest if found else None
-    if found and found.manifest_sha256 != wish.judged:
-        raise BackupInvalid(f"{wish.told} became another while it was read.", "Run again.")
-    source = replace(open_source(path, manifest.dump_path if manifest else ""), told=wish.told)
-    source = replace(source, dump=wish.dump or source.dump)
+    if found and found.manifest_sha256 != request.judged:
+        raise BackupInvalid(f"{request.told} became another while it was read.", "Run again.")
+    source = replace(open_source(path, manifest.dump_path if manifest else ""), told=request.told)
+    source = replace(source, dump=request.dump or source.dump)
     program = loader(source)
     tools = find_tools(options.pg_bin_dir, server.major, program, source.header.dump_major)
     run.log(f"source {source.place} ({source.kind}), read with {program} {tools.version}")
@@ -62,11 +62,11 @@ def prove(options: Options, wish: RestoreRequest, server: ServerInfo, run: Run, 
         return _read_script(source, tools, run)
     if manifest:
         outcome = verify_set(
-            source.path, wish.verify_level, tools, state_dir=wish.state_dir, jobs=wish.jobs or 2, record=record
+            source.path, request.verify_level, tools, state_dir=request.state_dir, jobs=request.jobs or 2, record=record
         )
         if record:
             try:
-                append_history(wish.state_dir, manifest.name, outcome)
+                append_history(request.state_dir, manifest.name, outcome)
             except FileProblem as error:  # a full disk must not stop a restore; the set's own record has it
                 run.log(f"warning: {error}")
         require(outcome, source.name)

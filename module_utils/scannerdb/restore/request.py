@@ -62,7 +62,7 @@ class RestoreTask:
     """One restore: where, what, its run, what the contract demands, and what healing has told so far."""
 
     options: Options
-    wish: RestoreRequest
+    request: RestoreRequest
     run: Run
     contract: Contract
     told: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def restore_request_from(
     trust: str = "",
     **plain: Any,
 ) -> RestoreRequest:
-    """The wish out of the module's options; those in `plain` have the names of the wish's own fields."""
+    """The request out of the module's options; those in `plain` have the names of its own fields."""
     return RestoreRequest(
         backup_dir=Path(backup_dir),
         accept=tuple(accept),
@@ -102,41 +102,43 @@ def restore_request_from(
     )
 
 
-def check_request(options: Options, wish: RestoreRequest) -> None:
+def check_request(options: Options, request: RestoreRequest) -> None:
     """Raise `InvalidInput` or `RestoreRefused` where the request alone forbids the restore."""
-    written = wish.into_database or options.db
-    if wish.confirm != written:
-        said = f"it says {wish.confirm!r}" if wish.confirm else "it is not set"
-        does = "adds a schema to" if wish.tables else "creates" if wish.into_database else "replaces the content of"
+    written = request.into_database or options.db
+    if request.confirm != written:
+        said = f"it says {request.confirm!r}" if request.confirm else "it is not set"
+        does = (
+            "adds a schema to" if request.tables else "creates" if request.into_database else "replaces the content of"
+        )
         raise RestoreRefused(
             f"This {does} database {written!r}, and has to be confirmed by that name, spelled out; {said}.",
-            f"Set {wish.words}_confirm to {written}.",
+            f"Set {request.words}_confirm to {written}.",
         )
     if options.maintenance_db == options.db:
         raise InvalidInput(
             f"The maintenance database is {options.db!r} itself, and no database can be renamed from inside.",
             "Set scannerdb_maintenance_db to another one, such as postgres.",
         )
-    if wish.jobs < 0 or wish.grace_s < 0:
+    if request.jobs < 0 or request.grace_s < 0:
         raise InvalidInput("jobs and grace_s must not be negative.")
-    if wish.tables and wish.into_database:
+    if request.tables and request.into_database:
         raise InvalidInput("Tables go into a schema of the live database, never into another database.")
-    if wish.masking_sql and not wish.into_database:
+    if request.masking_sql and not request.into_database:
         raise InvalidInput("Only a clone is masked.", "Set scannerdb_restore_into_database to its name.")
-    for kind, names in (("role", wish.role_map), ("tablespace", wish.tablespace_map)):
+    for kind, names in (("role", request.role_map), ("tablespace", request.tablespace_map)):
         for name, instead in names.items():
             if not (name and isinstance(instead, str) and instead):
                 raise InvalidInput(
                     f"scannerdb_restore_{kind}_map names no {kind} in the place of {name!r}.",
                     f'Write it like {{"old_one": "new_one"}}: the {kind} in the backup, and the one that is here.',
                 )
-    if wish.into_database == options.db:
+    if request.into_database == options.db:
         raise InvalidInput("A clone needs another name than the database that it is a clone of.")
 
 
-def backup_folder(wish: RestoreRequest) -> Path:
+def backup_folder(request: RestoreRequest) -> Path:
     """The folder of backups and logs; made where it is missing."""
-    return ensure_folder(wish.backup_dir)
+    return ensure_folder(request.backup_dir)
 
 
 def state_line(database: str, words: str) -> str:

@@ -20,12 +20,12 @@ from .request import RestoreRequest
 _EVENT = "ALTER EVENT TRIGGER "
 
 
-def make_roles(conn: Connection, wish: RestoreRequest, plan: RestorePlan, run: Run) -> None:
+def make_roles(conn: Connection, request: RestoreRequest, plan: RestorePlan, run: Run) -> None:
     """Create the roles that are missing, where that is wanted.
 
     Whoever is no superuser becomes a member of them, or could not give them anything.
     """
-    if wish.missing_roles != "create" or not plan.missing_roles:
+    if request.missing_roles != "create" or not plan.missing_roles:
         return
     with explained("Creating the missing roles"), conn.transaction():
         for role in map(Identifier, plan.missing_roles):

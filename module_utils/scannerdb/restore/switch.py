@@ -24,15 +24,15 @@ ALMOST_NOTHING = 1 << 20
 
 
 def cut_over(
-    conn: Connection, options: Options, wish: RestoreRequest, run: Run, switch: Switch
+    conn: Connection, options: Options, request: RestoreRequest, run: Run, switch: Switch
 ) -> tuple[Switched, Optional[float]]:
     """Wait for the clients, switch, and measure; puts things right at once where the block was cut short."""
     check_obstacles(conn, switch.live)
     came = replication_dependents(conn, switch.live)  # while it was loading
-    check_replication(came, switch.live, switch.cut_slots, wish.words)
+    check_replication(came, switch.live, switch.cut_slots, request.words)
     if switch.live_exists:
         run.progress("grace")
-        check_sessions(conn, options, wish, wish.grace_s, switch.holder)
+        check_sessions(conn, options, request, request.grace_s, switch.holder)
     run.progress("standbys")
     with explained("Looking at the standbys"):
         behind = let_catch_up(conn, ALMOST_NOTHING)  # or who reads there would wait for what was loaded
@@ -92,8 +92,8 @@ def switch_of(task: RestoreTask, plan: RestorePlan, holder: int = 0) -> Switch:
         mark=mark,
         kept_mark=DatabaseMark(KEPT, task.options.db, task.run.run_id, mark.at, mark.source, comment=comment),
         comment=plan.target.comment,
-        terminate=task.wish.terminate,
-        cut_slots=task.wish.replication == "cut",
+        terminate=task.request.terminate,
+        cut_slots=task.request.replication == "cut",
         holder=holder,
     )
 
@@ -108,7 +108,7 @@ def undo(conn: Connection, task: RestoreTask, wanted: str) -> dict[str, Any]:
     check_rights(conn, server_of(conn), owner, live)
     check_obstacles(conn, options.db)
     dependents = replication_dependents(conn, options.db)
-    check_replication(dependents, options.db, task.wish.replication == "cut" or task.check_mode)
+    check_replication(dependents, options.db, task.request.replication == "cut" or task.check_mode)
     previous = kept_name(options.db, run.run_id)
     warnings = [*task.told, *dependents.sentences(options.db)]
     result = result_of(options, run, name, previous if live else None, None, warnings)
@@ -120,9 +120,9 @@ def undo(conn: Connection, task: RestoreTask, wanted: str) -> dict[str, Any]:
     kept = DatabaseMark(
         KEPT, options.db, run.run_id, now_text(), f"undone by {run.run_id}", comment=comment if live else ""
     )
-    cut = task.wish.replication == "cut"
-    switch = Switch(options.db, name, previous, live, mark, kept, mark.comment, task.wish.terminate, cut)
-    done, gap = cut_over(conn, options, task.wish, run, switch)
+    cut = task.request.replication == "cut"
+    switch = Switch(options.db, name, previous, live, mark, kept, mark.comment, task.request.terminate, cut)
+    done, gap = cut_over(conn, options, task.request, run, switch)
     other = f"; what it replaced is kept as {previous!r}" if live else ""
     result["msg"] = f"Database {options.db!r} is again the one that run {mark.run_id} had replaced{other}."
     result["restore"].update(cutover_ms=gap, sessions_ended=done.ended, closed_ms=done.closed_ms, backup=None)

@@ -32,12 +32,12 @@ def bring_tables(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     schema is there whole or not at all, and the live tables are not touched.
     """
     options, run = task.options, task.run
-    schema = task.wish.into_schema or f"restored_{run.run_id[-8:]}"
-    names = [table_name(text) for text in task.wish.tables]
+    schema = task.request.into_schema or f"restored_{run.run_id[-8:]}"
+    names = [table_name(text) for text in task.request.tables]
     _check_schema(options, schema)
     # Owners and grants are left behind, so roles that are missing do not matter.
-    wish = replace(task.wish, missing_roles="ignore", role_map={}, tablespace_map={})
-    plan = make_plan(conn, options, wish, run, record=not task.check_mode)
+    request = replace(task.request, missing_roles="ignore", role_map={}, tablespace_map={})
+    plan = make_plan(conn, options, request, run, record=not task.check_mode)
     plan = replace(plan, rules=RoleRules(ignored=plan.contents.roles))
     _check_tables(plan, names)
     result = result_of(options, run, plan.source.place, None, None, [*task.told, *plan.warnings])
@@ -52,7 +52,7 @@ def bring_tables(conn: Connection, task: RestoreTask) -> dict[str, Any]:
         return result
     try:
         create_empty(conn, options, plan, replace(plan.target, owner=""), run)
-        load_side(conn, options, wish, plan, run, task.contract, table_lines(plan.contents, names), PLAIN)
+        load_side(conn, options, request, plan, run, task.contract, table_lines(plan.contents, names), PLAIN)
         _regroup(task, plan, names, schema)
         _carry_over(task, plan, schema)
         back = f"To remove it: {text_of(SQL('DROP SCHEMA {} CASCADE').format(Identifier(schema)))};"
@@ -175,7 +175,7 @@ def _carry_over(task: RestoreTask, plan: RestorePlan, schema: str) -> None:
     As SQL, because newer tools set what an older server does not know: a script can be spared that, line by line.
     """
     options, run = task.options, task.run
-    folder = backup_folder(task.wish)
+    folder = backup_folder(task.request)
     sweep(folder, options.db)
     with borrowed(folder, options.db) as place:
         script = Path(place, "tables.sql.gz")

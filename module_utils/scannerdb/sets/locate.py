@@ -86,9 +86,9 @@ def find_set(backup_dir: Path, text: str, trust: Trust = NOBODY, database: str |
 
 
 def locate(text: str, backup_dir: Path, sets: Iterable[tuple[datetime.datetime, Path]] = ()) -> Path:
-    """The path that a wish means. `sets` are the regular sets of this database, with their times.
+    """The path that a request means. `sets` are the regular sets of this database, with their times.
 
-    Raises `BackupInvalid` where there is nothing of the kind, `InvalidInput` for an empty wish.
+    Raises `BackupInvalid` where there is nothing of the kind, `InvalidInput` for an empty request.
     """
     if not text.strip():
         raise InvalidInput(

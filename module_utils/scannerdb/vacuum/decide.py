@@ -21,10 +21,10 @@ def density(size: int, rows: float) -> float:
 def decide(
     measure: TableMeasure,
     thresholds: VacuumThresholds,
-    wish: VacuumRequest,
+    request: VacuumRequest,
     rebuilt: Mapping[str, float] | None = None,
 ) -> TableDecision:
-    """What one table needs under `wish`.
+    """What one table needs under `request`.
 
     `rebuilt` holds the bytes per row right after the last rebuild, by the qualified name of a table or an index: where
     an object is still about as dense as then, the estimate is wrong and another rebuild would gain nothing.
@@ -39,17 +39,17 @@ def decide(
         actions.append(Action("drop_repack", (said,), lock=MOMENTS))
     if left and not measure.may_rebuild:
         notes.append(f"an interrupted REINDEX left {', '.join(left)} invalid, but {_not_allowed(measure)}")
-    if wish.method == "full":
-        actions.append(full(measure, wish, "asked for by name", forced=True))
-    elif wish.method == "repack":
-        action = _rewritten(measure, wish, "asked for by name", notes, forced=True)
+    if request.method == "full":
+        actions.append(full(measure, request, "asked for by name", forced=True))
+    elif request.method == "repack":
+        action = _rewritten(measure, request, "asked for by name", notes, forced=True)
         actions += [action] if action else []
-    elif wish.method == "reindex":
+    elif request.method == "reindex":
         _reindex_all(measure, actions, notes)
-    elif wish.method == "vacuum":
+    elif request.method == "vacuum":
         actions.append(Action("vacuum", ("asked for by name", *_vacuum_reasons(measure, thresholds)), forced=True))
     else:
-        _by_need(measure, thresholds, wish, rebuilt or {}, actions, notes)
+        _by_need(measure, thresholds, request, rebuilt or {}, actions, notes)
     return TableDecision(measure, tuple(actions), tuple(notes))
 
 
@@ -61,14 +61,14 @@ def in_order(decisions: Sequence[TableDecision]) -> list[TableDecision]:
 def _by_need(
     measure: TableMeasure,
     thresholds: VacuumThresholds,
-    wish: VacuumRequest,
+    request: VacuumRequest,
     rebuilt: Mapping[str, float],
     actions: list[Action],
     notes: list[str],
 ) -> None:
-    gentle, unable = _gentle(measure, thresholds, wish, rebuilt)
-    if wish.compaction and is_worth_rewriting(measure, thresholds) and not _still_dense(measure, rebuilt):
-        action = _rewritten(measure, wish, _waste_sentence(measure, thresholds), notes)
+    gentle, unable = _gentle(measure, thresholds, request, rebuilt)
+    if request.compaction and is_worth_rewriting(measure, thresholds) and not _still_dense(measure, rebuilt):
+        action = _rewritten(measure, request, _waste_sentence(measure, thresholds), notes)
         if action:
             actions.append(replace(action, instead=tuple(gentle)))
             return
@@ -77,7 +77,7 @@ def _by_need(
 
 
 def _gentle(
-    measure: TableMeasure, thresholds: VacuumThresholds, wish: VacuumRequest, rebuilt: Mapping[str, float]
+    measure: TableMeasure, thresholds: VacuumThresholds, request: VacuumRequest, rebuilt: Mapping[str, float]
 ) -> tuple[list[Action], list[str]]:
     """What a table needs that stops nobody, and what of it this role may not do."""
     actions: list[Action] = []
@@ -89,16 +89,16 @@ def _gentle(
         actions.append(Action("vacuum", tuple(reasons + stale), freeze=bool(old)))
     elif stale:
         actions.append(Action("analyze", tuple(stale)))
-    if wish.compaction:
+    if request.compaction:
         _reindex_bloated(measure, thresholds, rebuilt, actions, notes)
     return actions, notes
 
 
 def _rewritten(
-    measure: TableMeasure, wish: VacuumRequest, reason: str, notes: list[str], forced: bool = False
+    measure: TableMeasure, request: VacuumRequest, reason: str, notes: list[str], forced: bool = False
 ) -> Action | None:
     """The rewrite of a table; None and a note where there is none."""
-    action, why_not = rewrite(measure, wish, reason, forced)
+    action, why_not = rewrite(measure, request, reason, forced)
     if action is None:
         notes.append(f"{reason}; but {why_not}")
     return action

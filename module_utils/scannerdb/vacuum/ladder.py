@@ -50,22 +50,24 @@ def unfit(measure: TableMeasure, kind: str) -> str:
     return ""
 
 
-def rewrite(measure: TableMeasure, wish: VacuumRequest, reason: str, forced: bool = False) -> tuple[Action | None, str]:
+def rewrite(
+    measure: TableMeasure, request: VacuumRequest, reason: str, forced: bool = False
+) -> tuple[Action | None, str]:
     """The action that rewrites a table, or None and why there is none."""
-    kind = wish.offer.kind
-    why_not = unfit(measure, kind) if kind else wish.offer.why_not
+    kind = request.offer.kind
+    why_not = unfit(measure, kind) if kind else request.offer.why_not
     if not why_not:
         needs = f"the copy needs up to {pretty(measure.bytes)} of free disk"
         return Action(kind, (reason, needs), lock=MOMENTS, forced=forced, room=measure.bytes), ""
-    if wish.allow_exclusive:
-        return full(measure, wish, reason, forced), ""
+    if request.allow_exclusive:
+        return full(measure, request, reason, forced), ""
     return None, f"{why_not}, and VACUUM FULL is not allowed (scannerdb_vacuum_allow_exclusive)"
 
 
-def full(measure: TableMeasure, wish: VacuumRequest, reason: str, forced: bool = False) -> Action:
+def full(measure: TableMeasure, request: VacuumRequest, reason: str, forced: bool = False) -> Action:
     """VACUUM FULL, with what it costs."""
     copied = max(0, measure.bytes - measure.waste_bytes)
-    seconds = copied / max(wish.rate, 1.0)
+    seconds = copied / max(request.rate, 1.0)
     needs = f"the copy needs up to {pretty(measure.bytes)} of free disk and locks the table for about {seconds:.0f} s"
     return Action(
         "full", (reason, needs), lock=ACCESS_EXCLUSIVE, forced=forced, room=measure.bytes, lock_s=round(seconds, 1)

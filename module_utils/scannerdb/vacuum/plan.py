@@ -82,8 +82,8 @@ class TableDecision:
     notes: tuple[str, ...] = field(default=())
 
 
-def wish_for(method: str, profile: str, allow_exclusive: bool) -> VacuumRequest:
-    """The wish behind the options; raises `InvalidInput` where they make no sense."""
+def vacuum_request_for(method: str, profile: str, allow_exclusive: bool) -> VacuumRequest:
+    """The request behind the options; raises `InvalidInput` where they make no sense."""
     name = OTHER_NAMES.get(method, method)
     if name not in METHODS:
         raise InvalidInput(f"{method!r} is not a method of vacuum.", f"Choose one of {', '.join(METHODS)}.")

@@ -16,7 +16,7 @@ short_description: Whom a member of a cluster leaves the work to
 version_added: "0.3.0"
 description: A dictionary with C(left_to), the host that works in the place of this one, or nothing; C(why); and
   C(member), whether this host is a member of a cluster of several.
-positional: _input, me, group, hostvars, wish
+positional: _input, me, group, hostvars, request
 options:
   _input:
     description: What the server of each host of the run said, by host.
@@ -35,7 +35,7 @@ options:
     description: Their variables, as far as they are known.
     type: dict
     required: true
-  wish:
+  request:
     description: The job, where dumps are wanted from, how far a standby may be behind, and whether a standby gives way.
     type: dict
     required: true
@@ -65,12 +65,12 @@ def _place(host: str, variables: Mapping[str, Any]) -> tuple[list[str], int | No
 
 
 def share_of_cluster(
-    answers: Mapping[str, Any], me: str, group: Iterable[str], hostvars: Mapping[str, Any], wish: Mapping[str, Any]
+    answers: Mapping[str, Any], me: str, group: Iterable[str], hostvars: Mapping[str, Any], request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Whom `me` leaves the work to."""
     known = {host: hostvars[host] for host in group if host in hostvars}
     places = {host: _place(host, known.get(host, {})) for host in group}
-    decided: dict[str, Any] = _share.share(me, answers, places, wish, _addresses.addresses_of)
+    decided: dict[str, Any] = _share.share(me, answers, places, request, _addresses.addresses_of)
     return decided
 
 

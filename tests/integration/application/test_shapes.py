@@ -300,10 +300,10 @@ def test_every_shape_is_backed_up_drilled_restored_and_swapped_back(
     database.sql("CREATE TABLE made_since (n integer)")
     database.sql("DROP TABLE IF EXISTS models CASCADE")
     damaged = state(database)
-    wishes = {"confirm": database.name, "grace_s": 0, **places}
-    restored = restore(options(database), source="latest", prebackup=False, **wishes)
+    words = {"confirm": database.name, "grace_s": 0, **places}
+    restored = restore(options(database), source="latest", prebackup=False, **words)
     assert (restored["changed"], state(database)) == (True, whole)
-    restore(options(database), state="undone", **wishes)
+    restore(options(database), state="undone", **words)
     assert state(database) == damaged
 
 

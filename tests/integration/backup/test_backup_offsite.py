@@ -317,8 +317,8 @@ def test_a_copy_is_drilled_and_restored(field_db: Database, tmp_path: Path, stor
     assert (shown["verification"]["passed"], shown["verification"]["set"]) == (True, name)
     assert '"restore"' in store.rclone("cat", f"{store.remote}/{name}/verification.jsonl")
     words = {**words, "confirm": field_db.name, "grace_s": 0, "prebackup": False}
-    for wish in ("latest", name, name.removesuffix(".backup"), f"{utc_now():%Y-%m-%d}"):
-        told = restore(options_of(field_db), **words, source=f"offsite:{wish}", check_mode=True)
+    for request in ("latest", name, name.removesuffix(".backup"), f"{utc_now():%Y-%m-%d}"):
+        told = restore(options_of(field_db), **words, source=f"offsite:{request}", check_mode=True)
         assert told["plan"]["source"] == f"{store.remote}/{name}"
     done = restore(options_of(field_db), **words, source="offsite:latest")
     assert done["restore"]["source"] == f"{store.remote}/{name}"

@@ -29,8 +29,8 @@ def test_one_of_the_members_works(site: Site) -> None:
         assert [len(site.backups(host)) for host in ("one", "two")] == [1, 1]
         pair.new.sql("SELECT pg_wal_replay_pause()")
         pair.old.sql("CREATE TABLE load AS SELECT repeat(md5(i::text), 30) FROM generate_series(1, 3000) i")
-        wish = {"scannerdb_backup_dump_from": "standby", "scannerdb_backup_max_lag_mb": 1}
-        behind = site.run("playbooks/backup.yml", **wish).ok()
+        request = {"scannerdb_backup_dump_from": "standby", "scannerdb_backup_max_lag_mb": 1}
+        behind = site.run("playbooks/backup.yml", **request).ok()
         assert "no standby keeps up: one is" in behind.prose
         pair.new.sql("SELECT pg_wal_replay_resume()")
         assert [len(site.backups(host)) for host in ("one", "two")] == [1, 2]

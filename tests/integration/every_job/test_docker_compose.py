@@ -90,9 +90,9 @@ def test_the_page_from_deploy_to_a_restore(compose: Database, tmp_path: Path) ->
     rows = database.sql("SELECT * FROM models ORDER BY id")
     play(database, home, "fix").ok()
     database.sql("DELETE FROM models")
-    wishes = {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": "ollama_scanner"}
-    play(database, home, "restore", **wishes).failed("pg_stat_statements")
-    play(database, home, "restore", **wishes, **SUPERUSER).ok()
+    words = {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": "ollama_scanner"}
+    play(database, home, "restore", **words).failed("pg_stat_statements")
+    play(database, home, "restore", **words, **SUPERUSER).ok()
     assert database.sql("SELECT * FROM models ORDER BY id") == rows
     owner = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
     assert database.value(owner) == "scanner_owner"

@@ -90,16 +90,16 @@ def test_an_archive_of_pg_dump(field_db: Database, tmp_path: Path, form: str) ->
 
 
 @pytest.mark.parametrize(
-    "wish", ["latest", "x_20250418_120000.backup", "x_20250418_120000", "2025-04-18 12:00", "2026-01-01"]
+    "source", ["latest", "x_20250418_120000.backup", "x_20250418_120000", "2025-04-18 12:00", "2026-01-01"]
 )
-def test_an_old_scripts_file_by_name(field_db: Database, tmp_path: Path, wish: str) -> None:
+def test_an_old_scripts_file_by_name(field_db: Database, tmp_path: Path, source: str) -> None:
     before = state(field_db)
     dump = old_dump(field_db, tmp_path / "x_20250418_120000.backup")
     (tmp_path / "latest.backup").symlink_to(dump.name)
     damage(field_db)
-    named = wish.startswith("x_")  # else nobody has named this very file, and its hash has to be spelled out
+    named = source.startswith("x_")  # else nobody has named this very file, and its hash has to be spelled out
     trust = "" if named else hashlib.sha256(dump.read_bytes()).hexdigest()
-    result = run(field_db, tmp_path, source=wish, prebackup=False, trust=trust)
+    result = run(field_db, tmp_path, source=source, prebackup=False, trust=trust)
     assert state(field_db) == before
     assert result["restore"]["source"] == str(dump)
 

@@ -142,22 +142,22 @@ def test_compaction_without_leave_rebuilds_indexes_only_and_says_what_is_left(
     database: Database, tmp_path: Path
 ) -> None:
     fill(database)
-    wish = {"profile": "monthly", "thresholds": EAGER, "state_dir": str(tmp_path)}
-    planned = vacuum(options(database), check_mode=True, **wish)
-    result = vacuum(options(database), **wish)
+    request = {"profile": "monthly", "thresholds": EAGER, "state_dir": str(tmp_path)}
+    planned = vacuum(options(database), check_mode=True, **request)
+    result = vacuum(options(database), **request)
     actions = row(result, "public.bloated")["action"]
     assert actions == row(planned, "public.bloated")["action"]
     assert actions == "vacuum, reindex bloated_pkey, reindex bloated_t_idx"
     assert "VACUUM FULL is not allowed" in result["left_undone"][0]["reason"]
-    assert not vacuum(options(database), **wish)["changed"]
+    assert not vacuum(options(database), **request)["changed"]
 
 
 @BEFORE_REPACK
 def test_compaction_with_leave_ends_the_bloat(database: Database, tmp_path: Path) -> None:
     fill(database)
-    wish = {"method": "compact", "thresholds": EAGER, "allow_exclusive": True, "state_dir": str(tmp_path)}
-    assert row(vacuum(options(database), **wish), "public.bloated")["action"] == "full"
-    again = vacuum(options(database), **wish)
+    request = {"method": "compact", "thresholds": EAGER, "allow_exclusive": True, "state_dir": str(tmp_path)}
+    assert row(vacuum(options(database), **request), "public.bloated")["action"] == "full"
+    again = vacuum(options(database), **request)
     assert (again["changed"], again["left_undone"]) == (False, [])
 
 
@@ -168,16 +168,16 @@ def test_a_wrong_estimate_does_not_repeat_a_rebuild(database: Database, tmp_path
     database.sql(
         "INSERT INTO wide SELECT repeat('x', CASE i % 3 WHEN 0 THEN 10 ELSE 4100 END) FROM generate_series(1, 400) i"
     )
-    wish = {
+    request = {
         "method": "compact",
         "thresholds": VacuumThresholds(bloat_bytes=10_000, bloat_share=0.1, bloat_least=0.1),
         "allow_exclusive": True,
     }
     vacuum(options(database))
-    with_memory = {**wish, "state_dir": str(tmp_path)}
+    with_memory = {**request, "state_dir": str(tmp_path)}
     assert vacuum(options(database), **with_memory)["changed"], "the estimate is not wrong here: nothing is tested"
     assert not vacuum(options(database), **with_memory)["changed"]
-    assert vacuum(options(database), **wish)["changed"], "without memory it would be repeated"
+    assert vacuum(options(database), **request)["changed"], "without memory it would be repeated"
 
 
 def test_a_table_dropped_in_the_meantime_fails_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

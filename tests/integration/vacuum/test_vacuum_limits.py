@@ -87,11 +87,11 @@ def test_when_the_window_closes_it_stops_between_tables(database: Database, monk
 def test_vacuum_full_is_not_begun_where_its_lock_would_outlast_the_window(database: Database, tmp_path: Path) -> None:
     fill(database)
     (tmp_path / "vacuum.json").write_text(json.dumps({"rebuilt": {}, "rate": 10}))  # ten bytes a second
-    wish = {**FULL, "state_dir": str(tmp_path)}
-    result = vacuum(options(database), window=window(-HOUR / 2), **wish)
+    request = {**FULL, "state_dir": str(tmp_path)}
+    result = vacuum(options(database), window=window(-HOUR / 2), **request)
     assert "its lock would last about" in result["left_undone"][0]["reason"]
     assert "full" not in row(result, "public.bloated")["action"]
-    assert row(vacuum(options(database), **wish), "public.bloated")["action"] == "full"
+    assert row(vacuum(options(database), **request), "public.bloated")["action"] == "full"
 
 
 def test_children_are_left_alone(database: Database) -> None:

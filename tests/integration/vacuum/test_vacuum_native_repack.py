@@ -47,9 +47,9 @@ pytestmark = [pytest.mark.pg(NEXT, always=True)]
 class Work:
     """A vacuum in a thread of its own, and its result."""
 
-    def __init__(self, database: Database, **wish: Any) -> None:
+    def __init__(self, database: Database, **request: Any) -> None:
         self.result: dict[str, Any] = {}
-        self._thread = threading.Thread(target=lambda: self.result.update(vacuum(options(database), **wish)))
+        self._thread = threading.Thread(target=lambda: self.result.update(vacuum(options(database), **request)))
         self._thread.start()
 
     def done(self) -> dict[str, Any]:
