@@ -15,7 +15,7 @@ from dateutil import rrule, tz
 from scannerdb.schedule.model import read_jobs
 
 from tests.integration.awx import rules, shapes
-from tests.integration.awx.declared import FILTERS, JOBS, STEPS, VARIABLES, playbook, questions
+from tests.integration.awx.declared import FILTERS, JOBS, STEPS, VARIABLES, WORKFLOWS, playbook, questions
 from tests.integration.playbooks import ROOT
 
 RAW = VARIABLES["scannerdb_schedule"]["default"]
@@ -225,10 +225,10 @@ def nodes() -> list[dict[str, Any]]:
 )
 def test_a_workflow_that_somebody_has_changed_is_noticed(nodes: list[dict[str, Any]], change: dict[str, Any]) -> None:
     steps = list(STEPS.values())
-    assert not FILTERS.other_workflow([], steps, "N: ")
-    assert not FILTERS.other_workflow(nodes, steps, "N: ")
+    assert not WORKFLOWS.other_workflow([], steps, "N: ")
+    assert not WORKFLOWS.other_workflow(nodes, steps, "N: ")
     nodes[0].update(change)
-    assert FILTERS.other_workflow(nodes, steps, "N: ")
+    assert WORKFLOWS.other_workflow(nodes, steps, "N: ")
 
 
 # --- notifications
@@ -278,11 +278,52 @@ HELD = {"kind": "job_templates", "object": "N: check", "role": "execute", "holde
     ],
 )
 def test_a_right_that_nobody_declared_is_foreign(found: dict[str, Any], foreign: bool) -> None:
-    grants = [{"team": "operators", "role": "execute", "templates": ["check"], "workflow": True}]
+    grants = [{"team": "operators", "role": "execute", "templates": ["check"], "workflows": ["N"]}]
     assert bool(FILTERS.foreign_rights([{**HELD, **found}], grants, "N", [3])) == foreign
     workflow = {**HELD, "kind": "workflow_job_templates", "object": "N", "holder_name": "N operators"}
     held = [{**HELD, "holder_name": "N operators"}, workflow]
     assert FILTERS.granted(held, grants[0], "N") and not FILTERS.granted(held[1:], grants[0], "N")
+
+
+# --- jobs in parts
+
+
+def test_a_scheduled_job_in_parts_is_a_workflow_of_one_step() -> None:
+    schedule = [
+        {"name": "nightly", "playbook": "maintain.yml", "profile": "daily"},
+        {"name": "drill", "playbook": "playbooks/verify.yml", "profile": "daily"},
+        {"name": "look", "playbook": "playbooks/status.yml", "profile": "daily"},
+    ]
+    names_of = WORKFLOWS.workflow_names(schedule, list(JOBS.values()), "N: ")
+    assert names_of == {"nightly": "N: nightly in parts", "drill": "N: drill in parts"}
+    nightly, drill = WORKFLOWS.workflows(schedule, names_of)
+    assert (nightly["name"], nightly["steps"]) == (
+        "N: nightly in parts",
+        [{"step": "maintain", "answers": {"scannerdb_profile": "daily"}}],
+    )
+    assert drill["steps"] == [{"step": "verify", "answers": {}}]
+    assert WORKFLOWS.workflows(schedule, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "goes"),
+    [
+        ({}, False),
+        ({"limit": "db9"}, True),
+        ({"summary_fields": {"unified_job_template": {"name": "N: maintain"}}}, True),
+        ({"name": "N: of yesterday", "summary_fields": {"unified_job_template": {"name": "N: maintain"}}}, False),
+        ({"description": "Theirs.", "limit": "db9"}, False),
+    ],
+)
+def test_a_schedule_that_launches_something_else_is_made_again(change: dict[str, Any], goes: bool) -> None:
+    """As where jobs are spread over parts from now on: AWX's module would make a second one of that name."""
+    launched = {"N: daily": "N: daily in parts"}
+    there = {
+        "name": "N: daily",
+        "description": "Ours.",
+        "summary_fields": {"unified_job_template": {"name": "N: daily in parts"}},
+    }
+    assert bool(WORKFLOWS.misled([{**there, **change}], "Ours.", launched)) == goes
 
 
 # --- what the real one refuses

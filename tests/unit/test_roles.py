@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 NAME = re.compile(r"\b(?:__)?scannerdb_\w+")
 MODULES = {path.stem for path in (ROOT / "library").glob("*.py")}
-AWX_FILTERS = Path("roles/scannerdb_awx/filter_plugins/scannerdb_awx.py")
+AWX_FILTERS = sorted((ROOT / "roles/scannerdb_awx/filter_plugins").glob("*.py"))
 SECRET = re.compile(r"password|_token$|identity_key$")
 PUBLISHED = "_artifacts"  # by set_stats, for later jobs of a workflow
 REAL = {
@@ -131,7 +131,8 @@ def test_every_variable_that_a_role_reads_is_declared(role: str) -> None:
     if role == "scannerdb_awx":  # its surveys ask for other roles' variables
         declared |= {name for other in ROLES for name in load(other, "defaults/main.yml")} | {"scannerdb_hosts"}
         declared |= {"scannerdb_slices", "scannerdb_slice_names"}  # what a sliced job of AWX is told
-        declared |= set(re.findall(r'"(scannerdb_awx_\w+)": ', (ROOT / AWX_FILTERS).read_text(encoding="utf-8")))
+        for path in AWX_FILTERS:
+            declared |= set(re.findall(r'"(scannerdb_awx_\w+)": ', path.read_text(encoding="utf-8")))
     if role == "scannerdb_common":  # its preflight prints a command of client.yml
         declared |= set(load("scannerdb_client", "defaults/main.yml"))
     if role in ("scannerdb_sets", "scannerdb_fix", "scannerdb_migrate"):  # they print commands of restore.yml

@@ -16,30 +16,15 @@ LARGEST = 2_000_000_000
 KINDS = {"int": "integer", "float": "float"}  # everything else is text
 # A fixed Monday in the past: RRULEs count from it, and it must not change from run to run.
 START = "20240101"
-LINKS = ("success", "failure", "always")
 EVENTS = ("failure", "success")
 HOME = "summary_fields.organization.name"
-# The roles of an object by kind, and the prompts that a schedule or a node may have answered.
+# The roles of an object by kind.
 POWERS = {
     "job_templates": "templates",
-    "workflow_job_templates": "workflow",
+    "workflow_job_templates": "workflows",
     "inventories": "inventory",
     "projects": "project",
 }
-PROMPTS = (
-    "inventory",
-    "limit",
-    "job_type",
-    "job_tags",
-    "skip_tags",
-    "scm_branch",
-    "diff_mode",
-    "verbosity",
-    "forks",
-    "timeout",
-    "job_slice_count",
-    "execution_environment",
-)
 IN_ORGANIZATIONS = (
     "credentials",
     "inventories",
@@ -49,11 +34,11 @@ IN_ORGANIZATIONS = (
     "teams",
     "workflow_job_templates",
 )
-PARENTS = {  # what AWX deletes together with its parent: the field that names it, and the parent's kind
-    "hosts": ("inventory", "inventories"),
-    "groups": ("inventory", "inventories"),
-    "inventory_sources": ("inventory", "inventories"),
-    "schedules": ("unified_job_template", "job_templates"),
+PARENTS = {  # what AWX deletes together with its parent: the field that names it, and the parent's kinds
+    "hosts": ("inventory", ("inventories",)),
+    "groups": ("inventory", ("inventories",)),
+    "inventory_sources": ("inventory", ("inventories",)),
+    "schedules": ("unified_job_template", ("job_templates", "workflow_job_templates")),
 }
 
 
@@ -124,60 +109,6 @@ def rrule(rule: str, timezone: str) -> str:
     if found is None:
         raise AnsibleFilterError(f"The recurrence {rule} has no time of day at its end.")
     return f"DTSTART;TZID={timezone or 'UTC'}:{START}T{found[2]:0>2}{found[3]:0>2}00 RRULE:{found[1]}"
-
-
-def nodes(steps: Sequence[Mapping[str, Any]], prefix: str, organization: str) -> list[dict[str, Any]]:
-    """The steps of the workflow as the module takes them; a step runs the job of its name, unless it says another."""
-    return [
-        {
-            "identifier": step["step"],
-            "unified_job_template": {
-                "name": prefix + step.get("job", step["step"]),
-                "type": "job_template",
-                "organization": {"name": organization},
-            },
-            "extra_data": step.get("answers", {}),
-            "related": {f"{when}_nodes": [{"identifier": one} for one in step[when]] for when in LINKS if when in step},
-        }
-        for step in steps
-    ]
-
-
-def other_workflow(there: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], prefix: str) -> bool:
-    """Whether the nodes that are there are others than the steps say: other jobs, links, answers or prompts.
-
-    No nodes at all are no other ones.
-    """
-    names = {node["id"]: node["identifier"] for node in there}
-    found = {
-        node["identifier"]: {
-            "job": node["summary_fields"].get("unified_job_template", {}).get("name"),
-            "answers": node["extra_data"] or {},
-            "prompts": _prompts(node),
-            **{when: {names.get(one) for one in node[f"{when}_nodes"]} for when in LINKS},
-        }
-        for node in there
-    }
-    wanted = {
-        step["step"]: {
-            "job": prefix + step.get("job", step["step"]),
-            "answers": step.get("answers", {}),
-            "prompts": [],
-            **{when: set(step.get(when, [])) for when in LINKS},
-        }
-        for step in steps
-    }
-    return bool(found) and found != wanted
-
-
-def _prompts(item: Mapping[str, Any]) -> list[str]:
-    """What somebody has chosen for a schedule or a node beside the survey's answers."""
-    return [name for name in PROMPTS if item.get(name) not in (None, "")]
-
-
-def prompting(there: Sequence[Mapping[str, Any]], mark: str) -> list[Any]:
-    """Those of our schedules for which somebody has chosen a limit, a job type and the like."""
-    return [item for item in there if item["description"].endswith(mark) and _prompts(item)]
 
 
 def same(there: Sequence[Mapping[str, Any]], name: str, fields: Mapping[str, Any]) -> bool:
@@ -256,7 +187,8 @@ def _rights(grant: Mapping[str, Any], prefix: str) -> set[tuple[str, str, str, s
     """A grant as (team, role, kind, object)."""
     objects = {
         "job_templates": [f"{prefix}: {name}" for name in grant.get("templates", [])],
-        **{kind: [prefix] for kind, word in POWERS.items() if word != "templates" and grant.get(word)},
+        "workflow_job_templates": grant.get("workflows", []),
+        **{kind: [prefix] for kind in ("inventories", "projects") if grant.get(POWERS[kind])},
     }
     team = f"{prefix} {grant['team']}"
     return {(team, grant["role"], kind, name) for kind, names_of in objects.items() for name in names_of}
@@ -300,7 +232,7 @@ def surplus(there: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[st
     if lodgers(there, mark):
         extra["inventories"] = []
     for kind, (field, parents) in PARENTS.items():
-        gone = {parent["id"] for parent in extra[parents]}
+        gone = {parent["id"] for one in parents for parent in extra.get(one, [])}
         extra[kind] = [item for item in extra[kind] if item[field] not in gone]
     return extra
 
@@ -344,8 +276,6 @@ class FilterModule:
             "scannerdb_awx_variables": variables,
             "scannerdb_awx_survey": survey,
             "scannerdb_awx_rrule": rrule,
-            "scannerdb_awx_nodes": nodes,
-            "scannerdb_awx_other_workflow": other_workflow,
             "scannerdb_awx_names": names,
             "scannerdb_awx_lacking": lacking,
             "scannerdb_awx_surplus": surplus,
@@ -355,7 +285,6 @@ class FilterModule:
             "scannerdb_awx_holders": holders,
             "scannerdb_awx_lodgers": lodgers,
             "scannerdb_awx_notifications": notifications,
-            "scannerdb_awx_prompting": prompting,
             "scannerdb_awx_roles": roles,
             "scannerdb_awx_same": same,
             "scannerdb_awx_told": told,

@@ -13,9 +13,8 @@ from tests.integration.playbooks import ROOT
 ROLE = ROOT / "roles" / "scannerdb_awx"
 
 
-def _filters() -> ModuleType:
-    path = ROLE / "filter_plugins" / "scannerdb_awx.py"
-    spec = importlib.util.spec_from_file_location("scannerdb_awx_filters", path)
+def _filters(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_filters", ROLE / "filter_plugins" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,7 +27,7 @@ def _load(name: str) -> dict[str, Any]:
     return loaded
 
 
-FILTERS = _filters()
+FILTERS, WORKFLOWS = _filters("scannerdb_awx"), _filters("scannerdb_awx_workflows")
 VARIABLES: dict[str, Any] = FILTERS.variables(str(ROOT / "roles"))
 JOBS: dict[str, dict[str, Any]] = {job["name"]: job for job in _load("jobs.yml")["__scannerdb_awx_jobs"]}
 STEPS: dict[str, dict[str, Any]] = {step["step"]: step for step in _load("objects.yml")["__scannerdb_awx_workflow"]}

@@ -28,6 +28,7 @@ TOKEN = "hidden-controller-token"
 PASSWORD = "hidden-login-password"
 HOOK = "hidden-hook-token"
 NAME = "Scanner database"
+IN_PARTS = {f"{NAME}: {name} in parts" for name in ("daily", "weekly", "monthly")}  # what the schedule launches
 ORGANIZATION = "Database people + [co] & söhne"  # AWX's addresses hold names: these need care
 ZONE = "Europe/Berlin"
 LASTING = "/backups/{{ inventory_hostname }}"
@@ -246,10 +247,11 @@ def test_everything_is_made(story: Story) -> None:
     assert set(ours(made, "hosts")) == {"db1", "db2"} and set(ours(made, "groups")) == {"scannerdb"}
     assert json.loads(ours(made, "inventories")[NAME]["variables"]) == {"scannerdb_backup_dir": LASTING}
     assert set(ours(made, "teams")) == {f"{NAME} operators", f"{NAME} viewers"}
-    for resource in ("projects", "inventories", "execution_environments", "workflow_job_templates"):
+    for resource in ("projects", "inventories", "execution_environments"):
         assert set(ours(made, resource)) == {NAME}, resource
-    nodes = {node["identifier"] for node in made["workflow_job_template_nodes"].values()}
-    assert nodes == set(STEPS)
+    assert set(ours(made, "workflow_job_templates")) == {NAME} | IN_PARTS
+    nodes = [node["identifier"] for node in made["workflow_job_template_nodes"].values()]
+    assert sorted(nodes) == sorted([*STEPS, "maintain", "maintain", "maintain"])
     template = ours(made, "job_templates")[f"{NAME}: restore"]
     assert template["playbook"] == playbook("restore") and template["ask_job_type_on_launch"]
     assert (template["job_slice_count"], ours(made, "job_templates")[f"{NAME}: check"]["job_slice_count"]) == (1, 3)
@@ -408,8 +410,8 @@ def test_operators_launch_what_is_safe_and_viewers_look(story: Story) -> None:
     launched = {f"{NAME}: {name}" for name, job in JOBS.items() if job.get("operators")}
     assert granted["operators", "execute_role"] == launched | {NAME}
     assert f"{NAME}: restore" not in launched and f"{NAME}: deploy" not in launched
-    assert granted["operators", "read_role"] >= {f"{NAME}: {name}" for name in JOBS} - launched
-    assert granted["viewers", "read_role"] == {f"{NAME}: {name}" for name in JOBS} | {NAME}
+    assert granted["operators", "read_role"] >= {f"{NAME}: {name}" for name in JOBS} - launched | IN_PARTS
+    assert granted["viewers", "read_role"] == {f"{NAME}: {name}" for name in JOBS} | {NAME} | IN_PARTS
     assert ("viewers", "execute_role") not in granted
 
 
@@ -417,7 +419,8 @@ def test_failures_are_told(story: Story) -> None:
     chat = ours(story.items["made"], "notification_templates")[f"{NAME}: chat"]["id"]
     told = posts(story, "notification_templates_error")
     steps = {step.get("job", name) for name, step in STEPS.items()} | set(STEPS)
-    assert set(told) == {f"{NAME}: {job}" for job in JOBS if job not in steps} | {NAME}, "one failure, one message"
+    alone = {f"{NAME}: {job}" for job in JOBS if job not in steps and job not in SLICED}
+    assert set(told) == alone | {NAME} | IN_PARTS, "one failure, one message, however many parts have failed"
     hook = ours(story.items["made"], "notification_templates")[f"{NAME}: hook"]["id"]
     assert all({body["id"] for body in bodies} == {chat, hook} for bodies in told.values())
     assert set(posts(story, "notification_templates_success")) == {NAME}
@@ -425,10 +428,15 @@ def test_failures_are_told(story: Story) -> None:
 
 def test_the_schedules_are_those_of_the_data(story: Story) -> None:
     made = ours(story.items["made"], "schedules")
+    flows = {item["id"]: name for name, item in ours(story.items["made"], "workflow_job_templates").items()}
+    nodes = story.items["made"]["workflow_job_template_nodes"].values()
+    said = {flows[node["workflow_job_template"]]: node["extra_data"] for node in nodes}
     for job in read_jobs(VARIABLES["scannerdb_schedule"]["default"]):
         schedule = made[f"{NAME}: {job.name}"]
         assert schedule["rrule"] == FILTERS.rrule(job.rrule, ZONE)
-        assert schedule["extra_data"] == {"scannerdb_profile": job.profile}
+        launched = flows[schedule["unified_job_template"]]
+        assert launched == f"{NAME}: {job.name} in parts" and not schedule["extra_data"]
+        assert said[launched] == {"scannerdb_profile": job.profile}
         assert schedule["enabled"] == job.enabled
 
 
