@@ -12,6 +12,7 @@ version_added: "0.3.0"
 description:
   - Makes the full, differential or incremental backup that is due, looks at what was made and at its WAL in the
     archive, and only then lets pgBackRest remove old backups.
+  - Each repository gets a backup. Where one got none, the module fails, says which, and tells what was made elsewhere.
   - Refuses where there is no stanza, a stanza of another cluster, or no archiving. A new backup is a change.
   - The lock of the bundle's jobs is held meanwhile. Runs as the user that the server runs as.
 author:
@@ -48,6 +49,11 @@ backup:
     page_errors, why (this kind), and sound (whether it and its WAL are whole). In check mode kind and why.
   returned: success
   type: dict
+backups:
+  description: The new backup of each repository that got one, each as C(backup), which is the first of them.
+  returned: success
+  type: list
+  elements: dict
 removed:
   description: Labels of the backups that retention removed.
   returned: success

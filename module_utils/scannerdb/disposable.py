@@ -21,6 +21,7 @@ from .errors import InvalidInput, ScannerDbError
 from .files import ensure_folder, file_errors, remove_tree
 from .tools import Tools
 
+HOMES = "/var/tmp"  # noqa: S108 - each home in it is private, and its name cannot be guessed
 LONGEST_SOCKET = 107
 SOCKET = Path("run", ".s.PGSQL.65535")  # below a home; the longest that it can be
 

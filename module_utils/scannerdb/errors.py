@@ -93,6 +93,10 @@ class ToolFailed(ScannerDbError):
     """A client tool ended with an error."""
 
 
+class BackupUnseen(ToolFailed):
+    """A backup was made, as its engine says, and could not be listed afterwards."""
+
+
 class FileProblem(ScannerDbError):
     """A file or folder cannot be written or read: permissions, a full disk, a wrong path."""
 

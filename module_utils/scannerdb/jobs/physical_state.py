@@ -13,6 +13,7 @@ from typing import Any
 from ..connection import Connection, Options, connect
 from ..errors import ScannerDbError
 from ..finding import Finding, ordered
+from ..physical.archive import SEGMENT_BYTES
 from ..physical.engine import PhysicalEngine, Repository
 from ..physical.facts import read_facts
 from ..physical.judge import PhysicalLimits, ServerFacts, judge
@@ -79,11 +80,12 @@ def public_state(state: PhysicalState, stanza: str) -> dict[str, Any]:
     backups = [backup for repository in state.repositories for backup in repository.backups]
     windows = sorted(state.windows, key=lambda window: (window.repository, window.timeline))
     main = current(windows)
+    segment_bytes = state.server.segment_bytes if state.server else SEGMENT_BYTES
     return {
         "stanza": stanza,
         "why": state.why,
         "backups": [public_backup(backup, now) for backup in backups],
-        "windows": [public_window(window, now) for window in windows],
-        "window": public_window(main, now) if main else {},
+        "windows": [public_window(window, now, segment_bytes) for window in windows],
+        "window": public_window(main, now, segment_bytes) if main else {},
         "problems": [{**problem.public(), "hint": problem.why_no_fix} for problem in ordered(state.problems)],
     }

@@ -129,7 +129,16 @@ def judged_point(
         reader = WalReader(engine.fetch, programs, copy.wal, server.segment_bytes, copy.user)
         reader.on_read = lambda number: run.progress("read the WAL", number)
         run.progress("judge the target")
-        landing = judged(conn, engine, target, reader, ask.timeline, may_switch=may_switch, log=run.log)
+        landing = judged(
+            conn,
+            engine,
+            target,
+            reader,
+            ask.timeline,
+            may_switch=may_switch,
+            log=run.log,
+            on_change=run.note_change,
+        )
         plan = PointPlan(target, landing, server, free_bytes(copy.home))
         for line in plan.lines():
             run.log(f"plan: {line}")

@@ -9,6 +9,7 @@ from typing import Any
 from ..backup.then_and_now import TableFacts, table_facts
 from ..connection import Options, connect
 from ..errors import DatabaseMissing
+from ..partial import telling_changes
 from ..restore.request import RestoreRequest, state_line
 from ..runs import Run
 from .point_in_time import PointRequest, at_point, judged_point
@@ -18,9 +19,16 @@ from .point_plan import PointPlan
 def look_at_point(
     options: Options, request: RestoreRequest, ask: PointRequest, run: Run, check_mode: bool
 ) -> dict[str, Any]:
-    """The module's result of a run that changes nothing: the plan and, with `show`, the tables of then and now."""
+    """The module's result of a run that restores nothing: the plan and, with `show`, the tables of then and now.
+
+    What it had to change for a look (WAL switched out, what an earlier run left) is said; in check mode nothing is.
+    """
     session = contextlib.closing(connect(options, dbname=options.maintenance_db, purpose="restore plan"))
-    with session as conn, judged_point(conn, options, ask, run, may_switch=not check_mode) as point:
+    with (
+        telling_changes(run),
+        session as conn,
+        judged_point(conn, options, ask, run, may_switch=not check_mode) as point,
+    ):
         tables: list[dict[str, Any]] = []
         if ask.show and not check_mode:
             then: list[TableFacts] = []
@@ -35,15 +43,18 @@ def _result(
 ) -> dict[str, Any]:
     lines = [*plan.lines(), *_table_lines(tables)]
     written = request.into_database or options.db
+    told = f"Would restore {written!r} from {plan.name}: "
+    told += " ".join(["no database was changed.", *run.changes]) if run.changes else "nothing was changed."
     return {
-        "changed": False,
+        "changed": bool(run.changes),
+        "done": list(run.changes),
         "restore": {"source": plan.name, "database": options.db, "previous_database": None, "cutover_ms": None},
         "plan": {**plan.values(), "tables": list(tables)},
         "run_id": run.run_id,
         "log": "",
         "warnings": [],
         "diff": {"before": state_line(written, "as it is"), "after": "".join(f"{line}\n" for line in lines)},
-        "msg": f"Would restore {written!r} from {plan.name}: nothing was changed.",
+        "msg": told,
     }
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..disposable import ServerHome, private_home
+from ..disposable import HOMES, ServerHome, private_home
 from ..tools import Tools
 
 PREFIX = "scannerdb-copy-"
-COPY_DIR = "/var/tmp"  # noqa: S108 - a private folder is made in it
+COPY_DIR = HOMES
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,14 @@ class MadeBackup:
 
 
 @dataclass(frozen=True)
+class Expiry:
+    """The labels of what retention removed, and why it went no further ('' where it ended well)."""
+
+    removed: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Recovery:
     """Where recovery ends: `kind` is time, lsn, xid, name, immediate, or default (the end of the archive)."""
 
@@ -82,17 +90,20 @@ class PhysicalEngine(Protocol):
     def user(self) -> str:
         """Who runs it where we are root: the owner of the cluster's files."""
 
-    def make(self, kind: str, on_tick: Callable[[], object] | None = None) -> MadeBackup:
-        """Make a backup of that kind, and remove none; raises where it failed."""
+    def make(self, kind: str, repository: int = 1, on_tick: Callable[[], object] | None = None) -> MadeBackup:
+        """Make a backup of that kind in a repository, and remove none; raises where it failed.
 
-    def expire(self) -> Sequence[str]:
-        """Remove what the engine's retention says; returns the labels that went."""
+        Raises `BackupUnseen` where the engine says that it made one, and it could not be listed.
+        """
+
+    def expire(self, repository: int = 1) -> Expiry:
+        """Remove what the engine's retention says of a repository; what went is seen, also where it failed half-way."""
 
     def list(self) -> Sequence[Repository]:
         """What there is in each repository, read anew."""
 
     def verify(self) -> Verification:
-        """Have the engine read its own files."""
+        """Have the engine read its own files, in each repository."""
 
     def window(self) -> Sequence[Window]:
         """What can be restored, of each repository and timeline."""

@@ -43,10 +43,12 @@ def judged(
     *,
     may_switch: bool = True,
     log: Callable[[str], object] = lambda line: None,
+    on_change: Callable[[str], object] = lambda what: None,
 ) -> Landing:
     """Where the target lies; raises `RestoreRefused` where it cannot be reached, or is not one.
 
-    What the live server has not archived yet is switched out first, where the target may lie in it.
+    What the live server has not archived yet is switched out first, where the target may lie in it; `on_change` is told
+    of that.
     """
     server = read_facts(conn)
     check_future(target, server.now)
@@ -57,7 +59,7 @@ def judged(
     if not any(one.window.timeline == server.timeline for one in found):
         why = why_not_switched(conn) if may_switch else "a run that only looks switches nothing"
         if not why:
-            switch_out(conn, server.timeline, server.segment_bytes, log)
+            switch_out(conn, server.timeline, server.segment_bytes, log, on_change=on_change)
         if latest or not why:
             found, windows = _look(engine, sought, reader, server)
     timeline = timeline or (server.timeline if latest else 0)

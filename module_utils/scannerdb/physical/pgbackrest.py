@@ -7,21 +7,21 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackupInvalid, InvalidInput, ScannerDbError, ToolFailed, ToolMissing
+from ..errors import BackupInvalid, BackupUnseen, InvalidInput, ScannerDbError, ToolFailed, ToolMissing
 from ..jsontext import read_json
 from ..process import Finished, as_system_user, run_tool
 from .archive import SEGMENT_BYTES, parse_lsn, parse_segment
-from .engine import KINDS, ClusterIdentity, MadeBackup, Recovery, Repository, Verification
+from .engine import KINDS, ClusterIdentity, Expiry, MadeBackup, Recovery, Repository, Verification
 from .window import ArchiveSegment, Fork, PhysicalBackup, Window, parse_history, windows
 
 DAMAGED = (26, 29, 55, 95)  # a checksum, a format, a missing file, what cannot be decrypted
 LONGEST_PROBLEM = 300
+LISTED = (0, 1, 2, 3)  # codes of a repository: good, no stanza, no backup, no data of a stanza
 PROGRAM = "pgbackrest"
-CONFIG = "/etc/pgbackrest.conf"
 STANZA = re.compile(r"[\w][\w.-]*", re.ASCII)
 ARCHIVED = re.compile(r"([^/]+)/[0-9A-F]{16}/([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?")
 HISTORY = re.compile(r"([^/]+)/([0-9A-F]{8})\.history(?:-[0-9a-f]{40})?")
@@ -63,30 +63,49 @@ class PgBackRest:
         if not STANZA.fullmatch(self.stanza):
             raise InvalidInput(f"{self.stanza[:40]!r} is no name of a stanza.", "It takes letters, digits, _, . and -.")
 
-    def make(self, kind: str, on_tick: Callable[[], object] | None = None) -> MadeBackup:
+    def make(self, kind: str, repository: int = 1, on_tick: Callable[[], object] | None = None) -> MadeBackup:
         """Make a backup; what counts is that it is in the list afterwards, not the exit status."""
         if kind not in KINDS:
             raise InvalidInput(f"{kind!r} is no kind of a physical backup.", f"Kinds are {', '.join(KINDS)}.")
-        before = {backup.label for backup in self._backups()}
+        before = {backup.label for backup in self._backups(repository)}
         began = time.monotonic()
-        finished = self._run("backup", f"--type={kind}", "--no-expire-auto", *self._in_parallel(), on_tick=on_tick)
-        fresh = [backup for backup in self._backups() if backup.label not in before]
+        words = (f"--repo={repository}", f"--type={kind}", "--no-expire-auto", *self._in_parallel())
+        finished = self._run("backup", *words, check=False, on_tick=on_tick)
+        failed = command_error("backup", finished) if finished.returncode else None
+        try:
+            fresh = [backup for backup in self._backups(repository) if backup.label not in before]
+        except ScannerDbError as error:
+            raise failed or BackupUnseen(
+                f"pgbackrest backup ended without an error, and what it made could not be listed: {error.message}",
+                error.hint,
+            ) from error
         if not fresh:
-            raise ToolFailed(
+            raise failed or ToolFailed(
                 "pgbackrest backup ended without an error, but there is no new backup.", "Look at pgBackRest's own log."
             )
-        return MadeBackup(fresh[-1], time.monotonic() - began, _lines(finished.stderr))
+        warnings = (*_lines(finished.stderr), *([failed.message] if failed else []))
+        return MadeBackup(fresh[-1], time.monotonic() - began, warnings)
 
     def list(self) -> Sequence[Repository]:
         """Backups by `info`, segments by a listing of the archive's files."""
-        return [self._with_archive(repository) for repository in parse_info(self._info(), self.segment_bytes)]
+        found = []
+        for repository in parse_info(self._info(), self.segment_bytes):
+            try:
+                found.append(self._with_archive(repository))
+            except ToolFailed as error:  # the others can be looked at
+                found.append(replace(repository, problem=_first_line(error.message)))
+        return found
 
     def verify(self) -> Verification:
         """`verify` of pgBackRest: checksums of what is there. It exits 0 where it found damage, and for no stanza."""
         problems = [repository for repository in parse_info(self._info(), self.segment_bytes) if repository.problem]
         if problems:
             return Verification(False, tuple(f"repository {p.key}: {p.problem}" for p in problems))
-        finished = self._run("verify", "--output=text", check=False)
+        found = [self._verified(repository.key) for repository in parse_info(self._info(), self.segment_bytes)]
+        return Verification(all(one.ok for one in found), tuple(note for one in found for note in one.notes))
+
+    def _verified(self, repository: int) -> Verification:
+        finished = self._run("verify", f"--repo={repository}", "--output=text", check=False)
         said = [line.strip() for line in finished.stdout.splitlines() if line.strip()]
         sound = finished.returncode == 0 and (not said or "status: ok" in said)
         return Verification(sound, (*said, *_lines(finished.stderr)))
@@ -95,12 +114,16 @@ class PgBackRest:
         """The windows of every repository, of the cluster that is backed up now."""
         return [found for repository in self.list() for found in windows_of(repository, self.segment_bytes)]
 
-    def expire(self) -> Sequence[str]:
-        """Remove what retention says; returns the labels that went."""
-        before = [backup.label for backup in self._backups()]
-        self._run("expire")
-        left = {backup.label for backup in self._backups()}
-        return [label for label in before if label not in left]
+    def expire(self, repository: int = 1) -> Expiry:
+        """Remove what retention says of a repository."""
+        before = [backup.label for backup in self._backups(repository)]
+        finished = self._run("expire", f"--repo={repository}", check=False)
+        why = str(command_error("expire", finished)) if finished.returncode else ""
+        try:
+            left = {backup.label for backup in self._backups(repository)}
+        except ScannerDbError as error:
+            return Expiry((), f"{why} What pgbackrest expire removed could not be listed: {error}".strip())
+        return Expiry(tuple(label for label in before if label not in left), why)
 
     def restore(
         self,
@@ -131,9 +154,13 @@ class PgBackRest:
             raise command_error("archive-get", finished)
         return finished.returncode == 0 and path.exists()
 
-    def _backups(self) -> Sequence[PhysicalBackup]:
-        repositories = parse_info(self._info(), self.segment_bytes)
-        return sorted((b for r in repositories for b in r.backups), key=lambda backup: backup.stopped)
+    def _backups(self, repository: int) -> Sequence[PhysicalBackup]:
+        """Those of one repository, oldest first; raises `ToolFailed` where it cannot be looked at."""
+        seen = [one for one in parse_info(self._info(), self.segment_bytes) if one.key == repository]
+        if not seen or seen[0].code not in LISTED:
+            problem = seen[0].problem if seen else "it is not configured"
+            raise ToolFailed(f"Repository {repository} cannot be looked at: {problem}.", "Is the way to it open?")
+        return sorted(seen[0].backups, key=lambda backup: backup.stopped)
 
     def _info(self) -> Any:
         return _json(self._run("info", "--output=json").stdout, "info")
@@ -152,16 +179,7 @@ class PgBackRest:
             if match:
                 text = self._run("repo-get", f"--repo={repository.key}", f"{where}/{path}").stdout
                 histories.setdefault(match.group(1), {})[int(match.group(2), 16)] = parse_history(text)
-        return Repository(
-            repository.key,
-            repository.clusters,
-            repository.backups,
-            segments,
-            histories,
-            repository.encrypted,
-            repository.problem,
-            repository.code,
-        )
+        return replace(repository, segments=segments, histories=histories)
 
     def _in_parallel(self) -> Sequence[str]:
         return [f"--process-max={self.processes}"] if self.processes else []

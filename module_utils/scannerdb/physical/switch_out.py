@@ -30,16 +30,22 @@ def why_not_switched(conn: Connection) -> str:
 
 
 def switch_out(
-    conn: Connection, timeline: int, segment_bytes: int, log: Callable[[str], object], wait_s: float = WAIT_S
+    conn: Connection,
+    timeline: int,
+    segment_bytes: int,
+    log: Callable[[str], object],
+    wait_s: float = WAIT_S,
+    on_change: Callable[[str], object] = lambda what: None,
 ) -> None:
     """Commit an empty transaction, switch to another segment, and wait until the one before is archived.
 
-    Raises `RestoreRefused` where the archive does not get it in time.
+    Raises `RestoreRefused` where the archive does not get it in time. `on_change` is told what was changed.
     """
     with explained("Switching the WAL"):
         scalar(conn, "SELECT pg_current_xact_id()::text")  # its commit is what a recovery to a time stops at
         position = parse_lsn(scalar(conn, "SELECT pg_switch_wal()::text"))
     segment = segment_name(timeline, segment_of(position - 1, segment_bytes), segment_bytes)
+    on_change(f"The server's WAL was switched, so that {segment} is archived.")
     log(f"switched the WAL: waiting for {segment} in the archive")
     deadline = time.monotonic() + wait_s
     while True:

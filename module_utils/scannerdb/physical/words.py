@@ -34,8 +34,8 @@ def public_backup(backup: PhysicalBackup, now: datetime.datetime) -> dict[str, A
     }
 
 
-def public_window(window: Window, now: datetime.datetime) -> dict[str, Any]:
-    """A window as results show it."""
+def public_window(window: Window, now: datetime.datetime, segment_bytes: int) -> dict[str, Any]:
+    """A window as results show it; the names of segments go by their size."""
     return {
         "repository": window.repository,
         "timeline": window.timeline,
@@ -51,7 +51,7 @@ def public_window(window: Window, now: datetime.datetime) -> dict[str, Any]:
                 "begins": f"{gap.begins:{STAMP}}",
                 "ends": f"{gap.ends:{STAMP}}" if gap.ends else "",
                 "segments": gap.missing.count,
-                "first_segment": segment_name(window.timeline, gap.missing.first),
+                "first_segment": segment_name(window.timeline, gap.missing.first, segment_bytes),
             }
             for gap in window.gaps
         ],

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..disposable import HOMES
 from ..errors import BackupInvalid, FileProblem
 from ..files import append_line, ensure_folder, file_errors, read_if_there
 from ..jsontext import read_json
@@ -28,7 +29,7 @@ PROOFS = LEVELS[1:]  # what can be asked for
 PLACES = ("server", "cluster")  # where a drill restores to
 LONGEST = 1 << 20  # bytes of a set's record that are read: some two thousand verifications
 PROVEN, REFUTED, NOT_TRIED = "proven", "refuted", "not_tried"
-CLUSTER_DIR = "/var/tmp"  # noqa: S108 - the folder made in it is private, and its name cannot be guessed
+CLUSTER_DIR = HOMES
 
 
 def rank(level: str) -> int:

@@ -104,15 +104,18 @@ def _cluster(result: Result, dry: bool, size: Size) -> list[str]:
     """The physical backup of the whole cluster."""
     if "backup" not in result:
         return []
-    backup = result["backup"]
-    if dry:
-        said = f"a {backup['kind']} physical backup, expected"
-    else:
-        more = " more" if backup["kind"] != "full" else ""
-        said = f"{backup['label']}, {size(backup['delta_bytes'])}{more}{'' if backup['sound'] else ', NOT SOUND'}"
+    each = [_of_cluster(backup, dry, size) for backup in result.get("backups") or [result["backup"]]]
+    first, *more = [*each, *map(str, result.get("failures", []))]
     window = ((result.get("physical") or {}).get("window") or {}).get("sentence", "nothing")
     removed = [f"{INDENT}{label} was removed" for label in result["removed"]]
-    return ["", f"Cluster    {said}", f"{INDENT}restorable: {window}", *removed]
+    return ["", f"Cluster    {first}", *(INDENT + line for line in more), f"{INDENT}restorable: {window}", *removed]
+
+
+def _of_cluster(backup: Result, dry: bool, size: Size) -> str:
+    if dry:
+        return f"a {backup['kind']} physical backup, expected"
+    more = " more" if backup["kind"] != "full" else ""
+    return f"{backup['label']}, {size(backup['delta_bytes'])}{more}{'' if backup.get('sound', True) else ', NOT SOUND'}"
 
 
 def _replaced(result: Result, dry: bool, size: Size) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.errors import FileProblem, PhysicalRefused, ToolFailed
+from scannerdb.errors import BackupUnseen, FileProblem, PhysicalRefused, ToolFailed
 from scannerdb.jobs.physical_backup import physical_backup
 from scannerdb.jobs.physical_drill import physical_drill
 from scannerdb.jobs.physical_info import physical_info
@@ -79,6 +79,56 @@ def test_what_speaks_against_a_backup_stops_it(stanza: PhysicalCluster, make_dat
         physical_backup(options(make_database()), **asked(stanza))
     with pytest.raises(PhysicalRefused, match="cannot be looked at"):
         back_up(stanza, pgbackrest_config=str(stanza.home / "none.conf"), stanza="st anza")
+
+
+def test_each_repository_gets_its_backup_and_one_that_does_not_is_named() -> None:
+    with physical_cluster() as cluster:
+        second = cluster.home / "second"
+        second.mkdir()
+        user.give_away(second)
+        cluster.configure(extra=f"repo2-path={second}\nrepo2-retention-full=1")
+        cluster.run("stanza-create")
+        assert [b["repository"] for b in back_up(cluster, check_mode=True)["backups"]] == [1, 2]
+        made = back_up(cluster)
+        assert [(b["repository"], b["kind"], b["sound"]) for b in made["backups"]] == [
+            (1, "full", True),
+            (2, "full", True),
+        ]
+        assert {w["repository"] for w in made["physical"]["windows"]} == {1, 2} and "in repository 2" in made["msg"]
+        assert cluster.engine().verify().ok
+        again = back_up(cluster, kind="full")
+        assert again["removed"] == [made["backups"][1]["label"]]  # each has a retention of its own
+        (second / "backup" / STANZA).chmod(0o500)
+        partly = back_up(cluster)
+        assert [b["repository"] for b in partly["backups"]] == [1] and partly["changed"]
+        assert len(partly["failures"]) == 1 and partly["failures"][0].startswith(
+            "Repository 2 got no backup: pgbackrest"
+        )
+        # Expiry ends half-way: the backup is gone by then, its WAL is not.
+        cluster.engine().make("full", 1)
+        oldest = cluster.engine().list()[0].backups[0].label
+        for folder in (cluster.repository / "archive" / STANZA).glob("*/*"):
+            folder.chmod(0o500)
+        half = cluster.engine().expire(1)
+        assert oldest in half.removed and "pgbackrest expire failed" in half.why
+
+
+def test_a_backup_that_cannot_be_listed_is_told(
+    stanza: PhysicalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, program = shutil.which("pgbackrest"), tmp_path / "pgbackrest"
+    program.write_text(f"""#!/bin/sh
+test "$1" = info && test -e {stanza.home}/log/made && exit 50
+{real} "$@" || exit
+test "$1" != backup || touch {stanza.home}/log/made
+""")
+    for path in (program, tmp_path, *list(tmp_path.parents)[:2]):
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(BackupUnseen, match="could not be listed") as told:
+        back_up(stanza)
+    assert told.value.done["changed"] and "physical backup was made" in told.value.done["msg"]
+    (stanza.home / "log" / "made").unlink()
 
 
 def drill(cluster: PhysicalCluster, pg_bin_dir: str = "", **more: Any) -> dict[str, Any]:

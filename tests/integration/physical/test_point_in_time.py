@@ -268,10 +268,13 @@ def test_a_database_goes_back_to_a_second_and_forth_again(
             "grace_s": 0,
         }
         planned = restore(options(db), **words)
-        assert planned["changed"] is False
+        assert (
+            planned["changed"] and "WAL was switched" in planned["msg"] and "nothing was changed" not in planned["msg"]
+        )
         assert planned["plan"]["timeline"] == 1
         assert planned["plan"]["first_out"]
         shown = restore(options(db), **words, show=True, confirm=db.name)
+        assert shown["changed"] is False and "nothing was changed" in shown["msg"]
         tables = {one["table"]: one for one in shown["plan"]["tables"]}
         assert tables["public.models"]["rows_then"] == before["rows of public.models"][0]
         assert tables["public.models"]["rows_now"] == 0
