@@ -11,6 +11,7 @@ from scannerdb.checks.capacity import _no_views
 from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import SQL, DriverError, connect
 from scannerdb.errors import ScannerDbError
+from scannerdb.fixes.rights import writer_of
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.doctor import Places, doctor
@@ -26,7 +27,7 @@ from tests.integration.support import options
 from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
 from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
-from tests.servers import DISTRIBUTION
+from tests.servers import DISTRIBUTION, Database
 
 PLANNED = Attack(
     "statistics, expression and predicate",
@@ -142,3 +143,14 @@ def test_the_attacks_of_this_page_do_fire(canary: Canary) -> None:
     canary.plant(PLANNED)
     canary.database.sql(ATTACKS["index predicate"].sets_off)
     assert "superuser" in canary.escaped()
+
+
+@pytest.mark.pg(17)
+def test_a_superuser_is_the_last_who_reads_or_writes(field_db: Database) -> None:
+    """Of those who may, the least powerful does it, whatever their names."""
+    field_db.sql("CREATE ROLE aa_lord SUPERUSER")
+    field_db.sql("ALTER TABLE benchmark_results OWNER TO aa_lord")
+    field_db.sql("ALTER TABLE models OWNER TO ollama")
+    with connect(options(field_db)) as conn:
+        assert writer_of(conn, "public", ["benchmark_results"], "ollama", needed=("SELECT",)) == "ollama"
+        assert writer_of(conn, "public", ["models"], "aa_lord") == "ollama"

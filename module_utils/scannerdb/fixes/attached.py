@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from ..lockbudget import relation
 _COLUMNS = """
 SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
        a.attgenerated <> '' OR a.attidentity <> '' AS computed, coalesce(a.attstattarget, -1) AS target,
-       EXISTS (SELECT FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) AS has_default,
+       (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+         WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) AS default,
        col_description(a.attrelid, a.attnum) AS comment,
        (SELECT jsonb_agg(jsonb_build_array(coalesce(r.rolname, ''), x.privilege_type, x.is_grantable))
           FROM aclexplode(a.attacl) x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee) AS acl
@@ -39,7 +40,12 @@ SELECT DISTINCT d.classid::regclass::text AS catalog, d.objid AS object, a.attna
 _INDEXES = """
 SELECT i.indexrelid AS oid, c.relname::text AS name, i.indisunique AS is_unique, i.indnkeyatts AS keys,
        am.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT i.indisreplident
-       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conindid = i.indexrelid) AS plain,
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conindid = i.indexrelid)
+       AND NOT EXISTS (SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[]) k(class, coll, n)
+                         JOIN pg_catalog.pg_opclass o ON o.oid = k.class
+                         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n
+                        WHERE NOT o.opcdefault OR k.coll <> a.attcollation) AS plain,
+       i.indisclustered AS clustered, obj_description(i.indexrelid, 'pg_class') AS comment,
        array(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(n, o)
                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o) AS columns,
        array(SELECT o::int FROM unnest(i.indoption::int2[]) WITH ORDINALITY o(o, n) ORDER BY n) AS options,
@@ -133,3 +139,11 @@ def index_beside(schema: str, table: str, index: Mapping[str, Any], name: str, n
         else SQL(""),
         SQL(" TABLESPACE {}").format(Identifier(index["tablespace"])) if index["tablespace"] else SQL(""),
     )
+
+
+def index_said(schema: str, table: str, index: Mapping[str, Any]) -> Iterator[Composable]:
+    """What an index has besides its definition."""
+    if index["comment"] is not None:
+        yield SQL("COMMENT ON INDEX {} IS {}").format(relation(schema, index["name"]), Literal(index["comment"]))
+    if index["clustered"]:
+        yield SQL("ALTER TABLE {} CLUSTER ON {}").format(relation(schema, table), Identifier(index["name"]))

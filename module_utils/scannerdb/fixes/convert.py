@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch
 from ..contract import ddl
@@ -21,7 +22,7 @@ from ..frame import Frames
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, LockRecord, relation, retrying, run_alone, who_blocks
 from ..refusals import failure
 from ..session import SEARCH_PATH
-from .attached import Attached, attached, index_beside
+from .attached import Attached, attached, index_beside, index_said
 from .backfill import Backfill
 from .convert_null import prove_not_null
 from .convert_trigger import made_trigger, refuse_others_function, state_of_trigger
@@ -29,7 +30,7 @@ from .journal import forget, note_structure
 from .retyped import Retyping, begun, ended, proof, unreadable
 from .rowfix import At, RowFix
 from .structure import run_strong_change
-from .views import Statement, dropped, granted, made_anew, views_over
+from .views import Statement, dropped, granted, held, made_anew, views_over
 
 BUSY = ("55P03", "40P01")  # a lock was not to be had, or only against somebody's who waited for ours
 LISTS = "fix.yml --check with scannerdb_fix_types: convert lists such rows."
@@ -239,9 +240,8 @@ class Converter:
         Views are locked first, the outermost before the others, as every query does: the other way round each waits
         for the other.
         """
-        views, finished = views_over(self.conn, seen.table, list(self.one.names)), first is None
-        lock = SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation(self.one.schema, self.one.table))
-        self._run([*dropped(views), *(Statement(seen.owner, one) for one in (lock, *(first or ())))])
+        views, finished = self._held(seen), first is None
+        self._run([*dropped(views), *(Statement(seen.owner, one) for one in first or ())])
         if finished and state_of_trigger(self.conn, self.one) != self.trigger:
             raise FixLeft(
                 f"The trigger that converts {self.one.table}, or its function, was switched off or changed meanwhile.",
@@ -250,6 +250,16 @@ class Converter:
         if finished and not self.one.back and self._unreadable_now(seen.owner):
             raise FixLeft(f"A row of {self.one.table} that cannot be read was written while it was converted.", LISTS)
         self._run([*(Statement(seen.owner, one) for one in self._table(seen, finished)), *made_anew(views)])
+
+    def _held(self, seen: Attached) -> list[dict[str, Any]]:
+        """The views, read once they and the table are locked: until then anybody may change them."""
+        views = views_over(self.conn, seen.table, list(self.one.names))
+        lock = SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation(self.one.schema, self.one.table))
+        self._run([*held(views), Statement(seen.owner, lock)])
+        now = views_over(self.conn, seen.table, list(self.one.names))
+        if {view["oid"] for view in now} != {view["oid"] for view in views}:
+            raise LockTimeout(f"Views over {self.one.table} were made or dropped in the same moment.")
+        return now
 
     def _table(self, seen: Attached, finished: bool) -> Iterable[Composable]:
         """What happens to the table: the indexes change places with the columns."""
@@ -264,6 +274,7 @@ class Converter:
                 yield SQL("ALTER INDEX {} RENAME TO {}").format(
                     relation(self.one.schema, _beside(index["name"])), Identifier(index["name"])
                 )
+                yield from index_said(self.one.schema, self.one.table, index)
         for column, properties in seen.columns.items():
             acl = [(column, *one) for one in properties["acl"] or ()]
             yield from granted(relation(self.one.schema, self.one.table), acl)

@@ -17,6 +17,7 @@ from ..finding import Finding, Fix
 from ..lockbudget import relation
 from .attached import Attached, attached
 from .convert import Conversion, TypeFix
+from .convert_default import default_kept
 from .retyped import Retyped, Retyping, for_people
 
 SHOWN = 20
@@ -32,6 +33,11 @@ SELECT (SELECT zone FROM set WHERE setrole = 0 OR rolname = %(role)s
          ORDER BY (setrole <> 0 AND setdatabase <> 0) DESC, setrole <> 0 DESC, setdatabase <> 0 DESC LIMIT 1) AS named,
        (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone') AS session,
        EXISTS (SELECT FROM set WHERE rolname = session_user) AS own
+"""
+_NAMED = """
+SELECT n.name, EXISTS (SELECT FROM pg_catalog.pg_timezone_abbrevs a WHERE a.abbrev = pg_catalog.upper(n.name)) AS short
+  FROM pg_catalog.pg_timezone_names n WHERE pg_catalog.lower(n.name) IN (pg_catalog.lower(%(zone)s),
+                                                                         pg_catalog.lower('Etc/' || %(zone)s))
 """
 Reader = Callable[[Composable], list[Row]]
 
@@ -59,9 +65,9 @@ def with_conversions(
 
 
 def _resumed(finding: Finding, going: set[str]) -> Finding:
-    """An interrupted conversion that goes on is not taken away first."""
+    """An interrupted conversion that can go on is not taken away first."""
     if finding.id == UNFINISHED and finding.object in going:
-        return dataclasses.replace(finding, fix=None, why_no_fix="the conversion goes on in this run")
+        return dataclasses.replace(finding, fix=None, why_no_fix=f"the fix of {TYPE} takes it up where it was")
     return finding
 
 
@@ -77,7 +83,9 @@ def _planned(
         why = "" if zone else said
     if not why and any(map(too_short, types)):
         why = f"a text of {table} is too short for a date, so that the way back could lose something"
-    one = Retyping(contract.schema, table, tuple(_column(contract, table, name, f, seen) for name, f in group), zone)
+    columns = tuple(_column(contract, table, name, f, seen, zone) for name, f in group)
+    why = why or "; ".join(filter(None, (said for _, said in columns)))
+    one = Retyping(contract.schema, table, tuple(column for column, _ in columns), zone)
     lost: dict[str, Any] = {}
     if not why:
         why, lost = _unreadable(one, contract.tables[table].primary_key, reader)
@@ -105,12 +113,24 @@ def _left(finding: Finding, why: str, lost: Mapping[str, Any] | None) -> Finding
     return dataclasses.replace(finding, fix=fix, why_no_fix=why, evidence=evidence)
 
 
-def _column(contract: Contract, table: str, name: str, finding: Finding, seen: Attached) -> Retyped:
+def _column(
+    contract: Contract, table: str, name: str, finding: Finding, seen: Attached, zone: str
+) -> tuple[Retyped, str]:
+    """A column's share, and why its default cannot be kept."""
     column: Column = contract.tables[table].columns[name]
-    default = ddl.default_of(column)
-    if column.default == UNSPECIFIED and not seen.columns.get(name, {}).get("has_default"):
-        default = None
-    return Retyped(name, finding.evidence["actual"], finding.evidence["expected"], default)
+    have, want = finding.evidence["actual"], finding.evidence["expected"]
+    expression = seen.columns.get(name, {}).get("default")
+    default, why = None, ""
+    if expression is not None:
+        try:
+            default = default_kept(expression, have, want, zone)
+        except ValueError:
+            why = (
+                f"{table}.{name} has the default {quoted(expression)}, which cannot be told in the other type: drop it"
+            )
+    elif column.default != UNSPECIFIED:
+        default = ddl.default_of(column)
+    return Retyped(name, have, want, default), why
 
 
 def zone_of(conn: Connection, wanted: str, application: str) -> tuple[str, str]:
@@ -121,14 +141,20 @@ def zone_of(conn: Connection, wanted: str, application: str) -> tuple[str, str]:
         zone, source = row["named"] or row["session"], f"the TimeZone that {application} has in this database"
     if not zone:
         return "", "the server's TimeZone is hidden by this login's own: set scannerdb_fix_types_zone"
-    known = fetch(conn, "SELECT 1 AS one FROM pg_catalog.pg_timezone_names WHERE name = %s", [zone])
-    if not known and wanted:
-        raise InvalidInput(
-            f"scannerdb_fix_types_zone: {quoted(wanted)} is no time zone of this server.",
-            "Name one like Europe/Berlin.",
-        )
-    if not known:
-        return "", f"the TimeZone {quoted(zone)} is none that has a name: set scannerdb_fix_types_zone"
+    known = {row["name"].lower(): row for row in fetch(conn, _NAMED, {"zone": zone})}
+    found = known.get(zone.lower())
+    if (
+        found and found["short"]
+    ):  # as a word in SQL it is one offset for summer and winter, and the session's own at that
+        found = known.get(f"etc/{zone.lower()}")
+        why = "is an abbreviation, too, which stands for one offset in summer and winter alike"
+    else:
+        why = "is no time zone of this server" if wanted else "is none that has a name"
+    if not found and wanted:
+        raise InvalidInput(f"scannerdb_fix_types_zone: {quoted(wanted)} {why}.", "Name one like Europe/Berlin.")
+    if not found:
+        return "", f"the TimeZone {quoted(zone)} {why}: set scannerdb_fix_types_zone"
+    zone = str(found["name"])
     return zone, f"What names no time zone is read in {zone} ({source})."
 
 

@@ -2,6 +2,7 @@
 
 They run in the trigger of a conversion, in a writer's own session: no setting of that session may change what they
 mean, and nothing may make them raise. Every function is named with its schema, every operand has its operator's type.
+UTC is an interval of nothing: since PostgreSQL 18 the word is whatever the session's own TimeZone calls so.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ _STEPS = (
         AND (q.h < 24 OR q.h = 24 AND q.mi = 0 AND q.s = 0 AND q.part = 0::pg_catalog.float8) AS right
     """,
     """
-    CASE WHEN NOT q.right THEN NULL WHEN q.zoned THEN pg_catalog.timezone('UTC', q.at) - q.ahead
+    CASE WHEN NOT q.right THEN NULL WHEN q.zoned THEN pg_catalog.timezone(pg_catalog.make_interval(), q.at) - q.ahead
          ELSE pg_catalog.timezone({zone}::pg_catalog.text, q.at) END
     """,
 )
@@ -132,7 +133,8 @@ def writing(have: str, value: Composable, zone: str) -> Composable:
     length = length_of(have)
     words = _SHORT if length is not None and length < len("YYYY-MM-DDTHH:MM:SS.UUUUUU+00:00") else _LONG
     return SQL(
-        "CASE WHEN pg_catalog.isfinite({0}) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', {0}), {1})"
+        "CASE WHEN pg_catalog.isfinite({0})"
+        " THEN pg_catalog.to_char(pg_catalog.timezone(pg_catalog.make_interval(), {0}), {1})"
         " ELSE {0}::pg_catalog.text END"
     ).format(value, Literal(words))
 

@@ -13,7 +13,8 @@ from ..foreigncode import foreign_code, is_superuser, refuse_foreign_code, table
 from ..frame import Frame, Frames
 
 CHANGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
-# For each role that could write: whether it may change every row of these tables, and whether we may act as it.
+# For each role that could write: whether it may change every row of these tables, and whether we may act as it. A
+# superuser comes last of all; the application comes first to write, and an owner to read.
 _WRITERS = """
 SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(application)s AS application,
        (SELECT bool_or(c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
@@ -35,7 +36,7 @@ SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(applicati
   FROM pg_catalog.pg_roles r
  WHERE r.rolname = %(application)s
     OR r.oid IN (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(tables)s::oid[]))
- ORDER BY (r.rolname = %(application)s) = (cardinality(%(needed)s::text[]) > 1) AND NOT r.rolsuper DESC, r.rolname
+ ORDER BY r.rolsuper, (r.rolname = %(application)s) = (cardinality(%(needed)s::text[]) > 1) DESC, r.rolname
 """
 
 

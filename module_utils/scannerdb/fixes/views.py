@@ -25,7 +25,7 @@ WITH RECURSIVE found (oid, depth) AS (
     SELECT w.ev_class, f.depth + 1 FROM found f
       JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.oid
       JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid AND d.classid = 'pg_rewrite'::regclass AND w.ev_class <> f.oid)
-SELECT n.nspname::text AS schema, c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner,
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner,
        c.relkind::text AS kind, pg_get_viewdef(c.oid) AS definition, c.reloptions,
        obj_description(c.oid, 'pg_class') AS comment, c.relacl IS NOT NULL AS has_acl,
        (SELECT count(*) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN') AS rules,
@@ -40,7 +40,7 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, pg_get_userbyid(c.rel
        (SELECT jsonb_agg(jsonb_build_array(a.attname, pg_get_expr(d.adbin, d.adrelid)))
           FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
          WHERE d.adrelid = c.oid) AS defaults,
-       (SELECT jsonb_agg(jsonb_build_array(t.tgname, pg_get_triggerdef(t.oid), t.tgenabled) ORDER BY t.tgname)
+       (SELECT jsonb_agg(pg_get_triggerdef(t.oid) ORDER BY t.tgname)
           FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal) AS triggers,
        array(SELECT DISTINCT coalesce(r.rolname, '')::text FROM pg_catalog.pg_default_acl d
                CROSS JOIN LATERAL aclexplode(d.defaclacl) x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
@@ -71,6 +71,17 @@ def views_over(conn: Connection, table: int, columns: Sequence[str]) -> list[dic
     return found
 
 
+def held(views: Iterable[dict[str, Any]]) -> list[Statement]:
+    """Statements that take the strong lock on each view alone, the outermost first, as queries do, and change nothing.
+    (LOCK TABLE would reach through to every table of the view.)"""
+    made = []
+    for view in views:
+        same = Identifier(view["owner"])
+        lock = SQL("ALTER VIEW {} OWNER TO {}").format(relation(view["schema"], view["name"]), same)
+        made.append(Statement(view["owner"], lock))
+    return made[::-1]
+
+
 def dropped(views: Iterable[dict[str, Any]]) -> list[Statement]:
     """The statements that drop them, the outermost first: in that order queries lock them, too."""
     made = [Statement(v["owner"], SQL("DROP VIEW {}").format(relation(v["schema"], v["name"]))) for v in views]
@@ -95,10 +106,8 @@ def _whole(view: dict[str, Any]) -> Iterable[Composable]:
         yield SQL("COMMENT ON VIEW {} IS {}").format(name, Literal(view["comment"]))
     for column, comment in view["comments"] or ():
         yield SQL("COMMENT ON COLUMN {}.{} IS {}").format(name, Identifier(column), Literal(comment))
-    for trigger, definition, enabled in view["triggers"] or ():
+    for definition in view["triggers"] or ():  # (those of a view are never disabled)
         yield _text(definition)
-        if enabled == "D":
-            yield SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(name, Identifier(trigger))
     yield from _rights(view, name)
 
 
