@@ -84,11 +84,12 @@ def kept(schema: str, table: str, column: str, kind: str) -> Finding:
     return finding(
         "schema.column.unexpected",
         f"{table}.{column}",
-        f"{table}.{column} ({kind}) has the values of {column[len(KEPT) + 1 :]} from before its type was changed.",
+        f"{table}.{column} ({kind}) has the values of {column[len(KEPT) + 1 :]} from before its type was changed; "
+        "undo.yml needs it.",
         {"type": kind},
         by_hand(
             "schema.column.unexpected",
             [ddl.strong(schema, [table], drop)],
-            "undo.yml needs it; drop it once that is no longer wanted.",
+            "Drop it once nobody wants to go back.",
         ),
     )
