@@ -90,14 +90,9 @@ def inventory(folder: Path, *names: str) -> Site:
     return site
 
 
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """One controller from empty to empty again, among strangers."""
-    folder = tmp_path_factory.mktemp("awx")
-    repository = bare_repository(folder)
-    notify = {"name": "chat", "type": "slack", "configuration": {"token": HOOK, "channels": ["#db"]}, True: ["success"]}
-    plain = {"name": "hook", "type": "webhook", "configuration": {"url": "https://hook.example.org", "headers": {}}}
-    wanted = {
+def answers(repository: Path) -> dict[str, str]:
+    """What is asked of the role in every run."""
+    return {
         "scannerdb_awx_organization": ORGANIZATION,
         "scannerdb_awx_scm_url": str(repository),
         "scannerdb_awx_image": "registry.example.org/scannerdb:1",
@@ -106,47 +101,76 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         "scannerdb_awx_job_slices": "3",
         "scannerdb_schedule_timezone": ZONE,
     }
-    changes = {"weekly": {"weekday": "saturday", "hour": 2}, "monthly": {"enabled": False}}
-    changed = {
-        **wanted,
-        "scannerdb_schedule_overrides": changes,
+
+
+def write_variables(folder: Path) -> tuple[str, str]:
+    """What is secret comes from a file, as it does from a vault: at -vvvv Ansible shows its own command line."""
+    chat = {"name": "chat", "type": "slack", "configuration": {"token": HOOK, "channels": ["#db"]}, True: ["success"]}
+    hook = {"name": "hook", "type": "webhook", "configuration": {"url": "https://hook.example.org", "headers": {}}}
+    literal = f'scannerdb_awx_inventory_variables: {{scannerdb_backup_dir: !unsafe "{LASTING}"}}\n'
+    secret = {"scannerdb_awx_login_password": PASSWORD, "scannerdb_awx_notifications": [chat, hook]}
+    (folder / "mine.yml").write_text(literal + yaml.safe_dump(secret))
+    more = {
+        "scannerdb_hosts": "db1:db2:db3",
+        "scannerdb_awx_notifications": [chat, hook, {**hook, "name": "new"}],
+    }
+    (folder / "more.yml").write_text(yaml.safe_dump(more))
+    return ("-e", f"@{folder}/mine.yml")
+
+
+def make_and_change(story: Story, folder: Path, mine: tuple[str, str], wanted: dict[str, str]) -> None:
+    """Planned and made; changed by hands, planned again for more hosts, and changed."""
+    site = inventory(folder, "db1", "db2")
+    story.run("planned", site, "--check", *mine, **wanted)
+    story.run("made", site, "-vvvv", *mine, **wanted)
+    larger = inventory(folder, "db1", "db2", "db3")
+    vandalise(story.controller)
+    story.run("planned again", larger, "--check", *mine, "-e", f"@{folder}/more.yml", **wanted)
+    changes = {
+        "scannerdb_schedule_overrides": {"weekly": {"weekday": "saturday", "hour": 2}, "monthly": {"enabled": False}},
         "scannerdb_awx_inventory_path": "inventories/mine/hosts.yml",
     }
-    # What is secret comes from a file, as it does from a vault: at -vvvv Ansible shows its own command line.
-    secret = {"scannerdb_awx_login_password": PASSWORD, "scannerdb_awx_notifications": [notify, plain]}
-    literal = f'scannerdb_awx_inventory_variables: {{scannerdb_backup_dir: !unsafe "{LASTING}"}}\n'
-    (folder / "mine.yml").write_text(literal + yaml.safe_dump(secret))
-    mine = ("-e", f"@{folder}/mine.yml")
+    story.run("changed", site, "--limit", "db2", *mine, **{**wanted, **changes})
+
+
+def refuse_while_busy(story: Story, site: Site, mine: tuple[str, str], wanted: dict[str, str]) -> None:
+    """To be removed, while a job of it runs."""
+    controller = story.controller
+    controller.active = {ours(controller.items, "job_templates")[f"{NAME}: backup"]["id"]}
+    controller.requests.clear()
+    story.runs["busy"] = site.run(
+        "playbooks/awx.yml", *mine, environment=story.where, **wanted, scannerdb_awx_state="absent"
+    )
+    story.writes["busy"] = controller.writes()
+    controller.active = set()
+
+
+def remove(story: Story, site: Site, mine: tuple[str, str], wanted: dict[str, str]) -> None:
+    """Removed as far as nobody else uses it, then wholly, then once more."""
+    absent = {**wanted, "scannerdb_awx_state": "absent"}
+    story.run("left", site, *mine, **absent)
+    controller = story.controller
+    controller.delete("applications", controller.named("applications")["a stranger's"])
+    controller.delete("teams", controller.named("teams")["others"])
+    controller.delete("hosts", ours_in(controller, "hosts")["theirs"])
+    story.run("gone", site, *mine, **absent, scannerdb_awx_remove_credentials="true")
+    story.run("gone again", site, *mine, **absent)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """One controller from empty to empty again, among what is others'."""
+    folder = tmp_path_factory.mktemp("awx")
+    repository = bare_repository(folder)
+    wanted, mine = answers(repository), write_variables(folder)
     with running(TOKEN) as controller:
         add_strangers(controller, repository)
         story = Story(controller)
-        site = inventory(folder, "db1", "db2")
-        story.run("planned", site, "--check", *mine, **wanted)
-        story.run("made", site, "-vvvv", *mine, **wanted)
-        more = {
-            "scannerdb_hosts": "db1:db2:db3",
-            "scannerdb_awx_notifications": [notify, plain, {**plain, "name": "new"}],
-        }
-        (folder / "more.yml").write_text(yaml.safe_dump(more))
-        larger = inventory(folder, "db1", "db2", "db3")
-        vandalise(controller)
-        story.run("planned again", larger, "--check", *mine, "-e", f"@{folder}/more.yml", **wanted)
-        story.run("changed", site, "--limit", "db2", *mine, **changed)
+        make_and_change(story, folder, mine, wanted)
         add_tenant(controller)
-        controller.active = {ours(controller.items, "job_templates")[f"{NAME}: backup"]["id"]}
-        controller.requests.clear()
-        story.runs["busy"] = site.run(
-            "playbooks/awx.yml", *mine, environment=story.where, **wanted, scannerdb_awx_state="absent"
-        )
-        story.writes["busy"] = controller.writes()
-        controller.active = set()
-        story.run("left", site, *mine, **wanted, scannerdb_awx_state="absent")
-        controller.delete("applications", controller.named("applications")["a stranger's"])
-        controller.delete("teams", controller.named("teams")["others"])
-        controller.delete("hosts", ours_in(controller, "hosts")["theirs"])
-        more_gone = {"scannerdb_awx_state": "absent", "scannerdb_awx_remove_credentials": "true"}
-        story.run("gone", site, *mine, **wanted, **more_gone)
-        story.run("gone again", site, *mine, **wanted, scannerdb_awx_state="absent")
+        site = inventory(folder, "db1", "db2")
+        refuse_while_busy(story, site, mine, wanted)
+        remove(story, site, mine, wanted)
         yield story
 
 
