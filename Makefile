@@ -84,7 +84,7 @@ lint-python: $(DEV_STAMP)
 
 lint-types: $(DEV_STAMP)
 	@$(PY) -m mypy
-	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/needs.py tests/extras.py tests/next_server.py \
+	@$(PY) -m mypy --explicit-package-bases demo bench tests/conftest.py tests/servers.py tests/needs.py tests/fetched_servers.py tests/next_server.py \
 		tests/pristine.py tests/system tests/containers
 
 lint-yaml: $(DEV_STAMP)
@@ -97,7 +97,7 @@ unit: system $(DEV_STAMP) ## tests without a server
 	@$(PY) -m pytest $(WORKERS) $(ORDER) tests/unit
 
 integration: system $(DEV_STAMP) ## tests on real PostgreSQL servers (TESTS="FILE …" for some, PG=17 for one version)
-	@$(PY) -m tests.extras
+	@$(PY) -m tests.fetched_servers
 	@$(PY) -m pytest $(WORKERS) $(ORDER) --durations=20 --durations-min=1 $(PG:%=--pg %) $(TESTS)
 
 molecule: system $(DEV_STAMP) ## tests in containers (SCENARIO=name for one); says so where there can be none

@@ -14,10 +14,10 @@ from scannerdb.checks.context import Context, amount
 from scannerdb.checks.counters import contradictions, interrupted
 from scannerdb.checks.history import growth, pace, read_history
 from scannerdb.checks.holders import duration
-from scannerdb.checks.programs import only_stamps
 from scannerdb.checks.registry import KINDS, THRESHOLDS
 from scannerdb.checks.server import END_OF_SUPPORT, judge_version
 from scannerdb.checks.thresholds import CheckThresholds, parse_thresholds
+from scannerdb.checks.triggers import only_stamps
 from scannerdb.connection import Options
 from scannerdb.errors import FileProblem, InvalidInput
 from scannerdb.finding import SEVERITIES

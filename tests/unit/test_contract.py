@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scannerdb.contract import ddl
 from scannerdb.contract.baseline import baseline
 from scannerdb.contract.difference import demanded_indexes, difference
+from scannerdb.contract.functions import SEARCH_PATH, VIEW_PROGRAMS
 from scannerdb.contract.introspect import default_meaning
 from scannerdb.contract.model import Catalog, Contract, Index, Table, Trigger, View
 from scannerdb.contract.overlay import canonical_type, contract_with
-from scannerdb.contract.programs import SEARCH_PATH, VIEW_PROGRAMS
 from scannerdb.errors import InvalidInput
 
 BASELINE = baseline()

@@ -11,8 +11,8 @@ from scannerdb.errors import InvalidInput
 from scannerdb.vacuum import bloat, memory, pgrepack, report
 from scannerdb.vacuum.bloat import ColumnWidth
 from scannerdb.vacuum.measure import IndexMeasure, TableMeasure
-from scannerdb.vacuum.outcome import ActionResult
 from scannerdb.vacuum.plan import Action, TableDecision
+from scannerdb.vacuum.result import ActionResult
 from scannerdb.vacuum.select import select
 from scannerdb.vacuum.statements import as_text, statements
 

@@ -14,7 +14,7 @@ from ..finding import Finding, Fix
 from ..finding_kinds import BY_FIX, FindingKind, by_hand, finding
 from ..lockbudget import relation
 from .context import Context, Reference
-from .offers import deactivation, present_dates, settled, transaction
+from .remedies import deactivation, present_dates, settled, transaction
 from .thresholds import threshold
 from .unit import check
 

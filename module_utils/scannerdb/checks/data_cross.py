@@ -10,7 +10,7 @@ from ..finding_kinds import FindingKind, by_hand, declare, finding
 from ..lockbudget import relation
 from .context import Context
 from .data import DATES, FUTURE_MINUTES
-from .offers import neighbours_dates, own_models, present_dates, transaction
+from .remedies import neighbours_dates, own_models, present_dates, transaction
 from .unit import check
 
 declare(

@@ -11,7 +11,7 @@ from ..finding import Finding
 from ..finding_kinds import FindingKind, by_hand, finding
 from ..lockbudget import relation
 from .context import Context
-from .offers import transaction
+from .remedies import transaction
 from .unit import check
 
 # Every column, in any schema, that points at an id of this schema, with the unique keys that it is part of.

@@ -19,7 +19,6 @@ from . import (
     gauges,
     holders,
     indexes,
-    programs,
     restorable,
     run,
     security,
@@ -27,6 +26,7 @@ from . import (
     server,
     tables,
     thresholds,
+    triggers,
 )
 from .unit import units_of
 
@@ -42,7 +42,7 @@ FAMILIES = (
     counters,
     sequences,
     foreign_keys,
-    programs,
+    triggers,
     restorable,
     capacity,
     gauges,

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 
 from ..connection import SQL, Composable, Identifier, Literal, Query
 from ..finding import Change
+from .functions import SEARCH_PATH, VIEW_PROGRAMS, Program, stamp_program
 from .model import NOW, SEQUENCE, UNSPECIFIED, Column, ForeignKey, Grant, Index, Table, View
-from .programs import SEARCH_PATH, VIEW_PROGRAMS, Program, stamp_program
 
 NAME_BYTES = 63
 NUMBER_OR_BOOLEAN = re.compile(r"^(-?\d+(\.\d+)?|true|false)$")

@@ -15,13 +15,13 @@ from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
 from .columns import column_findings
 from .conversion import unfinished
-from .extras import index_serves, unexpected
 from .foreign_keys import foreign_keys
+from .functions import stamp_program
 from .model import Catalog, Contract, Grant, Table
 from .needs import left_alone, with_needs
 from .pointing import blocking
-from .programs import stamp_program
 from .repair import by_hand, fix_of
+from .unexpected import index_serves, unexpected
 from .view import view_findings
 
 declare(

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..connection import Connection, Row, explained, fetch, scalar
+from .functions import PREFIX
 from .grants import missing_grants
 from .model import NOW, SEQUENCE, Catalog, Column, Contract, Extra, ForeignKey, Index, Pointing, Table, Trigger, View
-from .programs import PREFIX
 
 KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
 RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ..finding import Change, Finding
 from ..finding_kinds import BY_FIX, FindingKind, declare, finding
 from . import ddl, reversal
+from .functions import PREDECESSORS, SEARCH_PATH, VIEW_PROGRAMS
 from .model import Catalog, Contract, Trigger, View
-from .programs import PREDECESSORS, SEARCH_PATH, VIEW_PROGRAMS
 from .repair import fix_of
 
 declare(

@@ -27,8 +27,8 @@ from ..sets.names import format_time, log_name
 from ..sets.offsite import ensure_rclone
 from ..sets.retention import KEEP, Retainable, RetentionDecision, old_logs, plan_retention, removable, remove_set
 from ..sets.staging import debris, free_name, sweep
+from .around_backup import Hooked, adopted_dumps, copy_away, with_copy
 from .backup_drill import check_drill, drill_of
-from .backup_extras import Hooked, adopted_dumps, copy_away, with_copy
 from .backup_result import Made, as_if_made, made_result, planned_result, public_set
 
 JOB = "backup"

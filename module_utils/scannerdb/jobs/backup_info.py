@@ -16,7 +16,7 @@ from ..sets.options import BackupInfoOptions
 from ..sets.retention import Retainable, RetentionDecision, plan_retention
 from ..sets.signature import SetOrigin, origin_of
 from ..sets.signing import OWN, Trust, public_key
-from .backup_extras import database_in
+from .around_backup import database_in
 from .backup_result import public_proof, public_set
 
 

@@ -11,8 +11,8 @@ from ..restore.plan import RestorePlan
 from ..restore.request import RestoreRequest
 from ..runs import Run
 from ..sets.catalogue import BackupSet
+from .around_backup import copy_away
 from .backup import make_backup
-from .backup_extras import copy_away
 
 
 def pre_restore_backup(options: Options, request: RestoreRequest, plan: RestorePlan, run: Run) -> Optional[str]:

@@ -14,14 +14,14 @@ from ..lockbudget import Budget
 from ..partial import telling_changes
 from ..runs import Run, checked_run_id, new_run_id, now_text, utc_now
 from ..vacuum import memory, report
+from ..vacuum.competing_sessions import oldest_snapshot, outlast_dead_runs
 from ..vacuum.confirm import confirmed
 from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
-from ..vacuum.offer import look_for_offer
+from ..vacuum.online_rewrite import look_for_offer
 from ..vacuum.options import VacuumOptions
-from ..vacuum.others import oldest_snapshot, outlast_dead_runs
-from ..vacuum.outcome import ActionResult, Means, VacuumStep
 from ..vacuum.plan import Action, TableDecision, VacuumRequest, vacuum_request_for
+from ..vacuum.result import ActionResult, Means, VacuumStep
 from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
 from ..vacuum.thresholds import VacuumThresholds, is_dead_heavy

@@ -16,8 +16,8 @@ from ..files import ensure_folder, read_if_there, write_atomic
 from ..jsontext import read_json
 from .decide import density
 from .measure import TableMeasure
-from .outcome import ActionResult
 from .plan import REWRITE_BYTES_PER_S, REWRITES
+from .result import ActionResult
 
 NAME = "vacuum.json"
 RUNS_KEPT = 60

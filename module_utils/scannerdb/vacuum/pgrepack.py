@@ -20,10 +20,10 @@ from ..errors import ToolFailed
 from ..foreigncode import foreign_code
 from ..lockbudget import LockRecord, relation, run_strong
 from ..process import run_tool
+from .competing_sessions import older_transaction
 from .measure import TableMeasure
-from .others import older_transaction
-from .outcome import Blocked, Means, Refused
 from .progress import look
+from .result import Blocked, Means, Refused
 
 ADVISORY = 16185446  # pg_repack's own: the class of the lock that keeps two of them off one table
 LEFT_TRIGGER = "repack_trigger"

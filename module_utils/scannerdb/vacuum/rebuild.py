@@ -6,11 +6,11 @@ import contextlib
 
 from ..connection import Connection, DriverError, Query, fetch, is_lock_timeout, scalar
 from ..lockbudget import SOFT_TIMEOUT_MS, Budget, run_alone, who_blocks
+from .competing_sessions import older_transaction
 from .ladder import leftovers
 from .measure import TableMeasure
-from .others import older_transaction
-from .outcome import ActionResult, Blocked
 from .plan import Action
+from .result import ActionResult, Blocked
 from .statements import statements
 
 

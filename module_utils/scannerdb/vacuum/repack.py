@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from ..connection import SQL, Connection, DriverError, Literal, Query, connect, fetch, is_lock_timeout, scalar
 from ..lockbudget import LockRecord, who_blocks
 from ..standbylag import standby_lag
+from .competing_sessions import older_writer, snapshot_keeper
 from .measure import TableMeasure
-from .others import older_writer, snapshot_keeper
-from .outcome import Blocked, Means
 from .plan import MIB, pretty
+from .result import Blocked, Means
 from .rewrite import make_autovacuum_yield
 
 SLOW_POLL_S = 0.1

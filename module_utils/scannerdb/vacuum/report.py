@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 from .measure import TableMeasure
-from .outcome import ActionResult
 from .plan import LOCKS, REWRITES, SHARE_UPDATE_EXCLUSIVE, Action, TableDecision, pretty
+from .result import ActionResult
 
 FROZEN_ENOUGH = 1_000_000  # transaction ids: that much younger counts as an effect
 WORDS = {

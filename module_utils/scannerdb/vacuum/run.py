@@ -21,11 +21,11 @@ from ..serverdisk import room_for
 from ..standbylag import PATIENCE_S, let_catch_up
 from . import pgrepack
 from .measure import TableMeasure
-from .outcome import ActionResult, Blocked, Means, Refused, VacuumStep
 from .plan import PG_REPACK, REPACK, REWRITES, Action, TableDecision
 from .progress import watched
 from .rebuild import drop_leftover, reindex
 from .repack import repack
+from .result import ActionResult, Blocked, Means, Refused, VacuumStep
 from .rewrite import vacuum_full
 from .statements import as_text, statements
 

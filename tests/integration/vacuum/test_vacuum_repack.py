@@ -18,9 +18,9 @@ from scannerdb.errors import ConnectionFailed
 from scannerdb.jobs.vacuum import vacuum
 from scannerdb.lockbudget import Budget, LockRecord
 from scannerdb.vacuum.measure import measure
-from scannerdb.vacuum.offer import look_for_offer
-from scannerdb.vacuum.outcome import Means, Refused
+from scannerdb.vacuum.online_rewrite import look_for_offer
 from scannerdb.vacuum.pgrepack import run_pg_repack
+from scannerdb.vacuum.result import Means, Refused
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.support import wait_until
