@@ -49,7 +49,7 @@ FAR = at("far", standby=True, position=10 * MIB)
 
 
 @pytest.mark.parametrize(
-    ("candidates", "wanted", "chosen", "remark"),
+    ("candidates", "wanted", "chosen", "note"),
     [
         ([PRIMARY, NEAR, NEARER, FAR], "auto", "nearer", "far port 5432 is 90 MiB behind"),
         ([PRIMARY, FAR], "auto", "p", "is 90 MiB behind"),
@@ -59,11 +59,11 @@ FAR = at("far", standby=True, position=10 * MIB)
         ([PRIMARY], "auto", "p", ""),
     ],
 )
-def test_the_choice(candidates: list[Candidate], wanted: str, chosen: str, remark: str) -> None:
+def test_the_choice(candidates: list[Candidate], wanted: str, chosen: str, note: str) -> None:
     for order in (candidates, candidates[::-1]):
         place = choose(order, SourcePolicy(wanted))
         assert place.options.host == chosen
-        assert remark in " ".join(place.remarks)
+        assert note in " ".join(place.notes)
         if PRIMARY in candidates:
             assert place.primary == PRIMARY.options
             assert place.other == (None if chosen == "p" else PRIMARY.options)

@@ -89,14 +89,14 @@ A, B = Options(host="a"), Options(host="b")
 
 def test_a_lone_standby_says_how_far_it_is_behind() -> None:
     policy = SourcePolicy("auto", 64 * MIB)
-    assert choose([Candidate(A, True)], policy).remarks == ()
-    (far,) = choose([Candidate(A, True, unreplayed=100 * MIB, newest="2026-01-01 00:00:00")], policy).remarks
+    assert choose([Candidate(A, True)], policy).notes == ()
+    (far,) = choose([Candidate(A, True, unreplayed=100 * MIB, newest="2026-01-01 00:00:00")], policy).notes
     assert far == (
         "The standby on a port 5432 is behind: it has 100 MiB received and not replayed, and its newest transaction is "
         "of 2026-01-01 00:00:00 UTC."
     )
-    assert "follows no server just now" in choose([Candidate(A, True, streaming=False)], policy).remarks[0]
-    (unknown,) = choose([Candidate(A, True, unreplayed=9), Candidate(B, True, unreplayed=5)], policy).remarks
+    assert "follows no server just now" in choose([Candidate(A, True, streaming=False)], policy).notes[0]
+    (unknown,) = choose([Candidate(A, True, unreplayed=9), Candidate(B, True, unreplayed=5)], policy).notes
     assert unknown.startswith("No primary answered: how far the standby is behind is not known")
 
 
@@ -104,7 +104,7 @@ def test_a_primary_that_is_named_alone_is_dumped_and_several_without_a_standby_a
     policy = SourcePolicy("standby", 64 * MIB)
     alone = choose([Candidate(A)], policy)
     assert alone.options == A
-    assert alone.remarks == ("The dump was wanted from a standby, but a port 5432 is a primary and named alone.",)
+    assert alone.notes == ("The dump was wanted from a standby, but a port 5432 is a primary and named alone.",)
     with pytest.raises(
         ServerUnsupported, match="There is no standby to dump from: The standby on b port 5432 is 65 Mi"
     ):

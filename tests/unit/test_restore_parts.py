@@ -181,7 +181,7 @@ def test_the_table_of_contents() -> None:
     assert [line for line in wanted_lines(contents, superuser=True) if "COMMENT" in line]
     assert len(lines) == 6
     assert not [line for line in structure_lines(contents) if "TABLE DATA" in line]
-    assert len(structure_lines(contents)) == 6, "the remark on the extension is in, the rows are not"
+    assert len(structure_lines(contents)) == 6, "the comment on the extension is in, the rows are not"
     assert [line for line in lines if line not in without_roles(contents, lines)] == [
         "4001; 0 0 ACL public TABLE endpoints scanner_owner",
         "4200; 826 1 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES scanner_owner",

@@ -63,7 +63,7 @@ class DumpSource:
 
     options: Options
     primary: Optional[Options] = None
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def other(self) -> Optional[Options]:
@@ -76,7 +76,7 @@ def find_place(options: Options, origin: SourcePolicy) -> DumpSource:
     asked, _ = places(options)
     answers = ask_all(asked, _ask, lambda one: not one.standby, PATIENCE_S, GRACE_S)
     chosen = choose([_candidate(server, answers.get(server)) for server in asked], origin)
-    return chosen if len(asked) > 1 else DumpSource(chosen.options, None, chosen.remarks)
+    return chosen if len(asked) > 1 else DumpSource(chosen.options, None, chosen.notes)
 
 
 def _ask(options: Options) -> Candidate:
@@ -106,33 +106,31 @@ def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:
     there = [c for c in candidates if c.error is None]
     primary = _primary(there)
     standbys = [c for c in there if c.standby]
-    remarks = [f"{c.error.message}" for c in candidates if c.error]
+    notes = [f"{c.error.message}" for c in candidates if c.error]
     if not there and candidates[0].error:
         raise candidates[0].error
     if origin.wanted != "primary" and standbys:
         if not primary:
             best = min(standbys, key=lambda c: (not c.streaming, c.unreplayed, -c.position))
-            return DumpSource(best.options, None, (*remarks, *_unmeasured(best, len(candidates), origin)))
+            return DumpSource(best.options, None, (*notes, *_unmeasured(best, len(candidates), origin)))
         lags = [(max(0, primary.position - one.position), one) for one in standbys]
         fit = [pair for pair in lags if pair[0] <= origin.max_lag_bytes]
-        remarks += [
+        notes += [
             f"The standby on {one.options.server} is {lag >> 20} MiB behind."
             for lag, one in lags
             if (lag, one) not in fit
         ]
         if fit:
             best = min(fit, key=lambda pair: pair[0])[1]
-            return DumpSource(best.options, primary.options, tuple(remarks))
+            return DumpSource(best.options, primary.options, tuple(notes))
     if primary and origin.wanted == "standby" and len(candidates) == 1:
-        remarks.append(
-            f"The dump was wanted from a standby, but {primary.options.server} is a primary and named alone."
-        )
-        return DumpSource(primary.options, primary.options, tuple(remarks))
+        notes.append(f"The dump was wanted from a standby, but {primary.options.server} is a primary and named alone.")
+        return DumpSource(primary.options, primary.options, tuple(notes))
     if primary and origin.wanted != "standby":
-        return DumpSource(primary.options, primary.options, tuple(remarks))
+        return DumpSource(primary.options, primary.options, tuple(notes))
     raise ServerUnsupported(
         f"There is no {'standby' if origin.wanted != 'primary' else 'primary'} to dump from: "
-        f"{' '.join(remarks) or 'the servers that answered are none'}",
+        f"{' '.join(notes) or 'the servers that answered are none'}",
         "Name it in scannerdb_login_host, raise scannerdb_backup_max_lag_mb, or set scannerdb_backup_dump_from: auto.",
     )
 

@@ -31,7 +31,7 @@ SELECT s.queryid::text AS id, max(s.query) AS query, sum(s.calls)::bigint AS cal
  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.queryid IS NOT NULL
  GROUP BY s.queryid ORDER BY 4 DESC, 1 LIMIT {}
 """
-# Values that normalising leaves: in commands that it does not know, and in remarks.
+# Values that normalising leaves: in commands that it does not know, and in comments.
 _VALUES = re.compile(
     r"/\*.*?(?:\*/|\Z)|--[^\n]*|[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z)"
     r"|\$([A-Za-z_]\w*)?\$.*?(?:\$\1\$|\Z)|(?P<kept>\$\d+|\"(?:[^\"]|\"\")*\"|[^\W\d]\w*)|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?",
@@ -84,7 +84,7 @@ def verdict(statement: str, calls: int, total_ms: float, before: Mapping[str, An
 
 
 def without_values(query: str | None) -> str:
-    """A statement in one line, in which no value is left, and no remark; shortened. Pure."""
+    """A statement in one line, in which no value is left, and no comment; shortened. Pure."""
     if not query or query == "<insufficient privilege>":
         return "(of another role: pg_read_all_stats shows it)"
 

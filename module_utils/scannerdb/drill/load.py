@@ -84,7 +84,7 @@ def load_weakly(load: Load, tell: Callable[[], object]) -> Loaded:
 
 
 def _is(entry: ContentsEntry, kinds: Sequence[str]) -> bool:
-    """True for such an object, and for a remark on one."""
+    """True for such an object, and for a comment on one."""
     named = tuple(f"{kind} " for kind in kinds)
     return entry.is_a(*kinds) or (entry.is_a("COMMENT") and entry.rest.startswith(named))
 

@@ -82,13 +82,13 @@ class Drill:
 
 @dataclass
 class DrillResult:
-    """What a drill showed: problems of the set, remarks, and how long bringing it back took.
+    """What a drill showed: problems of the set, notes, and how long bringing it back took.
 
     `hint` is what helps against the problems; `rows_whole` says that all rows came back all the same.
     """
 
     problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     findings: list[dict[str, str]] = field(default_factory=list)
     restore_s: float = 0.0
     tools: str = ""
@@ -220,9 +220,9 @@ def _drilled(conn: Connection, server: ServerInfo, options: Options, drill: Dril
         if drill.amcheck and not loaded.failures:
             with contextlib.closing(connect(options, dbname=name, purpose=f"drill {drill.run.run_id}")) as side:
                 _check_storage(side, server, drill, outcome)
-    outcome.remarks += loaded.warnings
+    outcome.notes += loaded.warnings
     if loaded.again:
-        outcome.remarks.append(
+        outcome.notes.append(
             f"{len(loaded.again)} objects could be made in a second attempt only, with the original's search_path: "
             f"{', '.join(loaded.again[:5])}. Give their functions a search_path of their own."
         )
@@ -360,7 +360,7 @@ def _check_storage(side: Connection, server: ServerInfo, drill: Drill, outcome: 
     """Look into tables and indexes; amcheck itself takes on the rights of their owners."""
     why = why_not(side, server.superuser)
     if why:
-        outcome.remarks.append(f"amcheck was left out: {why}.")
+        outcome.notes.append(f"amcheck was left out: {why}.")
     else:
         drill.run.progress("amcheck")
         outcome.problems += check_storage(side)
@@ -393,7 +393,7 @@ def _hold_against_contract(side: Connection, drill: Drill, outcome: DrillResult)
     outcome.findings = [{"id": f.id, "object": f.object, "message": f.message} for f in serious]
     if serious:
         told = "; ".join(f"{f.id} ({f.object})" for f in serious[:5])
-        outcome.remarks.append(
+        outcome.notes.append(
             f"What was backed up has {len(serious)} critical findings against the contract: {told}. After a restore, "
             "run playbooks/fix.yml."
         )

@@ -79,11 +79,11 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
             run.note_change(f"The debris of earlier runs was removed: {', '.join(swept)}.")
         adopt_all(request.backup_dir, options.db, request.state_dir)
         started = time.monotonic()
-        remarks = [*place.remarks, *ready.notes]
-        made = _make(place, ready, request, run, drill_of(conn, holder, asked, run, remarks), remarks)
+        notes = [*place.notes, *ready.notes]
+        made = _make(place, ready, request, run, drill_of(conn, holder, asked, run, notes), notes)
         seconds = round(time.monotonic() - started, 3)
         done = Made(made, seconds, *_retain(conn, options, asked, run), swept)
-        done.warnings[:0] = remarks
+        done.warnings[:0] = notes
     # Without the lock: an upload may take hours, and no other job has to wait for it.
     copied = copy_away(asked.offsite, made, list_sets(request.backup_dir, options.db, request.trust).sets, run)
     run.progress("done")
@@ -100,16 +100,16 @@ def _logged(asked: Request, run: Run) -> Iterator[None]:
 
 
 def _make(
-    place: DumpSource, ready: Ready, request: BackupRequest, run: Run, drill: Drill | None, remarks: list[str]
+    place: DumpSource, ready: Ready, request: BackupRequest, run: Run, drill: Drill | None, notes: list[str]
 ) -> BackupSet:
-    """Make the set; on the primary, and with a remark, where the chosen standby does not let a dump end."""
+    """Make the set; on the primary, and with a note, where the chosen standby does not let a dump end."""
     try:
         return _make_set(ready, request, run, drill)
     except StandbyConflict as error:
         if not place.other:
             raise
-        remarks.append(f"{error.message} The dump was taken from the primary. {error.hint}")
-        run.log(f"warning: {remarks[-1]}")
+        notes.append(f"{error.message} The dump was taken from the primary. {error.hint}")
+        run.log(f"warning: {notes[-1]}")
     ready = get_ready(place.other, request, list_sets(request.backup_dir, place.other.db, request.trust).sets)
     return _make_set(ready, request, run, drill)
 
@@ -209,4 +209,4 @@ def _plan_only(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     warnings += [why_none] if why_none else []
     decisions = [d for d in decisions if d.set.name != name]
     result = planned_result(request, run, ready, free, sets, name, decisions)
-    return {**result, "swept": [path.name for path in left], "warnings": [*place.remarks, *warnings]}
+    return {**result, "swept": [path.name for path in left], "warnings": [*place.notes, *warnings]}

@@ -26,10 +26,10 @@ def check_drill(asked: Request, place: DumpSource, ready: Ready) -> None:
         )
 
 
-def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remarks: list[str]) -> Prove | None:
+def drill_of(conn: Connection, options: Options, asked: Request, run: Run, notes: list[str]) -> Prove | None:
     """What proves a new set by restoring it; None where that is not wanted. `conn` holds the job lock.
 
-    What people should know of it is added to `remarks`. Where nothing can be proven either way it raises one of our
+    What people should know of it is added to `notes`. Where nothing can be proven either way it raises one of our
     errors.
     """
     if asked.backup.verify_level != "restore":
@@ -47,11 +47,11 @@ def drill_of(conn: Connection, options: Options, asked: Request, run: Run, remar
             else:
                 outcome, _ = drill_on_server(conn, options, drill)
         except ScannerDbError as error:
-            remarks.append(f"The new backup could not be drilled, and was read instead: {error}")
+            notes.append(f"The new backup could not be drilled, and was read instead: {error}")
             raise
-        remarks.extend(outcome.remarks)
+        notes.extend(outcome.notes)
         if outcome.rows_whole:
-            remarks.append(f"The new backup is kept as read. {' '.join(outcome.problems)} {outcome.hint}")
+            notes.append(f"The new backup is kept as read. {' '.join(outcome.problems)} {outcome.hint}")
         return Verification(
             level="restore",
             ok=not outcome.problems,

@@ -128,7 +128,7 @@ def _verify(
         try:
             add_record(request.access.offsite, item.path)
         except ScannerDbError as error:  # what was proven stays proven
-            outcome.remarks.append(f"The outcome could not be put beside the copy: {error}")
+            outcome.notes.append(f"The outcome could not be put beside the copy: {error}")
     run.log(f"{request.level}: {'passed' if done.ok else ' '.join(done.problems)}")
     return done, outcome, swept
 
@@ -148,8 +148,8 @@ def _looked_at(
     if first.ok and request.level != "checksum":  # reading or restoring what is known to be damaged proves nothing
         outcome, swept = _look_inside(options, request, drill, lock_wait_s)
     elif request.level == "restore":
-        outcome.remarks.append("Nothing was restored: the files are not as recorded.")
-    outcome.remarks += [said for said in (origin_of(item, request.trust).sentence,) if said]
+        outcome.notes.append("Nothing was restored: the files are not as recorded.")
+    outcome.notes += [said for said in (origin_of(item, request.trust).sentence,) if said]
     try:
         kept.require_unchanged()
     except BackupInvalid as error:
@@ -286,7 +286,7 @@ def _result(
         "verification": verification,
         "proven": proven(request, options.db),
         "swept": swept,
-        "warnings": outcome.remarks,
+        "warnings": outcome.notes,
         "run_id": run.run_id,
         "diff": _diff(item, done, load_set(item.path, request.trust)),
     }

@@ -111,8 +111,8 @@ def wanted_lines(contents: Contents, superuser: bool) -> list[str]:
     lines = []
     for entry in contents.entries:
         built_in = entry.kind == "EXTENSION" and entry.rest.split(" ")[0] == BUILT_IN
-        remark = entry.kind == "COMMENT" and entry.rest.startswith("EXTENSION ")
-        hard = remark and (not superuser or entry.rest.split(" ")[1] == BUILT_IN)
+        comment = entry.kind == "COMMENT" and entry.rest.startswith("EXTENSION ")
+        hard = comment and (not superuser or entry.rest.split(" ")[1] == BUILT_IN)
         if not (built_in or hard or entry.kind.startswith("SUBSCRIPTION")):
             lines.append(entry.line)
     return lines
@@ -127,8 +127,8 @@ def structure_lines(contents: Contents) -> list[str]:
 def without_roles(contents: Contents, lines: Sequence[str]) -> list[str]:
     """Lines without those entries that are nothing without their roles. Pure.
 
-    `rolenames.about_roles` has them, and whatever else pg_restore leaves out with --no-owner. What may be a remark on a
-    policy is left out too: in the list nothing tells it from one on a table with that word in its name.
+    `rolenames.about_roles` has them, and whatever else pg_restore leaves out with --no-owner. What may be a comment on
+    a policy is left out too: in the list nothing tells it from one on a table with that word in its name.
     """
     hard = {
         entry.line
@@ -203,7 +203,7 @@ def _text(pieces: Sequence[bytes]) -> str:
 
 
 def verbose_script(tools: Tools, dump: Path, contents: Contents, lines: Sequence[str]) -> str:
-    """The SQL of these lines without tables' rows, each entry behind a remark with its number."""
+    """The SQL of these lines without tables' rows, each entry behind a comment with its number."""
     rows = {entry.line for entry in contents.entries if entry.is_a("TABLE DATA", "BLOBS")}
     script: list[bytes] = []
     wanted = [line for line in lines if line not in rows]

@@ -25,7 +25,7 @@ _HEAD = re.compile(
 # States of an error that what was backed up has itself: its data (22, 23), what its own functions say (P0), names in
 # its definitions that lead nowhere, and definitions that contradict each other.
 FAULTS_OF_THE_SET = ("22", "23", "P0", "42P01", "42703", "42883", "42P17", "42804", "42P16", "21000")
-REMARKS = ("COMMENT", "ACL", "SECURITY LABEL")
+ACCESSORIES = ("COMMENT", "ACL", "SECURITY LABEL")
 INVALID_PARAMETER = "22023"  # a setting that this server does not take: a tablespace that it has not, say
 MOST_WORDS = 700
 _HINTS = {
@@ -62,9 +62,9 @@ class Failure:
         return self.entry is not None and self.entry.kind == "MATERIALIZED VIEW DATA"
 
     @property
-    def remark(self) -> bool:
+    def accessory(self) -> bool:
         """True for what only speaks of another object: comments, privileges, labels."""
-        return self.entry is not None and self.entry.kind in REMARKS
+        return self.entry is not None and self.entry.kind in ACCESSORIES
 
     @property
     def faulty(self) -> bool:
@@ -137,8 +137,8 @@ def _numbers(block: str, script: str) -> list[str]:
 
 
 def summed_up(failures: Sequence[Failure], contents: Contents, most: int = 5) -> str:
-    """The first failures as sentences; without those of remarks on what is not there. Pure."""
-    failures = [failure for failure in failures if not failure.remark] or failures
+    """The first failures as sentences; without those of accessories to what is not there. Pure."""
+    failures = [failure for failure in failures if not failure.accessory] or failures
     told = " ".join(failure.sentence(contents) for failure in failures[:most])
     more = f" ({len(failures)} failures in all.)" if len(failures) > most else ""
     return told + more
@@ -147,7 +147,7 @@ def summed_up(failures: Sequence[Failure], contents: Contents, most: int = 5) ->
 def remedy(failures: Sequence[Failure], contents: Contents) -> str:
     """What helps against failures of the set's own objects. Pure."""
     names = ", ".join(
-        dict.fromkeys(name for failure in failures if not failure.remark and (name := failure.name(contents)))
+        dict.fromkeys(name for failure in failures if not failure.accessory and (name := failure.name(contents)))
     )
     return (
         "Repair these objects in the database and make a new backup: a function in an index, a CHECK or a materialized "

@@ -11,7 +11,7 @@ from typing import Optional
 from ..connection import connect
 from ..process import Finished, run_tool, tool_error
 from .contents import NOTHING, Contents, ContentsEntry, list_file, verbose_script
-from .failures import REMARKS, Failure, failures_in
+from .failures import ACCESSORIES, Failure, failures_in
 from .leave_out import Named, item_of
 from .pg_restore import NEWER_SETTINGS, LoadInterrupted, command, interrupted, machine_failed
 from .second_attempt import Archive, bring_rows, try_again
@@ -89,12 +89,12 @@ def _put(load: Load, wanted: Callable[[Placed], bool]) -> None:
 
 
 def _is_event(entry: ContentsEntry) -> bool:
-    return entry.kind == "EVENT TRIGGER" or (entry.kind in REMARKS and entry.rest.startswith("EVENT TRIGGER "))
+    return entry.kind == "EVENT TRIGGER" or (entry.kind in ACCESSORIES and entry.rest.startswith("EVENT TRIGGER "))
 
 
 def _left_out(entry: ContentsEntry, named: Named) -> bool:
-    """Whether an entry is left out, or is a remark on one that is."""
-    if entry.kind in REMARKS:
+    """Whether an entry is left out, or belongs to one that is."""
+    if entry.kind in ACCESSORIES:
         about = ContentsEntry(entry.line, "", entry.schema, re.sub(r"^[A-Z ]+ ", "", entry.rest))
         return not entry.rest.startswith(_KEPT) and named.entry(about)
     return named.entry(entry)

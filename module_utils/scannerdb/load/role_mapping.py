@@ -179,14 +179,14 @@ def roles_in(text: str) -> tuple[set[str], set[str]]:
 def about_roles(text: str) -> tuple[str, ...]:
     """The statements of an archive's script that give anything to roles, in their order; and what they need.
 
-    Remarks are among them that may be such on policies (see `contents.without_roles`); made twice they do no
+    Comments are among them that may be on policies (see `contents.without_roles`); made twice they do no
     harm.
     """
     found = []
     for statement in statements(text):
         whole = text[statement.start : statement.end]
-        remark = statement.head.startswith("COMMENT ON") and not statement.head.endswith(" EXTENSION")
-        needed = statement.head.startswith("SET CLIENT_ENCODING") or (remark and "POLICY" in whole)
+        comment = statement.head.startswith("COMMENT ON") and not statement.head.endswith(" EXTENSION")
+        needed = statement.head.startswith("SET CLIENT_ENCODING") or (comment and "POLICY" in whole)
         if needed or statement.places is not None:
             found.append(whole)
     return tuple(found)

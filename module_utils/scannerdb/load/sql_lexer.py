@@ -15,7 +15,7 @@ from typing import Optional
 MOST_WORDS = 64  # of a statement; the rest is not needed to know what it is
 _START, _PART = rb"A-Za-z_\x80-\xff", rb"A-Za-z0-9_\x80-\xff"
 _TOKEN = re.compile(
-    rb"(?P<remark>--)|(?P<comment>/\*)|(?P<escaped>[eE]')"
+    rb"(?P<line_comment>--)|(?P<comment>/\*)|(?P<escaped>[eE]')"
     rb"|(?P<word>[" + _START + rb"][" + _PART + rb"$]*)"
     rb"|(?P<dollar>\$(?:[" + _START + rb"][" + _PART + rb"]*)?\$)"
     rb"|\$?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?P<junk>[" + _START + rb"$])?"
@@ -28,7 +28,7 @@ _ENDS = {
     "name": re.compile(rb'"'),
     "comment": re.compile(rb"/\*|\*/"),
 }
-_LINE_END = re.compile(rb"[\r\n]|\Z")  # a carriage return ends a remark too
+_LINE_END = re.compile(rb"[\r\n]|\Z")  # a carriage return ends a comment too
 _ROUTINE = re.compile(r"CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE)\b")
 
 
@@ -76,7 +76,7 @@ class Lexer:
             if not match:
                 return
             position = match.end()
-            if match.lastgroup == "remark":
+            if match.lastgroup == "line_comment":
                 position = _LINE_END.search(line, position).start()  # type: ignore[union-attr] # it always matches
                 continue
             if match.lastgroup == "end" and not self._brackets and not self._blocks:

@@ -293,7 +293,7 @@ def left_out(statement: str, server_major: int, superuser: bool) -> bool:
     """True for a statement that this server cannot take.
 
     These are the beginnings and ends of transactions, the guards of newer versions of psql (we set our own), timeouts
-    that an older server does not know, and remarks on extensions where only a superuser may make them.
+    that an older server does not know, and comments on extensions where only a superuser may make them.
     """
     if statement.startswith(("\\restrict ", "\\unrestrict ", "\\connect")):
         return True

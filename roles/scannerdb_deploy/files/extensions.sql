@@ -24,6 +24,6 @@ SELECT name,
             THEN format('The server''s machine lacks the extension %%s: install postgresql-contrib, or its own package.', name)
             WHEN NOT (superuser OR trusted)
             THEN format('Only a superuser can make the extension %%s: CREATE EXTENSION %%I;', name, name)
-            ELSE '' END AS remark
+            ELSE '' END AS note
   FROM seen
  ORDER BY name
