@@ -1,6 +1,6 @@
 """Whom a vacuum has to wait for, or who keeps it from removing rows: other sessions, as words for a sentence.
 
-Sessions of other roles are only seen with the rights of pg_read_all_stats.
+Sessions of other roles are only seen with the rights of pg_read_all_stats. Where that matters, it is said.
 """
 
 from __future__ import annotations
@@ -36,14 +36,25 @@ SELECT who FROM (
     SELECT format('the prepared transaction %L', gid), prepared FROM pg_prepared_xacts) AS writers
  ORDER BY begun LIMIT 1
 """
+# In READ COMMITTED a transaction takes a new snapshot for each statement, but nobody sees the isolation of another
+# session: one whose transaction is older than its statement, and not young, may keep its first one.
 KEEPER = """
-SELECT format('process %s (%L, %L, in a transaction for %s)', pid, usename,
+SELECT format('process %%s (%%L, %%L, in a transaction for %%s)', pid, usename,
               coalesce(nullif(application_name, ''), 'no name'),
-              date_trunc('second', clock_timestamp() - xact_start)) AS who
+              date_trunc('second', clock_timestamp() - xact_start)) AS who, state = 'active' AS active
   FROM pg_stat_activity
- WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND backend_xmin IS NOT NULL
-   AND pid <> pg_backend_pid()
+ WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
+   AND (state LIKE 'idle in transaction%%'
+        OR state = 'active' AND backend_type = 'client backend' AND xact_start < query_start
+           AND clock_timestamp() - xact_start > make_interval(secs => %s))
  ORDER BY xact_start LIMIT 1
+"""
+YOUNG_S = 1.0
+# Without the rights to see it, a session has its process and its role, and nothing else.
+HIDDEN = """
+SELECT format('process %s (%L)', pid, usename) AS who FROM pg_stat_activity
+ WHERE datname = current_database() AND backend_type IS NULL AND usesysid IS NOT NULL AND pid <> pg_backend_pid()
+ ORDER BY pid LIMIT 1
 """
 
 
@@ -74,12 +85,18 @@ def older_writer(conn: Connection) -> str:
 
 
 def snapshot_keeper(conn: Connection) -> str:
-    """A session of this database that does nothing and yet keeps a snapshot; empty where none is seen.
+    """Who keeps a snapshot in this database, or may keep one, or could not be looked at, as the end of a sentence.
 
-    It is in a transaction of REPEATABLE READ or SERIALIZABLE, or has a cursor open: what it reads next, it reads by it.
+    It is empty where all sessions are seen and none does. A session keeps one in a transaction of REPEATABLE READ or
+    SERIALIZABLE, or with a cursor open: what it reads next, it reads by it.
     """
-    rows = fetch(conn, KEEPER)
-    return str(rows[0]["who"]) if rows else ""
+    rows = fetch(conn, KEEPER, [YOUNG_S])
+    if rows:
+        return f"{rows[0]['who']}, which {'may keep' if rows[0]['active'] else 'keeps'} its snapshot"
+    hidden = fetch(conn, HIDDEN)
+    if hidden:
+        return f"{hidden[0]['who']}, which may keep a snapshot: that is not to be seen without pg_read_all_stats"
+    return ""
 
 
 def oldest_snapshot(conn: Connection) -> str:

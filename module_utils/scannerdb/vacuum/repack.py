@@ -10,7 +10,7 @@ At the beginning it waits for every transaction of the cluster that has written 
 limit, but costs no copy, so it is begun again until the deadline.
 
 The copy is not MVCC-safe, as PostgreSQL calls it: a transaction whose snapshot is older than the end of the copy finds
-the table empty. It is not begun, and not ended, beside a session that sits in a transaction and keeps its snapshot.
+the table empty. It is not begun, and not ended, beside a session that keeps its snapshot, or may keep one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def repack(conn: Connection, query: Query, measure: TableMeasure, means: Means, 
     _refuse_snapshots(conn)
     _let_standbys_catch_up(conn, deadline)
     while True:
-        guard = _Guard(means, measure, conn.info.backend_pid, record)
+        guard = _Guard(means, measure, conn, record)
         try:
             make_autovacuum_yield(conn, measure, means.budget)
             with _impatient(conn, means.budget.timeout_ms), guard.watching():
@@ -98,7 +98,7 @@ def _who(conn: Connection, measure: TableMeasure) -> str:
 def _refuse_snapshots(conn: Connection) -> None:
     keeper = snapshot_keeper(conn)
     if keeper:
-        raise Blocked(f"after REPACK it would look empty to {keeper}, which keeps its snapshot")
+        raise Blocked(f"after REPACK it would look empty to {keeper}")
 
 
 def _let_standbys_catch_up(conn: Connection, deadline: float) -> None:
@@ -118,7 +118,7 @@ class _Guard:
 
     means: Means
     measure: TableMeasure
-    pid: int
+    conn: Connection
     record: LockRecord
     gave_up: str = ""
     copied: bool = False
@@ -145,13 +145,17 @@ class _Guard:
                 thread.join()
 
     def _watch(self, own: Connection, stop: threading.Event) -> None:
+        try:
+            self._look_again_and_again(own, stop)
+        except Exception as error:  # whatever it is: nobody may wait for what nobody watches
+            self._without_eyes(stop, error)
+        if self.held_since:
+            self.record.held(time.monotonic() - self.held_since)
+
+    def _look_again_and_again(self, own: Connection, stop: threading.Event) -> None:
         pause = SLOW_POLL_S
         while not stop.wait(pause):
-            try:
-                rows = fetch(own, AT_WORK, [self.pid])
-            except DriverError:  # its session was ended: then nobody may wait for what nobody watches
-                self._without_eyes()
-                return
+            rows = fetch(own, AT_WORK, [self.conn.info.backend_pid])
             phase = str(rows[0]["phase"]) if rows else ""
             self.copied = self.copied or bool(rows and phase not in BEGINNING)
             pause = POLL_S if phase in (*NEAR_THE_END, *AT_THE_END) else SLOW_POLL_S
@@ -160,8 +164,6 @@ class _Guard:
                 self.told = time.monotonic()
                 self.means.tell(f"rewrite: {phase}", int(rows[0]["done"]), int(rows[0]["total"]))
                 self.peak = max(self.peak, standby_lag(own))
-        if self.held_since:
-            self.record.held(time.monotonic() - self.held_since)
 
     def _look_at_lock(self, own: Connection, phase: str, strong: bool, queue: bool) -> None:
         """Cancel it where it keeps somebody waiting, or would end under somebody's snapshot."""
@@ -170,7 +172,7 @@ class _Guard:
             self.held_since = now
         keeper = snapshot_keeper(own) if strong or phase in NEAR_THE_END else ""
         if keeper:
-            self._cancel(own, f"it would have looked empty to {keeper}, which keeps its snapshot")
+            self._cancel(own, f"it would have looked empty to {keeper}")
         held_ms = (now - self.held_since) * 1000 if self.held_since else 0.0
         if strong and queue and phase not in AT_THE_END and held_ms >= self.means.budget.timeout_ms:
             self._cancel(own, "it is written faster than REPACK can catch up within the lock budget")
@@ -178,8 +180,13 @@ class _Guard:
     def _cancel(self, own: Connection, why: str) -> None:
         if not self.gave_up:
             self.gave_up = why
-            scalar(own, "SELECT pg_cancel_backend(%s)", [self.pid])
+            scalar(own, "SELECT pg_cancel_backend(%s)", [self.conn.info.backend_pid])
 
-    def _without_eyes(self) -> None:
-        with contextlib.suppress(Exception), connect(self.means.options, purpose="vacuum guard") as other:
-            self._cancel(other, "the session that watches it was ended")
+    def _without_eyes(self, stop: threading.Event, error: Exception) -> None:
+        """Cancel it past the session that watched; again, until it has ended: a first try may not arrive."""
+        why = str(error).strip().partition("\n")[0]
+        self.gave_up = self.gave_up or f"the session that watches it could look no longer: {why}"
+        while not stop.is_set():
+            with contextlib.suppress(DriverError):
+                self.conn.cancel()
+            stop.wait(SLOW_POLL_S)

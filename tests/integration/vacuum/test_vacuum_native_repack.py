@@ -41,6 +41,11 @@ END $$
 """
 HELD_THERE = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'bloated'::regclass AND mode = %s"
+ALONE = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = %s"
+BUSY = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE query ~ '^SELECT pg_sleep' AND state = 'active' AND clock_timestamp() - xact_start > interval '1.1 s'
+"""
 pytestmark = [pytest.mark.pg(NEXT, always=True)]
 
 
@@ -238,3 +243,60 @@ def disk(database: Database) -> Iterator[Path]:
             database.sql("DROP TABLESPACE small")
         subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
         folder.rmdir()
+
+
+def test_who_cannot_be_looked_at_counts_as_in_the_way(database: Database) -> None:
+    """Without pg_read_all_stats nobody sees what another role's session keeps."""
+    fill(database)
+    database.sql("CREATE ROLE blind LOGIN IN ROLE pg_maintain")
+    database.sql("GRANT SELECT ON bloated TO blind")
+    database.sql("GRANT USAGE ON SCHEMA public TO blind")
+    before = file_of(database)
+    with database.connect() as other:
+        reason = vacuum(options(database, user="blind"), **BY_NAME)["left_undone"][0]["reason"]
+        assert f"process {other.info.backend_pid} ('postgres')" in reason and "pg_read_all_stats" in reason
+    assert file_of(database) == before
+    with database.connect(dbname="postgres") as elsewhere:  # who looks from inside would be one whom nobody sees
+        wait_until(lambda: elsewhere.execute(ALONE, [database.name]).fetchone() == (True,))
+    result = vacuum(options(database, user="blind"), **BY_NAME)
+    assert not result["left_undone"] and row(result, "public.bloated")["action"] == "repack"
+
+
+def test_a_session_at_work_may_keep_its_snapshot(database: Database) -> None:
+    """In REPEATABLE READ it does, also while it is busy with a long query that has nothing to do with the table."""
+    fill(database)
+    before = file_of(database)
+    with database.connect(autocommit=False, application_name="the long reader") as keeper:
+        keeper.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        keeper.execute("SELECT 1")
+
+        def work() -> None:
+            with contextlib.suppress(psycopg.errors.QueryCanceled):
+                keeper.execute("SELECT pg_sleep(600)")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            wait_until(lambda: database.value(BUSY))
+            reason = vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
+        finally:
+            database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'")
+            thread.join()
+    assert "the long reader" in reason and "may keep its snapshot" in reason and file_of(database) == before
+
+
+def test_a_watcher_that_ends_takes_its_repack_with_it(database: Database) -> None:
+    """Whatever ends it: an error in what it looks at, of any kind."""
+    fill(database)
+    before, keeper = file_of(database), repacking.snapshot_keeper
+
+    def failing_beside(conn: Any) -> str:
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("this is not foreseen")
+        return keeper(conn)
+
+    with holding(database), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repacking, "snapshot_keeper", failing_beside)
+        reason = vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
+    assert "could look no longer: this is not foreseen" in reason
+    assert file_of(database) == before and nothing_left(database)
