@@ -20,13 +20,16 @@ from .errors import (
     DependencyMissing,
     FileProblem,
     InvalidInput,
+    PrimaryMoved,
+    PrimaryUnseen,
     PrivilegeMissing,
     printable,
     quoted,
 )
 from .login import Options
+from .memberstate import STATE, MemberState, state_from
 from .pooler import refuse_sharing
-from .primary import MemberState, ensure_same, fence_of, going_on, keeping, timeline_of
+from .primary import ensure_same, fence_of, going_on, keeping
 from .primary import member_of as _member_of
 from .refusals import LOCK_NOT_AVAILABLE, failure, refuse_unsuitable, refused
 from .session import (
@@ -93,13 +96,7 @@ _Result = TypeVar("_Result")
 MEMBER_TIMEOUT_S = 2  # libpq's shortest, for one of several servers
 ATTEMPTS = 4
 SLOW_S = 5.0  # a session that ends sooner, while it is set up, is tried again
-# What a server is: a standby has no current segment.
-_STATE = """
-pg_catalog.pg_is_in_recovery() AS standby,
-CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
-     ELSE pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END AS segment,
-EXISTS (SELECT FROM pg_catalog.pg_stat_replication) AS followed
-"""
+WITNESS_S = 5.0  # what a question to another member may take
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,8 @@ def connect(
         except BaseException as error:
             conn.close()
             # A timeout of the role's, which is not off yet, may have ended a session that was slow to be set up.
-            if not attempts_left or not isinstance(error, ConnectionFailed) or time.monotonic() - opened > SLOW_S:
+            again = isinstance(error, ConnectionFailed) and not isinstance(error, (PrimaryMoved, PrimaryUnseen))
+            if not attempts_left or not again or time.monotonic() - opened > SLOW_S:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -172,7 +170,7 @@ def _known(conn: Connection, options: Options, words: dict[str, Any], allow_stan
     """What has to be known of a session that may be used; raises where it may not."""
     with explained(f"Looking at the session on {options.server}"):
         seen = _look(conn)
-        ensure_same(options, _state(seen, options))
+        ensure_same(options, state_from(seen, options))
         refuse_unsuitable(conn.info.server_version, seen, options.server, allow_standby)
     if seen["pid"] != conn.info.backend_pid:
         conn.pooled = True
@@ -189,7 +187,9 @@ def member_of(options: Options, dbname: str | None = None, allow_standby: bool =
 
 def _witness(options: Options, dbname: str | None = None) -> Connection:
     """A session that is only asked what its server is."""
-    return _open(_words(options, dbname, "cluster", MEMBER_TIMEOUT_S), options)
+    conn = _open(_words(options, dbname, "cluster", MEMBER_TIMEOUT_S), options)
+    conn.limit_s = WITNESS_S
+    return conn
 
 
 def _ask(options: Options, dbname: str | None = None) -> MemberState:
@@ -208,11 +208,7 @@ def _ask_again(options: Options) -> MemberState:
 def state_of(conn: Connection, options: Options) -> MemberState:
     """What the server behind a session is by now, a session in which nothing has been set yet."""
     with explained(f"Asking the server on {options.server}"):
-        return _state(fetch(conn, f"SELECT {_STATE}")[0], options)
-
-
-def _state(seen: Row, options: Options) -> MemberState:
-    return MemberState(options, seen["standby"], timeline_of(seen["segment"]), seen["followed"])
+        return state_from(fetch(conn, f"SELECT {STATE}")[0], options)
 
 
 def _words(options: Options, dbname: str | None, purpose: str, timeout_s: int) -> dict[str, Any]:
@@ -258,7 +254,7 @@ def _look(conn: Connection) -> Row:
                (SELECT pg_catalog.array_agg(name) FROM pg_catalog.pg_settings
                  WHERE context {equal} 'user' OR context {equal} 'superuser' AND {granted}) AS names
     """
-    found = fetch(conn, SQL(query).format(state=SQL(_STATE), equal=equal, granted=granted.format(equal=equal)))
+    found = fetch(conn, SQL(query).format(state=SQL(STATE), equal=equal, granted=granted.format(equal=equal)))
     return found[0]
 
 

@@ -53,6 +53,10 @@ class PrimaryMoved(ConnectionFailed):
     """The server is not the primary any more that the run began with: another one has taken its place."""
 
 
+class PrimaryUnseen(ConnectionFailed):
+    """Whether the server is the primary still could not be looked at, so nothing is written there."""
+
+
 class AuthenticationFailed(ScannerDbError):
     """The server refused the login."""
 

@@ -9,13 +9,14 @@ the transaction that writes, for a server that was replaced does not know it.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, TypeVar
 from urllib.parse import urlsplit
 
-from .addresses import is_among
+from .addresses import addresses_of, is_among
 from .errors import (
     AuthenticationFailed,
     BackupInvalid,
@@ -25,13 +26,15 @@ from .errors import (
     InvalidInput,
     JobLocked,
     PrimaryMoved,
+    PrimaryUnseen,
     PrivilegeMissing,
     ScannerDbError,
     ServerUnsupported,
     UnsafeCode,
 )
-from .fence import Fence
+from .fence import Fence, Witness
 from .login import Options
+from .memberstate import MemberState, primaries_of
 from .patroni import PatroniMember, PatroniView, look
 from .together import ask_all
 
@@ -46,33 +49,12 @@ OWN = (AuthenticationFailed, BackupInvalid, FixRefused, InvalidInput, JobLocked,
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class MemberState:
-    """What one server says of itself; a standby's timeline is not asked for."""
-
-    options: Options
-    standby: bool = False
-    timeline: int = 0
-    followed: bool = False  # whether anything streams from it
-
-    @property
-    def words(self) -> str:
-        """Where it is and what it is, for a sentence."""
-        kind = "a standby" if self.standby else f"a primary on timeline {self.timeline}"
-        return f"{self.options.server} is {kind}"
-
-
 class TwoPrimaries(ServerUnsupported):
     """More than one server takes writes: which of them counts, only people know."""
 
 
 Ask = Callable[[Options], MemberState]
 Answers = dict[Options, Any]  # of each server its MemberState, or the error
-
-
-def timeline_of(segment: Optional[str]) -> int:
-    """The timeline in the name of a WAL segment; 0 where there is none. Pure."""
-    return int(segment[:8], 16) if segment else 0
 
 
 def places(options: Options) -> tuple[tuple[Options, ...], Optional[PatroniView]]:
@@ -88,6 +70,8 @@ def places(options: Options) -> tuple[tuple[Options, ...], Optional[PatroniView]
         if len(options.servers) > 1:  # they can be asked without it
             return options.servers, None
         raise
+    for member in view.members:  # looked up now, and not in the middle of a transaction
+        addresses_of(member.host)
     named = [*(one.host for one in options.servers if one.host), *options.patroni_members]
     named += [urlsplit(url).hostname or "" for url in options.patroni_urls]
     strange = tuple(one for one in view.members if not is_among(one.host, named))
@@ -111,9 +95,7 @@ def choose(answers: Answers, asked: Sequence[Options], view: Optional[PatroniVie
     Raises one of our errors, which says which servers answered and what they said.
     """
     seen = [answer for answer in answers.values() if isinstance(answer, MemberState)]
-    primaries = [one for one in seen if not one.standby]
-    if view and view.leader:
-        primaries = [one for one in primaries if (one.options.host, one.options.port) == view.leader.place]
+    primaries = primaries_of(seen, view)
     if len(primaries) > 1:
         raise TwoPrimaries(
             f"Two servers both say that they are the primary: {'; '.join(one.words for one in primaries)}.",
@@ -184,18 +166,26 @@ class Scope:
     """The members that the run of one job keeps to, by what was asked for."""
 
     pins: dict[Options, Pin] = field(default_factory=dict)
+    turn: threading.RLock = field(default_factory=threading.RLock)  # its threads choose one after the other
 
     @property
     def written(self) -> Optional[Pin]:
         """The pin of the primary, which is the one that may move; None where none was found."""
-        return next((pin for pin in self.pins.values() if pin.state and not pin.state.standby), None)
+        with self.turn:
+            return next((pin for pin in self.pins.values() if pin.state and not pin.state.standby), None)
+
+    def pin_of(self, member: Options) -> Optional[Pin]:
+        """The pin of a member."""
+        with self.turn:
+            return next((pin for pin in self.pins.values() if _key(pin.member) == _key(member)), None)
 
     def clear(self) -> None:
         """Forget the members: they are chosen anew."""
-        for pin in self.pins.values():
-            if pin.fence:
-                pin.fence.close()
-        self.pins.clear()
+        with self.turn:
+            for pin in self.pins.values():
+                if pin.fence:
+                    pin.fence.close()
+            self.pins.clear()
 
 
 _scopes: list[Scope] = []  # the job's that runs now; what it calls in threads has the same
@@ -205,14 +195,21 @@ def member_of(options: Options, ask: Ask, standby_ok: bool) -> Options:
     """The one server to connect to: that of the run, else the one that answers as the primary now."""
     if len(options.servers) == 1 and not options.patroni_urls:
         return options.servers[0]
-    pin = _scopes[-1].pins.get(_key(options)) if _scopes else None
-    if pin and (standby_ok or not pin.state or not pin.state.standby):
-        return options.at(pin.member.host, pin.member.port)
-    answers, asked, view = _asked(options, ask)
-    chosen = choose(answers, asked, view, standby_ok)
-    if _scopes:
-        _scopes[-1].pins[_key(options)] = Pin(options, chosen.options, chosen, asked)
-    return options.at(chosen.options.host, chosen.options.port)
+    if not _scopes:
+        return _place_of(options, choose(*_asked(options, ask), standby_ok).options)
+    scope = _scopes[-1]
+    with scope.turn:
+        pin = scope.pins.get(_key(options))
+        if pin and (standby_ok or not pin.state or not pin.state.standby):
+            return _place_of(options, pin.member)
+        answers, asked, view = _asked(options, ask)
+        chosen = choose(answers, asked, view, standby_ok)
+        scope.pins[_key(options)] = Pin(options, chosen.options, chosen, asked)
+    return _place_of(options, chosen.options)
+
+
+def _place_of(options: Options, member: Options) -> Options:
+    return options.at(member.host, member.port)
 
 
 def _asked(options: Options, ask: Ask) -> tuple[Answers, tuple[Options, ...], Optional[PatroniView]]:
@@ -223,19 +220,16 @@ def _asked(options: Options, ask: Ask) -> tuple[Answers, tuple[Options, ...], Op
 
 def fence_of(member: Options, reach: Callable[[Options], Any], state: Callable[[Any, Options], Any]) -> Optional[Fence]:
     """The fence of the run's primary, one for all its sessions; None where no other server can be asked."""
-    pin = _pin_of(member)
+    scope = _scopes[-1] if _scopes else None
+    pin = scope.pin_of(member) if scope else None
     several = pin and (len(pin.wanted.servers) > 1 or pin.wanted.patroni_urls)
-    if pin is None or pin.state is None or not several:
+    if scope is None or pin is None or pin.state is None or not several:
         return None
-    if pin.fence is None:
-        others = tuple(one for one in pin.others if _key(one) != _key(member))
-        pin.fence = Fence(member, pin.state.timeline, others, pin.wanted.patroni_urls, reach, state)
-    return pin.fence
-
-
-def _pin_of(member: Options) -> Optional[Pin]:
-    pins = _scopes[-1].pins.values() if _scopes else ()
-    return next((pin for pin in pins if _key(pin.member) == _key(member)), None)
+    with scope.turn:
+        if pin.fence is None:
+            others = {one: Witness(one, reach, state) for one in pin.others if _key(one) != _key(member)}
+            pin.fence = Fence(replace(pin.state, options=member), others, pin.wanted.patroni_urls)
+        return pin.fence
 
 
 def _key(options: Options) -> Options:
@@ -249,11 +243,14 @@ def ensure_same(options: Options, found: MemberState) -> None:
     """Remember the server that a session of the run met, or raise `PrimaryMoved` where it is not what it was."""
     if not _scopes:
         return
-    pin = _pin_of(options) or _scopes[-1].pins.setdefault(_key(options), Pin(options, options))
-    before = pin.state
-    if before is None or before.standby:
-        pin.state, pin.member = found, options
-    elif found.standby or found.timeline != before.timeline:
+    scope = _scopes[-1]
+    with scope.turn:
+        pin = scope.pin_of(options) or scope.pins.setdefault(_key(options), Pin(options, options))
+        before = pin.state
+        if before is None or before.standby:
+            pin.state, pin.member = found, options
+            return
+    if found.standby or found.timeline != before.timeline:
         raise PrimaryMoved(f"The server on {before.options.server} is not the primary that it was: {found.words}.")
 
 
@@ -293,7 +290,9 @@ def going_on(doing: str, ask: Ask, work: Callable[[], _Result], note: Callable[[
             return work()
         except ScannerDbError as error:
             moved = _moved(error, ask)
-            if moved is None:
+            if moved is None and left and isinstance(error, PrimaryUnseen):
+                moved = "it could not be seen whether the primary is still that"
+            elif moved is None:
                 raise
             if not left or _NONE in moved or _TWO in moved:
                 raise _sentence(doing, moved, error) from error
@@ -319,7 +318,8 @@ def _moved(error: ScannerDbError, ask: Ask) -> Optional[str]:
         try:
             answers, asked, view = _asked(pin.wanted, ask)
             last = said_by(answers, asked) + _led(view)
-            now = choose(answers, asked, view, standby_ok=False)
+            undecided = view is not None and view.leader is None  # by Patroni
+            now = None if undecided else choose(answers, asked, view, standby_ok=False)
         except TwoPrimaries:
             now = None
             if time.monotonic() > two_end:
@@ -327,7 +327,7 @@ def _moved(error: ScannerDbError, ask: Ask) -> Optional[str]:
         except ScannerDbError as refusal:
             now, last = None, last or refusal.message.rstrip(".")
         if now:
-            if (_key(now.options), now.timeline) == (_key(pin.member), pin.state.timeline):
+            if now.timeline == pin.state.timeline and now.is_same_as(pin.state):
                 return None
             return f"the primary was {old} and is {now.options.server} (timeline {now.timeline}) now"
         if not pin.clustered:

@@ -24,7 +24,7 @@ class Watched(psycopg.Connection[Any]):
     language = ""  # of the server's messages, before anything is set
     english = True  # whether they are, since then
     prepared: Mapping[str, str] = MappingProxyType({})  # the settings that the session was given
-    fence: Optional[Callable[[bool], object]] = None  # raises where another server is the primary by now
+    fence: Optional[Callable[[bool], object]] = None  # raises unless no other server is the primary
 
     def wait(self, *args: Any, **more: Any) -> Any:
         """Wait as psycopg does, for `limit_s` at most."""
@@ -41,20 +41,20 @@ class Watched(psycopg.Connection[Any]):
 
     @contextlib.contextmanager
     def transaction(self, *args: Any, **more: Any) -> Iterator[Any]:
-        """A transaction as psycopg makes it; its first and its last act is to look at the fence."""
+        """A transaction as psycopg makes it: the fence is looked at before it, in peace, and before it is committed."""
         outermost = not self.closed and self.info.transaction_status == pq.TransactionStatus.IDLE
+        if outermost:
+            self._fenced()
         with super().transaction(*args, **more) as made:
-            if outermost:
-                self._fenced(transaction=True)
             yield made
             if outermost:
-                self._fenced(transaction=True)
+                self._fenced(inside=True)
 
-    def _fenced(self, transaction: bool = False) -> None:
+    def _fenced(self, inside: bool = False) -> None:
         """Look at the fence; a session behind it is of no more use, and is closed."""
         if self.fence and not self.closed:
             try:
-                self.fence(transaction)
+                self.fence(inside)
             except BaseException:
                 self.close()
                 raise

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, InvalidInput, ScannerDbError, ServerUnsupported
 from scannerdb.login import Options
+from scannerdb.memberstate import MemberState, timeline_of
 from scannerdb.patroni import parse_view
-from scannerdb.primary import MemberState, choose, timeline_of
+from scannerdb.primary import choose
 from scannerdb.together import ask_all
 
 A, B, C = (Options(host=name) for name in "abc")

@@ -9,6 +9,8 @@ from typing import Optional, Union
 
 from ..connection import MEMBER_TIMEOUT_S, DriverError, Options, connect, explained, fetch, scalar
 from ..errors import ConnectionFailed, InvalidInput, ScannerDbError, ServerUnsupported
+from ..memberstate import MemberState, primaries_of
+from ..patroni import PatroniView
 from ..primary import PATIENCE_S, places
 from ..together import ask_all
 
@@ -21,6 +23,7 @@ SELECT pg_is_in_recovery() AS standby,
        CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn(), 0) ELSE 0
         END::bigint AS unreplayed,
        EXISTS (SELECT FROM pg_stat_wal_receiver) AS streaming,
+       extract(epoch FROM pg_postmaster_start_time())::text AS started,
        to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS newest
 """
 
@@ -49,6 +52,7 @@ class Candidate:
     unreplayed: int = 0
     streaming: bool = True
     newest: str = ""
+    started: str = ""
 
     @property
     def words(self) -> str:
@@ -73,9 +77,9 @@ class DumpSource:
 
 def find_place(options: Options, origin: SourcePolicy) -> DumpSource:
     """Ask the servers that `options` names, and choose; raises one of our errors where none will do."""
-    asked, _ = places(options)
+    asked, view = places(options)
     answers = ask_all(asked, _ask, lambda one: not one.standby, PATIENCE_S, GRACE_S)
-    chosen = choose([_candidate(server, answers.get(server)) for server in asked], origin)
+    chosen = choose([_candidate(server, answers.get(server)) for server in asked], origin, view)
     return chosen if len(asked) > 1 else DumpSource(chosen.options, None, chosen.notes)
 
 
@@ -87,7 +91,8 @@ def _ask(options: Options) -> Candidate:
         system = ""
         with contextlib.suppress(DriverError):
             system = str(scalar(conn, "SELECT system_identifier FROM pg_control_system()"))
-        more = {"unreplayed": max(0, row["unreplayed"]), "streaming": row["streaming"], "newest": row["newest"] or ""}
+        more = {name: row[name] for name in ("streaming", "started")}
+        more |= {"unreplayed": max(0, row["unreplayed"]), "newest": row["newest"] or ""}
         return Candidate(options, row["standby"], row["position"], system, **more)
 
 
@@ -98,15 +103,16 @@ def _candidate(options: Options, answer: Union[Candidate, ScannerDbError, None])
     return Candidate(options, error=answer or silent)
 
 
-def choose(candidates: Sequence[Candidate], origin: SourcePolicy) -> DumpSource:
+def choose(candidates: Sequence[Candidate], origin: SourcePolicy, view: Optional[PatroniView] = None) -> DumpSource:
     """The server to dump from: the standby that is least behind, if not too far, else the primary. Pure.
 
     Where no primary answered, a standby is what there is, however far it is behind: then that is said.
     """
     there = [c for c in candidates if c.error is None]
-    primary = _primary(there)
+    primary = _primary(there, view)
     standbys = [c for c in there if c.standby]
     notes = [f"{c.error.message}" for c in candidates if c.error]
+    notes += [f"{one.host} port {one.port} was not asked: nobody named it." for one in (view.strange if view else ())]
     if not there and candidates[0].error:
         raise candidates[0].error
     if origin.wanted != "primary" and standbys:
@@ -145,16 +151,19 @@ def _unmeasured(standby: Candidate, asked: int, origin: SourcePolicy) -> list[st
     return [f"{where} is behind: {standby.words}."] if standby.unreplayed > origin.max_lag_bytes else []
 
 
-def _primary(there: Sequence[Candidate]) -> Optional[Candidate]:
-    """The one primary among servers of one cluster; raises `InvalidInput` where they are not that."""
+def _primary(there: Sequence[Candidate], view: Optional[PatroniView]) -> Optional[Candidate]:
+    """The one primary among servers of one cluster; raises `InvalidInput` where they are not that.
+
+    Every job finds it in the same way: of several, Patroni's leader.
+    """
     if len({c.system for c in there if c.system}) > 1:
         names = ", ".join(c.options.server for c in there)
         raise InvalidInput(f"The servers on {names} are not of one cluster.", "List only one primary and its standbys.")
-    primaries = [c for c in there if not c.standby]
-    if len(primaries) > 1:
-        names = " and ".join(c.options.server for c in primaries)
+    found = primaries_of((MemberState(c.options, c.standby, started=c.started) for c in there), view)
+    if len(found) > 1:
+        names = " and ".join(one.options.server for one in found)
         raise InvalidInput(
             f"The servers on {names} both say that they are the primary.",
             "Find out which one is, and stop the other, before anything writes to both.",
         )
-    return primaries[0] if primaries else None
+    return next((c for c in there if found and c.options == found[0].options), None)

@@ -71,7 +71,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
     before = list_sets(request.backup_dir, options.db, request.trust).sets
     place, ready = _ready(options, asked, before)  # whatever stops a backup is said before anything is touched
     holder = place.primary or place.options
-    lock = job_lock(holder, JOB, run.run_id, asked.lock_wait_s, allow_standby=not place.primary)
+    lock = job_lock(holder, JOB, run.run_id, asked.lock_wait_s, allow_standby=True)  # it writes nothing there
     with lock as conn, _logged(asked, run):
         swept = sweep(request.backup_dir, options.db)
         if swept:

@@ -41,7 +41,8 @@ class Pair:
 
     def caught_up(self) -> None:
         """Wait until the standby has replayed all that is written so far."""
-        position = self.old.value("SELECT pg_current_wal_insert_lsn()::text")
+        # What is inserted and not flushed would wait for somebody to flush it; a switch does.
+        position = self.old.value("SELECT pg_switch_wal()::text")
         wait_until(lambda: self.new.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position))
 
     @contextlib.contextmanager
