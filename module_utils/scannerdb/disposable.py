@@ -95,6 +95,12 @@ def private_home(parent: Path, prefix: str, option: str) -> Iterator[Path]:
             remove_tree(home)
 
 
+def setting_text(value: object) -> str:
+    """A value as postgresql.conf takes it: in quotes, with what would end or change it escaped. Pure."""
+    escaped = str(value).replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n")
+    return f"'{escaped}'"
+
+
 def debris(parent: Path, prefix: str) -> list[Path]:
     """Folders of ours below `parent` that no living run holds."""
     with file_errors("Listing", parent):

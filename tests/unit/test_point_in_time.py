@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scannerdb.disposable import setting_text
 from scannerdb.drill.amcheck import read_report
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused, TargetNotReached
 from scannerdb.jobs.point_in_time import point_request_from
 from scannerdb.physical.archive import Range
+from scannerdb.physical.copy_folder import copy_folder
 from scannerdb.physical.recovery import not_reached
 from scannerdb.physical.target import Landing, choose, parse_target, reach, stamp
 from scannerdb.physical.transactions import Ending, Line, parse_endings, parse_points
 from scannerdb.physical.window import Fork, Gap, PhysicalBackup, Stretch, Window
 from scannerdb.process import Finished
 from scannerdb.sets.locate import parse_moment
+from scannerdb.tools import Tools
 
 UTC = datetime.timezone.utc
 NOON = datetime.datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -190,6 +195,23 @@ def test_what_the_machine_is_to_blame_for_refutes_no_backup(log: str, code: int,
     error = not_reached(log, landing(1, 1, 5), code)
     assert not isinstance(error, (TargetNotReached, BackupInvalid)) and words in str(error)
     assert "Nothing was changed" in str(error)
+
+
+@given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))))
+def test_a_setting_reads_back_as_it_was(value: str) -> None:
+    text = setting_text(value)
+    assert re.fullmatch(r"'(?:[^'\\\n]|\\.|'')*'", text)  # as PostgreSQL reads one
+    assert re.sub(r"\\(.)|''", lambda m: {"n": "\n", None: "'"}.get(m[1], m[1]), text[1:-1]) == value
+
+
+def test_a_folder_that_pgbackrest_would_misread_is_refused(tmp_path: Path) -> None:
+    for name in ("it's", "100%", 'a"b', "a\\b", "$HOME"):
+        with (
+            pytest.raises(InvalidInput, match="pgBackRest writes"),
+            copy_folder(tmp_path / name, Tools("", "15.1"), ""),
+        ):
+            raise AssertionError(name)
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

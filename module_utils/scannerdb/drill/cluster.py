@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..connection import Options
-from ..disposable import ServerHome, end_server, private_home
+from ..disposable import ServerHome, end_server, private_home, setting_text
 from ..errors import InvalidInput, ToolFailed, ToolMissing
 from ..files import file_errors
 from ..process import Finished, run_tool, tool_error
@@ -172,7 +172,7 @@ def _configure(cluster: Cluster) -> None:
     hba, ident = cluster.home / "pg_hba.conf", cluster.home / "pg_ident.conf"
     places = {"hba_file": hba, "ident_file": ident, "unix_socket_directories": cluster.socket}
     places["log_directory"] = cluster.log
-    settings = {**SETTINGS, **{name: f"'{path}'" for name, path in places.items()}}
+    settings = {**SETTINGS, **{name: setting_text(path) for name, path in places.items()}}
     texts = {
         hba: "local all all peer map=drill\n",
         ident: f'drill "{who}" {cluster.superuser}\ndrill "{who}" {cluster.loader}\n',

@@ -1,7 +1,8 @@
 """A disposable copy of the cluster, recovered to a point in time and paused there: made, read and gone within one run.
 
-It has a private socket and no TCP, archives nothing, and starts no workers that write. It is never promoted. That
-recovery has ended where it was to end is observed: in the log, in what the server says, and in the last transaction.
+It has a private socket and no TCP, archives nothing, and starts no workers that write. A restore reads it paused; only
+the drill ends its recovery, to look into its pages. That it stands where it was to stop is observed: in the log, in
+what the server says, and in the last transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..connection import Connection, Options, connect, explained, fetch
-from ..disposable import end_server
+from ..disposable import end_server, setting_text
 from ..errors import (
     AuthenticationFailed,
     ConnectionFailed,
@@ -143,7 +144,7 @@ def _configure(copy: Copy) -> None:
     for name, label in PARAMETERS.items():
         least[name] = max(least.get(name, 0), int(control.get(label, "0")))
     values = {**SETTINGS, **{name: str(number) for name, number in least.items()}}
-    values |= {name: f"'{path}'" for name, path in places.items()}
+    values |= {name: setting_text(path) for name, path in places.items()}
     with file_errors("Configuring the server in", copy.home):
         auto.unlink()
         copy.settings.write_text("".join(f"{k} = {v}\n" for k, v in {**recovery, **values}.items()), encoding="utf-8")

@@ -47,7 +47,7 @@ SECRET = [
 @pytest.fixture
 def cluster_dir() -> Iterator[Path]:
     """A folder in which a disposable cluster's own user can work."""
-    folder = make_home("scannerdb-vo-")
+    folder = make_home("scannerdb-v'o-")  # its settings are quoted
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
