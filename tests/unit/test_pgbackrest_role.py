@@ -112,14 +112,21 @@ def test_an_earlier_file_of_ours_gives_way_to_that_of_the_cluster(role: Any) -> 
 
 
 def test_only_our_own_command_is_no_other_archiving(role: Any) -> None:
-    own = "pgbackrest --stanza=main archive-push %p"
+    line = "pgbackrest --stanza=main archive-push %p"
+    own = [line, "/bin/true"]
     off = {"archive_command": "(disabled)", "archive_library": ""}
-    assert role.foreign([off, {}], own) == [] == role.foreign([{"archive_command": own}], own)
+    assert role.foreign([off, {}], own) == [] == role.foreign([{"archive_command": one} for one in own], own)
     other = {"archive_command": "pgbackrest --stanza=other archive-push %p", "archive_library": "basic_archive"}
     assert role.foreign([off, other, other], own) == [
         "archive_command is pgbackrest --stanza=other archive-push %p",
         "archive_library is basic_archive",
     ]
+
+
+def test_where_a_repository_lies(role: Any) -> None:
+    assert role.place({"path": "/srv/r"}) == "/srv/r" and role.place({}) == "/var/lib/pgbackrest"
+    assert role.place({"host": "backup.example.com", "path": "/r"}) == "backup.example.com:/r"
+    assert role.place({"type": "s3", "s3-bucket": "scanner", "path": "/main"}) == "scanner:/main"
 
 
 def test_a_repository_that_cannot_be_read_is_no_missing_stanza(role: Any) -> None:

@@ -15,6 +15,7 @@ MARK = "# Written by the role scannerdb_pgbackrest"  # how every file of ours be
 GLOBAL = "global"
 PASS, CIPHER, NONE, AES = "cipher-pass", "cipher-type", "none", "aes-256-cbc"
 USABLE, NO_STANZA = (0, 2), (1, 3)  # codes of a repository: good, no backup; nothing there, no data of a stanza
+HOLDERS = ("host", "s3-bucket", "azure-container", "gcs-bucket")
 LONGEST = 300
 CONTROL = re.compile(r"[\x00-\x1f]+")
 OF_REPOSITORY = re.compile(r"repo\d+-")
@@ -132,9 +133,15 @@ def _leaking(path: str, shared: Mapping[str, str], options: Mapping[str, str]) -
     return f"Section [{GLOBAL}] of {path} sets {', '.join(names)}, which would count for this cluster, too. {OWN_FILE}"
 
 
-def foreign(settings: Iterable[Mapping[str, str]], own: str) -> list[str]:
-    """How the server archives, or would, where that is not by our command."""
-    harmless = ("", "(disabled)", own)
+def place(repository: Mapping[str, Any]) -> str:
+    """Where a repository lies, for a sentence."""
+    where = next((str(repository[name]) for name in HOLDERS if repository.get(name)), "")
+    return ":".join(filter(None, [where, str(repository.get("path", "/var/lib/pgbackrest"))]))
+
+
+def foreign(settings: Iterable[Mapping[str, str]], own: Iterable[str]) -> list[str]:
+    """How the server archives, or would, where that is not by a command of ours."""
+    harmless = ("", "(disabled)", *own)
     return list(
         dict.fromkeys(
             f"{name} is {each[name]}"
@@ -171,6 +178,7 @@ class FilterModule:
             "pgbackrest_wrong": wrong,
             "pgbackrest_among": among,
             "pgbackrest_layout": layout,
+            "pgbackrest_place": place,
             "pgbackrest_foreign": foreign,
             "pgbackrest_states": states,
         }

@@ -59,7 +59,7 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
         "db",
         archiving,
         scannerdb_backup_method=["pgbackrest"],
-        scannerdb_pgbackrest_config=str(home / "pgbackrest.conf"),
+        scannerdb_pgbackrest_config=str(home / "pgback rest.conf"),
         scannerdb_pgbackrest_repositories=[{"path": str(home / "repository")}],
         scannerdb_pgbackrest_cipher_password="not a secret: %s 'quoted'",
         scannerdb_pgbackrest_options=more,
@@ -77,9 +77,9 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
             ansible_become_method="su",
             ansible_become_flags="-s /bin/sh",
         )
-    (home / "pgbackrest.conf").write_text("[main]\npg1-path=/somebody/elses\n")
+    (home / "pgback rest.conf").write_text("[main]\npg1-path=/somebody/elses\n")
     site.run(str(play), **as_server).failed("was not written by deploy.yml", "scannerdb_pgbackrest_replace_config=true")
-    assert (home / "pgbackrest.conf").read_text().endswith("/somebody/elses\n")
+    assert (home / "pgback rest.conf").read_text().endswith("/somebody/elses\n")
     archiving.sql("ALTER SYSTEM SET archive_command = 'pgbackrest --stanza=other archive-push %p'")
     archiving.sql("SELECT pg_reload_conf()")
     site.run(str(play), **as_server).failed("archived in another way: archive_command is pgbackrest --stanza=other")
@@ -87,7 +87,7 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
     first = site.run(str(play), **as_server, **replace).ok()
     assert first.changed["db"] >= 4 and "quoted" not in first.output
     assert "Replaced: archive_command is pgbackrest --stanza=other" in first.prose
-    (kept,) = home.glob("pgbackrest.conf.*~")
+    (kept,) = home.glob("pgback rest.conf.*~")
     assert "/somebody/elses" in kept.read_text() and kept.name in first.output
     assert "* * * * *" in (home / "heartbeat").read_text()
     assert site.run(str(play), **as_server).ok().changed["db"] == 0
@@ -101,3 +101,13 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
     assert "restorable" in shown.ok().prose and "ago, RTO" in shown.prose and "There is no backup in" not in shown.prose
     metrics = (site.folder / "scannerdb_db.prom").read_text()
     assert 'pgbackrest_backup_error_status{host="db"' in metrics and "scannerdb_physical_window_gaps" in metrics
+    play.write_text(
+        json.dumps(PLAY).replace(
+            '"name": "scannerdb_pgbackrest"', '"name": "scannerdb_pgbackrest", "tasks_from": "remove"'
+        )
+    )
+    gone = site.run(str(play), **as_server).ok()
+    assert gone.changed["db"] == 2 and f"The physical backups stay in {home}/repository" in gone.prose
+    assert not (home / "heartbeat").exists() and (home / "repository" / "backup").exists()
+    assert (home / "pgback rest.conf").exists() and archiving.value("SHOW archive_command") == "/bin/true"
+    assert site.run(str(play), **as_server).ok().changed["db"] == 0
