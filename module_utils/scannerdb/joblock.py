@@ -109,7 +109,7 @@ class LockHolder:
     ours: bool
 
 
-# Of a prepared transaction no session is left: such a holder is a stranger's, for ours prepare none.
+# Of a prepared transaction no session is left: such a holder is somebody else's, for ours prepare none.
 _HOLDERS = """
 SELECT coalesce(a.pid, 0) AS pid, a.application_name, a.usename::text, a.backend_start::timestamptz(0)::text AS since,
        coalesce(host(a.client_addr), 'the local socket') AS client,
@@ -142,6 +142,6 @@ def holder_of(conn: Connection, dbname: str) -> LockHolder | None:
     return next(iter(_holders(conn, dbname)), None)
 
 
-def stranger_of(conn: Connection, dbname: str) -> LockHolder | None:
+def foreign_holder_of(conn: Connection, dbname: str) -> LockHolder | None:
     """A session that holds the job lock and is no run of ours."""
     return next((holder for holder in _holders(conn, dbname) if not holder.ours), None)

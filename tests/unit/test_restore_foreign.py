@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scannerdb.errors import RestoreRefused
-from scannerdb.load.foreign_code import code_in, strangers
+from scannerdb.load.foreign_code import code_in, untrusted_calls
 from scannerdb.load.sql_script import Script, left_out
 
 HEAD = """
@@ -19,7 +19,7 @@ CREATE OPERATOR public.=== (FUNCTION = public.f, LEFTARG = integer, RIGHTARG = i
 
 
 def told(statement: str) -> list[str]:
-    return strangers(code_in(HEAD + statement), {"postgres"}, {"query_to_xml", "lo_export"})
+    return untrusted_calls(code_in(HEAD + statement), {"postgres"}, {"query_to_xml", "lo_export"})
 
 
 @pytest.mark.parametrize(

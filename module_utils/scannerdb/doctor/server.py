@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..connection import SQL, Composable, Connection, Identifier, Query, explained, fetch, scalar, text_of
-from ..joblock import holder_of, stranger_of
+from ..joblock import foreign_holder_of, holder_of
 from .diagnosis import Diagnosis, fine, unknown, wrong
 
 # What each privilege is for. A superuser has them all.
@@ -105,10 +105,10 @@ def extensions(conn: Connection) -> Diagnosis:
 def job_lock(conn: Connection, database: str, stale_s: float) -> Diagnosis:
     """Who holds the database's job lock; one that is held for longer than any job may take is called stale."""
     with explained("Looking at the job lock"):
-        holder, stranger = holder_of(conn, database), stranger_of(conn, database)
-    if stranger:
-        text = f"{stranger.said} holds it, and is no run of the bundle: its role may not maintain databases."
-        return wrong("job lock", f"{text} Runs use another lock meanwhile.", _end(stranger.pid))
+        holder, foreign = holder_of(conn, database), foreign_holder_of(conn, database)
+    if foreign:
+        text = f"{foreign.said} holds it, and is no run of the bundle: its role may not maintain databases."
+        return wrong("job lock", f"{text} Runs use another lock meanwhile.", _end(foreign.pid))
     if holder is None:
         return fine("job lock", "Nobody holds it.")
     text = f"{holder.said} holds it."

@@ -29,7 +29,7 @@ from ..joblock import job_lock
 from ..load.analyze import analyze
 from ..load.contents import Contents, read_contents, wanted_lines
 from ..load.failures import Failure, remedy, summed_up
-from ..load.foreign_code import refuse_strangers
+from ..load.foreign_code import refuse_untrusted_code
 from ..load.loading import Load, Loaded, load_archive
 from ..load.pg_restore import LoadInterrupted
 from ..load.preflight import (
@@ -133,7 +133,7 @@ def prepare(conn: Connection, server: ServerInfo, options: Options, drill: Drill
         check_tablespaces(conn, server, {*listed.tablespaces, target.tablespace}, hint)
     check_superuser_objects(server, {entry.kind for entry in listed.entries}, listed.about_roles)
     if not drill.own_server:
-        refuse_strangers(
+        refuse_untrusted_code(
             conn,
             listed.code,
             "Drill on a disposable cluster (scannerdb_verify_place: cluster), where it has no rights.",

@@ -149,7 +149,7 @@ def hold_journal(conn: Connection) -> None:
 
 
 def _own(conn: Connection, owner: str, application: str) -> None:
-    """Take over what belongs to the data's owner or to a role above it; refuse what belongs to a stranger."""
+    """Take over what belongs to the data's owner or to a role above it; refuse what belongs to any other role."""
     for row in fetch(conn, OWNERS, {"data": owner, "application": application}):
         if row["ours"]:
             continue

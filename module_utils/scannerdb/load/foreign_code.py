@@ -50,7 +50,7 @@ def code_in(script: str) -> Code:
     return Code({name: frozenset(owners) for name, owners in found.owners.items()}, tuple(found.uses()))
 
 
-def strangers(code: Code, superusers: Container[str], acting: Container[str]) -> list[str]:
+def untrusted_calls(code: Code, superusers: Container[str], acting: Container[str]) -> list[str]:
     """What would run during a load and is neither PostgreSQL's own nor a superuser's, as words. Pure."""
     told = []
     for use in code.uses:
@@ -68,14 +68,14 @@ def strangers(code: Code, superusers: Container[str], acting: Container[str]) ->
     return told
 
 
-def refuse_strangers(conn: Connection, code: Code, hint: str) -> None:
+def refuse_untrusted_code(conn: Connection, code: Code, hint: str) -> None:
     """Raise `RestoreRefused` where a load would run somebody's code with more than his rights."""
     with explained("Looking at who is a superuser"):
         rows = fetch(conn, "SELECT rolname::text AS name FROM pg_roles WHERE rolsuper OR rolname = current_user")
         user = str(scalar(conn, "SELECT current_user::text"))
         superusers = {row["name"] for row in rows}
         acting = {row["name"] for row in fetch(conn, _ACTING)} - _INNOCENT
-    told = strangers(code, superusers, acting)
+    told = untrusted_calls(code, superusers, acting)
     if told:
         more = f" ({len(told)} in all)" if len(told) > MOST_TOLD else ""
         raise RestoreRefused(

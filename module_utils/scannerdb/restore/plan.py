@@ -11,7 +11,7 @@ from typing import Any, Optional
 from ..connection import Connection, Options, ServerInfo, connect, scalar, server_of
 from ..errors import DatabaseMissing, RestoreRefused
 from ..load.contents import Contents, database_script, structure_script
-from ..load.foreign_code import refuse_strangers
+from ..load.foreign_code import refuse_untrusted_code
 from ..load.preflight import (
     Hangers,
     check_creator,
@@ -116,7 +116,7 @@ def make_plan(conn: Connection, options: Options, request: RestoreRequest, run: 
         _check_live(conn, options, server, request, live)
     sets = list_sets(request.backup_dir, options.db, request.trust).sets
     rate = drilled_rate(sets)
-    notes = [*_behind(request, sets), *_strangers(request.role_map, named), *([given.sentence] if given else [])]
+    notes = [*_behind(request, sets), *_unknown_roles(request.role_map, named), *([given.sentence] if given else [])]
     return RestorePlan(
         **vars(proven),
         live=live,
@@ -164,7 +164,7 @@ def _check_contents(
     if not request.tables:
         check_superuser_objects(server, {entry.kind for entry in contents.entries}, contents.about_roles)
     if not request.run_code:
-        refuse_strangers(conn, contents.code, RUN_CODE.format(request.words))
+        refuse_untrusted_code(conn, contents.code, RUN_CODE.format(request.words))
 
 
 def _check_names(request: RestoreRequest, proven: Proven) -> None:
@@ -260,7 +260,7 @@ def check_map(role_map: Mapping[str, str], existing: Container[str]) -> None:
         )
 
 
-def _strangers(role_map: Mapping[str, str], named: Container[str]) -> list[str]:
+def _unknown_roles(role_map: Mapping[str, str], named: Container[str]) -> list[str]:
     """A mapping may serve several backups; but a name may be mistyped too."""
     unknown = sorted(role for role in role_map if role not in named)
     told = f"scannerdb_restore_role_map speaks of {', '.join(unknown)}, which this backup does not name."

@@ -58,7 +58,7 @@ class Story:
         self.rights[chapter] = self.controller.rights()
 
 
-def add_strangers(controller: Controller, repository: Path) -> None:
+def add_other_peoples(controller: Controller, repository: Path) -> None:
     """Other people's things: in another organization with the very same names, and beside them with others."""
     other = controller.add("organizations", name="Other people")["id"]
     inventory = controller.add("inventories", name=NAME, organization=other)["id"]
@@ -164,7 +164,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     repository = bare_repository(folder)
     wanted, mine = answers(repository), write_variables(folder)
     with running(TOKEN) as controller:
-        add_strangers(controller, repository)
+        add_other_peoples(controller, repository)
         story = Story(controller)
         make_and_change(story, folder, mine, wanted)
         add_tenant(controller)
