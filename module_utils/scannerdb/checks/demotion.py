@@ -1,4 +1,4 @@
-"""The SQL that takes a superuser's power from the application's role, and never the last of it from the server. Pure.
+"""The SQL that takes a superuser's rights from the application's role, and never the last of it from the server. Pure.
 
 It runs in a session of another superuser only, and refuses to run anywhere else: such a session is the proof that
 somebody is left who can log in and take it back. Where there is no such role, making one is the first statement.
@@ -71,7 +71,7 @@ def _revokes(role: str, groups: Sequence[str]) -> list[str]:
 
 
 def _guarded(role: str, seen: Mapping[str, Any], roles: Collection[str], schema: str, creates: bool) -> str:
-    """The block that takes the power, in a session of another superuser."""
+    """The block that takes the rights, in a session of another superuser."""
     kept = _free(roles, (f"{role}_superuser",))
     names: dict[str, Composable] = {
         "name": Literal(role),
@@ -92,7 +92,7 @@ def _guarded(role: str, seen: Mapping[str, Any], roles: Collection[str], schema:
         tag = tag[:-1] + "_$"
     advice = (
         f"-- In a session of another superuser than {' '.join(role.split())} (give it a password first: \\password).\n"
-        "-- What logs in as the application for its superuser's power, maintenance too, uses that one afterwards.\n"
+        "-- What logs in as the application for its superuser's rights, maintenance too, uses that one afterwards.\n"
     )
     return f"{advice}DO {tag}\nDECLARE\n    secret text;\n    statement text;\nBEGIN{body}\nEND\n{tag}"
 

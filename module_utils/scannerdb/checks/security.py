@@ -25,18 +25,18 @@ SELECT n.nspname::text AS name,
 """
 # The role that initdb made has the first oid there is.
 ROLE = """
-WITH powers AS (
+WITH privileged AS (
     SELECT s.oid, s.rolname::text AS name, s.rolsuper AS superuser, s.rolcanlogin AS login FROM pg_roles s
      WHERE (s.rolsuper OR s.rolname IN ('pg_write_server_files', 'pg_execute_server_program'))
        AND s.rolname <> %(role)s)
 SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypassrls, r.oid = 10 AS bootstrap,
-       ARRAY(SELECT p.name FROM powers p WHERE NOT r.rolsuper AND pg_has_role(r.oid, p.oid, 'MEMBER')
+       ARRAY(SELECT p.name FROM privileged p WHERE NOT r.rolsuper AND pg_has_role(r.oid, p.oid, 'MEMBER')
               ORDER BY 1) AS member_of,
-       ARRAY(SELECT p.name FROM powers p JOIN pg_auth_members m ON m.roleid = p.oid AND m.member = r.oid
+       ARRAY(SELECT p.name FROM privileged p JOIN pg_auth_members m ON m.roleid = p.oid AND m.member = r.oid
               WHERE p.superuser GROUP BY 1 ORDER BY 1) AS of_superusers,
-       ARRAY(SELECT p.name FROM powers p JOIN pg_auth_members m ON m.roleid = p.oid AND m.member = r.oid
+       ARRAY(SELECT p.name FROM privileged p JOIN pg_auth_members m ON m.roleid = p.oid AND m.member = r.oid
               WHERE NOT p.superuser GROUP BY 1 ORDER BY 1) AS of_programs,
-       ARRAY(SELECT p.name FROM powers p WHERE p.superuser AND p.login ORDER BY 1) AS other_superusers
+       ARRAY(SELECT p.name FROM privileged p WHERE p.superuser AND p.login ORDER BY 1) AS other_superusers
   FROM pg_roles r WHERE r.rolname = %(role)s
 """
 # Tables whose rows a role without BYPASSRLS sees by their policies only; an owner is exempt unless it is forced.
@@ -127,7 +127,7 @@ def _creators(context: Context) -> Iterator[str]:
         "security.role.superuser",
         "warning",
         "The application's role is a superuser (or a member of one): a mistake in the application reaches everything.",
-        how="The SQL makes another superuser where there is none, completes the role's grants, then takes the power.",
+        how="The SQL makes another superuser where there is none, completes the role's grants, then revokes SUPERUSER.",
         lock="none",
     ),
     FindingKind(

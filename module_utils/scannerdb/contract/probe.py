@@ -114,7 +114,7 @@ def _why_not(frames: Frames, contract: Contract) -> str:
         return f"there is no role {role}"
     member = "SET" if conn.info.server_version >= 160000 else "MEMBER"
     if is_superuser(conn, role) and not frames.superuser:
-        return f"{role} is a superuser, as whom a role without that power does not act"
+        return f"{role} is a superuser, as whom only a superuser may act"
     if not scalar(conn, "SELECT pg_has_role(%s, %s)", [role, member]):
         return f"the session's role {frames.user} is no member of {role}, so it cannot act as it; GRANT {role} TO it"
     if not frames.superuser and not scalar(

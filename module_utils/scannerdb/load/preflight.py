@@ -39,7 +39,7 @@ def check_rights(conn: Connection, server: ServerInfo, owner: str, live_exists: 
             )
             if member and not member[0]["ours"]:
                 hint = f"Run as a superuser: GRANT {owner} TO {server.user};"
-                if member[0]["superuser"]:  # whoever is a member of one has its power
+                if member[0]["superuser"]:  # whoever is a member of one has its rights
                     hint = (
                         f"{owner} is a superuser: give the database to a role that is none, or log in as a superuser."
                     )
@@ -76,7 +76,7 @@ def check_owners(conn: Connection, server: ServerInfo, owners: Iterable[str]) ->
             [list(owners), how],
         )
     superusers = _names(row for row in rows if row["superuser"])
-    if superusers:  # a member of one has its power
+    if superusers:  # a member of one has its rights
         raise PrivilegeMissing(
             f"Things in the backup belong to {', '.join(superusers)}, whom only a superuser can give anything to.",
             "Restore as a superuser (scannerdb_login_user), or name roles that take their place in "

@@ -40,8 +40,8 @@ def test_the_password_is_in_his_password_file_only(container: Container, query: 
 
 
 def test_the_maintenance_role_has_the_least_privileges(query: Query) -> None:
-    powers = "rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
-    assert query("client-db", f"SELECT {powers} FROM pg_roles WHERE rolname = 'scannerdb_maint'") == ["f|f|t|f|f"]
+    attributes = "rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
+    assert query("client-db", f"SELECT {attributes} FROM pg_roles WHERE rolname = 'scannerdb_maint'") == ["f|f|t|f|f"]
     groups = "SELECT roleid::regrole FROM pg_auth_members WHERE member = 'scannerdb_maint'::regrole ORDER BY 1"
     assert set(query("client-db", groups)) == {"ollama", "pg_monitor", "pg_read_all_data", "pg_signal_backend"}
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"

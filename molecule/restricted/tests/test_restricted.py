@@ -1,4 +1,4 @@
-"""After the restricted scenario: everything was done by a user without power, on a host without a way out."""
+"""After the restricted scenario: everything was done by an unprivileged user, on a host without a way out."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ START = "20240101"
 EVENTS = ("failure", "success")
 HOME = "summary_fields.organization.name"
 # The roles of an object by kind.
-POWERS = {
+CAPABILITIES = {
     "job_templates": "templates",
     "workflow_job_templates": "workflows",
     "inventories": "inventory",
@@ -170,7 +170,7 @@ def roles(there: Mapping[str, Sequence[Any]], mark: str) -> list[dict[str, Any]]
     return [
         {"kind": kind, "id": item["id"], "object": item["name"], "role": role.removesuffix("_role"),
          "role_id": about["id"], "holders": holders}
-        for kind in POWERS
+        for kind in CAPABILITIES
         for item in there.get(kind, [])
         if item["description"].endswith(mark)
         for role, about in item["summary_fields"]["object_roles"].items()
@@ -188,7 +188,7 @@ def _rights(grant: Mapping[str, Any], prefix: str) -> set[tuple[str, str, str, s
     objects = {
         "job_templates": [f"{prefix}: {name}" for name in grant.get("templates", [])],
         "workflow_job_templates": grant.get("workflows", []),
-        **{kind: [prefix] for kind in ("inventories", "projects") if grant.get(POWERS[kind])},
+        **{kind: [prefix] for kind in ("inventories", "projects") if grant.get(CAPABILITIES[kind])},
     }
     team = f"{prefix} {grant['team']}"
     return {(team, grant["role"], kind, name) for kind, names_of in objects.items() for name in names_of}

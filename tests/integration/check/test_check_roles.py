@@ -87,7 +87,7 @@ def test_an_ordinary_superuser_role_is_demoted_with_its_grants(field_db: Databas
 def test_a_membership_in_the_only_superuser_is_not_taken_before_there_is_another(compose: Database) -> None:
     compose.sql("CREATE ROLE app LOGIN")
     compose.sql("GRANT ollama TO app")
-    compose.sql("ALTER ROLE ollama NOLOGIN")  # from now on app is the only way to a superuser's power
+    compose.sql("ALTER ROLE ollama NOLOGIN")  # from now on app is the only way to a superuser's rights
     try:
         with compose.connect("app") as conn:
             conn.execute("SET ROLE ollama")

@@ -59,7 +59,7 @@ def play(database: Database, home: Path, name: str, *arguments: str, **extra: An
 
 
 def given_away(database: Database) -> None:
-    """The page's own SQL: what the superuser owned belongs to a role without power."""
+    """The page's own SQL: what the superuser owned belongs to an unprivileged role."""
     page = (ROOT / "docs" / "docker-compose.md").read_text(encoding="utf-8")
     (statements,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     with database.connect() as conn:
@@ -100,7 +100,7 @@ def test_the_page_from_deploy_to_a_restore(compose: Database, tmp_path: Path) ->
 
 
 def test_membership_in_a_superuser_is_never_offered(compose: Database, tmp_path: Path) -> None:
-    """Whoever is a member of one has its power: nothing that a job without it says leads there."""
+    """Whoever is a member of one has its rights: nothing that a job without it says leads there."""
     database = compose
     database.sql("CREATE ROLE few LOGIN CREATEDB IN ROLE pg_read_all_data")
     database.sql("DROP EXTENSION pg_stat_statements")
