@@ -16,7 +16,7 @@ from scannerdb.vacuum.plan import (
     PG_REPACK,
     REPACK,
     REWRITE_BYTES_PER_S,
-    Offer,
+    OnlineRewrite,
     VacuumRequest,
     pretty,
     vacuum_request_for,
@@ -161,40 +161,40 @@ def test_bloat_is_for_the_monthly_run_and_needs_leave() -> None:
     assert (full[0].room, full[0].lock_s) == (100 * MIB, round(40 * MIB / REWRITE_BYTES_PER_S, 1))
 
 
-def offering(kind: str, **more: object) -> VacuumRequest:
-    return VacuumRequest(compaction=True, offer=Offer(kind, "/usr/bin/pg_repack"), **more)  # type: ignore[arg-type]
+def able_to(kind: str, **more: object) -> VacuumRequest:
+    return VacuumRequest(compaction=True, online=OnlineRewrite(kind, "/usr/bin/pg_repack"), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [REPACK, PG_REPACK])
 def test_the_ladder_takes_the_first_rung_that_holds(kind: str) -> None:
     bloated = table(heap=100 * MIB, bloat=60 * MIB, indexes=(index(),))
-    for request in (offering(kind), offering(kind, allow_exclusive=True)):
+    for request in (able_to(kind), able_to(kind, allow_exclusive=True)):
         (action,) = decide(bloated, LIMITS, request).actions  # a rewrite rebuilds the indexes too
         assert action.kind == kind and action.room == bloated.bytes and not action.lock.startswith("ACCESS EXCLUSIVE")
     unlogged = replace(bloated, persistence="u")
-    assert kinds(unlogged, offering(kind, allow_exclusive=True)) == ["full"]
-    decision = decide(unlogged, LIMITS, offering(kind))
+    assert kinds(unlogged, able_to(kind, allow_exclusive=True)) == ["full"]
+    decision = decide(unlogged, LIMITS, able_to(kind))
     assert [action.kind for action in decision.actions] == ["reindex"]
     assert "does not rewrite an unlogged table" in decision.notes[0]
     assert "allow_exclusive" in decision.notes[0]
-    assert kinds(bloated, replace(offering(kind), compaction=False)) == []
+    assert kinds(bloated, replace(able_to(kind), compaction=False)) == []
 
 
 def test_what_a_rewrite_needs_of_a_table() -> None:
     bloated = table(heap=100 * MIB, bloat=60 * MIB)
     keyless = replace(bloated, has_key=False, has_identity=False)
-    assert "primary key" in decide(keyless, LIMITS, offering(PG_REPACK)).notes[0]
-    assert "replica identity" in decide(keyless, LIMITS, offering(REPACK)).notes[0]
-    assert "may not maintain it" in decide(replace(bloated, may_rebuild=False), LIMITS, offering(REPACK)).notes[0]
+    assert "primary key" in decide(keyless, LIMITS, able_to(PG_REPACK)).notes[0]
+    assert "replica identity" in decide(keyless, LIMITS, able_to(REPACK)).notes[0]
+    assert "may not maintain it" in decide(replace(bloated, may_rebuild=False), LIMITS, able_to(REPACK)).notes[0]
     broken = replace(bloated, indexes=(replace(index(), name="broken", valid=False),))
-    assert "invalid index, which broken is" in decide(broken, LIMITS, offering(REPACK)).notes[0]
+    assert "invalid index, which broken is" in decide(broken, LIMITS, able_to(REPACK)).notes[0]
     half = replace(bloated, indexes=(index(), replace(index(), name=f"{index().name}_ccnew", valid=False)))
-    assert kinds(half, offering(REPACK)) == ["drop_index", REPACK], "what an interrupted rebuild left goes first"
+    assert kinds(half, able_to(REPACK)) == ["drop_index", REPACK], "what an interrupted rebuild left goes first"
     view = replace(bloated, kind="m")
-    assert "materialized view" in decide(view, LIMITS, offering(PG_REPACK)).notes[0]
+    assert "materialized view" in decide(view, LIMITS, able_to(PG_REPACK)).notes[0]
     fine = table(heap=100 * MIB)
-    assert kinds(fine, replace(offering(PG_REPACK), method="repack")) == [PG_REPACK]
-    refused = decide(fine, LIMITS, VacuumRequest("repack", offer=Offer(why_not="there is no such tool")))
+    assert kinds(fine, replace(able_to(PG_REPACK), method="repack")) == [PG_REPACK]
+    refused = decide(fine, LIMITS, VacuumRequest("repack", online=OnlineRewrite(why_not="there is no such tool")))
     assert not refused.actions and "there is no such tool" in refused.notes[0]
     assert kinds(fine, VacuumRequest("repack", allow_exclusive=True)) == ["full"]
 
@@ -212,7 +212,7 @@ def test_what_pg_repack_left_is_cleared_by_every_method_first() -> None:
 
 def test_a_rewrite_carries_what_the_table_gets_where_it_is_refused() -> None:
     needy = table(dead=500, heap=100 * MIB, bloat=60 * MIB, xid_age=150_000_000, indexes=(index(),))
-    for request in (EXCLUSIVE, offering(PG_REPACK)):
+    for request in (EXCLUSIVE, able_to(PG_REPACK)):
         (rewrite,) = decide(needy, LIMITS, request).actions
         assert [(a.kind, a.freeze, a.index) for a in rewrite.instead] == [
             ("vacuum", True, ""),

@@ -18,7 +18,7 @@ from ..vacuum.competing_sessions import oldest_snapshot, outlast_dead_runs
 from ..vacuum.confirm import confirmed
 from ..vacuum.decide import decide, in_order
 from ..vacuum.measure import TableMeasure, measure
-from ..vacuum.online_rewrite import look_for_offer
+from ..vacuum.online_rewrite import find_online_rewrite
 from ..vacuum.options import VacuumOptions
 from ..vacuum.plan import Action, TableDecision, VacuumRequest, vacuum_request_for
 from ..vacuum.result import ActionResult, Means, VacuumStep
@@ -70,7 +70,7 @@ def vacuum(
         known = memory.read_memory(state_dir)
         request = dataclasses.replace(request, rate=known.rate)
         if request.compaction or request.method == "repack":
-            request = dataclasses.replace(request, offer=look_for_offer(conn, options))
+            request = dataclasses.replace(request, online=find_online_rewrite(conn, options))
         decisions = _plan(conn, tables, thresholds, request, known)
         means = _means(run, options, budget, request, window, free_bytes)
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
@@ -160,7 +160,7 @@ def _means(
     def finished(outcome: ActionResult) -> None:
         run.note_change(f"{outcome.decision.measure.qualified}: {outcome.action.words} is done.")
 
-    return Means(options, budget, request.offer.program, gate, watch, tell, free_bytes, finished)
+    return Means(options, budget, request.online.program, gate, watch, tell, free_bytes, finished)
 
 
 def _words(step: VacuumStep) -> str:

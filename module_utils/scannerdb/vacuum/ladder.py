@@ -54,8 +54,8 @@ def rewrite(
     measure: TableMeasure, request: VacuumRequest, reason: str, forced: bool = False
 ) -> tuple[Action | None, str]:
     """The action that rewrites a table, or None and why there is none."""
-    kind = request.offer.kind
-    why_not = unfit(measure, kind) if kind else request.offer.why_not
+    kind = request.online.kind
+    why_not = unfit(measure, kind) if kind else request.online.why_not
     if not why_not:
         needs = f"the copy needs up to {pretty(measure.bytes)} of free disk"
         return Action(kind, (reason, needs), lock=MOMENTS, forced=forced, room=measure.bytes), ""

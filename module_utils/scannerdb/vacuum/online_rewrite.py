@@ -1,4 +1,4 @@
-"""What this server and this machine offer for rewriting a table beside its users; looked at before anything begins.
+"""What this server and this machine have for rewriting a table beside its users; looked at before anything begins.
 
 pg_repack finds out late what it lacks, and leaves a trigger and a log table behind: so everything it insists on is
 tested here, in a sentence each.
@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from ..connection import Connection, Options, explained, fetch
 from ..tools import find_programs
-from .plan import PG_REPACK, REPACK, Offer
+from .plan import PG_REPACK, REPACK, OnlineRewrite
 
 REPACK_SINCE = 190000
 EXTENSION = "pg_repack"
 
 
-def look_for_offer(conn: Connection, options: Options) -> Offer:
+def find_online_rewrite(conn: Connection, options: Options) -> OnlineRewrite:
     """The first online rewrite that may be used here; else why there is none."""
     why = ""
     if conn.info.server_version >= REPACK_SINCE:
         why = _why_no_repack(conn)
         if not why:
-            return Offer(REPACK)
-    offer = _pg_repack(conn, options)
-    return offer if offer.kind else Offer(why_not="; ".join(filter(None, (why, offer.why_not))))
+            return OnlineRewrite(REPACK)
+    found = _pg_repack(conn, options)
+    return found if found.kind else OnlineRewrite(why_not="; ".join(filter(None, (why, found.why_not))))
 
 
-def _pg_repack(conn: Connection, options: Options) -> Offer:
+def _pg_repack(conn: Connection, options: Options) -> OnlineRewrite:
     """Whether pg_repack, the extension and the program, may be used."""
     with explained("Looking for pg_repack"):
         row = fetch(
@@ -37,17 +37,19 @@ def _pg_repack(conn: Connection, options: Options) -> Offer:
             [EXTENSION],
         )[0]
     if not row["installed"]:
-        return Offer(why_not="pg_repack is not installed in this database (CREATE EXTENSION pg_repack)")
+        return OnlineRewrite(why_not="pg_repack is not installed in this database (CREATE EXTENSION pg_repack)")
     if not row["superuser"]:
-        return Offer(why_not="pg_repack insists on a superuser, which this role is not")
+        return OnlineRewrite(why_not="pg_repack insists on a superuser, which this role is not")
     found = find_programs(options.pg_bin_dir, EXTENSION, conn.info.server_version // 10000)
     program = next((path for path, version in found if version == row["installed"]), "")
     if program:
-        return Offer(PG_REPACK, program)
+        return OnlineRewrite(PG_REPACK, program)
     if not found:
-        return Offer(why_not="the program pg_repack is not installed where this runs (or set scannerdb_pg_bin_dir)")
+        return OnlineRewrite(
+            why_not="the program pg_repack is not installed where this runs (or set scannerdb_pg_bin_dir)"
+        )
     versions = ", ".join(sorted({version for _, version in found}))
-    return Offer(
+    return OnlineRewrite(
         why_not=f"the program pg_repack is version {versions}, its extension {row['installed']}: update the extension"
     )
 

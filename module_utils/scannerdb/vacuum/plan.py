@@ -23,7 +23,7 @@ LOCKS = (SHARE_UPDATE_EXCLUSIVE, MOMENTS, ACCESS_EXCLUSIVE)  # the strongest las
 
 
 @dataclass(frozen=True)
-class Offer:
+class OnlineRewrite:
     """How this server can rewrite a table beside its users: `kind` is REPACK, PG_REPACK or '' (`why_not` says why).
 
     `program` is the path of pg_repack.
@@ -44,7 +44,7 @@ class VacuumRequest:
     method: str = VacuumOptions.method
     compaction: bool = False
     allow_exclusive: bool = False
-    offer: Offer = field(default_factory=Offer)
+    online: OnlineRewrite = field(default_factory=OnlineRewrite)
     rate: float = REWRITE_BYTES_PER_S
 
 

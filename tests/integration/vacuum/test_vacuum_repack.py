@@ -18,7 +18,7 @@ from scannerdb.errors import ConnectionFailed
 from scannerdb.jobs.vacuum import vacuum
 from scannerdb.lockbudget import Budget, LockRecord
 from scannerdb.vacuum.measure import measure
-from scannerdb.vacuum.online_rewrite import look_for_offer
+from scannerdb.vacuum.online_rewrite import find_online_rewrite
 from scannerdb.vacuum.pgrepack import run_pg_repack
 from scannerdb.vacuum.result import Means, Refused
 from scannerdb.vacuum.thresholds import VacuumThresholds
@@ -121,7 +121,7 @@ def test_nobody_queues_behind_it_and_nobody_is_ended(packable: Database) -> None
     with locked(packable, "ACCESS SHARE") as holder, connect(options(packable)) as conn:
         holder.execute("SELECT pg_backend_pid()")
         (table,) = measure(conn)
-        means = Means(options(packable), Budget(50, 1000.0), look_for_offer(conn, options(packable)).program)
+        means = Means(options(packable), Budget(50, 1000.0), find_online_rewrite(conn, options(packable)).program)
         writer.start()
         wait_until(lambda: written[0])
         try:
