@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,29 @@ def test_a_function_fits_on_a_screen(path: Path) -> None:
             body = node.body[1:] if ast.get_docstring(node) else node.body
             if body and node.end_lineno:
                 assert node.end_lineno - body[0].lineno < 40, node.name
+
+
+# What reads the package's names: code, and what templates and tasks ask filters for.
+READERS = "\n".join(
+    path.read_text(encoding="utf-8")
+    for folder in ("module_utils", "library", "doc_fragments", "runner", "callback_plugins", "roles", "docs", "bench")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".yml", ".j2")
+)
+CALLED_BY_NAME = {"redirect_request"}  # by urllib
+
+
+def _defined(tree: ast.AST) -> set[str]:
+    """The functions, properties and constants of a file, without functions that a decorator registers."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = {one.name for one in functions if {ast.unparse(d) for d in one.decorator_list} <= {"property"}}
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {name for name in found - CALLED_BY_NAME if not name.startswith("__")}
+
+
+def test_nothing_is_defined_that_nobody_reads() -> None:
+    times = Counter(re.findall(r"\w+", READERS))
+    unread = {path.stem: [n for n in _defined(ast.parse(path.read_text())) if times[n] < 2] for path in modules()}
+    assert {name: names for name, names in unread.items() if names} == {}
