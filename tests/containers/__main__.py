@@ -113,7 +113,7 @@ def main(words: Sequence[str]) -> int:
         environment = engine.usable_environment()
         if word == "image":
             image.ensure(environment)
-            print("\n".join(image.name(stage) for stage in image.STAGES))
+            print("\n".join(image.name(suite, stage) for suite, stage in image.IMAGES))
         elif word in ("remove", "clean"):
             engine.remove(prefix(), environment)
             if word == "clean":
