@@ -14,7 +14,7 @@ from tests.containers.engine import HERE, Unavailable, last_words, run
 BASE = os.environ.get("SCANNERDB_CONTAINER_BASE", "")
 SUITE = os.environ.get("SCANNERDB_CONTAINER_SUITE", "bookworm")
 STAGES = ("host", "database")
-# Release and stage of each image: those of most hosts, and the newer release's, which single hosts ask for by `container_suite`.
+# Release and stage of each image: those of most hosts, and the newer release's, for hosts with a `container_suite`.
 IMAGES = tuple(dict.fromkeys([*((SUITE, stage) for stage in STAGES), ("trixie", "database")]))
 LABEL = "scannerdb.recipe"
 BUILD_S = 900

@@ -1,4 +1,4 @@
-"""After the physical scenario, on Debian 13: what the role has set up there, and what was brought back out of the archive."""
+"""After the physical scenario, on Debian 13: what the role has set up, and what was brought back out of the archive."""
 
 from __future__ import annotations
 
