@@ -128,7 +128,7 @@ class Converter:
             return ScannerDbError(
                 f"{self.one.table} is converted ({', '.join(self.one.names)}), but NOT NULL is not back as it was: "
                 f"{ours.message}",
-                "Until it is, a CHECK that is not validated does the same for what is written.",
+                "Until the next run has put it back, a CHECK does the same for what is written.",
             )
         if isinstance(error, LockTimeout) or getattr(error, "sqlstate", None) in BUSY:
             if not self.begun:

@@ -226,7 +226,8 @@ def test_what_is_written_past_the_trigger_is_not_lost(make_database: Databases, 
 
 
 @pytest.mark.pg(17)
-def test_what_fails_after_the_swap_keeps_its_way_back(make_database: Databases) -> None:
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_fails_after_the_swap_keeps_its_way_back(make_database: Databases, goes_on: bool) -> None:
     database = one_text(make_database)
     rows = database.sql(TEXTS)
     with blocked(database, "swap", "SHARE UPDATE EXCLUSIVE", after=True):
@@ -234,6 +235,9 @@ def test_what_fails_after_the_swap_keeps_its_way_back(make_database: Databases) 
     assert result["changed"] and "verified_endpoints is converted (verification_date), but" in result["msg"]
     assert f"undo.yml -e scannerdb_run_id={result['run_id']}" in result["msg"]
     assert database.sql(ITS_TYPE) == [("timestamp with time zone", False)]
+    if goes_on:
+        assert not run_fix(database, policy=FixPolicy(only=("schema.conversion.unfinished",)))["failures"]
+        assert database.sql(ITS_TYPE) == [("timestamp with time zone", True)]
     back = undo(options(database), unsealed=True, run_id=result["run_id"])
     assert back["conflicts"] == [] and database.sql(TEXTS) == rows
     assert database.sql(ITS_TYPE) == [("text", True)] and database.value(MADE) == database.value(KEPT) == 0
