@@ -61,8 +61,10 @@ def test_the_rule_holds_beyond_a_limit_and_in_slices() -> None:
 
 
 def test_the_schedule_of_one_member_gives_way_whoever_else_was_asked() -> None:
+    schedule = {**ASKED, "job": "schedule"}
+
     def member(answers: dict[str, Any], me: str) -> bool:
-        return bool(share(me, answers, PLACES, ASKED, lambda name: frozenset({name}))["member"])
+        return bool(share(me, answers, PLACES, schedule, lambda name: frozenset({name}))["member"])
 
     assert member({"db1": {}, "db2": standby()}, "db2"), "the primary is down for us"
     assert member({"db1": primary(followers=["10.0.0.2"])}, "db1"), "a primary is a standby after the next failover"
@@ -82,6 +84,12 @@ def test_a_dump_from_a_standby_is_one_dump_whatever_the_standbys_do() -> None:
     assert why == "no standby keeps up: db2 is 100 MiB behind, db3 is 990 MiB behind"
     copies = {"db1": primary(), "db2": primary(999 * MIB), "db3": standby()}
     assert decided(copies, DUMP) == {"db1": "", "db2": "", "db3": "db1"}, "two primaries are no cluster"
+
+
+def test_many_hosts_of_one_run_are_told_apart_without_their_variables() -> None:
+    answers = {"db1": primary(followers=["10.0.0.2"]), "db2": standby()}
+    places = dict.fromkeys(answers, ("never", "unpacked", "so"))
+    assert share("db2", answers, places, ASKED, lambda name: frozenset({name}))["left_to"] == "db1"  # type: ignore[arg-type]
 
 
 A, B = Options(host="a"), Options(host="b")

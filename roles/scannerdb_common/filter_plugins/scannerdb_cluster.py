@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from ansible.errors import AnsibleError
+from jinja2.exceptions import UndefinedError
 
 DOCUMENTATION = r"""
 name: share_of_cluster
@@ -57,20 +61,33 @@ def _loaded(name: str) -> ModuleType:
 _addresses, _share = _loaded("addresses.py"), _loaded("cluster/share.py")
 
 
-def _place(host: str, variables: Mapping[str, Any]) -> tuple[list[str], int | None]:
-    """How a host can be reached, and its server's port where that is set."""
-    port = variables.get("scannerdb_login_port")
-    names = [str(variables[name]) for name in WHERE if variables.get(name)]
-    return [host, *names], int(port) if port else None
+class Places(Mapping[str, "tuple[list[str], int | None]"]):
+    """How each host of the group can be reached, and its server's port where that is set; looked up when needed."""
+
+    def __init__(self, group: Iterable[str], hostvars: Mapping[str, Any]) -> None:
+        self.group, self.hostvars = list(group), hostvars
+
+    def __getitem__(self, host: str) -> tuple[list[str], int | None]:
+        names, port = [host], ""
+        # Of a host in another slice there are no variables, and those of a broken one are its own trouble.
+        with contextlib.suppress(KeyError, AnsibleError, UndefinedError):
+            variables = self.hostvars[host]
+            names += [str(variables[name]) for name in WHERE if variables.get(name)]
+            port = str(variables.get("scannerdb_login_port", ""))
+        return names, int(port) if port.isdigit() else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.group)
+
+    def __len__(self) -> int:
+        return len(self.group)
 
 
 def share_of_cluster(
     answers: Mapping[str, Any], me: str, group: Iterable[str], hostvars: Mapping[str, Any], request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Whom `me` leaves the work to."""
-    known = {host: hostvars[host] for host in group if host in hostvars}
-    places = {host: _place(host, known.get(host, {})) for host in group}
-    decided: dict[str, Any] = _share.share(me, answers, places, request, _addresses.addresses_of)
+    decided: dict[str, Any] = _share.share(me, answers, Places(group, hostvars), request, _addresses.addresses_of)
     return decided
 
 
