@@ -88,23 +88,17 @@ log:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import BudgetOptions, ConnectionOptions, budget_from, options_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.migrate import migrate
 from ansible.module_utils.scannerdb.jobs.options import MigrateOptions
-from ansible.module_utils.scannerdb.option import argument_spec, taken, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
     """Read the options, migrate, answer."""
     module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, MigrateOptions), supports_check_mode=True)
-    request = values_of(MigrateOptions, module.params)
-    for name in values_of(BudgetOptions, request):
-        del request[name]
-    budget = budget_from(taken(BudgetOptions, module.params))
-    run_module(
-        module,
-        lambda: migrate(options_from(module.params), budget=budget, check_mode=module.check_mode, **request),
-    )
+    request = taken(MigrateOptions, module.params)
+    run_module(module, lambda: migrate(options_from(module.params), request, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

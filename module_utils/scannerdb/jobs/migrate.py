@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Optional
 
+from ..argspec import budget_from
 from ..connection import SQL, Connection, DriverError, Options, connect, fetch, job_entry, server_of
 from ..contract.model import Contract
 from ..contract.overlay import contract_with
@@ -35,11 +37,11 @@ from ..restore.heal import diagnose, find, heal
 from ..restore.marks import kept_name, side_name
 from ..restore.plan import RestorePlan, check_sessions, live_facts, make_plan
 from ..restore.request import (
+    RestoreRequest,
     RestoreTask,
     backup_folder,
     check_request,
     counted,
-    restore_request_from,
     result_of,
     state_line,
 )
@@ -47,8 +49,12 @@ from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of
 from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..sets.fetch import access_from
 from ..sets.manifest import DatabaseFacts
+from ..sets.signing import Trust
+from ..sets.storage import Storage
 from .migrate_side import UNTOUCHED, Older, move, older_layout
+from .options import MigrateOptions
 from .restore import aftermath
 from .restore_before import ensure_lasting, made_before
 
@@ -88,41 +94,51 @@ class Standstill:
 
 
 @job_entry("The migration")
-def migrate(
-    options: Options,
-    *,
-    contract_overlay: Optional[Mapping[str, Any]] = None,
-    budget: Optional[Budget] = None,
-    lock_wait_s: float = 0,
-    log_path: str = "",
-    run_id: str = "",
-    check_mode: bool = False,
-    **given: Any,
-) -> dict[str, Any]:
+def migrate(options: Options, asked: MigrateOptions, *, check_mode: bool = False) -> dict[str, Any]:
     """Migrate an older layout into the baseline; the module's result, without a change where there is none.
 
-    `given` is what `restore_request_from` takes. In check mode the plan is told and nothing is written. Raises one of
-    our errors; up to the cutover the live database is only read, and writes to it wait.
+    In check mode the plan is told and nothing is written. Raises one of our errors; up to the cutover the live
+    database is only read, and writes to it wait.
     """
-    request = replace(restore_request_from(**given), words=WORDS)
+    request = _request_from(asked)
     check_request(options, request)
-    contract = contract_with(contract_overlay)
-    run = Run(
-        JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else request.state_dir
-    )
+    contract = contract_with(asked.contract_overlay)
+    run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()
+    run = Run(JOB, options.db, run_id, "" if check_mode else request.state_dir)
     task = RestoreTask(options, request, run, contract, check_mode=check_mode)
     if check_mode:
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             healing = tuple(diagnose(find(conn, options.db), options.db))
             return _planned(conn, replace(task, told=healing))
-    with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
-        run.log_path = log_path or str(backup_folder(request) / f"migrate_{utc_now():%Y%m%d_%H%M%S}.log")
+    with telling_changes(run), job_lock(options, JOB, run.run_id, asked.lock_wait_s) as conn:
+        run.log_path = asked.log_path or str(backup_folder(request) / f"migrate_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
             healed = tuple(heal(conn, options.db, options))
             for line in healed:
                 run.log(line)
                 run.note_change(line)
-            return _migrate(conn, replace(task, told=healed), budget or Budget())
+            return _migrate(conn, replace(task, told=healed), budget_from(asked))
+
+
+def _request_from(asked: MigrateOptions) -> RestoreRequest:
+    """The restore that a migration is, from its own backup."""
+    return RestoreRequest(
+        backup_dir=Path(asked.backup_dir),
+        confirm=asked.confirm,
+        jobs=asked.jobs,
+        grace_s=asked.grace_s,
+        terminate=asked.terminate,
+        replication=asked.replication,
+        run_code=asked.run_code,
+        storage=Storage(Path(asked.backup_dir), asked.storage),
+        recipients=tuple(asked.age_recipients),
+        access=access_from(
+            asked.identity, asked.identity_key, asked.offsite_remote, asked.offsite_config, asked.offsite_bandwidth
+        ),
+        state_dir=asked.state_dir,
+        trust=Trust(asked.state_dir).checked(),
+        words=WORDS,
+    )
 
 
 def _look(conn: Connection, task: RestoreTask) -> tuple[Optional[Older], Optional[DatabaseFacts]]:

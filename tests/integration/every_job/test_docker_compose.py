@@ -20,6 +20,7 @@ from scannerdb.errors import PrivilegeMissing
 from scannerdb.fixes.rights import writer_of
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.migrate import migrate
+from scannerdb.jobs.options import MigrateOptions
 from scannerdb.jobs.restore import restore
 
 from demo import field
@@ -145,6 +146,6 @@ def test_an_older_layout_of_the_superuser_is_migrated(tmp_path: Path) -> None:
             field.older_layout(conn)
             conn.execute("REASSIGN OWNED BY scanner_owner TO ollama")
         places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-        result = migrate(options(database), confirm=database.name, **places)
+        result = migrate(options(database), MigrateOptions(confirm=database.name, **places))
         assert result["changed"] and not [said for said in result["warnings"] if "probe" in said]
         assert database.value("SELECT count(*) FROM servers") == 20

@@ -13,6 +13,7 @@ from scannerdb.connection import SQL, Identifier
 from scannerdb.errors import InvalidInput, MigrationRefused, RestoreRefused, ValidationFailed
 from scannerdb.jobs import migrate as job
 from scannerdb.jobs.migrate import migrate
+from scannerdb.jobs.options import MigrateOptions
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 
@@ -36,7 +37,9 @@ SELECT id, ip, port, array_position(ARRAY['scanned', 'verified', 'failed'], stat
 
 def run(database: Database, folder: Path, **more: Any) -> dict[str, Any]:
     places = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s")}
-    return migrate(options(database), **{"confirm": database.name, "grace_s": 0, **places, **more})
+    check_mode = more.pop("check_mode", False)
+    asked = MigrateOptions(**{"confirm": database.name, "grace_s": 0, **places, **more})
+    return migrate(options(database), asked, check_mode=check_mode)
 
 
 def undone(database: Database, folder: Path) -> dict[str, Any]:
@@ -313,7 +316,8 @@ def test_a_role_with_few_rights_migrates(make_database: Databases, tmp_path: Pat
         ):
             conn.execute(statement)
     places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    result = migrate(options(database, user="few"), confirm=database.name, grace_s=0, **places)
+    asked = MigrateOptions(confirm=database.name, grace_s=0, **places)
+    result = migrate(options(database, user="few"), asked)
     assert result["changed"]
     assert database.value("SELECT count(*) FROM servers") == 20
     assert "schema.view.trigger" not in findings(database)
