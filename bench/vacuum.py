@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scannerdb.jobs.vacuum import vacuum
+from scannerdb.vacuum.options import VacuumOptions
 
 from bench.figure import Beside, Figure, Goal, NotHere
 from bench.lab import Lab
@@ -94,7 +95,7 @@ def online_compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
 
 
 def _ours(lab: Lab, name: str, kind: str = "pg_repack") -> None:
-    result = vacuum(lab.options(name), method="repack", tables=["endpoints"])
+    result = vacuum(lab.options(name), VacuumOptions(method="repack", tables=["endpoints"]))
     done = {row["name"]: row["action"] for row in result["tables"]}
     if done.get("endpoints") != kind:
         raise RuntimeError(f"endpoints was not rewritten by {kind}: {done}, {result['left_undone']}")
@@ -137,8 +138,8 @@ def _bloated(lab: Lab, extension: str = "CREATE EXTENSION pg_repack") -> str:
 def _nothing_to_do(lab: Lab, template: str, repetitions: int) -> tuple[list[float], list[float]]:
     """Seconds of a run that finds everything in order, and of a plain VACUUM then."""
     with lab.copy(template=template) as name:
-        vacuum(lab.options(name), profile="monthly")
-        ours = [timed(lambda: vacuum(lab.options(name))) for _ in range(repetitions)]
+        vacuum(lab.options(name), VacuumOptions(profile="monthly"))
+        ours = [timed(lambda: vacuum(lab.options(name), VacuumOptions())) for _ in range(repetitions)]
         bare = [timed(lambda: _run(lab, name, "VACUUM")) for _ in range(repetitions)]
     return ours, bare
 

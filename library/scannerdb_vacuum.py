@@ -142,7 +142,7 @@ run_id:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import ConnectionOptions, budget_from, options_from, window_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.vacuum import vacuum
 from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.vacuum.options import VacuumOptions
@@ -154,21 +154,7 @@ def main() -> None:
     request = taken(VacuumOptions, module.params)
     run_module(
         module,
-        lambda: vacuum(
-            options_from(module.params),
-            method=request.method,
-            profile=request.profile,
-            tables=request.tables,
-            allow_exclusive=request.allow_exclusive,
-            free_bytes=int(request.free_gb * (1 << 30)),
-            budget=budget_from(request),
-            window=window_from(request),
-            lock_wait_s=request.lock_wait_s,
-            log_path=request.log_path,
-            state_dir=request.state_dir,
-            run_id=request.run_id,
-            check_mode=module.check_mode,
-        ),
+        lambda: vacuum(options_from(module.params), request, check_mode=module.check_mode),
     )
 
 

@@ -12,7 +12,10 @@ from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import Options
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Safety, fix
+from scannerdb.jobs.vacuum import DEFAULT_THRESHOLDS, vacuum
 from scannerdb.tools import Tools, find_tools
+from scannerdb.vacuum.options import VacuumOptions
+from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.servers import Database
 
@@ -84,6 +87,13 @@ def rows_of(found: dict[str, list[dict[str, Any]]], finding_id: str) -> int:
 def run_fix(database: Database, **more: Any) -> dict[str, Any]:
     """A fix run without the demand for a backup."""
     return fix(options(database), **{"safety": NO_BACKUP, **more})
+
+
+def run_vacuum(
+    login: Options, *, thresholds: VacuumThresholds = DEFAULT_THRESHOLDS, check_mode: bool = False, **asked: Any
+) -> dict[str, Any]:
+    """A vacuum with options by name."""
+    return vacuum(login, VacuumOptions(**asked), thresholds=thresholds, check_mode=check_mode)
 
 
 def run_offered(database: Database, finding: dict[str, Any]) -> None:

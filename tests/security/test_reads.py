@@ -18,12 +18,11 @@ from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.info import info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 from scannerdb.status.options import StatusOptions
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
-from tests.integration.support import options
+from tests.integration.support import options, run_vacuum
 from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
 from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
@@ -63,8 +62,8 @@ def looks(canary: Canary, folder: Path) -> dict[str, Any]:
         "status": lambda: status(login, StatusOptions(host="h", **named)),
         "doctor": lambda: doctor(login, Places(**named, report_dir=str(folder))),
         "check": lambda: check(login, CheckOptions(state_dir=named["state_dir"])),
-        "vacuum": lambda: vacuum(login, profile="weekly", state_dir=named["state_dir"]),
-        "vacuum plan": lambda: vacuum(login, profile="monthly", thresholds=EAGER, check_mode=True),
+        "vacuum": lambda: run_vacuum(login, profile="weekly", state_dir=named["state_dir"]),
+        "vacuum plan": lambda: run_vacuum(login, profile="monthly", thresholds=EAGER, check_mode=True),
         "checksums": lambda: verify(login, level="checksum", source="latest", **_sets(named)),
         "read": lambda: verify(login, level="read", source="latest", **_sets(named)),
     }
@@ -133,7 +132,7 @@ def test_pg_repack_builds_no_index_with_code_of_others(canary: Canary, tmp_path:
     canary.database.sql(f"ALTER TABLE bloated OWNER TO {OWNER}")
     canary.plant(Attack("expression index", "CREATE INDEX zz ON public.bloated (evil.truth(id))", ""))
     eager = VacuumThresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
-    result = vacuum(options(canary.database), profile="monthly", thresholds=eager, state_dir=str(tmp_path))
+    result = run_vacuum(options(canary.database), profile="monthly", thresholds=eager, state_dir=str(tmp_path))
     assert canary.escaped() == []
     assert "pg_repack" not in {table["action"] for table in result["tables"] if table["table"] == "public.bloated"}
     assert "would run with the rights of" in str(result["left_undone"])

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..argspec import budget_from, window_from
 from ..connection import Connection, Options, connect, explained, job_entry
 from ..errors import FileProblem, QueryFailed
 from ..joblock import job_lock
-from ..lockbudget import Budget
 from ..partial import telling_changes
 from ..runs import Run, checked_run_id, new_run_id, now_text, utc_now
 from ..vacuum import memory, report
@@ -27,55 +27,43 @@ from ..vacuum.select import select
 from ..vacuum.thresholds import VacuumThresholds, is_dead_heavy
 from ..window import Window, outside
 
-DEFAULT_BUDGET = Budget()
 DEFAULT_THRESHOLDS = VacuumThresholds()
 
 
 @job_entry("The vacuum")
 def vacuum(
     options: Options,
+    asked: VacuumOptions,
     *,
-    method: str = VacuumOptions.method,
-    profile: str = VacuumOptions.profile,
-    tables: Sequence[str] = (),
-    allow_exclusive: bool = False,
-    budget: Budget = DEFAULT_BUDGET,
     thresholds: VacuumThresholds = DEFAULT_THRESHOLDS,
-    window: Window | None = None,
-    free_bytes: int = 0,
-    lock_wait_s: float = 0,
-    log_path: str = "",
-    state_dir: str = "",
-    run_id: str = "",
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Vacuum what needs it; returns `changed`, `msg`, `diff`, `run_id`, `tables`, `left_undone` and `examined`.
 
-    `method` auto does what each table needs, with compaction where `profile` is monthly or `method` is compact; the
-    other methods do to the chosen `tables` what their name says, need or not. Outside of `window` nothing is begun.
-    `free_bytes` is what the operator says of the server's disk where nobody can look; 0 for nothing. In check mode the
-    plan is the result, whatever the time of day. Raises `InvalidInput`, `JobLocked`, any connection error, and
-    `QueryFailed` when a statement failed on some table (the others have had their turn then).
+    In check mode the plan is the result, whatever the time of day. Raises `InvalidInput`, `JobLocked`, any connection
+    error, and `QueryFailed` when a statement failed on some table (the others have had their turn then).
     """
-    request = vacuum_request_for(method, profile, allow_exclusive)
-    folder, log = ("", "") if check_mode else (state_dir, log_path)
-    run = Run("vacuum", options.db, checked_run_id(run_id) if run_id else new_run_id(), folder, log)
+    request = vacuum_request_for(asked.method, asked.profile, asked.allow_exclusive)
+    window = window_from(asked)
+    folder, log = ("", "") if check_mode else (asked.state_dir, asked.log_path)
+    run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()
+    run = Run("vacuum", options.db, run_id, folder, log)
     with telling_changes(run), contextlib.ExitStack() as stack:
         if not check_mode:
-            stack.enter_context(job_lock(options, run.job, run.run_id, lock_wait_s))
+            stack.enter_context(job_lock(options, run.job, run.run_id, asked.lock_wait_s))
             too_late = outside(window, utc_now())  # after the wait for other runs, not before
             if too_late:
                 return _not_now(run, too_late)
         conn = stack.enter_context(contextlib.closing(_session(options, run, check_mode)))
-        known = memory.read_memory(state_dir)
+        known = memory.read_memory(asked.state_dir)
         request = dataclasses.replace(request, rate=known.rate)
         if request.compaction or request.method == "repack":
             request = dataclasses.replace(request, online=find_online_rewrite(conn, options))
-        decisions = _plan(conn, tables, thresholds, request, known)
-        means = _means(run, options, budget, request, window, free_bytes)
+        decisions = _plan(conn, asked.tables, thresholds, request, known)
+        means = _means(run, options, asked, window, request.online.program)
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
         result = _result(conn, decisions, outcomes, after, means, check_mode)
-        _remember(run, state_dir, known, outcomes, after, result)
+        _remember(run, asked.state_dir, known, outcomes, after, result)
         run.facts.update(result)
         _close(run, outcomes, result)
     return {"run_id": run.run_id, **result}
@@ -139,11 +127,13 @@ def _plan(
     return in_order([decide(table, thresholds, request, known.rebuilt) for table in chosen])
 
 
-def _means(
-    run: Run, options: Options, budget: Budget, request: VacuumRequest, window: Window | None, free_bytes: int
-) -> Means:
-    """What doing needs, with the window as its gate and the run's progress file as who is told."""
+def _means(run: Run, options: Options, asked: VacuumOptions, window: Window | None, pg_repack: str) -> Means:
+    """What doing needs, with the window as its gate and the run's progress file as who is told.
+
+    What the operator says of the server's disk counts where nobody can look.
+    """
     current: dict[str, Any] = {"what": "", "done": 0, "total": 0}
+    free_bytes = int(asked.free_gb * (1 << 30))
 
     def watch(step: VacuumStep) -> None:
         current.update(what=_words(step), done=step.number - 1, total=step.total)
@@ -160,7 +150,7 @@ def _means(
     def finished(outcome: ActionResult) -> None:
         run.note_change(f"{outcome.decision.measure.qualified}: {outcome.action.words} is done.")
 
-    return Means(options, budget, request.online.program, gate, watch, tell, free_bytes, finished)
+    return Means(options, budget_from(asked), pg_repack, gate, watch, tell, free_bytes, finished)
 
 
 def _words(step: VacuumStep) -> str:

@@ -19,11 +19,10 @@ from scannerdb.jobs import vacuum as vacuum_job
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import Working, fix
 from scannerdb.jobs.restore import restore
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.patroni import look
 
 from tests.integration.cluster.patroni_site import NAME, PatroniSite, patroni_site
-from tests.integration.support import INVARIANTS, NO_BACKUP, wait_until
+from tests.integration.support import INVARIANTS, NO_BACKUP, run_vacuum, wait_until
 
 pytestmark = [pytest.mark.pg(15), pytest.mark.needs("postgresql-15", "patroni")]
 
@@ -97,11 +96,11 @@ def test_a_backup_begins_again_and_a_restore_and_a_vacuum_say_it(
     with monkeypatch.context() as patch:
         patch.setattr(vacuum_job, "_work", once(site.switchover, vacuum_job._work))
         with pytest.raises(PrimaryMoved, match=rf"^The vacuum {said}"):
-            vacuum(options, method="vacuum", tables=["endpoints"])
+            run_vacuum(options, method="vacuum", tables=["endpoints"])
     with contextlib.closing(connect(options, dbname="postgres")) as conn:
         left = scalar(conn, "SELECT count(*) FROM pg_database WHERE NOT datistemplate")
         assert left == 3, "postgres, the database, and what the restore had begun"
-    vacuum(options, method="vacuum", tables=["endpoints"])
+    run_vacuum(options, method="vacuum", tables=["endpoints"])
 
 
 def test_a_leader_that_is_killed_in_the_middle(site: PatroniSite, monkeypatch: pytest.MonkeyPatch) -> None:

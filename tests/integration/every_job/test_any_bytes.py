@@ -15,11 +15,10 @@ from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.undo import undo
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_support import back_up, bring_back, lose
-from tests.integration.support import NO_BACKUP, options
+from tests.integration.support import NO_BACKUP, options, run_vacuum
 from tests.servers import Database, make_home
 
 STATEMENTS = [
@@ -89,7 +88,7 @@ def test_every_job_takes_it(raw: Database, tmp_path: Path, cluster_dir: Path) ->
     fixed = fix(options(raw), safety=NO_BACKUP, state_dir=str(tmp_path / "s"))
     assert fixed["fixed"]
     assert undo(options(raw), run_id=fixed["run_id"], state_dir=str(tmp_path / "s"))["changed"]
-    assert vacuum(options(raw))
+    assert run_vacuum(options(raw))
     lose(raw)
     bring_back(raw, tmp_path)
     assert content(raw) == before

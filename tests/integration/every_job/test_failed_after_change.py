@@ -23,14 +23,13 @@ from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.jobs.uninstall import uninstall
 from scannerdb.jobs.uninstall_files import Folders, uninstall_files
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import new_run_id
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.vacuum import run as vacuum_run
 
 from tests.integration.restore.restore_support import ansible_module, databases, maintenance, old_dump, options
-from tests.integration.support import run_fix
+from tests.integration.support import run_fix, run_vacuum
 from tests.integration.vacuum.vacuum_support import dead, fill
 from tests.servers import Database
 
@@ -223,7 +222,7 @@ def test_a_vacuum_whose_session_is_ended_in_its_middle(database: Database, monke
         return honest(conn, query, measure)
 
     monkeypatch.setattr(vacuum_run, "_gentle", gentle)
-    told = failed(lambda: vacuum(options(database)))
+    told = failed(lambda: run_vacuum(options(database)))
     assert told["changed"] and told["done"] == [f"public.{done[0]}: vacuum is done."]
     assert dead(database, done[0]) == 0 and dead(database, "first" if done[0] == "second" else "second") > 0
 
@@ -239,7 +238,7 @@ def test_a_vacuum_that_fails_on_one_table(database: Database, monkeypatch: pytes
         return honest(conn, query, measure)
 
     monkeypatch.setattr(vacuum_run, "_gentle", gentle)
-    told = failed(lambda: vacuum(options(database)))
+    told = failed(lambda: run_vacuum(options(database)))
     assert told["changed"] and [row["table"] for row in told["tables"]] == ["public.second"]
     assert "1 of 2 steps failed" in told["msg"] and "public.second: vacuum is done." in told["msg"]
 

@@ -16,10 +16,9 @@ from scannerdb.files import PARTIAL
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.folders import folders
-from scannerdb.jobs.vacuum import vacuum
 
 from tests.integration.playbooks import Site, site
-from tests.integration.support import options, run_fix, schema_damage, wait_until
+from tests.integration.support import options, run_fix, run_vacuum, schema_damage, wait_until
 from tests.needs import lack, needs
 from tests.servers import Database, Databases
 
@@ -53,7 +52,7 @@ def test_no_cure_stops_at_a_bad_disk(field_db: Database, bad_disk: Path, capfd: 
     assert found["findings"] and "There is no report" in found["warnings"][0]
     assert run_fix(field_db, **places)["fixed"]
     assert schema_damage(field_db) == []
-    assert vacuum(options(field_db), **places)["tables"]
+    assert run_vacuum(options(field_db), **places)["tables"]
     said = capfd.readouterr().err
     assert "/bad/" in said and " vacuum: " in said and " fix: " in said
     assert "Traceback" not in said

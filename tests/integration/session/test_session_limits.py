@@ -23,11 +23,10 @@ from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 from scannerdb.lockbudget import Budget
 
-from tests.integration.support import NO_BACKUP, options
+from tests.integration.support import NO_BACKUP, options, run_vacuum
 from tests.servers import Database
 
 
@@ -154,7 +153,7 @@ def _jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
         "info": lambda: info(login),
         "schema": lambda: schema(login),
         "fix": lambda: fix(login, safety=NO_BACKUP),
-        "vacuum": lambda: vacuum(login),
+        "vacuum": lambda: run_vacuum(login),
         "backup": lambda: backup(login, **sets),
         "verify": lambda: verify(login, **sets),
         "restore": lambda: restore(login, source="latest", confirm=login.db, grace_s=0, **sets),

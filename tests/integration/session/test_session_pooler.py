@@ -18,11 +18,10 @@ from scannerdb.jobs.info import info
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.jobs.verify import verify
 
 from tests.integration.session.pooler import pooled
-from tests.integration.support import NO_BACKUP, options
+from tests.integration.support import NO_BACKUP, options, run_vacuum
 from tests.servers import Database
 
 STATE = """
@@ -47,7 +46,7 @@ def jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
         "verify": lambda: verify(login, **sets),
         "fix": lambda: fix(login, safety=NO_BACKUP),
         "undo": lambda: undo(login, run_id="20260101T000000Z-00000000"),
-        "vacuum": lambda: vacuum(login),
+        "vacuum": lambda: run_vacuum(login),
         "restore": lambda: restore(login, source="latest", confirm=login.db, grace_s=0, **sets),
         "info": lambda: info(login),
     }

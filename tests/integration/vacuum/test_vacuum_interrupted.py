@@ -18,9 +18,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from scannerdb.jobs.vacuum import vacuum
 
-from tests.integration.support import wait_until
+from tests.integration.support import run_vacuum, wait_until
 from tests.integration.vacuum.vacuum_support import dead, fill, options, row
 from tests.needs import lack
 from tests.servers import DISTRIBUTION, Database, Databases
@@ -42,8 +41,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from scannerdb.connection import Options
 from scannerdb.jobs.vacuum import vacuum
+from scannerdb.vacuum.options import VacuumOptions
 login = Options(unix_socket=sys.argv[2], port=int(sys.argv[3]), user="postgres", db=sys.argv[4])
-vacuum(login, method=sys.argv[5], tables=["bloated"], allow_exclusive=True)
+vacuum(login, VacuumOptions(method=sys.argv[5], tables=["bloated"], allow_exclusive=True))
 """
 MIDDLE = {
     "vacuum": "SELECT pid FROM pg_stat_progress_vacuum WHERE datname = current_database() AND heap_blks_scanned > 0",
@@ -162,7 +162,9 @@ def test_nothing_is_left_after_the_next_run(make_database: Databases, commands: 
         database = victim.database
         for setting in ("vacuum_cost_delay", "vacuum_cost_limit"):
             database.sql(f"ALTER DATABASE {database.name} RESET {setting}")
-        left = vacuum(options(database), method=victim.method, tables=["bloated"], allow_exclusive=True, lock_wait_s=60)
+        left = run_vacuum(
+            options(database), method=victim.method, tables=["bloated"], allow_exclusive=True, lock_wait_s=60
+        )
         assert left["left_undone"] == [], (victim.method, left)
         assert state(database) == victim.before, f"{victim.method}, {how}"
         assert row(left, "public.bloated")["action"] and (victim.method == "reindex" or dead(database) == 0), (

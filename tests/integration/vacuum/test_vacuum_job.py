@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import DatabaseMissing, InvalidInput
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
+from tests.integration.support import run_vacuum
 from tests.integration.vacuum.vacuum_support import dead, fill, options, row
 from tests.servers import VERSIONS, Database
 
@@ -23,12 +23,12 @@ BEFORE_REPACK = pytest.mark.pg(*VERSIONS, always=True)
 
 def test_a_dead_heavy_table_is_vacuumed_and_the_second_run_changes_nothing(database: Database, tmp_path: Path) -> None:
     fill(database)
-    planned = vacuum(options(database), check_mode=True, log_path=str(tmp_path / "no.log"))
+    planned = run_vacuum(options(database), check_mode=True, log_path=str(tmp_path / "no.log"))
     assert (planned["changed"], dead(database)) == (True, 15_000)
     assert not (tmp_path / "no.log").exists()
 
     log = tmp_path / "logs" / "db_maintenance_fix.log"
-    result = vacuum(options(database), log_path=str(log), state_dir=str(tmp_path / "state"))
+    result = run_vacuum(options(database), log_path=str(log), state_dir=str(tmp_path / "state"))
     assert result["changed"] and dead(database) == 0
     done, plan = row(result, "public.bloated"), row(planned, "public.bloated")
     assert [done[k] for k in ("action", "reason", "statements", "lock")] == [
@@ -42,7 +42,7 @@ def test_a_dead_heavy_table_is_vacuumed_and_the_second_run_changes_nothing(datab
     progress = json.loads((tmp_path / "state" / "progress" / f"{result['run_id']}.json").read_text())
     assert (progress["step"], progress["done"], progress["total"]) == ("done", 1, 1)
 
-    again = vacuum(options(database))
+    again = run_vacuum(options(database))
     assert (again["changed"], again["tables"], again["diff"]["after"]) == (False, [], "")
     assert again["examined"] == 1
 
@@ -50,34 +50,34 @@ def test_a_dead_heavy_table_is_vacuumed_and_the_second_run_changes_nothing(datab
 def test_the_fields_database(field_db: Database) -> None:
     assert field_db.damage is not None
     heavy = field_db.damage.objects["table.dead_tuples"]
-    result = vacuum(options(field_db))
+    result = run_vacuum(options(field_db))
     assert [r["name"] for r in result["tables"]] == list(heavy)
-    assert not vacuum(options(field_db))["changed"]
+    assert not run_vacuum(options(field_db))["changed"]
 
 
 @pytest.mark.parametrize("database", [HOSTILE, "a=b"], indirect=True)
 def test_hostile_names(database: Database) -> None:
     fill(database, HOSTILE)
-    result = vacuum(options(database), method="reindex", tables=[HOSTILE])
+    result = run_vacuum(options(database), method="reindex", tables=[HOSTILE])
     assert result["changed"] and not result["left_undone"]
-    assert vacuum(options(database))["changed"] and dead(database, HOSTILE) == 0
-    assert vacuum(options(database), method="full", allow_exclusive=True)["changed"]
+    assert run_vacuum(options(database))["changed"] and dead(database, HOSTILE) == 0
+    assert run_vacuum(options(database), method="full", allow_exclusive=True)["changed"]
 
 
 def test_an_empty_database_and_a_missing_one(database: Database) -> None:
-    result = vacuum(options(database))
+    result = run_vacuum(options(database))
     assert (result["changed"], result["msg"]) == (False, "0 tables examined: nothing to do.")
     with pytest.raises(DatabaseMissing):
-        vacuum(options(database, db="there is none"))
+        run_vacuum(options(database, db="there is none"))
     with pytest.raises(InvalidInput, match="no table named 'endpoints'"):
-        vacuum(options(database), tables=["endpoints"])
+        run_vacuum(options(database), tables=["endpoints"])
 
 
 def test_a_table_without_statistics_is_analyzed_once(database: Database) -> None:
     database.sql("CREATE TABLE fresh AS SELECT i FROM generate_series(1, 20) i")
-    result = vacuum(options(database))
+    result = run_vacuum(options(database))
     assert row(result, "public.fresh")["action"] == "analyze"
-    assert not vacuum(options(database))["changed"]
+    assert not run_vacuum(options(database))["changed"]
 
 
 def test_a_role_without_the_right_is_told_so(database: Database) -> None:
@@ -85,7 +85,7 @@ def test_a_role_without_the_right_is_told_so(database: Database) -> None:
     database.sql("CREATE ROLE plain LOGIN")
     database.sql("CREATE TABLE its_own AS SELECT i FROM generate_series(1, 9) i")
     database.sql("ALTER TABLE its_own OWNER TO plain")
-    result = vacuum(options(database, user="plain"))
+    result = run_vacuum(options(database, user="plain"))
     assert [r["table"] for r in result["tables"]] == ["public.its_own"]
     assert "may not maintain it: it belongs to postgres" in result["left_undone"][0]["reason"]
     assert dead(database) == 1500
@@ -102,7 +102,7 @@ def test_what_the_server_refuses_is_told_even_where_it_was_not_foreseen(
     database.sql("CREATE ROLE plain LOGIN")
     seen = job.measure
     monkeypatch.setattr(job, "measure", lambda conn: [replace(t, may_vacuum=True) for t in seen(conn)])
-    result = vacuum(options(database, user="plain"))
+    result = run_vacuum(options(database, user="plain"))
     assert not result["changed"] and not result["tables"]
     assert (
         "the server refused" in result["left_undone"][0]["reason"] and "bloated" in result["left_undone"][0]["reason"]
@@ -114,7 +114,7 @@ def test_a_partitioned_table_stands_for_its_partitions(database: Database) -> No
     database.sql("CREATE TABLE part PARTITION OF whole FOR VALUES IN (1)")
     database.sql("INSERT INTO whole SELECT 1 FROM generate_series(1, 100)")
     database.sql("DELETE FROM whole")
-    result = vacuum(options(database), tables=["whole"], method="vacuum")
+    result = run_vacuum(options(database), tables=["whole"], method="vacuum")
     assert [r["table"] for r in result["tables"]] == ["public.part"]
     assert database.value("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'part'") == 0
 
@@ -124,9 +124,9 @@ def test_full_needs_leave_and_gives_the_space_back(database: Database, tmp_path:
     before = database.value("SELECT pg_total_relation_size('bloated')")
     for check_mode in (True, False):
         with pytest.raises(InvalidInput, match="allow_exclusive"):
-            vacuum(options(database), method="full", check_mode=check_mode)
+            run_vacuum(options(database), method="full", check_mode=check_mode)
     assert database.value("SELECT pg_total_relation_size('bloated')") == before
-    result = vacuum(options(database), method="full", tables=["bloated"], allow_exclusive=True)
+    result = run_vacuum(options(database), method="full", tables=["bloated"], allow_exclusive=True)
     done = row(result, "public.bloated")
     first, second = result["diff"]["after"].splitlines()
     assert "(FULL)" in first and "ACCESS EXCLUSIVE" in first and "ACCESS EXCLUSIVE" not in second
@@ -143,21 +143,21 @@ def test_compaction_without_leave_rebuilds_indexes_only_and_says_what_is_left(
 ) -> None:
     fill(database)
     request = {"profile": "monthly", "thresholds": EAGER, "state_dir": str(tmp_path)}
-    planned = vacuum(options(database), check_mode=True, **request)
-    result = vacuum(options(database), **request)
+    planned = run_vacuum(options(database), check_mode=True, **request)
+    result = run_vacuum(options(database), **request)
     actions = row(result, "public.bloated")["action"]
     assert actions == row(planned, "public.bloated")["action"]
     assert actions == "vacuum, reindex bloated_pkey, reindex bloated_t_idx"
     assert "VACUUM FULL is not allowed" in result["left_undone"][0]["reason"]
-    assert not vacuum(options(database), **request)["changed"]
+    assert not run_vacuum(options(database), **request)["changed"]
 
 
 @BEFORE_REPACK
 def test_compaction_with_leave_ends_the_bloat(database: Database, tmp_path: Path) -> None:
     fill(database)
     request = {"method": "compact", "thresholds": EAGER, "allow_exclusive": True, "state_dir": str(tmp_path)}
-    assert row(vacuum(options(database), **request), "public.bloated")["action"] == "full"
-    again = vacuum(options(database), **request)
+    assert row(run_vacuum(options(database), **request), "public.bloated")["action"] == "full"
+    again = run_vacuum(options(database), **request)
     assert (again["changed"], again["left_undone"]) == (False, [])
 
 
@@ -173,11 +173,11 @@ def test_a_wrong_estimate_does_not_repeat_a_rebuild(database: Database, tmp_path
         "thresholds": VacuumThresholds(bloat_bytes=10_000, bloat_share=0.1, bloat_least=0.1),
         "allow_exclusive": True,
     }
-    vacuum(options(database))
+    run_vacuum(options(database))
     with_memory = {**request, "state_dir": str(tmp_path)}
-    assert vacuum(options(database), **with_memory)["changed"], "the estimate is not wrong here: nothing is tested"
-    assert not vacuum(options(database), **with_memory)["changed"]
-    assert vacuum(options(database), **request)["changed"], "without memory it would be repeated"
+    assert run_vacuum(options(database), **with_memory)["changed"], "the estimate is not wrong here: nothing is tested"
+    assert not run_vacuum(options(database), **with_memory)["changed"]
+    assert run_vacuum(options(database), **request)["changed"], "without memory it would be repeated"
 
 
 def test_a_table_dropped_in_the_meantime_fails_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +192,6 @@ def test_a_table_dropped_in_the_meantime_fails_nothing(database: Database, monke
         return seen(*args)
 
     monkeypatch.setattr(job, "perform", late)
-    result = vacuum(options(database))
+    result = run_vacuum(options(database))
     assert [r["table"] for r in result["tables"]] == ["public.bloated"]
     assert [r["reason"] for r in result["left_undone"]] == ["it was dropped in the meantime"]

@@ -14,14 +14,12 @@ from scannerdb.errors import JobLocked, QueryFailed
 from scannerdb.joblock import job_lock
 from scannerdb.jobs import vacuum as job
 from scannerdb.jobs.fix import fix
-from scannerdb.jobs.vacuum import vacuum
-from scannerdb.lockbudget import Budget
 from scannerdb.serverdisk import Room
 from scannerdb.vacuum import progress, run
 from scannerdb.vacuum.thresholds import VacuumThresholds
 from scannerdb.window import Window
 
-from tests.integration.support import content, findings, run_fix, wait_until
+from tests.integration.support import content, findings, run_fix, run_vacuum, wait_until
 from tests.integration.support import options as field_options
 from tests.integration.vacuum.vacuum_support import dead, fill, invalid_indexes, options, row
 from tests.servers import Database, Databases
@@ -39,19 +37,26 @@ def window(begins_in: datetime.timedelta, lasts: datetime.timedelta = HOUR) -> W
     return Window(start.time().replace(second=0, microsecond=0), lasts, "UTC")
 
 
+def said(one: Window) -> dict[str, Any]:
+    """The same as it is said in an inventory."""
+    return {"start": f"{one.start:%H:%M}", "duration_h": one.duration / HOUR, "timezone": "UTC"}
+
+
 def test_outside_its_window_nothing_is_begun_however_long_it_waited_for_its_turn(
     database: Database, tmp_path: Path
 ) -> None:
     fill(database, rows=2000)
     log = tmp_path / "log"
-    result = vacuum(options(database), window=window(2 * HOUR), log_path=str(log), state_dir=str(tmp_path))
+    result = run_vacuum(options(database), window=said(window(2 * HOUR)), log_path=str(log), state_dir=str(tmp_path))
     assert (result["changed"], result["examined"], dead(database)) == (False, 0, 1500)
     assert "opens next at" in result["msg"] and "opens next at" in result["left_undone"][0]["reason"]
     assert result["msg"] in log.read_text()
-    assert vacuum(options(database), window=window(2 * HOUR), check_mode=True)["changed"], "a plan may be made any time"
+    assert run_vacuum(options(database), window=said(window(2 * HOUR)), check_mode=True)["changed"], (
+        "a plan may be made any time"
+    )
     with job_lock(options(database), "backup", "20250101T000000Z-00000000"), pytest.raises(JobLocked):
-        vacuum(options(database), window=window(2 * HOUR))
-    assert vacuum(options(database), window=window(-HOUR / 2))["changed"] and dead(database) == 0
+        run_vacuum(options(database), window=said(window(2 * HOUR)))
+    assert run_vacuum(options(database), window=said(window(-HOUR / 2)))["changed"] and dead(database) == 0
 
 
 def test_fixes_keep_to_the_window_too(make_database: Databases) -> None:
@@ -77,7 +82,7 @@ def test_when_the_window_closes_it_stops_between_tables(database: Database, monk
         return outcome
 
     monkeypatch.setattr(run, "_attempt", late)
-    result = vacuum(options(database), window=open_for)
+    result = run_vacuum(options(database), window=said(open_for))
     assert [r["table"] for r in result["tables"]] == ["public.a"]
     assert [r["table"] for r in result["left_undone"]] == ["public.b", "public.c"]
     assert all("outside the window" in r["reason"] for r in result["left_undone"])
@@ -88,10 +93,10 @@ def test_vacuum_full_is_not_begun_where_its_lock_would_outlast_the_window(databa
     fill(database)
     (tmp_path / "vacuum.json").write_text(json.dumps({"rebuilt": {}, "rate": 10}))  # ten bytes a second
     request = {**FULL, "state_dir": str(tmp_path)}
-    result = vacuum(options(database), window=window(-HOUR / 2), **request)
+    result = run_vacuum(options(database), window=said(window(-HOUR / 2)), **request)
     assert "its lock would last about" in result["left_undone"][0]["reason"]
     assert "full" not in row(result, "public.bloated")["action"]
-    assert row(vacuum(options(database), **request), "public.bloated")["action"] == "full"
+    assert row(run_vacuum(options(database), **request), "public.bloated")["action"] == "full"
 
 
 def test_children_are_left_alone(database: Database) -> None:
@@ -100,31 +105,31 @@ def test_children_are_left_alone(database: Database) -> None:
     database.sql("CREATE TABLE child (LIKE bloated) INHERITS (bloated)")
     node = "SELECT pg_relation_filenode('child')"
     before = database.value(node)
-    assert vacuum(options(database), method="full", tables=["bloated"], allow_exclusive=True)["changed"]
+    assert run_vacuum(options(database), method="full", tables=["bloated"], allow_exclusive=True)["changed"]
     assert database.value(node) == before
 
 
 def test_a_full_disk_is_noticed_before_the_copy(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(database)
     little, much = 8192, 1 << 40
-    result = vacuum(options(database), free_bytes=little, **FULL)
+    result = run_vacuum(options(database), free_gb=(little) / (1 << 30), **FULL)
     assert "MiB free; the copy needs" in result["left_undone"][0]["reason"]
     assert row(result, "public.bloated")["action"] == "vacuum", "which needs no room"
     monkeypatch.setattr(run, "room_for", lambda conn, tablespace: Room(little))
-    assert "MiB free; the copy needs" in vacuum(options(database), **FULL)["left_undone"][0]["reason"]
-    told = vacuum(options(database), free_bytes=much, **FULL)
+    assert "MiB free; the copy needs" in run_vacuum(options(database), **FULL)["left_undone"][0]["reason"]
+    told = run_vacuum(options(database), free_gb=(much) / (1 << 30), **FULL)
     assert "MiB free; the copy needs" in told["left_undone"][0]["reason"], "what was measured beats what was said"
     monkeypatch.undo()
-    assert vacuum(options(database), **FULL)["changed"], "this very disk has room"
+    assert run_vacuum(options(database), **FULL)["changed"], "this very disk has room"
 
 
 @BEFORE_REPACK
 def test_a_table_whose_rewrite_is_refused_gets_what_it_would_have_had_without(database: Database) -> None:
     """Its vacuum must not wait for the next run."""
     fill(database)
-    planned = vacuum(options(database), check_mode=True, **FULL)
-    result = vacuum(
-        options(database), free_bytes=database.value("SELECT pg_total_relation_size('bloated')") - 1, **FULL
+    planned = run_vacuum(options(database), check_mode=True, **FULL)
+    result = run_vacuum(
+        options(database), free_gb=(database.value("SELECT pg_total_relation_size('bloated')") - 1) / (1 << 30), **FULL
     )
     assert row(planned, "public.bloated")["action"] == "full"
     done = row(result, "public.bloated")
@@ -140,7 +145,7 @@ def test_a_rewrite_that_fails_is_an_error_and_the_table_gets_its_vacuum(database
     database.sql(f"ALTER DATABASE {database.name} SET maintenance_work_mem = '1MB'")
     database.sql(f"ALTER DATABASE {database.name} SET temp_file_limit = '64kB'")  # so that no index can be built
     with pytest.raises(QueryFailed, match=r"temporary file size exceeds.*; done instead: vacuum"):
-        vacuum(options(database), **FULL)
+        run_vacuum(options(database), **FULL)
     assert dead(database) == 0 and invalid_indexes(database) == []
 
 
@@ -152,13 +157,13 @@ def test_a_rebuild_is_not_begun_beside_a_transaction_that_looks_as_if_it_would_s
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT 1")
         wait_until(lambda: old.execute("SELECT clock_timestamp() - now() > interval '0.2 s'").fetchone() == (True,))
-        result = vacuum(options(database), method="reindex", tables=["bloated"], budget=Budget(50, 0.2))
+        result = run_vacuum(options(database), method="reindex", tables=["bloated"], lock_deadline_s=0.2)
         assert not result["changed"]
         assert all("older transaction" in undone["reason"] for undone in result["left_undone"])
         assert "the old one" in result["left_undone"][0]["reason"]
         old.execute("COMMIT")
         # One without a snapshot is not waited for.
-        assert vacuum(options(database), method="reindex", tables=["bloated"], budget=Budget(50, 0.2))["changed"]
+        assert run_vacuum(options(database), method="reindex", tables=["bloated"], lock_deadline_s=0.2)["changed"]
 
 
 def test_where_the_disk_cannot_be_seen_it_is_said(database: Database) -> None:
@@ -167,13 +172,13 @@ def test_where_the_disk_cannot_be_seen_it_is_said(database: Database) -> None:
     database.sql("CREATE ROLE plain LOGIN")
     database.sql("ALTER TABLE bloated OWNER TO plain")
     plain = options(database, user="plain")
-    reason = vacuum(plain, **FULL)["left_undone"][0]["reason"]
+    reason = run_vacuum(plain, **FULL)["left_undone"][0]["reason"]
     assert "may not see where the data directory is" in reason and "scannerdb_vacuum_free_gb" in reason
-    by_name = vacuum(plain, method="full", tables=["bloated"], allow_exclusive=True)
+    by_name = run_vacuum(plain, method="full", tables=["bloated"], allow_exclusive=True)
     assert "free disk was not checked" in row(by_name, "public.bloated")["note"]
     fill(database, "second")
     database.sql("ALTER TABLE second OWNER TO plain")
-    assert vacuum(plain, free_bytes=1 << 30, **FULL)["changed"]
+    assert run_vacuum(plain, free_gb=1, **FULL)["changed"]
 
 
 @BEFORE_REPACK
@@ -197,7 +202,7 @@ def test_an_estimate_is_confirmed_where_the_extension_is(database: Database) -> 
 
 
 def planned(database: Database) -> list[str]:
-    return [r["action"] for r in vacuum(options(database), check_mode=True, **FULL)["tables"]]
+    return [r["action"] for r in run_vacuum(options(database), check_mode=True, **FULL)["tables"]]
 
 
 def test_a_role_that_may_not_use_the_extension_gets_the_estimate(database: Database) -> None:
@@ -239,7 +244,7 @@ def test_how_far_it_is_is_told_while_it_works(
         old.execute("SELECT count(*) FROM bloated")
         helper = threading.Thread(target=look)
         helper.start()
-        vacuum(options(database), method="reindex", tables=["bloated"], state_dir=str(tmp_path))
+        run_vacuum(options(database), method="reindex", tables=["bloated"], state_dir=str(tmp_path))
         helper.join()
     assert seen["phase"].startswith("index: ") and seen["step"].startswith("reindex public.bloated")
     assert {"blocks_done", "blocks_total", "done", "total"} <= set(seen)
@@ -248,11 +253,11 @@ def test_how_far_it_is_is_told_while_it_works(
 @BEFORE_REPACK
 def test_what_a_run_did_is_remembered(database: Database, tmp_path: Path) -> None:
     fill(database)
-    first = vacuum(options(database), state_dir=str(tmp_path), **FULL)
+    first = run_vacuum(options(database), state_dir=str(tmp_path), **FULL)
     (entry,) = json.loads((tmp_path / "vacuum.json").read_text())["runs"]
     done = row(first, "public.bloated")
     assert entry["run_id"] == first["run_id"] and entry["max_lock_ms"] == done["max_lock_ms"] > 0
     assert (entry["bytes_before"], entry["bytes_after"]) == (done["bytes_before"], done["bytes_after"])
     assert [t["table"] for t in entry["tables"]] == ["public.bloated"]
-    vacuum(options(database), state_dir=str(tmp_path), **FULL)
+    run_vacuum(options(database), state_dir=str(tmp_path), **FULL)
     assert len(json.loads((tmp_path / "vacuum.json").read_text())["runs"]) == 1, "nothing done is nothing to remember"

@@ -13,14 +13,13 @@ import pytest
 from scannerdb.connection import connect
 from scannerdb.errors import JobLocked, QueryFailed
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.vacuum import vacuum
-from scannerdb.lockbudget import CONFLICTS, Budget, who_blocks
+from scannerdb.lockbudget import CONFLICTS, who_blocks
 
-from tests.integration.support import wait_until
+from tests.integration.support import run_vacuum, wait_until
 from tests.integration.vacuum.vacuum_support import dead, fill, invalid_indexes, locked, options, row
 from tests.servers import Database
 
-SHORT = Budget(timeout_ms=50, deadline_s=1.0)
+SHORT = {"lock_deadline_s": 1}
 
 
 def test_a_locked_table_is_left_out_with_the_holder_named_and_the_others_have_their_turn(database: Database) -> None:
@@ -28,13 +27,13 @@ def test_a_locked_table_is_left_out_with_the_holder_named_and_the_others_have_th
     fill(database, "other", 2000)
     for lock in ("SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE"):
         with locked(database, lock):
-            result = vacuum(options(database))
+            result = run_vacuum(options(database))
         undone = [r for r in result["left_undone"] if r["table"] == "public.bloated"]
         assert undone[0]["action"] == "vacuum" and "the holder" in undone[0]["reason"]
         assert "public.bloated" not in [r["table"] for r in result["tables"]]
         assert dead(database) == 1500
     assert dead(database, "other") == 0
-    assert vacuum(options(database))["changed"] and dead(database) == 0
+    assert run_vacuum(options(database))["changed"] and dead(database) == 0
 
 
 def test_a_table_whose_lock_is_gone_by_the_end_is_not_left_out(
@@ -53,7 +52,7 @@ def test_a_table_whose_lock_is_gone_by_the_end_is_not_left_out(
             return attempt(conn, decision, *rest)
 
         monkeypatch.setattr(run, "_attempt", free)
-        result = vacuum(options(database))
+        result = run_vacuum(options(database))
     assert result["left_undone"] == [] and dead(database) == 0
 
 
@@ -64,11 +63,11 @@ def test_an_old_snapshot_is_named_and_a_useless_vacuum_is_no_change(database: Da
         old.execute("SELECT count(*) FROM first")
         old.execute("SET application_name = 'the old one'")
         fill(database, "bloated", 2000)
-        result = vacuum(options(database), tables=["bloated"])
+        result = run_vacuum(options(database), tables=["bloated"])
         assert "the old one" in row(result, "public.bloated")["note"] and dead(database) == 1500
-        result = vacuum(options(database), tables=["bloated"])
+        result = run_vacuum(options(database), tables=["bloated"])
         assert not result["changed"], result
-    assert vacuum(options(database))["changed"] and dead(database) == 0
+    assert run_vacuum(options(database))["changed"] and dead(database) == 0
 
 
 def test_full_under_a_writers_lock_gives_up_in_time_and_blocks_nobody(database: Database) -> None:
@@ -89,7 +88,7 @@ def test_full_under_a_writers_lock_gives_up_in_time_and_blocks_nobody(database: 
         wait_until(lambda: written[0])
         before = written[0]
         try:
-            result = vacuum(options(database), method="full", allow_exclusive=True, budget=SHORT)
+            result = run_vacuum(options(database), method="full", allow_exclusive=True, **SHORT)
         finally:
             stop.set()
             writer.join()
@@ -111,7 +110,7 @@ def test_full_gets_its_lock_as_soon_as_the_writer_is_gone(database: Database) ->
 
     release = threading.Timer(3, let_go)
     release.start()
-    result = vacuum(options(database), method="full", allow_exclusive=True, budget=Budget(50, 20.0))
+    result = run_vacuum(options(database), method="full", allow_exclusive=True, lock_deadline_s=20.0)
     release.join()
     longest_s = row(result, "public.bloated")["max_wait_ms"] / 1000
     assert result["changed"] and 0 < longest_s < held[0] / 2, "many short waits, and not a long one"
@@ -128,10 +127,10 @@ def test_an_interrupted_rebuild_leaves_nothing_after_the_next_run(database: Data
             conn.execute("REINDEX INDEX CONCURRENTLY bloated_t_idx")
         killer.join()
     assert invalid_indexes(database) == ["bloated_t_idx_ccnew"]
-    planned = vacuum(options(database), check_mode=True)
+    planned = run_vacuum(options(database), check_mode=True)
     assert "DROP INDEX CONCURRENTLY" in planned["diff"]["after"]
     assert invalid_indexes(database) == ["bloated_t_idx_ccnew"]
-    result = vacuum(options(database))
+    result = run_vacuum(options(database))
     assert result["changed"] and "drop_index bloated_t_idx_ccnew" in row(result, "public.bloated")["action"]
     assert invalid_indexes(database) == []
     assert database.value("SELECT count(*) FROM pg_index WHERE indrelid = 'bloated'::regclass") == 2
@@ -150,7 +149,7 @@ def test_our_own_interrupted_rebuild_clears_up_at_once(database: Database) -> No
 
         helper = _when_waiting(database, "scannerdb vacuum%", cancel_and_free)
         with pytest.raises(QueryFailed, match="cancel"):
-            vacuum(options(database), method="reindex", tables=["bloated"])
+            run_vacuum(options(database), method="reindex", tables=["bloated"])
         helper.join()
     assert invalid_indexes(database) == []
 
@@ -166,20 +165,20 @@ def test_a_leftover_in_use_is_left_for_the_next_run(database: Database, monkeypa
         old.execute("SELECT count(*) FROM bloated")
         helper = _when_waiting(database, "scannerdb vacuum%", "SELECT pg_cancel_backend(%s)")
         with pytest.raises(QueryFailed):
-            vacuum(options(database), method="reindex", tables=["bloated"])
+            run_vacuum(options(database), method="reindex", tables=["bloated"])
         helper.join()
         assert len(invalid_indexes(database)) == 1
-        result = vacuum(options(database))
+        result = run_vacuum(options(database))
         assert "the reader" in result["left_undone"][0]["reason"]
         assert len(invalid_indexes(database)) == 1
-    vacuum(options(database))
+    run_vacuum(options(database))
     assert invalid_indexes(database) == []
 
 
 def test_an_exclusively_locked_table_does_not_stop_the_measuring(database: Database) -> None:
     fill(database, "bloated", 2000)
     with locked(database, "ACCESS EXCLUSIVE"):
-        result = vacuum(options(database), check_mode=True)
+        result = run_vacuum(options(database), check_mode=True)
     assert row(result, "public.bloated")["bytes_before"] > 0
 
 
@@ -187,8 +186,8 @@ def test_one_job_at_a_time(database: Database) -> None:
     fill(database, "bloated", 2000)
     with job_lock(options(database), "backup", "20250101T000000Z-00000000"):
         with pytest.raises(JobLocked, match="backup"):
-            vacuum(options(database))
-        assert vacuum(options(database), check_mode=True)["changed"]
+            run_vacuum(options(database))
+        assert run_vacuum(options(database), check_mode=True)["changed"]
     assert dead(database) == 1500
 
 
@@ -200,9 +199,9 @@ def test_only_who_really_blocks_is_named(database: Database) -> None:
         with database.connect(autocommit=False, application_name="a writer") as writer:
             writer.execute("UPDATE bloated SET t = 'x' WHERE id = 4")
             with locked(database, "SHARE UPDATE EXCLUSIVE"):
-                reason = vacuum(options(database))["left_undone"][0]["reason"]
+                reason = run_vacuum(options(database))["left_undone"][0]["reason"]
                 assert "the holder" in reason and "a reader" not in reason and "a writer" not in reason
-                full = vacuum(options(database), method="full", allow_exclusive=True, budget=SHORT)
+                full = run_vacuum(options(database), method="full", allow_exclusive=True, **SHORT)
     reason = full["left_undone"][0]["reason"]
     assert all(who in reason for who in ("the holder", "a reader", "a writer")), "VACUUM FULL waits for all of them"
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from scannerdb.jobs.vacuum import vacuum
-from scannerdb.lockbudget import Budget
 from scannerdb.vacuum import repack as repacking
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from demo import user
-from tests.integration.support import wait_until
+from tests.integration.support import run_vacuum, wait_until
 from tests.integration.vacuum.vacuum_support import dead, fill, locked, options, row
 from tests.needs import lack, needs
 from tests.servers import FAST, Database, lone_server
@@ -54,7 +52,7 @@ class Work:
 
     def __init__(self, database: Database, **request: Any) -> None:
         self.result: dict[str, Any] = {}
-        self._thread = threading.Thread(target=lambda: self.result.update(vacuum(options(database), **request)))
+        self._thread = threading.Thread(target=lambda: self.result.update(run_vacuum(options(database), **request)))
         self._thread.start()
 
     def done(self) -> dict[str, Any]:
@@ -109,15 +107,15 @@ def test_it_gives_back_what_vacuum_full_would(database: Database, tmp_path: Path
     database.sql("GRANT SELECT ON bloated TO plain")
     database.sql("GRANT USAGE ON SCHEMA public TO plain")
     content = database.sql("SELECT * FROM bloated ORDER BY id")
-    planned = vacuum(options(database, user="plain"), check_mode=True, free_bytes=1 << 30, **MONTHLY)
+    planned = run_vacuum(options(database, user="plain"), check_mode=True, free_gb=1, **MONTHLY)
     assert "REPACK (CONCURRENTLY)" in planned["diff"]["after"] and dead(database) == 15_000
-    result = vacuum(options(database, user="plain"), state_dir=str(tmp_path), free_bytes=1 << 30, **MONTHLY)
+    result = run_vacuum(options(database, user="plain"), state_dir=str(tmp_path), free_gb=1, **MONTHLY)
     done = row(result, "public.bloated")
     assert (done["action"], result["left_undone"]) == ("repack", [])
     assert database.sql("SELECT * FROM bloated ORDER BY id") == content
     assert database.value("SELECT pg_total_relation_size('bloated')") == done["bytes_after"] < done["bytes_before"] / 2
     assert nothing_left(database)
-    assert not vacuum(options(database, user="plain"), state_dir=str(tmp_path), **MONTHLY)["changed"]
+    assert not run_vacuum(options(database, user="plain"), state_dir=str(tmp_path), **MONTHLY)["changed"]
     database.sql("VACUUM FULL bloated")
     least = database.value("SELECT pg_total_relation_size('bloated')")
     assert done["bytes_before"] - done["bytes_after"] >= 0.95 * (done["bytes_before"] - least)
@@ -127,16 +125,16 @@ def test_what_it_lacks_is_told_before_anything_begins(database: Database) -> Non
     poor = {"max_repack_replication_slots": "0", "wal_level": "minimal", "max_wal_senders": "0"}
     with lone_server(database.server.bin_dir, {**FAST, **poor}) as other:
         fill(other)
-        result = vacuum(options(other), check_mode=True, **MONTHLY)
+        result = run_vacuum(options(other), check_mode=True, **MONTHLY)
         reason = result["left_undone"][0]["reason"]
         assert "max_repack_replication_slots of at least 1" in reason and "wal_level replica" in reason
     fill(database)
     database.sql("ALTER TABLE bloated REPLICA IDENTITY NOTHING")
-    reason = vacuum(options(database), check_mode=True, **MONTHLY)["left_undone"][0]["reason"]
+    reason = run_vacuum(options(database), check_mode=True, **MONTHLY)["left_undone"][0]["reason"]
     assert "needs a primary key or an index as replica identity" in reason
     database.sql("ALTER TABLE bloated REPLICA IDENTITY DEFAULT")
     database.sql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bloated_t_idx'::regclass")
-    reason = vacuum(options(database), check_mode=True, **MONTHLY)["left_undone"][0]["reason"]
+    reason = run_vacuum(options(database), check_mode=True, **MONTHLY)["left_undone"][0]["reason"]
     assert "invalid index, which bloated_t_idx is" in reason
 
 
@@ -145,11 +143,11 @@ def test_who_is_in_the_way_is_named_and_not_waited_for_for_ever(database: Databa
     fill(database)
     before = file_of(database)
     with locked(database, "ACCESS SHARE"):
-        reason = vacuum(options(database), budget=Budget(50, 0.5), **BY_NAME)["left_undone"][0]["reason"]
+        reason = run_vacuum(options(database), lock_deadline_s=0.5, **BY_NAME)["left_undone"][0]["reason"]
     assert "the holder" in reason
     with database.connect(dbname="postgres", autocommit=False, application_name="the writer elsewhere") as other:
         other.execute("SELECT pg_current_xact_id()")
-        reason = vacuum(options(database), budget=Budget(50, 0.5), **BY_NAME)["left_undone"][0]["reason"]
+        reason = run_vacuum(options(database), lock_deadline_s=0.5, **BY_NAME)["left_undone"][0]["reason"]
         assert "the writer elsewhere" in reason
     assert file_of(database) == before and nothing_left(database)
 
@@ -162,7 +160,7 @@ def test_nobody_finds_the_table_empty(database: Database) -> None:
     with database.connect(autocommit=False, application_name="the one who dumps") as keeper:
         keeper.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         keeper.execute("SELECT 1")
-        left = vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
+        left = run_vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
         assert "the one who dumps" in left and "keeps its snapshot" in left
         keeper.rollback()
         with holding(database) as holder, watched_guard(told):
@@ -182,7 +180,7 @@ def test_whoever_waits_longer_than_the_budget_sees_it_cancelled(database: Databa
     told: list[str] = []
     with holding(database, "slow") as holder, database.connect(autocommit=False) as writer, watched_guard(told):
         writer.execute("LOCK TABLE bloated IN ROW EXCLUSIVE MODE")
-        work = Work(database, budget=Budget(4000, 4.0), **BY_NAME)
+        work = Work(database, lock_timeout_ms=4000, lock_deadline_s=4, **BY_NAME)
         wait_until(lambda: database.value(WAITS, "AccessExclusiveLock"))
         writer.execute("INSERT INTO bloated (t) VALUES ('slow')")
         writer.commit()
@@ -209,7 +207,7 @@ def test_a_full_disk_costs_nothing_but_the_attempt(database: Database, tmp_path:
         (folder / "filler").unlink()
         assert file_of(database) == before and nothing_left(database)
         assert database.sql("SELECT * FROM bloated ORDER BY id") == content
-        assert row(vacuum(options(database), **MONTHLY), "public.bloated")["action"] == "repack"
+        assert row(run_vacuum(options(database), **MONTHLY), "public.bloated")["action"] == "repack"
         database.sql("DROP TABLE bloated")
 
 
@@ -253,12 +251,12 @@ def test_who_cannot_be_looked_at_counts_as_in_the_way(database: Database) -> Non
     database.sql("GRANT USAGE ON SCHEMA public TO blind")
     before = file_of(database)
     with database.connect() as other:
-        reason = vacuum(options(database, user="blind"), **BY_NAME)["left_undone"][0]["reason"]
+        reason = run_vacuum(options(database, user="blind"), **BY_NAME)["left_undone"][0]["reason"]
         assert f"process {other.info.backend_pid} ('postgres')" in reason and "pg_read_all_stats" in reason
     assert file_of(database) == before
     with database.connect(dbname="postgres") as elsewhere:  # who looks from inside would be one whom nobody sees
         wait_until(lambda: elsewhere.execute(ALONE, [database.name]).fetchone() == (True,))
-    result = vacuum(options(database, user="blind"), **BY_NAME)
+    result = run_vacuum(options(database, user="blind"), **BY_NAME)
     assert not result["left_undone"] and row(result, "public.bloated")["action"] == "repack"
 
 
@@ -278,7 +276,7 @@ def test_a_session_at_work_may_keep_its_snapshot(database: Database) -> None:
         thread.start()
         try:
             wait_until(lambda: database.value(BUSY))
-            reason = vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
+            reason = run_vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
         finally:
             database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'")
             thread.join()
@@ -297,6 +295,6 @@ def test_a_watcher_that_ends_takes_its_repack_with_it(database: Database) -> Non
 
     with holding(database), pytest.MonkeyPatch.context() as patch:
         patch.setattr(repacking, "snapshot_keeper", failing_beside)
-        reason = vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
+        reason = run_vacuum(options(database), **BY_NAME)["left_undone"][0]["reason"]
     assert "could look no longer: this is not foreseen" in reason
     assert file_of(database) == before and nothing_left(database)

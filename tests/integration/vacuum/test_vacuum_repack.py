@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from scannerdb.connection import connect
 from scannerdb.errors import ConnectionFailed
-from scannerdb.jobs.vacuum import vacuum
 from scannerdb.lockbudget import Budget, LockRecord
 from scannerdb.vacuum.measure import measure
 from scannerdb.vacuum.online_rewrite import find_online_rewrite
@@ -23,7 +22,7 @@ from scannerdb.vacuum.pgrepack import run_pg_repack
 from scannerdb.vacuum.result import Means, Refused
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
-from tests.integration.support import wait_until
+from tests.integration.support import run_vacuum, wait_until
 from tests.integration.vacuum.vacuum_support import dead, fill, locked, options, row
 from tests.needs import needs
 from tests.servers import DISTRIBUTION, Database
@@ -59,9 +58,9 @@ def test_it_gives_back_what_vacuum_full_would(packable: Database, tmp_path: Path
     fill(packable)
     fill(packable, 'we"ird; drop', rows=8000)
     content = packable.sql("SELECT * FROM bloated ORDER BY id")
-    planned = vacuum(options(packable), check_mode=True, **MONTHLY)
+    planned = run_vacuum(options(packable), check_mode=True, **MONTHLY)
     assert "--no-kill-backend" in planned["diff"]["after"] and dead(packable) == 15_000
-    result = vacuum(options(packable), state_dir=str(tmp_path), **MONTHLY)
+    result = run_vacuum(options(packable), state_dir=str(tmp_path), **MONTHLY)
     done = row(result, "public.bloated")
     assert (done["action"], result["left_undone"]) == ("pg_repack", [])
     assert packable.sql("SELECT * FROM bloated ORDER BY id") == content
@@ -69,7 +68,7 @@ def test_it_gives_back_what_vacuum_full_would(packable: Database, tmp_path: Path
     assert debris(packable) == []
     visible = packable.sql("SELECT relallvisible, relpages FROM pg_class WHERE relname = 'bloated'")[0]
     assert visible[0] == visible[1] > 0
-    assert not vacuum(options(packable), state_dir=str(tmp_path), **MONTHLY)["changed"]
+    assert not run_vacuum(options(packable), state_dir=str(tmp_path), **MONTHLY)["changed"]
     packable.sql("VACUUM FULL bloated")
     least = packable.value("SELECT pg_total_relation_size('bloated')")
     assert done["bytes_before"] - done["bytes_after"] >= 0.95 * (done["bytes_before"] - least)
@@ -79,7 +78,7 @@ def test_what_it_lacks_is_told_before_anything_begins(packable: Database) -> Non
     fill(packable)
 
     def said(**login: Any) -> str:
-        result = vacuum(options(packable, **login), check_mode=True, **MONTHLY)
+        result = run_vacuum(options(packable, **login), check_mode=True, **MONTHLY)
         return str(result["left_undone"][0]["reason"])
 
     packable.sql("CREATE ROLE plain LOGIN")
@@ -100,7 +99,7 @@ def test_by_name_it_rewrites_what_needs_no_rewrite(packable: Database) -> None:
     packable.sql("ALTER TABLE fine ALTER i SET NOT NULL")
     packable.sql("CREATE UNIQUE INDEX ON fine (i)")
     file = packable.value("SELECT pg_relation_filenode('fine')")
-    assert row(vacuum(options(packable), method="repack", tables=["fine"]), "public.fine")["action"] == "pg_repack"
+    assert row(run_vacuum(options(packable), method="repack", tables=["fine"]), "public.fine")["action"] == "pg_repack"
     assert packable.value("SELECT pg_relation_filenode('fine')") != file
 
 
@@ -141,13 +140,13 @@ def test_an_old_transaction_is_named_and_not_waited_for_for_ever(packable: Datab
     with packable.connect(application_name="the old one") as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT 1")
-        result = vacuum(options(packable), budget=Budget(50, 3.0), **MONTHLY)
+        result = run_vacuum(options(packable), lock_deadline_s=3.0, **MONTHLY)
         assert row(result, "public.bloated")["action"] == "vacuum", "a rebuild would wait for it too"
         reason = result["left_undone"][0]["reason"]
         assert "older transaction" in reason and "the old one" in reason
         assert debris(packable) == []
         time.sleep(1.1)
-        again = vacuum(options(packable), budget=Budget(50, 1.0), **MONTHLY)
+        again = run_vacuum(options(packable), lock_deadline_s=1.0, **MONTHLY)
         assert "would wait for an older transaction" in again["left_undone"][0]["reason"]
         assert old.execute("SELECT 1").fetchone() is not None
     assert packable.value("SELECT pg_relation_size('bloated')") == size
@@ -158,7 +157,9 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 from scannerdb.connection import Options
 from scannerdb.jobs.vacuum import vacuum
-vacuum(Options(unix_socket=sys.argv[3], port=int(sys.argv[4]), user="postgres", db=sys.argv[5]), method="repack")
+from scannerdb.vacuum.options import VacuumOptions
+login = Options(unix_socket=sys.argv[3], port=int(sys.argv[4]), user="postgres", db=sys.argv[5])
+vacuum(login, VacuumOptions(method="repack"))
 """
 
 
@@ -177,14 +178,14 @@ def test_killed_midway_the_next_run_clears_up(packable: Database, tmp_path: Path
             os.kill(job.pid, signal.SIGKILL)
             job.wait()
     assert "repack_trigger" in debris(packable) and len(debris(packable)) >= 3
-    planned = vacuum(options(packable), check_mode=True)
+    planned = run_vacuum(options(packable), check_mode=True)
     assert 'DROP TRIGGER IF EXISTS "repack_trigger" ON "public"."bloated"' in planned["diff"]["after"]
-    result = vacuum(options(packable))
+    result = run_vacuum(options(packable))
     assert result["changed"] and "drop_repack" in row(result, "public.bloated")["action"]
     assert debris(packable) == []
     packable.sql("INSERT INTO bloated (t) VALUES ('it can be written')")
     assert packable.value("SELECT count(*) FROM bloated") == before + 1
-    assert row(vacuum(options(packable), method="repack"), "public.bloated")["action"] == "pg_repack"
+    assert row(run_vacuum(options(packable), method="repack"), "public.bloated")["action"] == "pg_repack"
 
 
 def test_a_pg_repack_of_somebody_else_is_left_alone(packable: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,10 +197,10 @@ def test_a_pg_repack_of_somebody_else_is_left_alone(packable: Database, monkeypa
     packable.sql(f"CREATE TABLE repack.log_{oid} (id int)")
     with packable.connect() as theirs:
         theirs.execute("SELECT pg_advisory_lock(16185446, (-2147483648 + %s::bigint)::int)", [oid])
-        result = vacuum(options(packable))
+        result = run_vacuum(options(packable))
         assert "another pg_repack is at work" in result["left_undone"][0]["reason"]
         assert debris(packable) == [f"log_{oid}"]
-    assert vacuum(options(packable))["changed"] and debris(packable) == []
+    assert run_vacuum(options(packable))["changed"] and debris(packable) == []
 
 
 def test_a_connection_cut_is_an_error_and_leaves_nothing_after_the_next_run(packable: Database) -> None:
@@ -219,8 +220,8 @@ def test_a_connection_cut_is_an_error_and_leaves_nothing_after_the_next_run(pack
         helper.start()
         try:
             with pytest.raises(ConnectionFailed):
-                vacuum(options(packable), method="repack")
+                run_vacuum(options(packable), method="repack")
         finally:
             helper.join()
-    vacuum(options(packable))
+    run_vacuum(options(packable))
     assert debris(packable) == []
