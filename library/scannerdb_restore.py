@@ -174,6 +174,11 @@ plan:
       out (C(first_out)), and with O(show) the C(tables) of then and now.
   returned: in check mode with O(state=restored), and for a point in time without O(confirm) or with O(show)
   type: dict
+done:
+  description: What was changed for a look, such as WAL that was switched out; no database is.
+  returned: for a point in time without O(confirm) or with O(show)
+  type: list
+  elements: str
 run_id:
   description: Name of the run; O(undo_run_id) takes it.
   returned: success

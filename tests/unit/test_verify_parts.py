@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import OperationalError, errors
 from scannerdb.connection import text_of
 from scannerdb.disposable import debris, sweep
+from scannerdb.drill.amcheck import spares
 from scannerdb.drill.cluster import PREFIX
 from scannerdb.drill.scratch import ScratchMark, is_left_over, scratch_name
 from scannerdb.errors import FileProblem
@@ -158,3 +160,10 @@ def test_only_free_folders_of_ours_are_debris(tmp_path: Path) -> None:
     assert sweep(tmp_path, PREFIX) == [f"{PREFIX}alive"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["another", f"{PREFIX}file", f"{PREFIX}link"]
     assert sweep(tmp_path / "missing", PREFIX) == []
+
+
+def test_what_kept_amcheck_from_looking_is_no_damage() -> None:
+    kept = (errors.DiskFull, errors.OutOfMemory, errors.QueryCanceled, errors.IoError, errors.InsufficientPrivilege)
+    assert all(spares(kind("x")) for kind in (*kept, OperationalError))  # a connection that was cut has no state
+    found = (errors.DataCorrupted, errors.IndexCorrupted, errors.InternalError_)
+    assert not any(spares(kind("x")) for kind in found)

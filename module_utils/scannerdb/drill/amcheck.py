@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ..connection import Connection, DriverError, Options, explained, fetch, scalar
 from ..errors import ScannerDbError
@@ -25,6 +26,8 @@ SELECT c.oid, n.nspname || '.' || c.relname AS name
 """
 DAMAGE = 2  # exit status of pg_amcheck where it found some
 LONGEST = 300
+# Classes of SQLSTATEs: connections, conflicts, rights, resources, locks, operators, the system.
+KEPT_FROM = ("08", "25", "40", "42", "53", "55", "57", "58")
 CUT = re.compile("terminating connection|server closed the connection|canceling statement|connection to server")
 SCHEMA = "scannerdb_amcheck"  # of the scratch database, so nothing of the backup's own is in the way
 
@@ -36,8 +39,16 @@ def why_not(conn: Connection, superuser: bool) -> str:
     return "" if superuser else "only a superuser may create the extension amcheck"
 
 
-def check_storage(conn: Connection) -> list[str]:
-    """Check every table and index of a scratch database; what is wrong, as sentences."""
+@dataclass(frozen=True)
+class Pages:
+    """What pg_amcheck saw: damage, and why it did not look at everything; both empty where all is whole."""
+
+    damage: tuple[str, ...] = ()
+    unseen: str = ""
+
+
+def check_storage(conn: Connection) -> Pages:
+    """Check every table and index of a scratch database."""
     with explained("Preparing amcheck"):
         if scalar(conn, "SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'"):
             schema = scalar(
@@ -50,28 +61,31 @@ def check_storage(conn: Connection) -> list[str]:
             conn.execute(f"CREATE EXTENSION amcheck SCHEMA {SCHEMA}")
             schema = SCHEMA
         indexes, heaps = fetch(conn, _INDEXES), fetch(conn, _HEAPS)
-    problems = []
+    damage: list[str] = []
+    unseen: list[str] = []
     for row in indexes:
         try:
             conn.execute(f"SELECT {schema}.bt_index_check(%s::oid::regclass, true)", [row["oid"]])
         except DriverError as error:
-            problems.append(f"amcheck: index {row['name']}: {str(error).splitlines()[0]}.")
+            (unseen if spares(error) else damage).append(f"amcheck: index {row['name']}: {_first(error)}.")
     for row in heaps:
         try:
             query = f"SELECT blkno, msg FROM {schema}.verify_heapam(%s::oid::regclass) LIMIT 1"  # noqa: S608
             found = fetch(conn, query, [row["oid"]])
         except DriverError as error:
-            found = [{"blkno": "?", "msg": str(error).splitlines()[0]}]
-        problems += [f"amcheck: table {row['name']}, block {f['blkno']}: {f['msg']}." for f in found]
-    return problems
+            found = [] if spares(error) else [{"blkno": "?", "msg": _first(error)}]
+            unseen += [f"amcheck: table {row['name']}: {_first(error)}."] if spares(error) else []
+        damage += [f"amcheck: table {row['name']}, block {f['blkno']}: {f['msg']}." for f in found]
+    return Pages(tuple(damage), " ".join(unseen))
 
 
-@dataclass(frozen=True)
-class Pages:
-    """What pg_amcheck saw: damage, and why it did not look at everything; both empty where all is whole."""
+def spares(error: Any) -> bool:
+    """Whether an error says nothing about what was looked at: it was kept from looking."""
+    return str(error.sqlstate or "08")[:2] in KEPT_FROM
 
-    damage: tuple[str, ...] = ()
-    unseen: str = ""
+
+def _first(error: Any) -> str:
+    return str(error).splitlines()[0]
 
 
 def look_at_pages(there: Options, program: str) -> Pages:

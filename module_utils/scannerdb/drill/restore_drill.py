@@ -363,7 +363,10 @@ def _check_storage(side: Connection, server: ServerInfo, drill: Drill, outcome: 
         outcome.notes.append(f"amcheck was left out: {why}.")
     else:
         drill.run.progress("amcheck")
-        outcome.problems += check_storage(side)
+        seen = check_storage(side)
+        outcome.problems += seen.damage
+        if seen.unseen:
+            outcome.notes.append(f"amcheck could not look at everything: {seen.unseen}")
 
 
 def _compare_rows(side: Connection, drill: Drill) -> list[str]:

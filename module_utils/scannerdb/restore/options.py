@@ -58,7 +58,7 @@ class RestoreOptions(
         "C(lsn:0/3000028) (all before that position), C(xid:1234) (with that transaction), C(before-xid:1234) "
         "(without it and all later ones), C(name:NAME) (a restore point) and C(physical:latest). C(dump:) before a "
         "time asks for the newest dump from before. Without O(confirm) the plan of a point in time is told, and "
-        "nothing is changed.",
+        "no database is changed; WAL that is not archived yet may be switched out, which is told.",
         "With C(offsite:) before V(latest), a name or a time, the copy at O(offsite_remote). It is brought into a "
         "hidden folder of O(backup_dir) and verified there.",
         "A set must have been made on this host or by one of O(trusted_signers), or O(trust) has its hash. An "

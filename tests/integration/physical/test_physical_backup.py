@@ -87,6 +87,10 @@ def test_each_repository_gets_its_backup_and_one_that_does_not_is_named() -> Non
         second.mkdir()
         user.give_away(second)
         cluster.configure(extra=f"repo2-path={second}\nrepo2-retention-full=1")
+        planned = back_up(cluster, check_mode=True)
+        assert [b["repository"] for b in planned["backups"]] == [1] and "Repository 2 would get no backup" in planned[
+            "msg"
+        ]
         cluster.run("stanza-create")
         assert [b["repository"] for b in back_up(cluster, check_mode=True)["backups"]] == [1, 2]
         made = back_up(cluster)
