@@ -76,7 +76,7 @@ def check_storage(conn: Connection) -> Pages:
             found = [] if spares(error) else [{"blkno": "?", "msg": _first(error)}]
             unseen += [f"amcheck: table {row['name']}: {_first(error)}."] if spares(error) else []
         damage += [f"amcheck: table {row['name']}, block {f['blkno']}: {f['msg']}." for f in found]
-    return Pages(tuple(damage), " ".join(unseen))
+    return Pages(tuple(damage), " ".join(["amcheck could not look at everything.", *unseen]) if unseen else "")
 
 
 def spares(error: Any) -> bool:

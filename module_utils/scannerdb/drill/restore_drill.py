@@ -53,7 +53,7 @@ from ..sets.held import held, private_dump
 from ..sets.structure import read_structure, scheme_of, structure_differences
 from ..tools import Tools, find_tools
 from . import cluster
-from .amcheck import check_storage, why_not
+from .amcheck import Pages, check_storage, why_not
 from .load import load_weakly, make_loader, reader
 from .scratch import ScratchMark, drop, left_over, mark, scratch_name
 
@@ -358,15 +358,11 @@ def _compare(side: Connection, drill: Drill, outcome: DrillResult) -> None:
 
 def _check_storage(side: Connection, server: ServerInfo, drill: Drill, outcome: DrillResult) -> None:
     """Look into tables and indexes; amcheck itself takes on the rights of their owners."""
+    drill.run.progress("amcheck")
     why = why_not(side, server.superuser)
-    if why:
-        outcome.notes.append(f"amcheck was left out: {why}.")
-    else:
-        drill.run.progress("amcheck")
-        seen = check_storage(side)
-        outcome.problems += seen.damage
-        if seen.unseen:
-            outcome.notes.append(f"amcheck could not look at everything: {seen.unseen}")
+    seen = Pages(unseen=f"amcheck was left out: {why}.") if why else check_storage(side)
+    outcome.problems += seen.damage
+    outcome.notes += filter(None, [seen.unseen])
 
 
 def _compare_rows(side: Connection, drill: Drill) -> list[str]:

@@ -91,6 +91,8 @@ def test_set_up_back_up_and_look(site: Site, archiving: Database, home: Path) ->
     assert "/somebody/elses" in kept.read_text() and kept.name in first.output
     assert "* * * * *" in (home / "heartbeat").read_text()
     assert site.run(str(play), **as_server).ok().changed["db"] == 0
+    lost = site.run(str(play), **as_server, scannerdb_pgbackrest_cipher_password="another")
+    lost.failed("pgBackRest cannot read repository 1: [", "The configuration of before was put back.")
     done = site.run("playbooks/backup.yml").ok()
     assert "no gaps" in done.prose and done.changed["db"] == 1
     listed = site.run("playbooks/backups.yml").ok()
