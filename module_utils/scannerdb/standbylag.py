@@ -12,10 +12,16 @@ POLL_S = 0.2
 STANDBY_LAG = """
 SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
 """
+HIDDEN = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE state IS NULL)"
+
+
+def standbys_hidden(conn: Connection) -> bool:
+    """True where there are standbys, and this role may not see how far behind they are (pg_read_all_stats)."""
+    return bool(scalar(conn, HIDDEN))
 
 
 def standby_lag(conn: Connection) -> int:
-    """Bytes that the slowest standby has still to replay. A role that may not look sees no standby, and so 0."""
+    """Bytes that the slowest standby has still to replay; 0 also where all of them are hidden."""
     return int(scalar(conn, STANDBY_LAG))
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from ..connection import SQL, Connection, DriverError, Literal, Query, connect, fetch, is_lock_timeout, scalar
 from ..lockbudget import LockRecord, who_blocks
-from ..standbylag import standby_lag
+from ..standbylag import standby_lag, standbys_hidden
 from .competing_sessions import older_writer, snapshot_keeper
 from .measure import TableMeasure
 from .plan import MIB, pretty
@@ -113,7 +113,8 @@ def _let_standbys_catch_up(conn: Connection, deadline: float) -> None:
 class _Guard:
     """Watches one REPACK; `record` gets how long it was seen to hold the strong lock.
 
-    `gave_up` says why it was cancelled, `copied` whether it had begun to copy, `peak` how far a standby fell behind.
+    `gave_up` says why it was cancelled, `copied` whether it had begun to copy, `peak` how far a standby fell behind,
+    `blind` whether that is hidden from this role.
     """
 
     means: Means
@@ -123,12 +124,15 @@ class _Guard:
     gave_up: str = ""
     copied: bool = False
     peak: int = 0
+    blind: bool = False
     held_since: float = 0.0
     told: float = field(default_factory=time.monotonic)
 
     @property
     def note(self) -> str:
         """What is worth saying afterwards."""
+        if self.blind:
+            return "how far standbys fell behind is not to be seen without pg_read_all_stats"
         return f"a standby fell {pretty(self.peak)} behind" if self.peak > LAG_BYTES else ""
 
     @contextlib.contextmanager
@@ -136,6 +140,7 @@ class _Guard:
         """Watch during the block. The session is opened before, for a REPACK that nobody watches is not begun."""
         stop = threading.Event()
         with connect(self.means.options, purpose="vacuum guard") as own:
+            self.blind = standbys_hidden(own)
             thread = threading.Thread(target=self._watch, args=(own, stop), daemon=True)
             thread.start()
             try:
