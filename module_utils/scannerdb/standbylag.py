@@ -13,6 +13,7 @@ STANDBY_LAG = """
 SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
 """
 HIDDEN = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE state IS NULL)"
+UNSEEN = "how far standbys are behind could not be seen: this role is no member of pg_monitor"
 
 
 def standbys_hidden(conn: Connection) -> bool:
@@ -28,8 +29,11 @@ def standby_lag(conn: Connection) -> int:
 def let_catch_up(conn: Connection, most: int = MOST_BEHIND, patience_s: float = PATIENCE_S) -> str:
     """Wait until no standby is more than `most` bytes behind; what to say where that did not happen in time.
 
-    Whoever waited goes on then: a standby may be delayed on purpose, or stuck.
+    Whoever waited goes on then: a standby may be delayed on purpose, or stuck. Where the role may not look, nothing is
+    waited for, and that is said.
     """
+    if standbys_hidden(conn):
+        return UNSEEN
     end = time.monotonic() + patience_s
     while (behind := standby_lag(conn)) > most:
         if time.monotonic() > end:

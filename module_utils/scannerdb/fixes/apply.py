@@ -150,7 +150,7 @@ class Applier:
         return fix.run(At(writer, entry, self.budget, self.record, self.batch_rows, progress, self._pause(), touch))
 
     def _pause(self) -> StandbyPause:
-        return StandbyPause(self.conn, self.max_lag_bytes, self.budget.deadline_s)
+        return StandbyPause(self.conn, self.max_lag_bytes, self.budget.deadline_s, self.say)
 
     def change(self, change: Change, what: str) -> None:
         """Carry out one change of structure; what it leaves half made when it fails is taken away."""

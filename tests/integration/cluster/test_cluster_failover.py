@@ -12,6 +12,7 @@ from scannerdb.backup import make
 from scannerdb.connection import connect, job_entry, member_of, scalar
 from scannerdb.errors import ConnectionFailed, JobLocked, PrimaryMoved, ServerUnsupported
 from scannerdb.fixes.batches import Worker
+from scannerdb.fixes.standbys import StandbyPause
 from scannerdb.joblock import job_lock
 from scannerdb.jobs import check as check_job
 from scannerdb.jobs import restore as restore_job
@@ -19,7 +20,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Working, fix
 from scannerdb.jobs.restore import restore
-from scannerdb.standbylag import let_catch_up
+from scannerdb.standbylag import UNSEEN, let_catch_up
 
 from tests.integration.cluster.pair import NAME, Pair, pair_of_servers, silent_server
 from tests.integration.support import INVARIANTS, NO_BACKUP
@@ -58,6 +59,14 @@ def test_the_primary_is_found_and_kept(pair: Pair) -> None:
         assert let_catch_up(conn, 16 << 20, 0.5) == ""
         pair.new.sql("SELECT pg_wal_replay_resume()")
         assert let_catch_up(conn, 1 << 20) == ""
+        # A role that may not look: that is no lag of none.
+        said: list[str] = []
+        conn.execute("SET ROLE pg_signal_backend")
+        assert let_catch_up(conn, 1 << 20) == UNSEEN
+        pause = StandbyPause(conn, 1 << 20, 0.5, said.append)
+        pause()
+        pause()
+        assert said == [f"warning: {UNSEEN}"]
 
     @job_entry("The test")
     def split(where: Any) -> dict[str, Any]:
