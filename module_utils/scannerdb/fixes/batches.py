@@ -3,6 +3,7 @@
 A batch is one transaction: pick and lock ids, write, compare, journal both images. What a row must be in the end is
 known before it is written: a row trigger may stamp a column in between, so triggering columns are written first and the
 stamped ones after them. Whatever touches the tables does so in a frame (frame.py); the journal is written outside.
+Rows that come while it works are the next run's: beside a writer that is as fast as the fix, there would be no end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
 from .journal import JournalEntry, note, note_images
 from .options import FixOptions
-from .ranges import AIM_S, Ranges, first_width, flush, not_kept
+from .ranges import AIM_S, Ranges, first_width, flush, highest_id, not_kept
 from .rights import Writer
 
 SMALLEST = 50
@@ -42,10 +43,14 @@ class Worker:
     progress: Progress = lambda rows: None
     pause: Callable[[], None] = lambda: None
     rows: int = 0
+    highest: int = 0
 
     def run(self) -> int:
-        """Fix every row; returns how many. Raises `LockTimeout` where others hold rows beyond the deadline."""
+        """Fix every row that there is; returns how many. Raises `LockTimeout` where others hold rows beyond the
+        deadline."""
         deadline = time.monotonic() + self.budget.deadline_s
+        with self._transaction() as frame:
+            self.highest = highest_id(frame, self._table(self.fix.table))
         size = first_width(self.batch_rows)
         careful = not self._fast_pass()
         while True:
@@ -80,6 +85,7 @@ class Worker:
             self.budget,
             self.record,
             self.batch_rows,
+            self.highest,
             self._done,
             self.pause,
         ).run()
@@ -91,7 +97,9 @@ class Worker:
 
     def count(self) -> int:
         """How many rows still need the fix."""
-        query = SQL("SELECT count(*) FROM {} t WHERE {}").format(self._table(self.fix.table), self._condition())
+        query = SQL("SELECT count(*) FROM {} t WHERE t.id <= {} AND ({})").format(
+            self._table(self.fix.table), Literal(self.highest), self._condition()
+        )
         with self._transaction() as frame:
             return int(frame.value(query))
 
@@ -141,8 +149,9 @@ class Worker:
         """The next ids, locked; rows that others hold are skipped."""
         start = SQL("t.id > {} AND ").format(Literal(last)) if last is not None else SQL("")
         query = SQL(
-            "SELECT t.id FROM {} t WHERE {}({}) ORDER BY t.id LIMIT {} FOR NO KEY UPDATE OF t SKIP LOCKED"
-        ).format(self._table(self.fix.table), start, self._condition(), Literal(size))
+            "SELECT t.id FROM {} t WHERE {}t.id <= {} AND ({}) ORDER BY t.id LIMIT {}"
+            " FOR NO KEY UPDATE OF t SKIP LOCKED"
+        ).format(self._table(self.fix.table), start, Literal(self.highest), self._condition(), Literal(size))
         return [row["id"] for row in frame.rows(query)]
 
     def _recheck(self, frame: Frame, ids: list[int]) -> list[int]:

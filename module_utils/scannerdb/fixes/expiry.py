@@ -13,7 +13,7 @@ from ..expiry import ExpiryRule, expired, removal
 from ..lockbudget import relation, who_blocks
 from .batches import SMALLEST, next_size
 from .journal import note
-from .ranges import first_width
+from .ranges import first_width, highest_id
 from .rowfix import At, RowFix
 
 REMOVED = "removed"  # the key of such an entry of the journal: how many rows
@@ -31,8 +31,12 @@ class ExpiryFix(RowFix):
         """Remove what is due; rows that others hold come last. Raises `LockTimeout` past the deadline."""
         deadline = time.monotonic() + at.budget.deadline_s
         removed, size = 0, first_width(at.batch_rows)
+        with at.writer.transaction(self.tables, at.budget.timeout_ms) as frame:
+            highest = highest_id(
+                frame, relation(at.entry.schema, self.rule.table)
+            )  # what comes later is the next run's
         while True:
-            ids = self._due(at, at.batch_rows * ROUND)
+            ids = self._due(at, at.batch_rows * ROUND, highest)
             if not ids:
                 return removed
             before = removed
@@ -54,9 +58,9 @@ class ExpiryFix(RowFix):
                     )
                 time.sleep(0.2)
 
-    def _due(self, at: At, most: int) -> list[int]:
-        query = SQL("SELECT q.id FROM ({}) q ORDER BY q.id LIMIT {}").format(
-            expired(at.entry.schema, self.rule, self.columns), Literal(most)
+    def _due(self, at: At, most: int, highest: int) -> list[int]:
+        query = SQL("SELECT q.id FROM ({}) q WHERE q.id <= {} ORDER BY q.id LIMIT {}").format(
+            expired(at.entry.schema, self.rule, self.columns), Literal(highest), Literal(most)
         )
         with at.writer.transaction(self.tables, at.budget.timeout_ms) as frame:
             return [int(row["id"]) for row in frame.rows(query)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ..connection import SQL, Composable, Connection, DriverError, Identifier, Literal, fetch, is_lock_timeout
 from ..errors import ValidationFailed
+from ..frame import Frame
 from ..lockbudget import Budget, LockRecord
 from .data import DataFix, Write, composed
 from .journal import JournalEntry, note
@@ -36,6 +37,7 @@ class Ranges:
     budget: Budget
     record: LockRecord
     largest: int
+    highest: int
     progress: Callable[[int], None]
     before_each: Callable[[], None]
 
@@ -76,10 +78,11 @@ class Ranges:
         return int(row["rows"])
 
     def _next(self, after: int | None) -> int | None:
-        """The smallest id above `after`, or None at the end."""
-        start = SQL("WHERE t.id > {}").format(Literal(after)) if after is not None else SQL("")
+        """The smallest id above `after`, or None at the end: `highest` is the last one."""
+        start = SQL("t.id > {} AND ").format(Literal(after)) if after is not None else SQL("")
+        query = SQL("SELECT min(t.id) FROM {} t WHERE {}t.id <= {}").format(self._table, start, Literal(self.highest))
         with self.writer.transaction([self.fix.table], self.budget.timeout_ms) as frame:
-            value = frame.value(SQL("SELECT min(t.id) FROM {} t {}").format(self._table, start))
+            value = frame.value(query)
         return None if value is None else int(value)
 
     @property
@@ -162,6 +165,11 @@ def not_kept(fix: DataFix, rows: int) -> ValidationFailed:
         f"{fix.id}: {rows} rows of {fix.table} did not keep what was written.",
         "A trigger of this site changes them back; the batch was rolled back. Look at the table's triggers.",
     )
+
+
+def highest_id(frame: Frame, table: Composable) -> int:
+    """The highest id of a table; 0 where it has no row."""
+    return int(frame.value(SQL("SELECT coalesce(max(t.id), 0) FROM {} t").format(table)))
 
 
 def first_width(largest: int) -> int:

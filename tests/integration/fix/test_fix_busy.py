@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from scannerdb.errors import JobLocked
 from scannerdb.fixes.policy import FixPolicy
+from scannerdb.fixes.rights import Writer
 from scannerdb.jobs.fix import Working
 from scannerdb.lockbudget import Budget
 
@@ -166,6 +167,29 @@ def test_writers_through_the_view_see_no_error(field_db: Database) -> None:
     assert dict(field_db.sql("SELECT id, port FROM servers WHERE ip = '198.51.100.7'")) == dict(kept)
     run_fix(field_db)
     assert field_db.sql(INVARIANTS) == [(0, 0, 0, 0, 0)]
+
+
+@pytest.mark.pg(17)
+def test_a_run_ends_beside_a_writer_who_is_as_fast(field_db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each transaction of the fix another row comes that needs it: those are the next run's."""
+    run_fix(field_db, policy=FixPolicy(only=("schema.*", "index.*")))
+    came: list[int] = []
+    begin = Writer.transaction
+
+    def one_more(self: Writer, *words: Any) -> Any:
+        assert len(came) < 500, "the fix runs after the writer"
+        insert = "INSERT INTO endpoints (ip, port, scan_date, last_check_date) VALUES ('198.51.100.7', %s, %s, NULL)"
+        came.extend(n for (n,) in field_db.sql(f"{insert} RETURNING id", len(came) + 1, "2026-01-01"))
+        return begin(self, *words)
+
+    monkeypatch.setattr(Writer, "transaction", one_more)
+    only = FixPolicy(only=("data.endpoints.last_check_date_null", "data.benchmark_results.*"))
+    done = run_fix(field_db, policy=only, working=Working(batch_rows=50))
+    monkeypatch.undo()
+    assert done["fixed"] and not done["failures"], done
+    assert field_db.value("SELECT count(*) FROM endpoints WHERE id = ANY(%s) AND last_check_date IS NULL", came)
+    again = run_fix(field_db, policy=only)
+    assert again["fixed"] and field_db.value("SELECT count(*) FROM endpoints WHERE last_check_date IS NULL") == 0
 
 
 def test_the_run_waits_for_a_standby_that_is_behind(field_db: Database) -> None:
