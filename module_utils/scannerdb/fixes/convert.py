@@ -241,7 +241,6 @@ class Converter:
         for the other.
         """
         views, finished = self._held(seen), first is None
-        self._run([*dropped(views), *(Statement(seen.owner, one) for one in first or ())])
         if finished and state_of_trigger(self.conn, self.one) != self.trigger:
             raise FixLeft(
                 f"The trigger that converts {self.one.table}, or its function, was switched off or changed meanwhile.",
@@ -249,7 +248,8 @@ class Converter:
             )
         if finished and not self.one.back and self._unreadable_now(seen.owner):
             raise FixLeft(f"A row of {self.one.table} that cannot be read was written while it was converted.", LISTS)
-        self._run([*(Statement(seen.owner, one) for one in self._table(seen, finished)), *made_anew(views)])
+        work = (*(first or ()), *self._table(seen, finished))
+        self._run([*dropped(views), *(Statement(seen.owner, one) for one in work), *made_anew(views)])  # one frame
 
     def _held(self, seen: Attached) -> list[dict[str, Any]]:
         """The views, read once they and the table are locked: until then anybody may change them."""
