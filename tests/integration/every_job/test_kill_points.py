@@ -43,12 +43,16 @@ sys.path.insert(0, sys.argv[1])
 import psycopg
 from scannerdb.connection import Options
 from scannerdb.jobs.fix import Safety
+from scannerdb.jobs.options import MigrateOptions
+from scannerdb.vacuum.options import VacuumOptions
 name, login, words = sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
 login = Options(**{n: tuple(value) if isinstance(value, list) else value for n, value in login.items()})
 job = getattr(importlib.import_module(f"scannerdb.jobs.{name}"), name)
+typed = {"vacuum": VacuumOptions, "migrate": MigrateOptions}
+given = (typed[name](**words),) if name in typed else ()
 more = {"safety": Safety(require_backup=False)} if name == "fix" else {}
 print("ready", flush=True)
-job(login, **words, **more)
+job(login, *given, **({} if given else words), **more)
 """
 # Tables whose rows have the time at which the example was made: counted only.
 DATED = tuple(f"rows of public.{name}" for name in ("benchmark_results", "metadata", "schema_version"))

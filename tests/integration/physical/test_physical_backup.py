@@ -117,18 +117,18 @@ def test_each_repository_gets_its_backup_and_one_that_does_not_is_named() -> Non
         assert oldest in half.removed and "pgbackrest expire failed" in half.why
 
 
-def test_a_backup_that_cannot_be_listed_is_told(
-    stanza: PhysicalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, program = shutil.which("pgbackrest"), tmp_path / "pgbackrest"
+def test_a_backup_that_cannot_be_listed_is_told(stanza: PhysicalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = stanza.home / "programs"  # a folder of root's would be closed to the server's user
+    programs.mkdir()
+    real, program = shutil.which("pgbackrest"), programs / "pgbackrest"
     program.write_text(f"""#!/bin/sh
 test "$1" = info && test -e {stanza.home}/log/made && exit 50
 {real} "$@" || exit
 test "$1" != backup || touch {stanza.home}/log/made
 """)
-    for path in (program, tmp_path, *list(tmp_path.parents)[:2]):
+    for path in (program, programs):
         path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     with pytest.raises(BackupUnseen, match="could not be listed") as told:
         back_up(stanza)
     assert told.value.done["changed"] and "physical backup was made" in told.value.done["msg"]
