@@ -79,9 +79,18 @@ class PatroniSite:
         return int(found[0][1:]) if found else -1
 
     def well(self) -> bool:
-        """Whether two standbys stream from a leader, on one timeline."""
+        """Whether two standbys follow a leader on one timeline and have all that it has: either may be promoted."""
         states = [(one["role"], one["state"], one.get("timeline")) for one in self.members()]
-        return len(states) == 3 and self.leader() >= 0 and len({timeline for _, _, timeline in states}) == 1
+        if len(states) != 3 or self.leader() < 0 or len({timeline for _, _, timeline in states}) != 1:
+            return False
+        replayed = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
+        with contextlib.suppress(psycopg.Error), self.at_leader() as conn:
+            return conn.execute(replayed).fetchone() == (2,)
+        return False
+
+    def at_leader(self) -> psycopg.Connection[Any]:
+        """A session of the superuser in the leader's database of its own."""
+        return psycopg.connect(host="127.0.0.1", port=self.ports[self.leader()], user="postgres", autocommit=True)
 
     def switchover(self) -> None:
         """In good order, to any other member."""
@@ -143,9 +152,7 @@ class PatroniSite:
 
     def fill(self) -> None:
         """The field's database, anew."""
-        with psycopg.connect(
-            host="127.0.0.1", port=self.ports[self.leader()], user="postgres", autocommit=True
-        ) as conn:
+        with self.at_leader() as conn:
             conn.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)".encode())
             conn.execute(f"CREATE DATABASE {NAME}".encode())
             words = conn.info.get_parameters()
