@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Optional
 
 from ..argspec import budget_from
@@ -42,6 +41,7 @@ from ..restore.request import (
     backup_folder,
     check_request,
     counted,
+    restore_request_from,
     result_of,
     state_line,
 )
@@ -49,10 +49,7 @@ from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of
 from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
-from ..sets.fetch import access_from
 from ..sets.manifest import DatabaseFacts
-from ..sets.signing import Trust
-from ..sets.storage import Storage
 from .migrate_side import UNTOUCHED, Older, move, older_layout
 from .options import MigrateOptions
 from .restore import aftermath
@@ -122,21 +119,22 @@ def migrate(options: Options, asked: MigrateOptions, *, check_mode: bool = False
 
 def _request_from(asked: MigrateOptions) -> RestoreRequest:
     """The restore that a migration is, from its own backup."""
-    return RestoreRequest(
-        backup_dir=Path(asked.backup_dir),
+    return restore_request_from(
+        backup_dir=asked.backup_dir,
+        storage=asked.storage,
+        age_recipients=asked.age_recipients,
+        identity=asked.identity,
+        identity_key=asked.identity_key,
+        offsite_remote=asked.offsite_remote,
+        offsite_config=asked.offsite_config,
+        offsite_bandwidth=asked.offsite_bandwidth,
+        state_dir=asked.state_dir,
         confirm=asked.confirm,
         jobs=asked.jobs,
         grace_s=asked.grace_s,
         terminate=asked.terminate,
         replication=asked.replication,
         run_code=asked.run_code,
-        storage=Storage(Path(asked.backup_dir), asked.storage),
-        recipients=tuple(asked.age_recipients),
-        access=access_from(
-            asked.identity, asked.identity_key, asked.offsite_remote, asked.offsite_config, asked.offsite_bandwidth
-        ),
-        state_dir=asked.state_dir,
-        trust=Trust(asked.state_dir).checked(),
         words=WORDS,
     )
 
