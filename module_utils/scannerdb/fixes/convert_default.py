@@ -9,7 +9,7 @@ from ..contract.introspect import default_meaning
 from ..contract.model import NOW
 from ..contract.retypable import BOOLEAN, needs_zone
 
-_TRUTHS = {"0": "false", "1": "true", "false": "false", "true": "true"}
+_TRUTHS = {"0": False, "1": True, "false": False, "true": True}
 # now() in a time zone: right as it is where that is the one in which the column is read
 _IN_ZONE = re.compile(r"^timezone\('([^']+)'::text, (now\(\)|CURRENT_TIMESTAMP)\)$")
 
@@ -23,7 +23,7 @@ def default_kept(expression: str | None, have: str, want: str, zone: str) -> Com
     if meaning is None or meaning.upper() == "NULL":
         return None
     if want == BOOLEAN and meaning in _TRUTHS:
-        return SQL(_TRUTHS[meaning])  # type: ignore[arg-type,unused-ignore]
+        return SQL("true") if _TRUTHS[meaning] else SQL("false")
     if needs_zone(have) and (meaning == NOW or _says_now_in(str(expression), zone)):
         return SQL("now()")
     raise ValueError(expression)

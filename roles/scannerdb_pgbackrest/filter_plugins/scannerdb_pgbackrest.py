@@ -95,7 +95,7 @@ def layout(
     for one in slurped:
         path, text = str(one["source"]), base64.b64decode(one["content"]).decode("utf-8", "replace")
         sections = parsed(text)
-        said = _in_the_way(path, sections, path == target, stanza, data, text.startswith(MARK) or replace)
+        said = _in_the_way(path, sections, path == target, stanza, text.startswith(MARK) or replace)
         said = said or _another_data(path, sections, stanza, data, replace)
         if not said and path != target:
             said = _leaking(path, sections.get(GLOBAL, {}), options) if stanza not in sections else ""
@@ -104,7 +104,7 @@ def layout(
     return {"refused": refused, "aside": aside}
 
 
-def _in_the_way(path: str, sections: Mapping[str, Options], is_target: bool, stanza: str, data: str, ours: bool) -> str:
+def _in_the_way(path: str, sections: Mapping[str, Options], is_target: bool, stanza: str, ours: bool) -> str:
     """Why a file that holds this cluster's section, or is to hold it, cannot be written or go aside."""
     others = sorted(set(sections) - {GLOBAL, stanza})
     if (is_target or stanza in sections) and others:
