@@ -6,6 +6,7 @@ Sessions of other roles are only seen with the rights of pg_read_all_stats. Wher
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from ..connection import Connection, explained, fetch, scalar
 
@@ -50,11 +51,19 @@ SELECT format('process %%s (%%L, %%L, in a transaction for %%s)', pid, usename,
  ORDER BY xact_start LIMIT 1
 """
 YOUNG_S = 1.0
-# Without the rights to see it, a session has its process and its role, and nothing else.
+# Without the rights to see it, a session has its process and its role, and nothing else. A worker that is about to end
+# looks like that to everybody for a moment.
 HIDDEN = """
-SELECT format('process %s (%L)', pid, usename) AS who FROM pg_stat_activity
+SELECT format('process %%s (%%L)', pid, usename) AS who FROM pg_stat_activity
  WHERE datname = current_database() AND backend_type IS NULL AND usesysid IS NOT NULL AND pid <> pg_backend_pid()
+   AND NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+   AND pg_has_role(current_user, usesysid, 'USAGE') IS NOT TRUE AND pid <> ALL (%s)
  ORDER BY pid LIMIT 1
+"""
+# REPACK's worker reads changes out of WAL, as the first superuser, and names its slot after itself.
+REPACK_WORKERS = """
+SELECT active_pid AS pid FROM pg_replication_slots
+ WHERE database = current_database() AND slot_name = 'pg_repack_' || active_pid
 """
 
 
@@ -84,16 +93,21 @@ def older_writer(conn: Connection) -> str:
     return str(rows[0]["who"]) if rows else ""
 
 
-def snapshot_keeper(conn: Connection) -> str:
+def repack_workers(conn: Connection) -> set[int]:
+    """The processes of this database's REPACKs that follow changes: they keep no snapshot of anybody's."""
+    return {int(row["pid"]) for row in fetch(conn, REPACK_WORKERS)}
+
+
+def snapshot_keeper(conn: Connection, workers: Collection[int] = ()) -> str:
     """Who keeps a snapshot in this database, or may keep one, or could not be looked at, as the end of a sentence.
 
     It is empty where all sessions are seen and none does. A session keeps one in a transaction of REPEATABLE READ or
-    SERIALIZABLE, or with a cursor open: what it reads next, it reads by it.
+    SERIALIZABLE, or with a cursor open: what it reads next, it reads by it. `workers` are processes that are none.
     """
     rows = fetch(conn, KEEPER, [YOUNG_S])
     if rows:
         return f"{rows[0]['who']}, which {'may keep' if rows[0]['active'] else 'keeps'} its snapshot"
-    hidden = fetch(conn, HIDDEN)
+    hidden = fetch(conn, HIDDEN, [list(workers)])
     if hidden:
         return f"{hidden[0]['who']}, which may keep a snapshot: that is not to be seen without pg_read_all_stats"
     return ""

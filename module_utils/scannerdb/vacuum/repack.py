@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from ..connection import SQL, Connection, DriverError, Literal, Query, connect, fetch, is_lock_timeout, scalar
 from ..lockbudget import LockRecord, who_blocks
 from ..standbylag import standby_lag, standbys_hidden
-from .competing_sessions import older_writer, snapshot_keeper
+from .competing_sessions import older_writer, repack_workers, snapshot_keeper
 from .measure import TableMeasure
 from .plan import MIB, pretty
 from .result import Blocked, Means
@@ -114,7 +114,7 @@ class _Guard:
     """Watches one REPACK; `record` gets how long it was seen to hold the strong lock.
 
     `gave_up` says why it was cancelled, `copied` whether it had begun to copy, `peak` how far a standby fell behind,
-    `blind` whether that is hidden from this role.
+    `blind` whether that is hidden from this role, `workers` the processes that follow changes for REPACK.
     """
 
     means: Means
@@ -125,6 +125,7 @@ class _Guard:
     copied: bool = False
     peak: int = 0
     blind: bool = False
+    workers: set[int] = field(default_factory=set)
     held_since: float = 0.0
     told: float = field(default_factory=time.monotonic)
 
@@ -175,7 +176,8 @@ class _Guard:
         now = time.monotonic()
         if strong and not self.held_since:
             self.held_since = now
-        keeper = snapshot_keeper(own) if strong or phase in NEAR_THE_END else ""
+        self.workers |= repack_workers(own)  # one that ends is seen for longer than its slot
+        keeper = snapshot_keeper(own, self.workers) if strong or phase in NEAR_THE_END else ""
         if keeper:
             self._cancel(own, f"it would have looked empty to {keeper}")
         held_ms = (now - self.held_since) * 1000 if self.held_since else 0.0

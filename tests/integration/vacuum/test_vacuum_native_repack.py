@@ -37,7 +37,8 @@ BEGIN
     RETURN t;
 END $$
 """
-HELD_THERE = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+SLEEPS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = %s"
+HELD_THERE = SLEEPS.replace("%s", "current_database()")
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'bloated'::regclass AND mode = %s"
 ALONE = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = %s"
 BUSY = """
@@ -50,9 +51,10 @@ pytestmark = [pytest.mark.pg(NEXT, always=True)]
 class Work:
     """A vacuum in a thread of its own, and its result."""
 
-    def __init__(self, database: Database, **request: Any) -> None:
+    def __init__(self, database: Database, user: str = "postgres", **request: Any) -> None:
         self.result: dict[str, Any] = {}
-        self._thread = threading.Thread(target=lambda: self.result.update(run_vacuum(options(database), **request)))
+        asked = options(database, user=user)
+        self._thread = threading.Thread(target=lambda: self.result.update(run_vacuum(asked, **request)))
         self._thread.start()
 
     def done(self) -> dict[str, Any]:
@@ -62,13 +64,20 @@ class Work:
 
 
 @contextlib.contextmanager
-def holding(database: Database, mark: str = "") -> Iterator[psycopg.Connection[Any]]:
+def holding(database: Database, mark: str = "", login: str = "") -> Iterator[psycopg.Connection[Any]]:
     """Keep REPACK at the first row that has the mark; the connection lets it go by ending its transaction."""
     database.sql(FUNCTION.replace("MARK", mark).replace("%%", "%"))
     database.sql("CREATE INDEX a_held ON bloated (held(t))")
-    with database.connect(application_name="the one who holds") as conn:
+    with database.connect(login, application_name="the one who holds") as conn:
         conn.execute("SELECT pg_advisory_lock(%s)", [HELD])
         yield conn
+
+
+def blind(database: Database) -> None:
+    """A role that may maintain the table, and cannot look at other roles' sessions."""
+    database.sql("CREATE ROLE blind LOGIN IN ROLE pg_maintain")
+    database.sql("GRANT SELECT ON bloated TO blind")
+    database.sql("GRANT USAGE ON SCHEMA public TO blind")
 
 
 def file_of(database: Database) -> int:
@@ -246,9 +255,7 @@ def disk(database: Database) -> Iterator[Path]:
 def test_who_cannot_be_looked_at_counts_as_in_the_way(database: Database) -> None:
     """Without pg_read_all_stats nobody sees what another role's session keeps."""
     fill(database)
-    database.sql("CREATE ROLE blind LOGIN IN ROLE pg_maintain")
-    database.sql("GRANT SELECT ON bloated TO blind")
-    database.sql("GRANT USAGE ON SCHEMA public TO blind")
+    blind(database)
     before = file_of(database)
     with database.connect() as other:
         reason = run_vacuum(options(database, user="blind"), **BY_NAME)["left_undone"][0]["reason"]
@@ -258,9 +265,35 @@ def test_who_cannot_be_looked_at_counts_as_in_the_way(database: Database) -> Non
         wait_until(lambda: elsewhere.execute(ALONE, [database.name]).fetchone() == (True,))
     with database.connect(dbname="postgres", replication="true"):  # as a standby does
         result = run_vacuum(options(database, user="blind"), **BY_NAME)
+    assert not result["left_undone"]
     done = row(result, "public.bloated")
-    assert not result["left_undone"] and done["action"] == "repack"
+    assert done["action"] == "repack"
     assert "how far standbys fell behind is not to be seen" in done["note"]
+
+
+def test_repack_is_not_in_its_own_way(database: Database) -> None:
+    """Its worker is a session of the first superuser, which a role without pg_read_all_stats cannot look at."""
+    fill(database)
+    before = file_of(database)
+    blind(database)
+    looks: list[str] = []
+    keeper = repacking.snapshot_keeper
+
+    def noting(conn: Any, *workers: Any) -> str:
+        looks.append(keeper(conn, *workers))
+        return looks[-1]
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        holding(database, login="blind") as holder,
+        database.connect(dbname="postgres") as elsewhere,
+    ):
+        patch.setattr(repacking, "snapshot_keeper", noting)
+        work = Work(database, user="blind", **BY_NAME)
+        wait_until(lambda: elsewhere.execute(SLEEPS, [database.name]).fetchone() == (1,) and len(looks) > 2)
+        holder.execute("SELECT pg_advisory_unlock(%s)", [HELD])
+        assert work.done()["tables"][0]["action"] == "repack"
+    assert set(looks) == {""} and file_of(database) != before
 
 
 def test_a_session_at_work_may_keep_its_snapshot(database: Database) -> None:
@@ -291,10 +324,10 @@ def test_a_watcher_that_ends_takes_its_repack_with_it(database: Database) -> Non
     fill(database)
     before, keeper = file_of(database), repacking.snapshot_keeper
 
-    def failing_beside(conn: Any) -> str:
+    def failing_beside(conn: Any, *workers: Any) -> str:
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("this is not foreseen")
-        return keeper(conn)
+        return keeper(conn, *workers)
 
     with holding(database), pytest.MonkeyPatch.context() as patch:
         patch.setattr(repacking, "snapshot_keeper", failing_beside)
