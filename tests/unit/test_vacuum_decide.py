@@ -184,6 +184,10 @@ def test_what_a_rewrite_needs_of_a_table() -> None:
     bloated = table(heap=100 * MIB, bloat=60 * MIB)
     keyless = replace(bloated, has_key=False, has_identity=False)
     assert "primary key" in decide(keyless, LIMITS, able_to(PG_REPACK)).notes[0]
+    theirs = replace(bloated, owner="ollama", owner_is_superuser=False)
+    assert "what 'ollama', who owns it, gives it to run" in decide(theirs, LIMITS, able_to(PG_REPACK)).notes[0]
+    assert kinds(theirs, able_to(REPACK)) == [REPACK], "it builds with the owner's rights"
+    assert kinds(theirs, replace(able_to(PG_REPACK), method="repack")) == [PG_REPACK], "by name he is trusted"
     assert "replica identity" in decide(keyless, LIMITS, able_to(REPACK)).notes[0]
     assert "may not maintain it" in decide(replace(bloated, may_rebuild=False), LIMITS, able_to(REPACK)).notes[0]
     broken = replace(bloated, indexes=(replace(index(), name="broken", valid=False),))

@@ -60,7 +60,8 @@ declare(
 VACUUM = "vacuum.yml repairs it"
 REBUILD = "vacuum.yml repairs it with scannerdb_profile=monthly"
 COMPACTION = (
-    "vacuum.yml repairs it with scannerdb_profile=monthly, by pg_repack or scannerdb_vacuum_allow_exclusive=true"
+    "vacuum.yml repairs it with scannerdb_profile=monthly: beside its users where it can, else only with "
+    "scannerdb_vacuum_allow_exclusive=true"
 )
 
 

@@ -32,8 +32,8 @@ def leftovers(indexes: Iterable[tuple[str, bool]]) -> list[str]:
     return found
 
 
-def unfit(measure: TableMeasure, kind: str) -> str:
-    """Why a table cannot be rewritten online by this means; empty where it can."""
+def unfit(measure: TableMeasure, kind: str, forced: bool) -> str:
+    """Why a table is not rewritten online by this means; empty where it is. `forced` is a request by name."""
     if measure.kind != "r" or measure.persistence != "p":
         what = "a materialized view" if measure.kind == "m" else "an unlogged table"
         return f"{TOOLS[kind]} does not rewrite {what}"
@@ -47,6 +47,11 @@ def unfit(measure: TableMeasure, kind: str) -> str:
         return f"{TOOLS[kind]} refuses a table with an invalid index, which {invalid[0]} is"
     if kind == PG_REPACK and not measure.has_key:
         return f"{TOOLS[kind]} needs a primary key, or a unique index over columns that are NOT NULL"
+    if kind == PG_REPACK and not forced and not measure.owner_is_superuser:
+        return (
+            f"{TOOLS[kind]} works as a superuser and would run what {measure.owner!r}, who owns it, gives it to run "
+            "meanwhile (scannerdb_vacuum_method=repack, where that role is trusted)"
+        )
     return ""
 
 
@@ -55,7 +60,7 @@ def rewrite(
 ) -> tuple[Action | None, str]:
     """The action that rewrites a table, or None and why there is none."""
     kind = request.online.kind
-    why_not = unfit(measure, kind) if kind else request.online.why_not
+    why_not = unfit(measure, kind, forced) if kind else request.online.why_not
     if not why_not:
         needs = f"the copy needs up to {pretty(measure.bytes)} of free disk"
         return Action(kind, (reason, needs), lock=MOMENTS, forced=forced, room=measure.bytes), ""

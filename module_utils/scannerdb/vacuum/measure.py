@@ -78,6 +78,7 @@ class TableMeasure:
     mod_since_analyze: int = 0
     autovacuum_off: bool = False
     owner: str = ""
+    owner_is_superuser: bool = True
     may_vacuum: bool = True
     may_rebuild: bool = True
     parents: tuple[tuple[str, str], ...] = ()
@@ -98,7 +99,7 @@ class TableMeasure:
 
 # What the query gives and the measure takes over as it is.
 _AS_READ = (
-    *("schema", "name", "owner", "analyzed", "may_vacuum", "may_rebuild", "xid_age", "mxid_age"),
+    *("schema", "name", "owner", "owner_is_superuser", "analyzed", "may_vacuum", "may_rebuild", "xid_age", "mxid_age"),
     *("oid", "kind", "persistence", "tablespace", "has_key", "has_identity"),
 )
 

@@ -15,7 +15,8 @@ BUSY = """
 
 # A key that pg_repack can follow changes by: unique, whole, over columns that are NOT NULL.
 TABLES = """
-WITH owners AS MATERIALIZED (SELECT oid, rolname::text AS name, pg_has_role(oid, 'USAGE') AS mine FROM pg_roles),
+WITH owners AS MATERIALIZED (
+        SELECT oid, rolname::text AS name, rolsuper, pg_has_role(oid, 'USAGE') AS mine FROM pg_roles),
     keys AS (
         SELECT i.indrelid, sum(c.relpages) AS pages,
                bool_or(i.indisunique AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL (i.indkey)
@@ -26,6 +27,7 @@ WITH owners AS MATERIALIZED (SELECT oid, rolname::text AS name, pg_has_role(oid,
           FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
          GROUP BY i.indrelid)
 SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name, o.name AS owner,
+       o.rolsuper AS owner_is_superuser,
        c.relkind::text AS kind, c.relpersistence::text AS persistence,
        coalesce(nullif(c.reltablespace, 0), d.dattablespace)::bigint AS tablespace,
        c.relpages AS pages, coalesce(t.relpages, 0) AS toast_pages, coalesce(k.pages, 0)::bigint AS index_pages,
