@@ -37,19 +37,25 @@ def unfit(measure: TableMeasure, kind: str, forced: bool) -> str:
     if measure.kind != "r" or measure.persistence != "p":
         what = "a materialized view" if measure.kind == "m" else "an unlogged table"
         return f"{TOOLS[kind]} does not rewrite {what}"
-    if kind == REPACK and not measure.may_rebuild:
-        return f"this role may not maintain it, as {TOOLS[kind]} demands"
-    if kind == REPACK and not measure.has_identity:
-        return f"{TOOLS[kind]} needs a primary key or an index as replica identity"
+    return _unfit_for_repack(measure) if kind == REPACK else _unfit_for_pg_repack(measure, forced)
+
+
+def _unfit_for_repack(measure: TableMeasure) -> str:
+    if not measure.may_rebuild:
+        return f"this role may not maintain it, as {TOOLS[REPACK]} demands"
+    if not measure.has_identity:
+        return f"{TOOLS[REPACK]} needs a primary key or an index as replica identity"
     left = leftovers((index.name, index.valid) for index in measure.indexes)  # these are dropped first
     invalid = [index.name for index in measure.indexes if not index.valid and index.name not in left]
-    if kind == REPACK and invalid:
-        return f"{TOOLS[kind]} refuses a table with an invalid index, which {invalid[0]} is"
-    if kind == PG_REPACK and not measure.has_key:
-        return f"{TOOLS[kind]} needs a primary key, or a unique index over columns that are NOT NULL"
-    if kind == PG_REPACK and not forced and not measure.owner_is_superuser:
+    return f"{TOOLS[REPACK]} refuses a table with an invalid index, which {invalid[0]} is" if invalid else ""
+
+
+def _unfit_for_pg_repack(measure: TableMeasure, forced: bool) -> str:
+    if not measure.has_key:
+        return "pg_repack needs a primary key, or a unique index over columns that are NOT NULL"
+    if not forced and not measure.owner_is_superuser:
         return (
-            f"{TOOLS[kind]} works as a superuser and would run what {measure.owner!r}, who owns it, gives it to run "
+            f"pg_repack works as a superuser and would run what {measure.owner!r}, who owns it, gives it to run "
             "meanwhile (scannerdb_vacuum_method=repack, where that role is trusted)"
         )
     return ""

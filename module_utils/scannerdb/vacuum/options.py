@@ -27,8 +27,8 @@ class VacuumOptions(RunOptions, BudgetOptions, WindowOptions):
         "O(allow_exclusive=true). V(vacuum_full) is another name for it.",
         "V(reindex) rebuilds every index with C(REINDEX CONCURRENTLY).",
         "V(repack) rewrites the chosen tables beside their users, with REPACK CONCURRENTLY of PostgreSQL 19 and newer, "
-        "else with pg_repack, else as V(full) where O(allow_exclusive=true). pg_repack works as a superuser: this trusts "
-        "the tables' owners, who could make it run code of theirs, and V(auto) does not.",
+        "else with pg_repack, else as V(full) where O(allow_exclusive=true). pg_repack works as a superuser, and a "
+        "table's owner could make it run code of his: V(auto) leaves tables of lesser roles out, this does not.",
         choices=(*METHODS, *OTHER_NAMES),
     )
     profile: str = option(
