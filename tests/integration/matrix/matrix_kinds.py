@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.integration.hostile_settings import HOSTILE
 
 FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "matrix"
-GROUPS = ("relations", "constraints", "programs")
+GROUPS = ("relations", "constraints", "programs", "rarely_met")
 ROLES = ("mx_owner", "mx_reader", "mx_other")
 NAMES = [
     'we"ird',

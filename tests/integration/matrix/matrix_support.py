@@ -33,7 +33,11 @@ def make_roles(db: Database) -> None:
 def furnished(db: Database, objects: Mapping[str, list[str]]) -> None:
     """Make every kind, each in a schema of its own."""
     make_roles(db)
+    version = int(db.value("SHOW server_version_num")) // 10000
     for number, (kind, statements) in enumerate(objects.items()):
+        since = re.search(r"\(from (\d+)\)$", kind)
+        if since and version < int(since[1]):
+            continue
         schema = f"k{number:02}"
         with db.connect(autocommit=True) as conn:
             conn.execute(f"CREATE SCHEMA {schema}".encode())
