@@ -47,7 +47,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What is not as it should be, the most severe first.
+  description:
+    - What is not as it should be, the most severe first.
+    - Its C(fix) has C(consent) where a variable has to allow it.
   returned: always
   type: list
   elements: dict

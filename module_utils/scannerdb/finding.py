@@ -63,7 +63,8 @@ class Fix:
 
     def public(self) -> dict[str, Any]:
         """The fix as the report and the module's result show it."""
-        return {"id": self.id, "sql": list(self.sql), "rows": self.rows, "lock": self.lock}
+        shown = {"id": self.id, "sql": list(self.sql), "rows": self.rows, "lock": self.lock}
+        return {**shown, "consent": self.consent} if self.consent else shown
 
 
 @dataclass(frozen=True)

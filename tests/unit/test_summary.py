@@ -77,3 +77,16 @@ def test_the_way_back_quotes_the_host() -> None:
         lines[-3]
         == "             Undo: ansible-playbook -i hosts.yml playbooks/undo.yml -l 'we ird' -e scannerdb_run_id=R"
     )
+
+
+def test_what_waits_for_consent_names_it() -> None:
+    """A fix without consent does not even look at counters: only the check knows of them."""
+    findings = [
+        {"id": id_, "object": "metadata", "severity": "warning", "message": "Wrong.", "fix": fix}
+        for id_, fix in (("a", {"consent": "scannerdb_fix_counters"}), ("b", {"rows": 1}), ("c", None))
+    ]
+    fix = {"fixed": [], "locks": "none", "run_id": "R", "left_undone": []}
+    judged = {"findings": findings, "summary": {"critical": 0, "warning": 3, "info": 0}}
+    lines = said(fix=fix, check=judged, found=judged, vacuum={"tables": []})
+    whys = [line.strip() for line in lines if line.startswith(" " * 25)]
+    assert whys == ["it needs consent: scannerdb_fix_counters=true", *2 * ["repair it by hand; the report says how"]]

@@ -178,8 +178,14 @@ def _left(last: Result, left: Sequence[Result]) -> list[str]:
     for one in severe[:MOST]:
         whys = [item["why"] for item in left if (item["id"], item["object"]) == (one["id"], one["object"])]
         lines.append(_line(one, one["message"]))
-        lines += [f"{INDENT}{' ' * 12}{why}" for why in whys or ["repair it by hand; the report says how"]]
+        lines += [f"{INDENT}{' ' * 12}{why}" for why in whys or [_way_on(one)]]
     return [*lines, *_more(severe)]
+
+
+def _way_on(finding: Result) -> str:
+    """What to do about a finding that no fix had looked at: counters, without consent, are not even counted by it."""
+    consent = (finding.get("fix") or {}).get("consent")
+    return f"it needs consent: {consent}=true" if consent else "repair it by hand; the report says how"
 
 
 def _undone(left: Sequence[Result]) -> list[str]:
