@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scannerdb.jobs.backup import backup
 from scannerdb.jobs.physical_backup import physical_backup
 from scannerdb.jobs.physical_drill import physical_drill
+from scannerdb.jobs.verify import verify
 from scannerdb.process import run_tool
 
 from bench.figure import Figure, Goal, NotHere
@@ -24,6 +26,7 @@ from tests.servers import Database, make_home
 PROCESSES = 2
 BARE = "pgbackrest backup"
 BARE_DRILL = "pgbackrest restore, pg_ctl start, pg_amcheck"
+DUMP, DUMP_DRILL = "our dump", "the drill of our dump on a disposable cluster"
 PORT = 5999  # of a private socket
 CHANGE = "UPDATE endpoints SET inactive_reason = 'bench' WHERE id % 100 = (SELECT floor(random() * 100))"
 
@@ -83,6 +86,42 @@ def our_drill(cluster: PhysicalCluster, database: Database) -> None:
         raise AssertionError(done["msg"])
 
 
+def dump(database: Database, folder: Path) -> None:
+    """The other method, of the one database: all of it, each time."""
+    backup(options(database), backup_dir=str(folder / "dumps"), state_dir=str(folder / "state"), jobs=PROCESSES)
+
+
+def dump_drill(database: Database, folder: Path) -> None:
+    """The newest dump into a cluster of its own, and every page looked at."""
+    words: dict[str, Any] = {
+        "backup_dir": str(folder / "dumps"),
+        "state_dir": str(folder / "state"),
+        "level": "restore",
+    }
+    home = make_home("scannerdb-drill-")
+    home.chmod(0o755)
+    try:
+        done = verify(options(database), **words, place="cluster", cluster_dir=str(home), jobs=PROCESSES, amcheck=True)
+    finally:
+        shutil.rmtree(home)
+    if done["verification"]["problems"]:
+        raise AssertionError(done["msg"])
+
+
+def beside_dumps(
+    database: Database, incremental: Sequence[float], drill: Sequence[float], repetitions: int
+) -> Iterator[Figure]:
+    """The same two beside what dumps take for it, in the same run."""
+    folder = make_home("scannerdb-dumps-")
+    try:
+        works = {"dump": partial(dump, database, folder), "drill": partial(dump_drill, database, folder)}
+        took = interleave(repetitions, {name: partial(timed, work) for name, work in works.items()})
+    finally:
+        shutil.rmtree(folder)
+    yield Figure("an incremental one beside a dump", "s", incremental, took["dump"], DUMP, Goal(times=0.25))
+    yield Figure("its drill beside a dump's", "s", drill, took["drill"], DUMP_DRILL, Goal(times=0.5))
+
+
 def asked(cluster: PhysicalCluster) -> dict[str, Any]:
     """What both jobs are told of the cluster."""
     return {"backup_method": ["pgbackrest"], "stanza": STANZA, "pgbackrest_config": str(cluster.config)}
@@ -117,6 +156,7 @@ def times(lab: Lab, repetitions: int) -> Iterator[Figure]:
         drills = {"bare": partial(bare_drill, cluster), "ours": partial(our_drill, cluster, database)}
         drill = interleave(repetitions, {name: partial(timed, way) for name, way in drills.items()})
         yield Figure("the drill of the newest one", "s", drill["ours"], drill["bare"], BARE_DRILL, Goal(times=1.2))
+        yield from beside_dumps(database, incr["ours"], drill["ours"], repetitions)
 
 
 def _ways(cluster: PhysicalCluster, database: Database) -> dict[str, partial[None]]:
