@@ -70,6 +70,10 @@ behind_bytes:
   description: How much of the log a standby has received and not replayed.
   returned: success
   type: int
+paused:
+  description: Whether Patroni, where its REST API is known, is paused, so that no other member takes over.
+  returned: success
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -7,8 +7,10 @@ from typing import Any
 
 from ..cluster.membership import membership
 from ..connection import Options, connect, job_entry
+from ..patroni import look
 
 LOOK_S = 20
+PAUSED = " Patroni is paused: no other member takes over."
 
 
 @job_entry("Asking for the cluster")
@@ -19,4 +21,6 @@ def cluster(options: Options) -> dict[str, Any]:
         said = membership(conn, options.db)
     follows = f" that follows {said['follows']}" if said["follows"] else ""
     kind = f"a standby{follows}" if said["standby"] else "the primary"
-    return {"changed": False, "msg": f"This is {kind} of cluster {said['system'] or 'unknown'}.", **said}
+    paused = bool(options.patroni_urls) and look(options.patroni_urls, options.ca_cert).paused
+    told = f"This is {kind} of cluster {said['system'] or 'unknown'}.{PAUSED if paused else ''}"
+    return {"changed": False, "msg": told, **said, "paused": paused}

@@ -32,6 +32,7 @@ DCS = {
     "ttl": 20,
     "loop_wait": 3,
     "retry_timeout": 5,
+    "primary_start_timeout": 0,  # where the leader's server dies, another takes over at once
     "postgresql": {"use_pg_rewind": True, "parameters": {**FAST, "wal_log_hints": "on", "max_connections": "60"}},
 }
 

@@ -5,21 +5,31 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg.rows import tuple_row
 from scannerdb.backup import make
+from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import connect, scalar
+from scannerdb.drill import restore_drill
+from scannerdb.drill.scratch import left_over
 from scannerdb.errors import PrimaryMoved
 from scannerdb.fixes.batches import Worker
+from scannerdb.jobs import check as check_job
 from scannerdb.jobs import restore as restore_job
 from scannerdb.jobs import vacuum as vacuum_job
 from scannerdb.jobs.backup import backup
+from scannerdb.jobs.check import check
+from scannerdb.jobs.cluster import cluster
 from scannerdb.jobs.fix import Working, fix
 from scannerdb.jobs.restore import restore
-from scannerdb.patroni import look
+from scannerdb.jobs.verify import verify
+from scannerdb.restore.heal import find
+from scannerdb.restore.marks import SIDE
+from scannerdb.sets.staging import debris
 
 from tests.integration.cluster.patroni_site import NAME, PatroniSite, patroni_site
 from tests.integration.support import INVARIANTS, NO_BACKUP, run_vacuum, wait_until
@@ -61,46 +71,98 @@ def is_fixed(site: PatroniSite, runs: int = 1) -> bool:
     return (rows, known) == ([(0, 0, 0, 0, 0)], runs)
 
 
-def test_a_switchover_in_the_middle(site: PatroniSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fix goes on by itself, under its id, on the member that Patroni made the leader."""
-    options = site.options()
-    with connect(options) as conn:
-        assert conn.info.port == site.ports[site.leader()]
-    assert look(options.patroni_urls).standbys == 2
-    site.pause(True)
-    assert look(options.patroni_urls).paused
-    site.pause(False)
-    first = site.leader()
-    monkeypatch.setattr(Worker, "_done", once(site.switchover, Worker._done))
-    fix(options, safety=NO_BACKUP, working=Working(batch_rows=50))
-    assert site.leader() != first
-    assert is_fixed(site)
+@dataclass(frozen=True)
+class Moment:
+    """A job, and the step of it (a function by the name it is called by) before which something happens."""
+
+    run: Callable[[PatroniSite, dict[str, Any]], Any]
+    owner: Any
+    step: str
 
 
-def test_a_backup_begins_again_and_a_restore_and_a_vacuum_say_it(
-    site: PatroniSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def run_check(site: PatroniSite, folders: dict[str, Any]) -> Any:
+    return check(site.options(), CheckOptions(**folders))
+
+
+def run_fix(site: PatroniSite, _: dict[str, Any]) -> Any:
+    return fix(site.options(), safety=NO_BACKUP, working=Working(batch_rows=50))
+
+
+JOBS = {
+    "backup": Moment(lambda site, where: backup(site.options(), **where, dump_from="primary"), make, "_count"),
+    "check": Moment(run_check, check_job, "inspect"),
+    "fix": Moment(run_fix, Worker, "_done"),
+    "verify": Moment(lambda site, where: verify(site.options(), **where, source="latest"), restore_drill, "_compare"),
+    "restore": Moment(
+        lambda site, where: restore(site.options(), **where, source="latest", confirm=NAME), restore_job, "validate"
+    ),
+}
+EVENTS: dict[str, Callable[[PatroniSite], object]] = {
+    "switchover": lambda site: site.switchover(),
+    "kill": lambda site: site.kill_server(site.leader(), signal.SIGKILL),
+    "pause": lambda site: site.pause(True),
+}
+SAID = r" ended, because the primary was 127\.0\.0\.1 port \d+ \(timeline \d+\) and is 127\.0\.0\.1 port \d+ "
+
+
+@pytest.fixture(scope="module")
+def folders(running: PatroniSite, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Where a backup lies, made while all was well."""
+    home = tmp_path_factory.mktemp("sets")
+    where = {"backup_dir": str(home), "state_dir": str(home / "state")}
+    wait_until(running.well, 120)
+    JOBS["backup"].run(running, where)
+    return where
+
+
+def left_by(site: PatroniSite, folders: dict[str, Any]) -> list[str]:
+    """What a run left that did not come to its end: half-made databases on the leader, half-made sets."""
+    with contextlib.closing(connect(site.options(), dbname="postgres")) as conn:
+        sides = [one.name for one in find(conn, NAME) if one.mark and one.mark.kind == SIDE]
+        return [*sides, *left_over(conn, NAME), *map(str, debris(Path(folders["backup_dir"]), NAME))]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_in_the_middle_of_which_it_happens(
+    site: PatroniSite, folders: dict[str, Any], monkeypatch: pytest.MonkeyPatch, job: str, event: str
 ) -> None:
-    options = site.options()
-    words: dict[str, Any] = {"backup_dir": str(tmp_path), "state_dir": str(tmp_path / "state")}
-    with monkeypatch.context() as patch:
-        patch.setattr(make, "_count", once(site.switchover, make._count))
-        made = backup(options, **words, dump_from="primary")["backup"]
-    assert (made["verified"], made["standby"]) == ("read", False)
-    said = r"ended, because the primary was 127\.0\.0\.1 port \d+ \(timeline \d+\) and is 127\.0\.0\.1 port"
+    """It ends by itself, or in the sentence that names both primaries; the next run leaves nothing of it behind."""
+    moment, first = JOBS[job], site.leader()
+    if job == "fix":
+        site.fill()
+        wait_until(site.well, 120)
+    monkeypatch.setattr(
+        moment.owner, moment.step, once(lambda: EVENTS[event](site), getattr(moment.owner, moment.step))
+    )
+    try:
+        if job == "restore" and event != "pause":
+            with pytest.raises(PrimaryMoved, match=f"^The restore{SAID}"):
+                moment.run(site, folders)
+        else:
+            assert not moment.run(site, folders).get("failed")
+        assert (site.leader() == first) == (event == "pause")
+        said = cluster(site.options())
+        assert (said["paused"], "is paused" in said["msg"]) == (event == "pause",) * 2
+    finally:
+        if event == "pause":
+            site.pause(False)
+    if job == "fix":
+        assert is_fixed(site)
     wait_until(site.well, 120)
-    with monkeypatch.context() as patch:
-        patch.setattr(restore_job, "validate", once(site.switchover, restore_job.validate))
-        with pytest.raises(PrimaryMoved, match=rf"^The restore {said}"):
-            restore(options, **words, source="latest", confirm=NAME)
+    if job in ("restore", "verify") and event == "kill":
+        moment.run(site, folders)
+        assert not left_by(site, folders)
+    elif job != "restore" or event == "pause":
+        assert not left_by(site, folders)
+
+
+def test_a_vacuum_says_it(site: PatroniSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vacuum_job, "_work", once(site.switchover, vacuum_job._work))
+    with pytest.raises(PrimaryMoved, match=f"^The vacuum{SAID}"):
+        run_vacuum(site.options(), method="vacuum", tables=["endpoints"])
     wait_until(site.well, 120)
-    with monkeypatch.context() as patch:
-        patch.setattr(vacuum_job, "_work", once(site.switchover, vacuum_job._work))
-        with pytest.raises(PrimaryMoved, match=rf"^The vacuum {said}"):
-            run_vacuum(options, method="vacuum", tables=["endpoints"])
-    with contextlib.closing(connect(options, dbname="postgres")) as conn:
-        left = scalar(conn, "SELECT count(*) FROM pg_database WHERE NOT datistemplate")
-        assert left == 3, "postgres, the database, and what the restore had begun"
-    run_vacuum(options, method="vacuum", tables=["endpoints"])
+    run_vacuum(site.options(), method="vacuum", tables=["endpoints"])
 
 
 def test_a_leader_that_is_killed_in_the_middle(site: PatroniSite, monkeypatch: pytest.MonkeyPatch) -> None:
