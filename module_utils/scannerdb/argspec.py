@@ -102,6 +102,12 @@ class ConnectionOptions:
         "addresses, or networks such as V(10.0.0.0/24).",
         "A member that Patroni says is anywhere else is not asked, and given no password.",
     )
+    cluster_min_standbys: int = option(
+        Options.min_standbys,
+        "How many standbys must stream from the primary before a restore, a fix, or a vacuum that rewrites is begun. "
+        "0 looks at none.",
+        "Where fewer do, a restore is refused, and its cutover, too; fixes and rewrites are left, with the reason.",
+    )
     maintenance_db: str = option(
         Options.maintenance_db, "Database in which the job lock is taken and from which cutovers are sent."
     )
@@ -309,6 +315,7 @@ def options_from(params: Mapping[str, Any]) -> Options:
         connect_params=passed_on(given.connect_params or {}),
         patroni_urls=tuple(given.patroni_url or ()),
         patroni_members=tuple(given.patroni_members or ()),
+        min_standbys=given.cluster_min_standbys,
         maintenance_db=given.maintenance_db,
         pg_bin_dir=given.pg_bin_dir or "",
     )

@@ -82,6 +82,7 @@ class Options:
     connect_params: tuple[tuple[str, str], ...] = ()  # of `PASSED_ON`
     patroni_urls: tuple[str, ...] = ()  # of the REST API of a cluster's members, who know where the primary is
     patroni_members: tuple[str, ...] = ()  # names, addresses and networks where Patroni may say that members are
+    min_standbys: int = 0  # how many must stream, before what makes them fall behind is begun
 
     def __post_init__(self) -> None:
         """Lists, as JSON brings them, become tuples: whoever compares and keeps these values needs them hashable."""

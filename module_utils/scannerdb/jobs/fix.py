@@ -39,7 +39,7 @@ from ..restorepoint import set_restore_point
 from ..runs import Run, utc_now
 from ..sets.catalogue import BackupSet, list_sets, newest_verified
 from ..sets.signing import NOBODY, Trust
-from ..standbylag import MOST_BEHIND
+from ..standbylag import MOST_BEHIND, standbys_missing
 from ..window import Window, outside
 from .inspect import Inspection, inspect
 from .schema import prove, write_probe_of
@@ -185,7 +185,10 @@ class FixTask:
 def _fix(task: FixTask, run: Run) -> dict[str, Any]:
     options, contract, policy, budget, working = task.options, task.contract, task.policy, task.budget, task.working
     window = task.window
-    with job_lock(options, "fix", run.run_id, task.lock_wait_s), connect(options, purpose=f"fix {run.run_id}") as conn:
+    with (
+        job_lock(options, "fix", run.run_id, task.lock_wait_s) as held,
+        connect(options, purpose=f"fix {run.run_id}") as conn,
+    ):
         require_journal_rights(conn)
         frames = Frames(conn)
         inspection = inspect(conn, contract, policy)
@@ -195,7 +198,7 @@ def _fix(task: FixTask, run: Run) -> dict[str, Any]:
         _leave_without_backup(options, task.safety, plan)
         if task.check_mode:
             return {**_planned(plan, run), "journal": journal_report(conn)}
-        closed = outside(window, utc_now())
+        closed = outside(window, utc_now()) or standbys_missing(held, options)
         if plan.steps and not closed:
             _require_backup(options, task.safety, run)
             set_restore_point(conn, run)
@@ -203,7 +206,7 @@ def _fix(task: FixTask, run: Run) -> dict[str, Any]:
         ensure_journal(conn, inspection.catalog.owner, contract.application_role, make=wanted)
         applier = _applier(frames, contract, inspection, budget, working, run)
         applier.keys = _keys(task.state_dir, wanted, run)
-        applier.gate = lambda: closed or outside(window, utc_now())  # what began outside stays so
+        applier.gate = lambda: closed or outside(window, utc_now()) or standbys_missing(held, options)  # as it began
         with telling(lambda: _told(_applied(plan, applier, run, {"purged": 0}), applier)):
             plan = _apply_all(applier, contract, policy, plan)
             purged = 0 if applier.gate() or clocks_apart(conn) else purge(conn, working.journal_days)

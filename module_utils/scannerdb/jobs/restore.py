@@ -30,10 +30,11 @@ from ..restore.request import (
     state_line,
 )
 from ..restore.sessions import connected, named
-from ..restore.switch import cut_over, switch_of, undo
+from ..restore.switch import cut_over, require_standbys, switch_of, undo
 from ..restore.tables import bring_tables
 from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..standbylag import standbys_missing
 from .point_in_time import POINT_OPTIONS, PointRequest, dump_of, point_request_from, read_out
 from .point_shown import look_at_point
 from .restore_before import pre_restore_backup
@@ -126,6 +127,9 @@ def _planned(conn: Connection, task: RestoreTask) -> dict[str, Any]:
         people = connected(conn, options.db)
         if people:
             warnings.append(f"These sessions would stop the restore: {named(people)}.")
+    missing = standbys_missing(conn, options)
+    if missing:
+        warnings.append(f"This would stop the restore: {missing}")
     if request.replication != "cut" and plan.dependents.logical:
         warnings.append("This would stop the restore; scannerdb_restore_replication=cut lets it go on.")
     lines = steps(plan, request, conn, options)
@@ -144,6 +148,7 @@ def _restore(conn: Connection, task: RestoreTask) -> dict[str, Any]:
     for line in [*(f"plan: {step}" for step in steps(plan, request, conn, options)), *replication]:
         run.log(line)
     check_replication(plan.dependents, options.db, request.replication == "cut")
+    require_standbys(conn, options)
     if plan.live:
         check_sessions(conn, options, request, request.grace_s)  # said now, not after an hour of loading
     try:

@@ -10,7 +10,7 @@ from ..connection import Connection, DriverError, Options, explained, fetch, ser
 from ..errors import InvalidInput, RestoreRefused, ScannerDbError
 from ..load.preflight import check_obstacles, check_replication, check_rights, replication_dependents
 from ..runs import Run, checked_run_id, now_text
-from ..standbylag import let_catch_up
+from ..standbylag import let_catch_up, standbys_missing
 from .build import clear_up, side_mark, still_ours
 from .cutover import Switch, Switched, switch_over
 from .cutover_waker import CutoverWaker
@@ -34,6 +34,7 @@ def cut_over(
         run.progress("grace")
         check_sessions(conn, options, request, request.grace_s, switch.holder)
     run.progress("standbys")
+    require_standbys(conn, options)
     with explained("Looking at the standbys"):
         behind = let_catch_up(conn, ALMOST_NOTHING)  # or who reads there would wait for what was loaded
     if behind:
@@ -46,6 +47,13 @@ def cut_over(
     gap = prober.cutover_ms() if prober else None
     run.log(f"cutover done: closed for {done.closed_ms} ms, {gap} ms for a client, {done.ended} sessions ended")
     return done, gap
+
+
+def require_standbys(conn: Connection, options: Options) -> None:
+    """Raise `RestoreRefused` while a standby is missing that the site wants to stream."""
+    missing = standbys_missing(conn, options)
+    if missing:
+        raise RestoreRefused(missing, "Bring the missing one back, or allow fewer; the database is as it was.")
 
 
 def switched(conn: Connection, options: Options, run: Run, switch: Switch, told: tuple[str, str]) -> Switched:

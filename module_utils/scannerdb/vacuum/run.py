@@ -18,7 +18,7 @@ from ..errors import ConnectionFailed, LockTimeout, PrivilegeMissing, ScannerDbE
 from ..files import too_small
 from ..lockbudget import who_blocks
 from ..serverdisk import room_for
-from ..standbylag import PATIENCE_S, let_catch_up
+from ..standbylag import PATIENCE_S, let_catch_up, standbys_missing
 from . import pgrepack
 from .measure import TableMeasure
 from .plan import PG_REPACK, REPACK, REWRITES, Action, TableDecision
@@ -115,6 +115,9 @@ def _begin(conn: Connection, outcome: ActionResult, means: Means) -> None:
     if why_not:
         raise Refused(why_not)
     if action.kind in WAL_HEAVY:
+        missing = standbys_missing(conn, means.options)
+        if missing:
+            raise Refused(missing.rstrip("."))
         outcome.note = let_catch_up(conn, patience_s=min(PATIENCE_S, means.budget.deadline_s))
     if not action.room:
         return

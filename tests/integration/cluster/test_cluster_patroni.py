@@ -16,7 +16,7 @@ from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import connect, scalar
 from scannerdb.drill import restore_drill
 from scannerdb.drill.scratch import left_over
-from scannerdb.errors import PrimaryMoved
+from scannerdb.errors import PrimaryMoved, RestoreRefused
 from scannerdb.fixes.batches import Worker
 from scannerdb.jobs import check as check_job
 from scannerdb.jobs import restore as restore_job
@@ -155,6 +155,26 @@ def test_a_job_in_the_middle_of_which_it_happens(
         assert not left_by(site, folders)
     elif job != "restore" or event == "pause":
         assert not left_by(site, folders)
+
+
+def test_nothing_heavy_is_begun_while_a_standby_is_missing(site: PatroniSite, folders: dict[str, Any]) -> None:
+    """Three are wanted and two are there: a restore is refused, and a fix and a rewrite are left with that reason."""
+    said = "2 standbys stream from the primary, and scannerdb_cluster_min_standbys is 3"
+    site.fill()
+    wait_until(site.well, 120)
+    options = site.options(min_standbys=3)
+    with pytest.raises(RestoreRefused, match=f"^{said}"):
+        restore(options, **folders, source="latest", confirm=NAME)
+    assert not left_by(site, folders)
+    planned = restore(options, **folders, source="latest", confirm=NAME, check_mode=True)
+    assert f"This would stop the restore: {said}." in planned["warnings"]
+    fixed = fix(options, safety=NO_BACKUP)
+    assert not fixed["changed"]
+    assert f"{said}." in {left["why"] for left in fixed["left_undone"]}
+    rewrite: dict[str, Any] = {"method": "full", "tables": ["endpoints"], "allow_exclusive": True, "free_gb": 9}
+    full = run_vacuum(options, **rewrite)
+    assert (full["changed"], [left["reason"] for left in full["left_undone"]]) == (False, [said])
+    assert run_vacuum(site.options(min_standbys=2), **rewrite)["changed"]
 
 
 def test_a_vacuum_says_it(site: PatroniSite, monkeypatch: pytest.MonkeyPatch) -> None:
