@@ -26,7 +26,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class StandbyUse:
-    """Which indexes (schema, name) queries on standbys have used.
+    """Which indexes (schema, name) queries on standbys have used, and how standbys and primary are set.
 
     `seen` are the standbys that were looked at, with how long each has counted; `unseen` the others, with why not.
     """
@@ -34,6 +34,8 @@ class StandbyUse:
     used: frozenset[tuple[str, str]] = frozenset()
     seen: Mapping[str, str] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    own_settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ class CheckOptions(OverlayOptions, TrustOptions):
     )
     standbys: list[str] = option(
         [],
-        "Standbys whose use of indexes counts, as V(db2), V(db2:5433), V([2001:db8::2]:5432) or "
-        "V(/socket/folder:5433), with the same login. Those that stream from the server now are found by "
-        "themselves, where they listen on the same port.",
+        "Standbys whose use of indexes counts and whose settings are compared, as V(db2), V(db2:5433), "
+        "V([2001:db8::2]:5432) or V(/socket/folder:5433), with the same login. Those that stream from the server "
+        "now are found by themselves, where they listen on the same port.",
     )
     report_dir: PathText = option(
         "",

@@ -19,6 +19,7 @@ from . import (
     gauges,
     holders,
     indexes,
+    members,
     restorable,
     run,
     security,
@@ -48,6 +49,7 @@ FAMILIES = (
     gauges,
     holders,
     server,
+    members,
     security,
 )
 WITHOUT_CHECKS = (

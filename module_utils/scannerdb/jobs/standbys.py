@@ -1,4 +1,4 @@
-"""How the standbys of a server use its indexes: an index that no query of the primary needs may serve theirs.
+"""How the standbys of a server are set and use its indexes: one that no query of the primary needs may serve theirs.
 
 Standbys are those that were named, and those that stream from the primary now, at the address they come from and the
 primary's port. One that cannot be looked at, with the same login, is a sentence and no failure.
@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from ..checks.context import StandbyUse
+from ..checks.members import NO_LESS, SAME
 from ..connection import Connection, DriverError, Options, connect, explained, fetch
 from ..errors import InvalidInput, ScannerDbError
 
@@ -37,7 +38,7 @@ def index_use(conn: Connection, options: Options, named: Sequence[str]) -> Stand
             return StandbyUse()
         rows = fetch(conn, "SELECT host(client_addr) AS host FROM pg_stat_replication WHERE state = 'streaming'")
     places += found(({str(row["host"] or "") for row in rows}), places, options)
-    use = StandbyUse()
+    use = StandbyUse(own_settings=_settings(conn) if places else {})
     for place in places:
         name = f"{place.host or place.unix_socket}:{place.port}"
         try:
@@ -56,7 +57,14 @@ def _with_standby(use: StandbyUse, name: str, place: Options, cluster: str) -> S
         if not about["standby"] or about["cluster"] != cluster:
             return dataclasses.replace(use, unseen={**use.unseen, name: "it is no standby of this server"})
         used = {(row["schema"], row["name"]) for row in fetch(conn, USED)}
-    return dataclasses.replace(use, used=use.used | used, seen={**use.seen, name: about["age"]})
+        settings = {**use.settings, name: _settings(conn)}
+    return dataclasses.replace(use, used=use.used | used, seen={**use.seen, name: about["age"]}, settings=settings)
+
+
+def _settings(conn: Connection) -> dict[str, str]:
+    """The settings that members must have the same of, as far as the role may see them."""
+    rows = fetch(conn, "SELECT name, setting FROM pg_settings WHERE name = ANY (%s)", [[*NO_LESS, *SAME]])
+    return {row["name"]: row["setting"] for row in rows}
 
 
 def place_of(name: str, options: Options) -> Options:

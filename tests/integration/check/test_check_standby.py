@@ -1,4 +1,4 @@
-"""Indexes that only a standby's queries use."""
+"""Indexes that only a standby's queries use, and settings that a standby has of its own."""
 
 from __future__ import annotations
 
@@ -49,6 +49,28 @@ def test_an_index_that_a_standby_uses_is_not_unused(database: Database) -> None:
         assert set(unused(second, place)) == {"t.nowhere"}
         primary = f"{database.server.socket_dir}:{database.server.port}"
         assert "no standby" in unused(database, primary)["t.there"]["evidence"]["standbys_not_seen"][primary]
+
+
+def test_a_standby_that_is_set_differently(database: Database) -> None:
+    """Members are compared where they can be looked at; what is the same again is no finding any more."""
+    with standby_of(database) as second:
+        place = f"{second.server.socket_dir}:{second.server.port}"
+
+        def differing() -> dict[str, dict[str, Any]]:
+            found = check(options(database), CheckOptions(standbys=(place,)))["findings"]
+            return {f["object"]: f for f in found if f["id"] == "server.member.setting_differs"}
+
+        assert not differing()
+        second.sql("ALTER SYSTEM SET max_locks_per_transaction = 128")
+        second.server.stop()
+        second.server.start()
+        (found,) = differing().values()
+        assert (found["object"], found["severity"]) == ("max_locks_per_transaction", "warning")
+        assert f"is 128 on the standby {place} and 64 on its primary." in found["message"]
+        second.sql("ALTER SYSTEM RESET max_locks_per_transaction")
+        second.server.stop()
+        second.server.start()
+        assert not differing()
 
 
 PRIMARY = "127.0.0.2"  # so that a standby can have 127.0.0.1, which connections within the machine come from
