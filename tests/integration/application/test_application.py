@@ -77,7 +77,7 @@ GROUP = """
 @pytest.fixture
 def one(request: pytest.FixtureRequest, pool: servers.Pool) -> Iterator[Databases]:
     """A factory of databases on one server only."""
-    version = (request.config.getoption("--pg") or [18])[0]
+    version = servers.asked_version(request.config, 18)
     factory = Databases(pool, pool.server(version))
     yield factory
     factory.clean()

@@ -27,7 +27,7 @@ from tests.servers import Database, Databases
 @pytest.fixture
 def one(request: pytest.FixtureRequest, pool: servers.Pool) -> Iterator[Databases]:
     """A factory of databases on one server only: what a job says does not depend on the version."""
-    version = (request.config.getoption("--pg") or [17])[0]
+    version = servers.asked_version(request.config, 17)
     factory = Databases(pool, pool.server(version))
     yield factory
     factory.clean()

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-
-import pytest
 
 from tests.integration.playbooks import Site, site
-from tests.servers import Database, Databases, Pool
+from tests.servers import Database
 
 __all__ = ["site"]
-
-
-@pytest.fixture
-def field_17(pool: Pool) -> Iterator[Database]:
-    """The field's database on one version: nothing here depends on it."""
-    factory = Databases(pool, pool.server(17))
-    yield factory(filled=True)
-    factory.clean()
 
 
 def test_wrong_variables_are_a_sentence_each(site: Site) -> None:
@@ -32,8 +21,8 @@ def test_wrong_variables_are_a_sentence_each(site: Site) -> None:
     assert "TASK [" in whole.output and len(whole.output.splitlines()) > 100
 
 
-def test_a_failed_check_is_short_and_its_error_there_once(site: Site, field_17: Database) -> None:
-    said = site.add("one", field_17).run("playbooks/check.yml").failed("on which this check fails")
+def test_a_failed_check_is_short_and_its_error_there_once(site: Site, field_once: Database) -> None:
+    said = site.add("one", field_once).run("playbooks/check.yml").failed("on which this check fails")
     assert said.output.count("on which this check fails") == 1 and len(said.output.splitlines()) < 45, said.output
     assert re.search(r"^  FAILED   one: Check the database  \d+\.\d s$", said.output, re.MULTILINE)
     assert "evidence:" not in said.output
@@ -42,8 +31,8 @@ def test_a_failed_check_is_short_and_its_error_there_once(site: Site, field_17: 
     assert "TASK [scannerdb_check : Check the database]" in wordy.output
 
 
-def test_steps_have_their_result_time_and_diff(site: Site, field_17: Database) -> None:
-    site.add("one", field_17)
+def test_steps_have_their_result_time_and_diff(site: Site, field_once: Database) -> None:
+    site.add("one", field_once)
     dry = site.run("maintain.yml", "--check", "--diff").ok()
     assert "(check mode: nothing is changed)" in dry.output and "+-- data.verified.honeypot" in dry.output
     backup = site.run("playbooks/backup.yml").ok()
@@ -62,33 +51,33 @@ def test_steps_have_their_result_time_and_diff(site: Site, field_17: Database) -
     assert re.search(waits, made.prose), made.output
 
 
-def test_an_error_after_a_change_has_the_whole_way_back(site: Site, field_17: Database) -> None:
+def test_an_error_after_a_change_has_the_whole_way_back(site: Site, field_once: Database) -> None:
     """The command that it prints works as it stands: it names the inventory and the host."""
-    field_17.sql(
+    field_once.sql(
         "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;"
         "CREATE TRIGGER stop BEFORE DELETE ON endpoints FOR EACH ROW EXECUTE FUNCTION stop()",
     )
-    before = field_17.value("SELECT count(*) FROM endpoints WHERE verified = 1")
-    site.add("one", field_17)
+    before = field_once.value("SELECT count(*) FROM endpoints WHERE verified = 1")
+    site.add("one", field_once)
     failed = site.run("playbooks/fix.yml", scannerdb_fix_require_backup=False).failed("not today")
-    assert field_17.value("SELECT count(*) FROM endpoints WHERE verified = 1") != before
+    assert field_once.value("SELECT count(*) FROM endpoints WHERE verified = 1") != before
     found = re.search(
         r"take back what was done: ansible-playbook (-i \S+) (playbooks/undo\.yml) (-l one -e \S+)", failed.prose
     )
     assert found, failed.output
     site.run(found[2], *shlex.split(f"{found[1]} {found[3]}")).ok()
-    assert field_17.value("SELECT count(*) FROM endpoints WHERE verified = 1") == before
+    assert field_once.value("SELECT count(*) FROM endpoints WHERE verified = 1") == before
 
 
-def test_a_restore_ends_with_rows_outage_and_the_way_back(site: Site, field_17: Database) -> None:
-    site.add("one", field_17).run("playbooks/backup.yml").ok()
-    source = {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": field_17.name}
+def test_a_restore_ends_with_rows_outage_and_the_way_back(site: Site, field_once: Database) -> None:
+    site.add("one", field_once).run("playbooks/backup.yml").ok()
+    source = {"scannerdb_restore_source": "latest", "scannerdb_restore_confirm": field_once.name}
     said = site.run("playbooks/restore.yml", **source).ok()
     for words in (
         r"Brought [\d,]+ rows of \d+ tables, in [\d.]+ s",
         r"Outage \d+ ms, as a client saw it",
         r"Before it backup /.*\.backup",
-        rf"Undo ansible-playbook -i \S+ playbooks/restore.yml -l one -e scannerdb_restore_undo=true .*={field_17.name}",
+        rf"Undo ansible-playbook -i \S+ \S+/restore.yml -l one -e scannerdb_restore_undo=true .*={field_once.name}",
     ):
         assert re.search(words, said.prose), said.output
     tables = {**source, "scannerdb_restore_tables": "metadata", "scannerdb_restore_into_schema": "old"}

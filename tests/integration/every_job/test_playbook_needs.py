@@ -6,24 +6,15 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from tests.integration.playbooks import ROOT, Site, run, site
 from tests.needs import needs
-from tests.servers import Database, Databases, Pool
+from tests.servers import Database
 
 __all__ = ["site"]
 INSTALL = "ansible-galaxy collection install -r collections/requirements.yml"
-
-
-@pytest.fixture
-def field_17(pool: Pool) -> Iterator[Database]:
-    """The field's database on one version: nothing here depends on it."""
-    factory = Databases(pool, pool.server(17))
-    yield factory(filled=True)
-    factory.clean()
 
 
 @pytest.fixture
@@ -32,11 +23,11 @@ def bare(site: Site) -> dict[str, str]:
     return {"ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false", "ANSIBLE_COLLECTIONS_PATH": str(site.folder)}
 
 
-def test_a_missing_collection_is_named_with_its_command(site: Site, field_17: Database, bare: dict[str, str]) -> None:
-    site.add("one", field_17)
+def test_a_missing_collection_is_named_with_its_command(site: Site, field_once: Database, bare: dict[str, str]) -> None:
+    site.add("one", field_once)
     site.run("playbooks/deploy.yml", environment=bare).failed("community.postgresql, which is not installed", INSTALL)
     site.run("playbooks/awx.yml", environment=bare).failed("awx.awx, which is not installed", INSTALL)
-    assert field_17.value("SELECT to_regrole('scannerdb_maint') IS NULL")
+    assert field_once.value("SELECT to_regrole('scannerdb_maint') IS NULL")
 
     done = site.run("playbooks/deploy.yml", environment=bare, scannerdb_deploy_roles=False).ok()
     assert "a database that is missing and the extensions" in done.prose and done.changed["one"] > 0
@@ -49,9 +40,9 @@ def test_a_local_host_is_told_that_nothing_is_installed(site: Site) -> None:
     assert "scannerdb_client_install=true" in said.prose
 
 
-def test_metrics_that_cannot_be_written_are_a_problem_and_not_the_end(site: Site, field_17: Database) -> None:
+def test_metrics_that_cannot_be_written_are_a_problem_and_not_the_end(site: Site, field_once: Database) -> None:
     (site.folder / "taken").write_text("no folder")
-    site.add("one", field_17, scannerdb_metrics_dir=f"{site.folder}/taken/prom")
+    site.add("one", field_once, scannerdb_metrics_dir=f"{site.folder}/taken/prom")
     for arguments in (("--check",), ()):
         said = site.run("playbooks/status.yml", *arguments, scannerdb_status_fail_on="never").ok()
         assert "warning The metrics were not written: " in said.prose and "UNREACHABLE" not in said.output
@@ -59,12 +50,12 @@ def test_metrics_that_cannot_be_written_are_a_problem_and_not_the_end(site: Site
 
 
 @needs("root")
-def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_17: Database) -> None:
+def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_once: Database) -> None:
     """Each stop of a first run, made for real, with what to type; nothing is done before."""
     hidden = site.folder / "root"
     hidden.mkdir(mode=0o700)
     (hidden / "python3").symlink_to(sys.executable)
-    site.add("one", field_17)
+    site.add("one", field_once)
     other = {"scannerdb_become": True, "scannerdb_become_user": "nobody", "ansible_become_method": "su"}
     shell = {"ansible_become_flags": "-s /bin/sh"}
     seen = site.run("playbooks/check.yml", **other, **shell, ansible_python_interpreter=str(hidden / "python3"))
@@ -100,12 +91,12 @@ def test_a_first_run_on_the_host_says_what_it_lacks(site: Site, field_17: Databa
     assert re.search(r"psycopg\[binary\]==\S+ would be installed", cured.ok().prose), cured.output
 
 
-def test_the_local_inventory_is_ready_to_use(site: Site, field_17: Database) -> None:
+def test_the_local_inventory_is_ready_to_use(site: Site, field_once: Database) -> None:
     """With the socket and the name of this test's server, and nothing else."""
     changes = {"scannerdb_become": False, "scannerdb_check_fail_on": "never"}
     for kind in ("backup", "state", "log"):
         changes[f"scannerdb_{kind}_dir"] = f"{site.folder}/{kind}"
-    changes.update({f"scannerdb_{name}": value for name, value in field_17.login.items() if name.startswith("login")})
+    changes.update({f"scannerdb_{name}": value for name, value in field_once.login.items() if name.startswith("login")})
     command = [sys.executable, "-m", "ansible", "playbook", "-i", str(ROOT / "inventories" / "local")]
     run([*command, "-e", json.dumps(changes), "playbooks/check.yml"], site.folder, ROOT, {}).ok()
     assert (site.folder / "state" / "reports" / "db_schema_issues_report.json").exists()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
-import pytest
 
 from tests.integration.playbooks import Site, site
-from tests.servers import Database, Databases, Pool
+from tests.servers import Database
 
 __all__ = ["site"]
 STEPS = {
@@ -19,14 +16,6 @@ STEPS = {
 }
 
 
-@pytest.fixture
-def field_17(pool: Pool) -> Iterator[Database]:
-    """The field's database on one version: nothing here depends on it."""
-    factory = Databases(pool, pool.server(17))
-    yield factory(filled=True)
-    factory.clean()
-
-
 def steps_of(output: str) -> set[str]:
     """The steps whose own task did its work (it was ok or changed)."""
     tasks = re.split(r"^TASK \[", output, flags=re.MULTILINE)
@@ -34,8 +23,8 @@ def steps_of(output: str) -> set[str]:
     return {step for step, name in STEPS.items() if name in done}
 
 
-def test_each_step_has_its_tag(site: Site, field_17: Database) -> None:
-    site.add("one", field_17)
+def test_each_step_has_its_tag(site: Site, field_once: Database) -> None:
+    site.add("one", field_once)
     plain = {"environment": {"ANSIBLE_STDOUT_CALLBACK": "default"}}
     for step in ("backup", "check", "fix", "vacuum"):
         done = site.run("maintain.yml", "--tags", step, scannerdb_check_fail_on="never", **plain).ok()

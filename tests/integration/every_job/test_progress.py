@@ -7,14 +7,13 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.playbooks import ROOT, Site, site
-from tests.servers import Database, Databases, Pool
+from tests.servers import Database
 
 __all__ = ["site"]
 
@@ -25,14 +24,6 @@ def plugin() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def field_17(pool: Pool) -> Iterator[Database]:
-    """The field's database on one version: nothing here depends on it."""
-    factory = Databases(pool, pool.server(17))
-    yield factory(filled=True)
-    factory.clean()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +54,16 @@ def test_only_what_is_new_and_whole_is_shown(tmp_path: Path) -> None:
     assert newest(tmp_path, time.time() - 60) is None
 
 
-def test_a_local_run_shows_its_progress_where_it_is_asked_to(site: Site, field_17: Database) -> None:
-    site.add("one", field_17)
+def test_a_local_run_shows_its_progress_where_it_is_asked_to(site: Site, field_once: Database) -> None:
+    site.add("one", field_once)
     silent = site.run("playbooks/backup.yml").ok()
     assert "\x1b[K" not in silent.output  # no terminal
     shown = site.run("playbooks/backup.yml", environment={"SCANNERDB_PROGRESS": "always"}).ok()
     assert "\x1b[Kone: backup, " in shown.output and "WARNING" not in shown.output
 
 
-def test_a_host_that_cannot_be_reached_is_named_and_stops_nobody(site: Site, field_17: Database) -> None:
-    site.add("one", field_17)
+def test_a_host_that_cannot_be_reached_is_named_and_stops_nobody(site: Site, field_once: Database) -> None:
+    site.add("one", field_once)
     site.hosts["far"] = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
     done = site.run("maintain.yml", scannerdb_profile="daily").failed("Not maintained, see above: far")
     assert len(site.backups("one")) == 1 and "unreachable=1" in done.output
@@ -85,8 +76,8 @@ def test_a_host_that_cannot_be_reached_is_named_and_stops_nobody(site: Site, fie
     assert "not scheduled here; backup " in alone.prose and re.search(r"run   \S+Z  backup \S+: done", alone.output)
 
 
-def test_a_canary_that_fails_saves_the_others(site: Site, field_17: Database) -> None:
-    site.add("a_canary", field_17, scannerdb_login_db="not_there").add("b", field_17)
+def test_a_canary_that_fails_saves_the_others(site: Site, field_once: Database) -> None:
+    site.add("a_canary", field_once, scannerdb_login_db="not_there").add("b", field_once)
     extra: dict[str, Any] = {
         "scannerdb_serial": [1, "100%"],
         "scannerdb_max_fail_percentage": 0,

@@ -32,7 +32,7 @@ PLAYBOOKS = [
 @pytest.fixture
 def one(request: pytest.FixtureRequest, pool: servers.Pool) -> Iterator[Databases]:
     """A factory of databases on one server."""
-    factory = Databases(pool, pool.server((request.config.getoption("--pg") or [17])[0]))
+    factory = Databases(pool, pool.server(servers.asked_version(request.config, 17)))
     yield factory
     factory.clean()
 

@@ -111,7 +111,7 @@ def kill(db: Database, folder: Path, where: str, times: int = 1, **more: Any) ->
 @pytest.fixture
 def one(request: pytest.FixtureRequest, pool: servers.Pool) -> Any:
     """Databases on one server: what happens when does not depend on its version."""
-    factory = Databases(pool, pool.server((request.config.getoption("--pg") or [17])[0]))
+    factory = Databases(pool, pool.server(servers.asked_version(request.config, 17)))
     yield factory
     factory.clean()
 

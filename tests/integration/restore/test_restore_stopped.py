@@ -204,7 +204,15 @@ def test_a_server_process_is_killed_and_the_server_restarts_itself(
 @pytest.fixture
 def one(request: pytest.FixtureRequest, pool: servers.Pool) -> Any:
     """A small copy of the field's database on one server: what a source is does not depend on the version."""
-    factory = Databases(pool, pool.server((request.config.getoption("--pg") or [17])[0]))
+    factory = Databases(pool, pool.server(servers.asked_version(request.config, 17)))
+    yield factory
+    factory.clean()
+
+
+@pytest.fixture
+def databases_below(request: pytest.FixtureRequest, pool: servers.Pool) -> Iterator[Databases]:
+    """On a server that is older than 18, where the other one of a pair is 18 or newer."""
+    factory = Databases(pool, pool.server(min(17, servers.asked_version(request.config, 17))))
     yield factory
     factory.clean()
 
@@ -269,22 +277,25 @@ def test_every_kind_of_damage_to_a_set(one: Databases, tmp_path: Path) -> None:
         assert (state(db), databases(db)) == (before, names), what
 
 
-def test_a_set_of_a_newer_server(one: Databases, pool: servers.Pool, tmp_path: Path) -> None:
+def test_a_set_of_a_newer_server(
+    request: pytest.FixtureRequest, pool: servers.Pool, databases_below: Databases, tmp_path: Path
+) -> None:
     """Its tools are needed, and what only the newer server knows stops the restore."""
-    newer = Databases(pool, pool.server(18))
+    above = max(18, servers.asked_version(request.config, 18))
+    newer = Databases(pool, pool.server(above))
     try:
         source = newer(filled=True)
         source.sql("CREATE TABLE novel (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL)")
         dump = str(old_dump(source, tmp_path / "x"))
     finally:
         newer.clean()
-    db = one(filled=True)
+    db = databases_below(filled=True)
     before, names = state(db), databases(db)
-    with pytest.raises(ToolMissing, match="made by pg_dump 18"):
+    with pytest.raises(ToolMissing, match=f"made by pg_dump {above}"):
         run(db, tmp_path, source=dump)
     with pytest.raises(ToolFailed, match=r"novel|VIRTUAL|syntax error"):
         restore(
-            options(db, pg_bin_dir=str(servers.find_bin_dir(18))),
+            options(db, pg_bin_dir=str(servers.find_bin_dir(above))),
             backup_dir=str(tmp_path),
             state_dir=str(tmp_path / "state"),
             source=dump,

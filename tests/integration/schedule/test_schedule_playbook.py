@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from scannerdb import runs
 from tests.integration.playbooks import ROOT, Run, Site, site
 from tests.integration.support import run_fix
 from tests.needs import needs
-from tests.servers import Database, Databases, Pool
+from tests.servers import Database
 
 __all__ = ["site"]
 PLAYBOOK = "playbooks/schedule.yml"
@@ -42,14 +41,6 @@ def scheduled(site: Site) -> Site:
         __scannerdb_schedule_cron_dir=f"{site.folder}/cron",
     )
     return site
-
-
-@pytest.fixture
-def field_17(pool: Pool) -> Iterator[Database]:
-    """The field's database on one version: nothing here depends on it."""
-    factory = Databases(pool, pool.server(17))
-    yield factory(filled=True)
-    factory.clean()
 
 
 def plan(site: Site, *arguments: str, **extra: Any) -> Run:
@@ -117,10 +108,10 @@ def test_a_schedule_comes_changes_stays_and_goes(scheduled: Site) -> None:
     assert plan(site, scannerdb_schedule_state="absent").ok().changed == {"localhost": 0, "one": 0, "two.x": 0}
 
 
-def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_17: Database) -> None:
+def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_once: Database) -> None:
     """The line of cron itself, run by a shell with cron's bare environment; also where the site is not strict."""
     site = scheduled
-    site.add("one", field_17, scannerdb_fetched_from="a variable of the site's own")
+    site.add("one", field_once, scannerdb_fetched_from="a variable of the site's own")
     site.group.update(scannerdb_strict=False, scannerdb_pgbackrest_repositories=[{"s3-key-secret": "key of a bucket"}])
     assert "Nothing knows scannerdb_fetched_from" in plan(site).ok().prose
     written = (site.folder / "one" / "etc" / "inventory.json").read_text()
@@ -135,9 +126,9 @@ def test_the_scheduled_job_backs_up_as_a_person_would(scheduled: Site, field_17:
     assert len(site.backups("one")) == 1 and "Not done" not in log and "daily: ok, code 0" in log
 
 
-def test_a_schedule_ends_with_a_trial_and_a_table(scheduled: Site, field_17: Database) -> None:
+def test_a_schedule_ends_with_a_trial_and_a_table(scheduled: Site, field_once: Database) -> None:
     site = scheduled
-    site.add("one", field_17)
+    site.add("one", field_once)
     said = plan(site, scannerdb_schedule_self_test=True).ok()
     assert "interpreter, playbooks, inventory, folders, connection." in said.prose
     assert re.search(r"job +when +next run, UTC +log", said.output), said.output
@@ -151,10 +142,10 @@ def test_a_schedule_ends_with_a_trial_and_a_table(scheduled: Site, field_17: Dat
 
 @needs("root")
 @pytest.mark.parametrize("what", ["runner", "libraries"])
-def test_a_schedule_whose_jobs_cannot_start_fails(scheduled: Site, field_17: Database, what: str) -> None:
+def test_a_schedule_whose_jobs_cannot_start_fails(scheduled: Site, field_once: Database, what: str) -> None:
     """The interpreter lies below root's own home, which the jobs' user may not enter."""
     site = scheduled
-    site.add("one", field_17)
+    site.add("one", field_once)
     hidden = site.folder / "root"
     hidden.mkdir(mode=0o700)
     (hidden / "python3").symlink_to(sys.executable)
@@ -167,9 +158,9 @@ def test_a_schedule_whose_jobs_cannot_start_fails(scheduled: Site, field_17: Dat
     said.failed("as nobody they cannot start", "Permission denied", "scannerdb_bundle_python=/usr/bin/python3")
 
 
-def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(scheduled: Site, field_17: Database) -> None:
+def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(scheduled: Site, field_once: Database) -> None:
     site = scheduled
-    site.add("one", field_17)
+    site.add("one", field_once)
     site.hosts["two.x"] = {}
     site.group["scannerdb_metrics_dir"] = f"{site.folder}/prom"
     spool = site.folder / "spool"
@@ -180,8 +171,8 @@ def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(schedul
     assert "1 lines of crontabs that start the old scripts still run" in said.prose
     plan(site, scannerdb_adopt_legacy="remove", **inner).ok()
     assert (spool / "me").read_text() == "5 5 * * * true\n"
-    run_fix(field_17)
-    assert field_17.value("SELECT count(*) FROM scannerdb_maintenance.journal") > 0
+    run_fix(field_once)
+    assert field_once.value("SELECT count(*) FROM scannerdb_maintenance.journal") > 0
     kept = site.folder / "one" / "backups" / "old.backup"
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("x")
@@ -194,11 +185,11 @@ def test_uninstalling_leaves_the_database_the_backups_and_the_neighbours(schedul
     gone = site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_schema="true").ok()
     assert gone.changed["one"] > 0 and site.files("one") == ["backups/cron_backup.log", "backups/old.backup"]
     assert "What is not known to be its own stays" in gone.prose
-    assert field_17.value("SELECT to_regnamespace('scannerdb_maintenance') IS NULL")
+    assert field_once.value("SELECT to_regnamespace('scannerdb_maintenance') IS NULL")
     assert not (site.folder / "prom" / "scannerdb_one.prom").exists() and len(everything(site)) == 4  # two.x's
     again = site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_schema=True).ok()
     assert set(again.changed.values()) == {0}
-    site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_backups=field_17.name).ok()
+    site.run("playbooks/uninstall.yml", "-l", "one", **inner, scannerdb_uninstall_backups=field_once.name).ok()
     assert site.files("one") == ["backups/old.backup"]  # no set of the bundle
 
 
