@@ -42,6 +42,7 @@ from ..sets.signing import NOBODY, Trust
 from ..standbylag import MOST_BEHIND, standbys_missing
 from ..window import Window, outside
 from .inspect import Inspection, inspect
+from .remains import remove_remains, with_remains
 from .schema import prove, write_probe_of
 
 MAKES_ROOM_FOR_MORE = [
@@ -213,11 +214,12 @@ def _fix(task: FixTask, run: Run) -> dict[str, Any]:
             result = _applied(plan, applier, run, {**journal_report(conn), "purged": purged})
             if any(matches(done["id"], ["schema.*"]) for done in applier.fixed):
                 prove(result, write_probe_of(conn, contract, inspect(conn, contract, policy).findings), run)
+            remains = remove_remains(held, options, run)
         result = _told(result, applier) if result["failures"] else result
         run.log(result["msg"])
         _log_view(run, applier.fixed)
         run.progress("done", len(applier.fixed), len(applier.fixed))
-        return result
+        return with_remains(result, remains)
 
 
 def _log_view(run: Run, fixed: Sequence[Mapping[str, Any]]) -> None:

@@ -26,6 +26,7 @@ from ..vacuum.run import perform, texts_for
 from ..vacuum.select import select
 from ..vacuum.thresholds import VacuumThresholds, is_dead_heavy
 from ..window import Window, outside
+from .remains import remove_remains, with_remains
 
 DEFAULT_THRESHOLDS = VacuumThresholds()
 
@@ -48,12 +49,14 @@ def vacuum(
     folder, log = ("", "") if check_mode else (asked.state_dir, asked.log_path)
     run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()
     run = Run("vacuum", options.db, run_id, folder, log)
+    remains: list[str] = []
     with telling_changes(run), contextlib.ExitStack() as stack:
         if not check_mode:
-            stack.enter_context(job_lock(options, run.job, run.run_id, asked.lock_wait_s))
+            held = stack.enter_context(job_lock(options, run.job, run.run_id, asked.lock_wait_s))
             too_late = outside(window, utc_now())  # after the wait for other runs, not before
             if too_late:
                 return _not_now(run, too_late)
+            remains = remove_remains(held, options, run)
         conn = stack.enter_context(contextlib.closing(_session(options, run, check_mode)))
         known = memory.read_memory(asked.state_dir)
         request = dataclasses.replace(request, rate=known.rate)
@@ -62,7 +65,7 @@ def vacuum(
         decisions = _plan(conn, asked.tables, thresholds, request, known)
         means = _means(run, options, asked, window, request.online.program)
         outcomes, after = ([], {}) if check_mode else _work(conn, decisions, means, thresholds)
-        result = _result(conn, decisions, outcomes, after, means, check_mode)
+        result = with_remains(_result(conn, decisions, outcomes, after, means, check_mode), remains)
         _remember(run, asked.state_dir, known, outcomes, after, result)
         run.facts.update(result)
         _close(run, outcomes, result)
