@@ -20,6 +20,7 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.load.contents import wanted_lines
 from scannerdb.restore.build import create_empty, load_side
+from scannerdb.restore.options import RestoreOptions
 from scannerdb.restore.plan import make_plan
 from scannerdb.restore.request import RestoreRequest, RestoreTask
 from scannerdb.runs import Run
@@ -86,10 +87,10 @@ def cutovers(lab: Lab, repetitions: int) -> Iterator[Figure]:
             "terminate": True,
             "grace_s": 0,
         }
-        restore(options, source="latest", prebackup=False, **more)
+        restore(options, RestoreOptions(source="latest", prebackup=False, **more))
         for _ in range(max(CUTOVERS, repetitions)):
             with hammering(lab, name) as met:
-                told = restore(options, state="undone", **more)
+                told = restore(options, RestoreOptions(state="undone", **more))
             gaps.append(gap_ms(met))
             closed.append(told["restore"]["closed_ms"])
         old = statistics.median(_old_restore(lab, name) for _ in range(min(3, repetitions)))
@@ -167,7 +168,8 @@ def loads(lab: Lab, repetitions: int) -> Iterator[Figure]:
 def _ours(lab: Lab, name: str, folder: Path) -> float:
     """Pre-restore backup, verification, load, validation, cutover."""
     work: dict[str, Any] = {"source": "latest", "confirm": name, "grace_s": 0, "terminate": True, "jobs": JOBS}
-    seconds = timed(lambda: restore(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), **work))
+    asked = RestoreOptions(backup_dir=str(folder), state_dir=str(folder / "state"), **work)
+    seconds = timed(lambda: restore(lab.options(name), asked))
     _drop_kept(lab, name)
     for path in folder.glob("*.backup"):
         if not path.is_symlink() and path.name != (folder / "latest.backup").readlink().name:

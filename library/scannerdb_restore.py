@@ -189,29 +189,21 @@ log:
   type: str
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
-from ansible.module_utils.scannerdb.argspec import ConnectionOptions, RunOptions, options_from
+from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.restore import restore
 from ansible.module_utils.scannerdb.jobs.restore_sweep import sweep
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.restore.options import RestoreOptions
 
 
 def main() -> None:
     """Read the options, restore, swap back or sweep, answer."""
     module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, RestoreOptions), supports_check_mode=True)
-    run_module(module, lambda: _job(module))
-
-
-def _job(module: AnsibleModule) -> dict[str, Any]:
-    options, request = options_from(module.params), values_of(RestoreOptions, module.params)
-    if request["state"] == "swept":
-        few = (*values_of(RunOptions, request), "backup_dir", "keep_hours", "run_id")
-        return sweep(options, check_mode=module.check_mode, **{name: request[name] for name in few})
-    return restore(options, check_mode=module.check_mode, **request)
+    asked = taken(RestoreOptions, module.params)
+    job = sweep if asked.state == "swept" else restore
+    run_module(module, lambda: job(options_from(module.params), asked, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

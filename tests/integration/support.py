@@ -12,7 +12,10 @@ from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import Options
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Safety, fix
+from scannerdb.jobs.restore import restore
+from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.jobs.vacuum import DEFAULT_THRESHOLDS, vacuum
+from scannerdb.restore.options import RestoreOptions
 from scannerdb.tools import Tools, find_tools
 from scannerdb.vacuum.options import VacuumOptions
 from scannerdb.vacuum.thresholds import VacuumThresholds
@@ -94,6 +97,16 @@ def run_vacuum(
 ) -> dict[str, Any]:
     """A vacuum with options by name."""
     return vacuum(login, VacuumOptions(**asked), thresholds=thresholds, check_mode=check_mode)
+
+
+def run_restore(login: Options, *, check_mode: bool = False, **asked: Any) -> dict[str, Any]:
+    """A restore with options by name; what it replaced is kept for good."""
+    return restore(login, RestoreOptions(**{"keep_hours": 0, **asked}), check_mode=check_mode)
+
+
+def run_sweep(login: Options, *, check_mode: bool = False, **asked: Any) -> dict[str, Any]:
+    """Dropping what restores have replaced, with options by name."""
+    return sweep(login, RestoreOptions(**asked), check_mode=check_mode)
 
 
 def run_offered(database: Database, finding: dict[str, Any]) -> None:

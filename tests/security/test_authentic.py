@@ -12,7 +12,6 @@ import pytest
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import load_set, point_latest
@@ -24,7 +23,7 @@ from scannerdb.sets.signing import public_key
 from scannerdb.sets.verification_log import Verification, append_record
 
 from tests.integration.restore.restore_support import databases, old_dump
-from tests.integration.support import options, wait_until
+from tests.integration.support import options, run_restore, wait_until
 from tests.servers import Database
 
 REFUSED = r"It was not made here: "
@@ -54,7 +53,7 @@ def forged(path: Path, keep_signature: bool) -> Path:
 def refused(database: Database, folder: Path, **more: Any) -> None:
     before = databases(database)
     with pytest.raises(RestoreRefused, match=REFUSED):
-        restore(options(database), confirm=database.name, grace_s=0, **words(folder, **more))
+        run_restore(options(database), confirm=database.name, grace_s=0, **words(folder, **more))
     assert databases(database) == before
     more.pop("trust", None)
     for check in (True, False):
@@ -81,7 +80,9 @@ def test_a_forged_newer_set(field_db: Database, tmp_path: Path, keep_signature: 
     assert any("It was not made here" in warning for warning in looked["warnings"])
     _, digest = read_manifest(copy)
     login = options(field_db)
-    assert restore(login, source="latest", confirm=field_db.name, grace_s=0, trust=digest, **words(tmp_path))["changed"]
+    assert run_restore(login, source="latest", confirm=field_db.name, grace_s=0, trust=digest, **words(tmp_path))[
+        "changed"
+    ]
 
 
 def test_a_forged_copy_in_the_bucket(field_db: Database, tmp_path: Path) -> None:
@@ -114,10 +115,10 @@ def test_a_set_of_another_host(field_db: Database, tmp_path: Path) -> None:
     refused(field_db, ours, source=str(path), trusted_signers=[public_key(str(ours / "s"))])
     trusted = words(ours, source=str(path), trusted_signers=[key])
     assert verify(options(field_db), **trusted)["verification"]["passed"]
-    assert restore(options(field_db), confirm=field_db.name, grace_s=0, **trusted)["changed"]
+    assert run_restore(options(field_db), confirm=field_db.name, grace_s=0, **trusted)["changed"]
     (path / "manifest.json").write_text((path / "manifest.json").read_text().replace("0", "1", 1))
     with pytest.raises((RestoreRefused, BackupInvalid)):
-        restore(options(field_db), confirm=field_db.name, grace_s=0, **trusted)
+        run_restore(options(field_db), confirm=field_db.name, grace_s=0, **trusted)
 
 
 def test_a_set_from_before_there_were_signatures(field_db: Database, tmp_path: Path) -> None:
@@ -138,8 +139,8 @@ def test_a_file_that_nobody_named(field_db: Database, tmp_path: Path) -> None:
     login, common = options(field_db), words(tmp_path, confirm=field_db.name, grace_s=0, prebackup=False)
     for source in ("latest", "2025-04-19"):
         with pytest.raises(RestoreRefused, match="nobody has named it"):
-            restore(login, source=source, **common)
-    assert restore(login, source=dump.name, **common)["changed"]
+            run_restore(login, source=source, **common)
+    assert run_restore(login, source=dump.name, **common)["changed"]
 
 
 def test_without_the_program_a_backup_is_made_all_the_same(

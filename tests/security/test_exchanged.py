@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from scannerdb.errors import BackupInvalid
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.restore import fetch
 from scannerdb.sets.catalogue import load_set
@@ -20,7 +19,7 @@ from scannerdb.sets.manifest import read_manifest
 from scannerdb.sets.signing import Trust
 
 from tests.integration.restore.restore_support import databases
-from tests.integration.support import content, options
+from tests.integration.support import content, options, run_restore
 from tests.servers import Database
 
 Exchange = tuple[Callable[[Path], None], Callable[[Path], None]]
@@ -107,7 +106,7 @@ def test_what_was_exchanged_is_not_restored(
     done = during(monkeypatch, "restore.build", made, EXCHANGES[kind])
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
     with pytest.raises(BackupInvalid, match=f"{made} was changed while it was read"):
-        restore(options(field_db), confirm=field_db.name, prebackup=False, **words)
+        run_restore(options(field_db), confirm=field_db.name, prebackup=False, **words)
     assert done == ["restore.build"]
     assert (content(field_db), databases(field_db)) == (before, names)
 
@@ -130,7 +129,7 @@ def test_a_folder_in_the_place_of_the_set_is_not_met(
 
     done = during(monkeypatch, "restore.build", made, (replaced, back))
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
-    assert restore(options(field_db), confirm=field_db.name, prebackup=False, **words)["changed"]
+    assert run_restore(options(field_db), confirm=field_db.name, prebackup=False, **words)["changed"]
     assert done == ["restore.build"]
     assert content(field_db) == before
 
@@ -200,4 +199,4 @@ def test_a_manifest_that_becomes_another_is_not_the_one_that_was_judged(
     monkeypatch.setattr(fetch, "require_known", known)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": "latest", "grace_s": 0}
     with pytest.raises(BackupInvalid, match="became another while it was read"):
-        restore(options(field_db), confirm=field_db.name, prebackup=False, **words)
+        run_restore(options(field_db), confirm=field_db.name, prebackup=False, **words)

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from scannerdb.errors import RestoreRefused
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 
 from tests import servers
-from tests.integration.support import options
+from tests.integration.support import options, run_restore
 from tests.security.attacks import ATTACKS, MAINT, OWNER, Attack, Canary
 
 # A row of every table as text: what a fingerprint needs.
@@ -101,7 +100,7 @@ def test_a_drill_and_a_restore_make_fingerprints_without_casts(canary: Canary, t
     backup(login, fingerprints=True, **words(tmp_path))
     with pytest.raises(RestoreRefused, match=rf"a cast calls evil\.row\(\), which belongs to {OWNER}"):
         verify(login, **words(tmp_path))
-    assert restore(login, source="latest", confirm=name, grace_s=0, run_code=True, **words(tmp_path))["changed"]
+    assert run_restore(login, source="latest", confirm=name, grace_s=0, run_code=True, **words(tmp_path))["changed"]
     assert canary.escaped() == []
 
 
@@ -121,7 +120,7 @@ def test_a_load_that_would_run_it_is_refused(canary: Canary, tmp_path: Path, nam
     for more in ({}, {"check_mode": True}, {"into_database": "clone"}, {"tables": ["endpoints"]}):
         confirm = more.get("into_database", canary.database.name)
         with pytest.raises(RestoreRefused, match=refused):
-            restore(login, source="latest", confirm=confirm, grace_s=0, **words(tmp_path, **more))
+            run_restore(login, source="latest", confirm=confirm, grace_s=0, **words(tmp_path, **more))
     assert not canary.fired
     assert canary.escaped() == []
     assert canary.database.sql("SELECT datname::text FROM pg_database") == before
@@ -144,7 +143,7 @@ def test_what_no_load_runs_is_restored(canary: Canary, tmp_path: Path, name: str
     login, database = options(canary.database), canary.database.name
     backup(login, **words(tmp_path))
     canary.reset()
-    assert restore(login, source="latest", confirm=database, grace_s=0, **words(tmp_path))["changed"]
+    assert run_restore(login, source="latest", confirm=database, grace_s=0, **words(tmp_path))["changed"]
     assert canary.escaped() == []
 
 
@@ -157,4 +156,4 @@ def test_innocent_checks_are_restored(canary: Canary, tmp_path: Path) -> None:
     login, database = options(canary.database), canary.database.name
     backup(login, **words(tmp_path))
     assert verify(login, **words(tmp_path))["verification"]["passed"]
-    assert restore(login, source="latest", confirm=database, grace_s=0, **words(tmp_path))["changed"]
+    assert run_restore(login, source="latest", confirm=database, grace_s=0, **words(tmp_path))["changed"]

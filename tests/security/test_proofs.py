@@ -14,7 +14,6 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.fix import Safety, fix
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
 from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import BackupSet, adopt_all, list_sets, load_set, newest_verified, point_latest
@@ -26,7 +25,7 @@ from scannerdb.sets.signing import Trust, public_key, signed
 from scannerdb.sets.verification_log import Verification, append_record
 from scannerdb.status.options import StatusOptions
 
-from tests.integration.support import options
+from tests.integration.support import options, run_restore
 from tests.servers import Database
 
 
@@ -142,7 +141,7 @@ def test_a_link_that_was_turned_back_is_said(field_db: Database, made: Path, tmp
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     newer = backup(login, **words)["backup"]["name"]
     more = {"source": "latest", "confirm": field_db.name, "check_mode": True}
-    assert not [said for said in restore(login, **words, **more)["warnings"] if "is newer" in said]
+    assert not [said for said in run_restore(login, **words, **more)["warnings"] if "is newer" in said]
     point_latest(tmp_path / "b", made.name)
     said = f"latest.backup leads to {made.name}, though {newer} is newer: name the one that you want."
-    assert said in restore(login, **words, **more)["warnings"]
+    assert said in run_restore(login, **words, **more)["warnings"]

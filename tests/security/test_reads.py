@@ -16,13 +16,12 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.info import info
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.status import status
 from scannerdb.jobs.verify import verify
 from scannerdb.status.options import StatusOptions
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
-from tests.integration.support import options, run_vacuum
+from tests.integration.support import options, run_restore, run_vacuum
 from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
 from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
@@ -108,7 +107,7 @@ def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(
     for module in ("scannerdb.restore.build", "scannerdb.drill.restore_drill"):
         watched(module)
     assert verify(login, source="latest", place="server", **words)["verification"]["passed"]
-    restore(login, source="latest", confirm=canary.database.name, grace_s=0, prebackup=False, **words)
+    run_restore(login, source="latest", confirm=canary.database.name, grace_s=0, prebackup=False, **words)
     assert len(tried) == 2
     assert all("connection" in said for said in tried), tried
     assert canary.escaped() == []

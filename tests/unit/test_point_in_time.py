@@ -21,6 +21,7 @@ from scannerdb.physical.target import Landing, choose, parse_target, reach, stam
 from scannerdb.physical.transactions import Ending, Line, parse_endings, parse_points
 from scannerdb.physical.window import Fork, Gap, PhysicalBackup, Stretch, Window
 from scannerdb.process import Finished
+from scannerdb.restore.options import RestoreOptions
 from scannerdb.sets.locate import parse_moment
 from scannerdb.tools import Tools
 
@@ -103,18 +104,18 @@ def test_a_time_for_dumps_takes_a_short_zone_too() -> None:
 
 def test_without_physical_backups_a_time_means_a_dump_and_nothing_else_is_a_point() -> None:
     physical: Any = {"backup_method": ["pgbackrest"]}
-    assert point_request_from("2026-11-24 03:10").target is None
-    assert point_request_from("2026-11-24 03:10", **physical).target
-    assert point_request_from("dump:2026-11-24 03:10", **physical).target is None
+    assert point_request_from(RestoreOptions(source="2026-11-24 03:10")).target is None
+    assert point_request_from(RestoreOptions(source="2026-11-24 03:10", **physical)).target
+    assert point_request_from(RestoreOptions(source="dump:2026-11-24 03:10", **physical)).target is None
     for source in ("physical:2026-11-24 03:10", "lsn:0/3000028", "physical:latest"):
         with pytest.raises(InvalidInput, match="none are configured"):
-            point_request_from(source)
+            point_request_from(RestoreOptions(source=source))
     with pytest.raises(InvalidInput, match="is a day without a time") as told:
-        point_request_from("2026-11-24", **physical)
+        point_request_from(RestoreOptions(source="2026-11-24", **physical))
     assert "2026-11-24T03:10:00Z" in str(told.value)
-    assert point_request_from("2026-11-24").target is None
+    assert point_request_from(RestoreOptions(source="2026-11-24")).target is None
     with pytest.raises(InvalidInput, match="names no point in time"):
-        point_request_from("latest", show=True, **physical)
+        point_request_from(RestoreOptions(source="latest", show=True, **physical))
 
 
 def test_a_child_that_holds_the_same_is_taken_without_a_question() -> None:

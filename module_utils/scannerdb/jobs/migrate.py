@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Optional
 
 from ..argspec import budget_from
@@ -38,10 +39,10 @@ from ..restore.plan import RestorePlan, check_sessions, live_facts, make_plan
 from ..restore.request import (
     RestoreRequest,
     RestoreTask,
+    access_of,
     backup_folder,
     check_request,
     counted,
-    restore_request_from,
     result_of,
     state_line,
 )
@@ -50,6 +51,8 @@ from ..restore.switch import cut_over, switch_of
 from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from ..sets.manifest import DatabaseFacts
+from ..sets.signing import Trust
+from ..sets.storage import Storage
 from .migrate_side import UNTOUCHED, Older, move, older_layout
 from .options import MigrateOptions
 from .restore import aftermath
@@ -119,22 +122,19 @@ def migrate(options: Options, asked: MigrateOptions, *, check_mode: bool = False
 
 def _request_from(asked: MigrateOptions) -> RestoreRequest:
     """The restore that a migration is, from its own backup."""
-    return restore_request_from(
-        backup_dir=asked.backup_dir,
-        storage=asked.storage,
-        age_recipients=asked.age_recipients,
-        identity=asked.identity,
-        identity_key=asked.identity_key,
-        offsite_remote=asked.offsite_remote,
-        offsite_config=asked.offsite_config,
-        offsite_bandwidth=asked.offsite_bandwidth,
-        state_dir=asked.state_dir,
+    return RestoreRequest(
+        backup_dir=Path(asked.backup_dir),
         confirm=asked.confirm,
         jobs=asked.jobs,
         grace_s=asked.grace_s,
         terminate=asked.terminate,
+        state_dir=asked.state_dir,
+        recipients=tuple(asked.age_recipients),
+        storage=Storage(Path(asked.backup_dir), asked.storage),
+        access=access_of(asked, asked),
         replication=asked.replication,
         run_code=asked.run_code,
+        trust=Trust(asked.state_dir).checked(),
         words=WORDS,
     )
 

@@ -24,11 +24,11 @@ from ..physical.copy_folder import COPY_DIR, PREFIX, Copy, copy_folder
 from ..physical.engine import PhysicalEngine
 from ..physical.facts import read_facts
 from ..physical.judged import judged
-from ..physical.options import BY_DEFAULT, MethodOptions
 from ..physical.recovery import Paused, restore_copy, run_paused, server_programs
 from ..physical.request import Stanza, stanza_from
 from ..physical.target import DUMP, PHYSICAL, TIME, Target, parse_target
 from ..physical.transactions import WalReader
+from ..restore.options import RestoreOptions
 from ..restore.request import RestoreRequest
 from ..runs import Run
 from ..sets.catalogue import BackupSet
@@ -38,7 +38,6 @@ from .physical_state import engine_for
 from .point_plan import PointPlan
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-POINT_OPTIONS = ("timeline", "show", "copy_dir", "backup_method", "stanza", "pgbackrest_config")
 STAGED = "pre_restore"  # never becomes the latest, wherever it lies
 
 
@@ -53,20 +52,10 @@ class PointRequest:
     copy_dir: str = COPY_DIR
 
 
-def point_request_from(
-    source: str,
-    *,
-    timeline: int = 0,
-    show: bool = False,
-    copy_dir: str = COPY_DIR,
-    backup_method: Sequence[str] = BY_DEFAULT,
-    stanza: str = MethodOptions.stanza,
-    pgbackrest_config: str = "",
-) -> PointRequest:
+def point_request_from(asked: RestoreOptions) -> PointRequest:
     """The request out of the module's options; raises `InvalidInput` where the source asks for what there is not."""
-    where = stanza_from(MethodOptions(list(backup_method), stanza, pgbackrest_config))
-    target = parse_target(source)
-    if timeline < 0 or not Path(copy_dir).is_absolute():
+    source, where, target = asked.source, stanza_from(asked), parse_target(asked.source)
+    if asked.timeline < 0 or not Path(asked.copy_dir).is_absolute():
         raise InvalidInput("A timeline is a number from 1 on, and copy_dir an absolute path.")
     if target and not where.wanted:
         if target.kind != TIME or source.startswith(PHYSICAL):
@@ -77,12 +66,12 @@ def point_request_from(
         target = None  # a time: that of the newest dump before it
     if where.wanted:
         _refuse_day(source.strip())
-    if target is None and (show or timeline):
+    if target is None and (asked.show or asked.timeline):
         raise InvalidInput(
             f"{source!r} names no point in time of physical backups, and only such is shown, or has a timeline.",
             "Leave scannerdb_restore_show and scannerdb_restore_timeline out.",
         )
-    return PointRequest(where, target, timeline, show, copy_dir)
+    return PointRequest(where, target, asked.timeline, asked.show, asked.copy_dir)
 
 
 def _refuse_day(source: str) -> None:

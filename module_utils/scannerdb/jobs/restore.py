@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from ..connection import Connection, Options, connect, job_entry
 from ..contract.overlay import contract_with
@@ -35,7 +34,7 @@ from ..restore.tables import bring_tables
 from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
 from ..standbylag import standbys_missing
-from .point_in_time import POINT_OPTIONS, PointRequest, dump_of, point_request_from, read_out
+from .point_in_time import PointRequest, dump_of, point_request_from, read_out
 from .point_shown import look_at_point
 from .restore_before import pre_restore_backup
 
@@ -43,67 +42,53 @@ JOB = "restore"
 
 
 @job_entry("The restore")
-def restore(
-    options: Options,
-    *,
-    state: str = RestoreOptions.state,
-    contract_overlay: Optional[Mapping[str, Any]] = None,
-    undo_run_id: str = "",
-    lock_wait_s: float = 0,
-    log_path: str = "",
-    run_id: str = "",
-    check_mode: bool = False,
-    **given: Any,
-) -> dict[str, Any]:
+def restore(options: Options, asked: RestoreOptions, *, check_mode: bool = False) -> dict[str, Any]:
     """Restore the database, or with state `undone` swap back to the one kept by a restore; the module's result.
 
-    `given` is what `restore_request_from` and `point_request_from` take. In check mode the source is verified,
-    everything that could stop the restore is looked at, the whole plan is told and nothing is written; likewise for a
-    point in time that is not confirmed. Raises one of our errors; up to the cutover the live database is untouched
-    then, and a cutover that fails puts everything back.
+    In check mode the source is verified, everything that could stop the restore is looked at, the whole plan is told
+    and nothing is written; likewise for a point in time that is not confirmed. Raises one of our errors; up to the
+    cutover the live database is untouched then, and a cutover that fails puts everything back.
     """
-    undone = state == "undone"  # it swaps the live database, whatever else is set
-    request, ask = _asked(given, undone)
+    request, ask = _requests(asked)
     looks = bool(ask.target) and (ask.show or check_mode or not request.confirm)
     if not looks:
         check_request(options, request)
     state_dir = "" if check_mode else request.state_dir
-    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), state_dir)
-    contract = contract_with(contract_overlay)  # a wrong overlay is said in check mode too
+    run = Run(JOB, options.db, checked_run_id(asked.run_id) if asked.run_id else new_run_id(), state_dir)
+    contract = contract_with(asked.contract_overlay)  # a wrong overlay is said in check mode too
     if looks:
         return look_at_point(options, request, ask, run, check_mode)
     if check_mode:  # no lock is taken, since nothing is written
         with contextlib.closing(connect(options, dbname=options.maintenance_db, purpose=f"{JOB} plan")) as conn:
             told = diagnose(find(conn, options.db), options.db)
-            return _work(conn, RestoreTask(options, request, run, contract, tuple(told), True), ask, state, undo_run_id)
-    with telling_changes(run), job_lock(options, JOB, run.run_id, lock_wait_s) as conn:
-        run.log_path = log_path or str(backup_folder(request) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
+            return _work(conn, RestoreTask(options, request, run, contract, tuple(told), True), ask, asked)
+    with telling_changes(run), job_lock(options, JOB, run.run_id, asked.lock_wait_s) as conn:
+        run.log_path = asked.log_path or str(backup_folder(request) / f"restore_{utc_now():%Y%m%d_%H%M%S}.log")
         with run.failure_told():
             told = heal(conn, options.db, options)
             for line in told:
                 run.log(line)
                 run.note_change(line)
             began = time.monotonic()
-            result = _work(conn, RestoreTask(options, request, run, contract, tuple(told)), ask, state, undo_run_id)
+            result = _work(conn, RestoreTask(options, request, run, contract, tuple(told)), ask, asked)
             result["restore"]["duration_s"] = round(time.monotonic() - began, 1)
             run.progress("done", replaced=not (request.tables or request.into_database))
             return result
 
 
-def _asked(given: Mapping[str, Any], undone: bool) -> tuple[RestoreRequest, PointRequest]:
-    """What is asked of a restore, and of physical backups."""
-    point = {name: value for name, value in given.items() if name in POINT_OPTIONS}
-    request = restore_request_from(**{name: value for name, value in given.items() if name not in point})
-    if undone:
+def _requests(asked: RestoreOptions) -> tuple[RestoreRequest, PointRequest]:
+    """What is asked of a restore, and of physical backups. An undo swaps the live database, whatever else is set."""
+    request = restore_request_from(asked)
+    if asked.state == "undone":
         return replace(request, tables=(), into_database="", masking_sql=""), PointRequest()
-    return replace(request, source=dump_of(request.source)), point_request_from(request.source, **point)
+    return replace(request, source=dump_of(request.source)), point_request_from(asked)
 
 
-def _work(conn: Connection, task: RestoreTask, ask: PointRequest, state: str, undo_run_id: str) -> dict[str, Any]:
+def _work(conn: Connection, task: RestoreTask, ask: PointRequest, asked: RestoreOptions) -> dict[str, Any]:
     """The kind of restore that is wanted."""
-    if state == "undone":
+    if asked.state == "undone":
         set_restore_point(conn, task.run)
-        return undo(conn, task, undo_run_id)
+        return undo(conn, task, asked.undo_run_id)
     with contextlib.ExitStack() as stack:
         request = task.request
         if ask.target:

@@ -14,22 +14,13 @@ from ..joblock import job_lock
 from ..partial import telling_changes
 from ..restore.heal import Found, drop, find
 from ..restore.kept import kept_until, swept, why_not
+from ..restore.options import RestoreOptions
 from ..runs import STAMP, Run, checked_run_id, new_run_id, utc_now
 
 JOB = "restore"
 
 
-def sweep(
-    options: Options,
-    *,
-    backup_dir: str,
-    keep_hours: float,
-    lock_wait_s: float = 0,
-    log_path: str = "",
-    state_dir: str = "",
-    run_id: str = "",
-    check_mode: bool = False,
-) -> dict[str, Any]:
+def sweep(options: Options, asked: RestoreOptions, *, check_mode: bool = False) -> dict[str, Any]:
     """Drop what was kept for `keep_hours` (zero or less: nothing); the module's result.
 
     A database that is in use, or that replication hangs on, is left, with the reason; on a standby all are. Raises our
@@ -39,11 +30,12 @@ def sweep(
         raise InvalidInput(
             f"The maintenance database is {options.db!r} itself.", "Set scannerdb_maintenance_db to another one."
         )
-    run = Run(JOB, options.db, checked_run_id(run_id) if run_id else new_run_id(), "" if check_mode else state_dir)
+    run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()
+    run = Run(JOB, options.db, run_id, "" if check_mode else asked.state_dir)
     if not check_mode:
-        run.log_path = log_path or str(Path(backup_dir, f"restore_{utc_now():%Y%m%d_%H%M%S}.log"))
-    with telling_changes(run), _session(options, run, lock_wait_s, check_mode) as conn:
-        return _sweep(conn, options, keep_hours, run, check_mode)
+        run.log_path = asked.log_path or str(Path(asked.backup_dir, f"restore_{utc_now():%Y%m%d_%H%M%S}.log"))
+    with telling_changes(run), _session(options, run, asked.lock_wait_s, check_mode) as conn:
+        return _sweep(conn, options, asked.keep_hours, run, check_mode)
 
 
 @contextlib.contextmanager

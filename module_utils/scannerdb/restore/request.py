@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from ..argspec import IdentityOptions, OffsiteOptions
 from ..connection import Options
 from ..contract.model import Contract
 from ..errors import InvalidInput, RestoreRefused
@@ -69,36 +70,45 @@ class RestoreTask:
     check_mode: bool = False
 
 
-def restore_request_from(
-    *,
-    backup_dir: str,
-    accept: Sequence[str] = (),
-    tables: Sequence[str] = (),
-    leave_out: Sequence[str] = (),
-    storage: str = RestoreOptions.storage,
-    age_recipients: Sequence[str] = (),
-    identity: str = "",
-    identity_key: str = "",
-    offsite_remote: str = "",
-    offsite_config: str = "",
-    offsite_bandwidth: str = "",
-    state_dir: str = "",
-    trusted_signers: Sequence[str] = (),
-    trust: str = "",
-    **plain: Any,
-) -> RestoreRequest:
-    """The request out of the module's options; those in `plain` have the names of its own fields."""
+def restore_request_from(asked: RestoreOptions) -> RestoreRequest:
+    """The request out of the module's options. Raises `InvalidInput` where signers or names make no sense."""
     return RestoreRequest(
-        backup_dir=Path(backup_dir),
-        accept=tuple(accept),
-        tables=tuple(tables),
-        leave_out=named(leave_out),
-        storage=Storage(Path(backup_dir), storage),
-        recipients=tuple(age_recipients),
-        access=access_from(identity, identity_key, offsite_remote, offsite_config, offsite_bandwidth),
-        state_dir=state_dir,
-        trust=Trust(state_dir, tuple(trusted_signers), trust.strip()).checked(),
-        **plain,
+        backup_dir=Path(asked.backup_dir),
+        source=asked.source,
+        confirm=asked.confirm,
+        prebackup=asked.prebackup,
+        verify_level=asked.verify_level,
+        jobs=asked.jobs,
+        grace_s=asked.grace_s,
+        terminate=asked.terminate,
+        missing_roles=asked.missing_roles,
+        role_map=asked.role_map,
+        tablespace_map=asked.tablespace_map,
+        accept=tuple(asked.accept),
+        state_dir=asked.state_dir,
+        recipients=tuple(asked.age_recipients),
+        storage=Storage(Path(asked.backup_dir), asked.storage),
+        access=access_of(asked, asked),
+        keep_hours=asked.keep_hours,
+        replication=asked.replication,
+        tables=tuple(asked.tables),
+        into_schema=asked.into_schema,
+        into_database=asked.into_database,
+        masking_sql=asked.masking_sql,
+        run_code=asked.run_code,
+        trust=Trust(asked.state_dir, tuple(asked.trusted_signers), asked.trust.strip()).checked(),
+        leave_out=named(asked.leave_out),
+    )
+
+
+def access_of(keys: IdentityOptions, elsewhere: OffsiteOptions) -> Access:
+    """What opens and fetches a set that is encrypted or elsewhere."""
+    return access_from(
+        keys.identity,
+        keys.identity_key,
+        elsewhere.offsite_remote,
+        elsewhere.offsite_config,
+        elsewhere.offsite_bandwidth,
     )
 
 

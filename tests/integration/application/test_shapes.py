@@ -14,7 +14,6 @@ from scannerdb.contract.overlay import contract_with
 from scannerdb.contract.probe import write_probe
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
 from scannerdb.jobs.verify import verify
@@ -23,7 +22,7 @@ from demo import __main__ as demo_command
 from demo.shapes import SHAPES
 from tests.integration.application.shape_support import made
 from tests.integration.restore.restore_support import state
-from tests.integration.support import content, findings, options, run_fix, run_offered
+from tests.integration.support import content, findings, options, run_fix, run_offered, run_restore
 from tests.servers import Database, Databases
 
 BOTH = ("sqlite", "mixed", "older", "older-endpoint-id", "incomplete", "chatted", "empty")
@@ -301,9 +300,9 @@ def test_every_shape_is_backed_up_drilled_restored_and_swapped_back(
     database.sql("DROP TABLE IF EXISTS models CASCADE")
     damaged = state(database)
     words = {"confirm": database.name, "grace_s": 0, **places}
-    restored = restore(options(database), source="latest", prebackup=False, **words)
+    restored = run_restore(options(database), source="latest", prebackup=False, **words)
     assert (restored["changed"], state(database)) == (True, whole)
-    restore(options(database), state="undone", **words)
+    run_restore(options(database), state="undone", **words)
     assert state(database) == damaged
 
 
@@ -315,6 +314,6 @@ def test_an_older_layout_comes_back_where_nothing_is_left(make_database: Databas
     backup(options(database), storage="persistent", **places)
     with database.connect(dbname="postgres") as conn:
         conn.execute(f"DROP DATABASE {database.name}".encode())
-    restored = restore(options(database), source="latest", confirm=database.name, **places)
+    restored = run_restore(options(database), source="latest", confirm=database.name, **places)
     assert state(database) == whole
     assert "critical findings, as the backup had" in " ".join(restored["warnings"])

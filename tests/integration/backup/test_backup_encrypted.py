@@ -14,7 +14,6 @@ import pytest
 from scannerdb.drill import restore_drill
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.sets import encryption
 from scannerdb.sets.catalogue import list_sets, load_set
@@ -27,7 +26,7 @@ from scannerdb.sets.signing import Trust
 from tests.backup_sets import SCHEMA
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible, wrapper
 from tests.integration.playbooks import Site, site
-from tests.integration.support import content
+from tests.integration.support import content, run_restore
 from tests.needs import needs
 from tests.servers import Database
 
@@ -111,7 +110,7 @@ def test_check_mode_writes_and_removes_nothing(
         "source": "latest",
         "confirm": database.name,
     }
-    restore(options_of(database), **words, identity=str(keys[0][1]), check_mode=True)
+    run_restore(options_of(database), **words, identity=str(keys[0][1]), check_mode=True)
     assert times(left) == {p: t for p, t in before.items() if p == left or left in p.parents}
     assert check(database, tmp_path, identity=str(keys[0][1]))["swept"] == [left.name]
     assert not left.exists()
@@ -137,7 +136,7 @@ def test_check_mode_fetches_no_copy(database: Database, tmp_path: Path, keys: li
         assert check(database, tmp_path, level="read", **words)["swept"] == [left.name]
     shutil.rmtree(tmp_path / "b")
     check(database, tmp_path, check_mode=True, **words)
-    restore(
+    run_restore(
         options_of(database),
         backup_dir=str(tmp_path / "b"),
         state_dir=str(tmp_path / "s"),
@@ -164,13 +163,13 @@ def test_an_encrypted_set_is_restored(field_db: Database, tmp_path: Path, keys: 
     ):
         for check_mode in (True, False):
             with pytest.raises(InvalidInput, match=why) as caught:
-                restore(options_of(field_db), **words, **wrong, check_mode=check_mode)
+                run_restore(options_of(field_db), **words, **wrong, check_mode=check_mode)
             assert "SECRET-KEY" not in str(caught.value)
     assert visible(tmp_path / "b") == {path.name, "latest.backup"}
     field_db.sql("DELETE FROM models")
-    plan = restore(options_of(field_db), **words, identity=str(secret), check_mode=True)
+    plan = run_restore(options_of(field_db), **words, identity=str(secret), check_mode=True)
     assert plan["plan"]["source"] == str(path)
-    done = restore(options_of(field_db), **words, identity_key=text)
+    done = run_restore(options_of(field_db), **words, identity_key=text)
     assert done["restore"]["source"] == str(path)
     assert content(field_db) == before
     assert load_set(Path(done["restore"]["backup"])).manifest.encryption
@@ -179,7 +178,7 @@ def test_an_encrypted_set_is_restored(field_db: Database, tmp_path: Path, keys: 
     assert not [t for t in [*told, json.dumps(done)] if "SECRET-KEY" in t]
     with pytest.raises(BackupInvalid, match="failed its verification"):
         flip(path / "dump" / "toc.dat.age")
-        restore(options_of(field_db), **words, identity=str(secret))
+        run_restore(options_of(field_db), **words, identity=str(secret))
 
 
 @needs("rclone")

@@ -17,7 +17,6 @@ from scannerdb.backup import make, snapshot
 from scannerdb.connection import Connection, Query, text_of
 from scannerdb.errors import InvalidInput, ToolMissing
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.sets import offsite
 from scannerdb.sets.checksums import hash_files
@@ -28,7 +27,7 @@ from scannerdb.sets.streamed_hashes import Growing
 
 from tests.backup_sets import OLD_SET, SCHEMA
 from tests.integration.backup.backup_support import ROWS, options_of, run, wrapper
-from tests.integration.support import content
+from tests.integration.support import content, run_restore
 from tests.needs import needs
 from tests.servers import Database, Databases
 
@@ -58,7 +57,7 @@ def test_one_file_is_as_good_as_a_folder(field_db: Database, tmp_path: Path) -> 
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     assert verify(options_of(field_db), **words)["verification"]["passed"]
     field_db.sql("DELETE FROM models")
-    restore(options_of(field_db), source="latest", confirm=field_db.name, grace_s=0, **words)
+    run_restore(options_of(field_db), source="latest", confirm=field_db.name, grace_s=0, **words)
     assert content(field_db) == before
     with pytest.raises(InvalidInput, match="dump_format"):
         run(field_db, tmp_path, dump_format="tar")

@@ -13,7 +13,6 @@ import pytest
 from scannerdb.errors import FileProblem, InvalidInput, RestoreRefused
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
-from scannerdb.jobs.restore import restore
 from scannerdb.runs import utc_now
 from scannerdb.sets import storage
 from scannerdb.sets.locate import find_set
@@ -23,6 +22,7 @@ from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible
 from tests.integration.playbooks import Site, site
 from tests.integration.restore.restore_support import old_dump
+from tests.integration.support import run_restore
 from tests.needs import lack, needs
 from tests.servers import Database, Databases
 
@@ -63,12 +63,12 @@ def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path
     assert backup(options_of(database), **{**words, "storage": "persistent"})["changed"]
     confirmed = {"source": "latest", "confirm": database.name, "grace_s": 0, "accept": ["*"]}
     with pytest.raises(RestoreRefused, match="would not last"):
-        restore(options_of(database), **words, **confirmed)
+        run_restore(options_of(database), **words, **confirmed)
     away = {"offsite_remote": str(tmp_path / "away")}
     result = backup(options_of(database), **words, **away)
     assert (result["failed"], result["offsite"]["copied"]) == (False, True)
     assert (tmp_path / "away" / result["backup"]["name"] / "manifest.json").exists()
-    done = restore(options_of(database), **words, **confirmed, **away)
+    done = run_restore(options_of(database), **words, **confirmed, **away)
     assert (tmp_path / "away" / Path(done["restore"]["backup"]).name / "manifest.json").exists()
     (tmp_path / "file").touch()
     nowhere = {"offsite_remote": str(tmp_path / "file" / "below")}
@@ -77,7 +77,7 @@ def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path
     assert "could not be copied" in result["msg"]
     assert "What is here will not last" in result["msg"]
     with pytest.raises(RestoreRefused, match=r"would not last .* could not be copied"):
-        restore(options_of(database), **words, **confirmed, **nowhere)
+        run_restore(options_of(database), **words, **confirmed, **nowhere)
 
 
 def test_the_playbook_says_so_and_fails(database: Database, site: Site) -> None:

@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolMissing
 from scannerdb.jobs.backup_info import backup_info
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 from scannerdb.sets import offsite
@@ -34,7 +33,7 @@ from scannerdb.sets.options import BackupInfoOptions
 
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible
-from tests.integration.support import content, wait_until
+from tests.integration.support import content, run_restore, wait_until
 from tests.needs import needs
 from tests.servers import Database
 
@@ -318,9 +317,9 @@ def test_a_copy_is_drilled_and_restored(field_db: Database, tmp_path: Path, stor
     assert '"restore"' in store.rclone("cat", f"{store.remote}/{name}/verification.jsonl")
     words = {**words, "confirm": field_db.name, "grace_s": 0, "prebackup": False}
     for request in ("latest", name, name.removesuffix(".backup"), f"{utc_now():%Y-%m-%d}"):
-        told = restore(options_of(field_db), **words, source=f"offsite:{request}", check_mode=True)
+        told = run_restore(options_of(field_db), **words, source=f"offsite:{request}", check_mode=True)
         assert told["plan"]["source"] == f"{store.remote}/{name}"
-    done = restore(options_of(field_db), **words, source="offsite:latest")
+    done = run_restore(options_of(field_db), **words, source="offsite:latest")
     assert done["restore"]["source"] == f"{store.remote}/{name}"
     assert content(field_db) == before
     assert visible(tmp_path / "b") == set(), "what was fetched and decrypted is gone"
@@ -331,18 +330,18 @@ def test_a_copy_that_is_not_there_or_damaged_is_not_restored(database: Database,
     database.sql(ROWS)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "confirm": database.name}
     with pytest.raises(InvalidInput, match="Set scannerdb_backup_offsite_remote"):
-        restore(options_of(database), **words, source="offsite:latest")
+        run_restore(options_of(database), **words, source="offsite:latest")
     with pytest.raises(BackupInvalid, match=r"has no such copy.*there is none at all"):
-        restore(options_of(database), **words, **store.words, source="offsite:latest")
+        run_restore(options_of(database), **words, **store.words, source="offsite:latest")
     name = run(database, tmp_path, **store.words)["backup"]["name"]
     with pytest.raises(BackupInvalid, match=f"has no such copy.*the newest is {name}"):
-        restore(options_of(database), **words, **store.words, source="offsite:2020-01-01")
+        run_restore(options_of(database), **words, **store.words, source="offsite:2020-01-01")
     toc = tmp_path / "toc.dat"
     store.rclone("copyto", f"{store.remote}/{name}/dump/toc.dat", str(toc))
     toc.write_bytes(toc.read_bytes()[:-1] + b"?")
     store.rclone("copyto", "--ignore-times", str(toc), f"{store.remote}/{name}/dump/toc.dat")
     with pytest.raises(BackupInvalid, match=r"dump/toc\.dat has changed"):
-        restore(options_of(database), **words, **store.words, source="offsite:latest")
+        run_restore(options_of(database), **words, **store.words, source="offsite:latest")
     del words["confirm"]
     shown = verify(options_of(database), **words, **store.words, source=f"offsite:{name}")
     assert not shown["verification"]["passed"]

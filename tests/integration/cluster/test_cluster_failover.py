@@ -19,11 +19,10 @@ from scannerdb.jobs import restore as restore_job
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Working, fix
-from scannerdb.jobs.restore import restore
 from scannerdb.standbylag import UNSEEN, let_catch_up
 
 from tests.integration.cluster.pair import NAME, Pair, pair_of_servers, silent_server
-from tests.integration.support import INVARIANTS, NO_BACKUP
+from tests.integration.support import INVARIANTS, NO_BACKUP, run_restore
 from tests.servers import Database
 
 pytestmark = pytest.mark.pg(17)
@@ -165,12 +164,12 @@ def test_checks_and_backups_begin_again_and_a_restore_says_it(
             with monkeypatch.context() as patch:
                 patch.setattr(restore_job, "validate", lambda *args: (gone(), real_validate(*args))[1])
                 with pytest.raises(PrimaryMoved) as error:
-                    restore(last.options(), **words, source="latest", confirm=NAME)
+                    run_restore(last.options(), **words, source="latest", confirm=NAME)
             old, new = last.old.server.port, last.new.server.port
             assert f"port {old} (timeline" in error.value.message
             assert f"port {new} (timeline" in error.value.message
             assert error.value.message.startswith("The restore ended, because the primary was ")
             assert len(databases(last.new)) > 3, "the side database came along"
-            restore(last.options(), **words, source="latest", confirm=NAME)
+            run_restore(last.options(), **words, source="latest", confirm=NAME)
             left = [name for name in databases(last.new) if name not in (NAME, "template0", "template1")]
             assert len(left) == 1, f"only what was replaced is kept: {left}"

@@ -25,14 +25,13 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.cluster import cluster
 from scannerdb.jobs.fix import Working, fix
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.restore.heal import find
 from scannerdb.restore.marks import SIDE
 from scannerdb.sets.staging import debris
 
 from tests.integration.cluster.patroni_site import NAME, PatroniSite, patroni_site
-from tests.integration.support import INVARIANTS, NO_BACKUP, run_vacuum, wait_until
+from tests.integration.support import INVARIANTS, NO_BACKUP, run_restore, run_vacuum, wait_until
 
 pytestmark = [pytest.mark.pg(15), pytest.mark.needs("postgresql-15", "patroni")]
 
@@ -94,7 +93,7 @@ JOBS = {
     "fix": Moment(run_fix, Worker, "_done"),
     "verify": Moment(lambda site, where: verify(site.options(), **where, source="latest"), restore_drill, "_compare"),
     "restore": Moment(
-        lambda site, where: restore(site.options(), **where, source="latest", confirm=NAME), restore_job, "validate"
+        lambda site, where: run_restore(site.options(), **where, source="latest", confirm=NAME), restore_job, "validate"
     ),
 }
 EVENTS: dict[str, Callable[[PatroniSite], object]] = {
@@ -170,9 +169,9 @@ def test_nothing_heavy_is_begun_while_a_standby_is_missing(site: PatroniSite, fo
     wait_until(site.well, 120)
     options = site.options(min_standbys=3)
     with pytest.raises(RestoreRefused, match=f"^{said}"):
-        restore(options, **folders, source="latest", confirm=NAME)
+        run_restore(options, **folders, source="latest", confirm=NAME)
     assert not left_by(site, folders)
-    planned = restore(options, **folders, source="latest", confirm=NAME, check_mode=True)
+    planned = run_restore(options, **folders, source="latest", confirm=NAME, check_mode=True)
     assert f"This would stop the restore: {said}." in planned["warnings"]
     fixed = fix(options, safety=NO_BACKUP)
     assert not fixed["changed"]

@@ -13,12 +13,11 @@ from scannerdb.checks.options import CheckOptions
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.undo import undo
 from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_support import back_up, bring_back, lose
-from tests.integration.support import NO_BACKUP, options, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
 from tests.servers import Database, make_home
 
 STATEMENTS = [
@@ -93,5 +92,5 @@ def test_every_job_takes_it(raw: Database, tmp_path: Path, cluster_dir: Path) ->
     bring_back(raw, tmp_path)
     assert content(raw) == before
     bring_back(raw, tmp_path)
-    assert restore(options(raw), state="undone", confirm=raw.name, grace_s=0, **folder)["changed"]
+    assert run_restore(options(raw), state="undone", confirm=raw.name, grace_s=0, **folder)["changed"]
     assert content(raw) == before

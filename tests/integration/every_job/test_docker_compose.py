@@ -21,11 +21,10 @@ from scannerdb.fixes.rights import writer_of
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.migrate import migrate
 from scannerdb.jobs.options import MigrateOptions
-from scannerdb.jobs.restore import restore
 
 from demo import field
 from tests.integration.playbooks import ROOT, Run, run
-from tests.integration.support import options
+from tests.integration.support import options, run_restore
 from tests.servers import Database, compose_server, find_bin_dir
 
 pytestmark = pytest.mark.pg(15)  # the version of the image
@@ -111,7 +110,7 @@ def test_membership_in_a_superuser_is_never_offered(compose: Database, tmp_path:
     places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     backup(few, storage="persistent", **places)
     with pytest.raises(PrivilegeMissing) as owners:
-        restore(few, source="latest", confirm=database.name, **places)
+        run_restore(few, source="latest", confirm=database.name, **places)
     with connect(few) as conn, pytest.raises(PrivilegeMissing) as rows:
         writer_of(conn, "public", ["endpoints"], field.APP_ROLE)
     for said in (skipped, str(owners.value), str(rows.value)):

@@ -19,8 +19,6 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.folders import folders
 from scannerdb.jobs.legacy import legacy
 from scannerdb.jobs.remove_set import remove_set
-from scannerdb.jobs.restore import restore
-from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.jobs.uninstall import uninstall
 from scannerdb.jobs.uninstall_files import Folders, uninstall_files
 from scannerdb.jobs.verify import verify
@@ -29,7 +27,7 @@ from scannerdb.sets.catalogue import list_sets
 from scannerdb.vacuum import run as vacuum_run
 
 from tests.integration.restore.restore_support import ansible_module, databases, maintenance, old_dump, options
-from tests.integration.support import run_fix, run_vacuum
+from tests.integration.support import run_fix, run_restore, run_sweep, run_vacuum
 from tests.integration.vacuum.vacuum_support import dead, fill
 from tests.servers import Database
 
@@ -136,7 +134,7 @@ def test_a_restore(field_db: Database, tmp_path: Path, monkeypatch: pytest.Monke
         with monkeypatch.context() as patch:
             failing(patch, step, KeyError(FAULT) if step == "jobs.restore.result_of" else None)
             with pytest.raises((ScannerDbError, KeyError)) as caught:
-                restore(options(field_db), **words)
+                run_restore(options(field_db), **words)
         done = getattr(caught.value, "done", {})
         said = " ".join(done.get("done", []))
         fresh = databases(field_db) - before
@@ -148,7 +146,7 @@ def test_a_restore(field_db: Database, tmp_path: Path, monkeypatch: pytest.Monke
         assert done.get("changed", False) == bool(said)
         for name in fresh:
             assert name in said and f"-e scannerdb_run_id={done['run_id']}" in done["msg"]
-            undone = restore(options(field_db), state="undone", undo_run_id=done["run_id"], **words)
+            undone = run_restore(options(field_db), state="undone", undo_run_id=done["run_id"], **words)
             assert undone["restore"]["previous_database"]
             with maintenance(field_db) as conn:
                 conn.execute(psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(_kept(field_db))))
@@ -173,9 +171,9 @@ def test_a_cutover_whose_answer_is_lost(field_db: Database, tmp_path: Path, monk
     monkeypatch.setattr("scannerdb.restore.switch.switch_over", cut)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "grace_s": 0, "prebackup": False}
     words |= {"source": str(old_dump(field_db, tmp_path / "x")), "confirm": field_db.name}
-    first = failed(lambda: restore(options(field_db), **words))
+    first = failed(lambda: run_restore(options(field_db), **words))
     assert first["changed"] and "The cutover was done" in first["done"][0]
-    second = failed(lambda: restore(options(field_db), state="undone", **words))
+    second = failed(lambda: run_restore(options(field_db), state="undone", **words))
     assert second["changed"] and _kept(field_db) in second["done"][0]
 
 
@@ -185,22 +183,22 @@ def test_a_clone_tables_and_the_sweep(field_db: Database, tmp_path: Path, monkey
     clone = f"{field_db.name}_dev"
     with monkeypatch.context() as patch:
         failing(patch, "restore.cloning.counted")
-        told = failed(lambda: restore(options(field_db), into_database=clone, confirm=clone, **restoring))
+        told = failed(lambda: run_restore(options(field_db), into_database=clone, confirm=clone, **restoring))
         assert told["changed"] and clone in databases(field_db) and f'DROP DATABASE "{clone}";' in told["msg"]
         failing(patch, "restore.tables.counted")
         told = failed(
-            lambda: restore(
+            lambda: run_restore(
                 options(field_db), tables=["models"], into_schema="back", confirm=field_db.name, **restoring
             )
         )
         assert told["changed"] and field_db.value("SELECT count(*) FROM back.models") > 0
         assert 'DROP SCHEMA "back" CASCADE;' in told["msg"]
-    restore(options(field_db), confirm=field_db.name, prebackup=False, **restoring)
+    run_restore(options(field_db), confirm=field_db.name, prebackup=False, **restoring)
     kept = next(name for name in databases(field_db) - {clone, field_db.name} if name.startswith(field_db.name))
     long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
     monkeypatch.setattr("scannerdb.jobs.restore_sweep.kept_until", lambda *_: long_ago)
     failing(monkeypatch, "jobs.restore_sweep._message")
-    told = failed(lambda: sweep(options(field_db), keep_hours=1.0, run_id=new_run_id(), **words))
+    told = failed(lambda: run_sweep(options(field_db), keep_hours=1.0, run_id=new_run_id(), **words))
     assert told["changed"] and "was dropped" in told["done"][0]
     assert kept not in databases(field_db)
     with maintenance(field_db) as conn:

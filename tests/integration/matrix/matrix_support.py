@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_kinds import ROLES
 from tests.integration.restore.restore_support import maintenance, options
+from tests.integration.support import run_restore
 from tests.servers import Database, make_home
 
 Picture = dict[str, Any]
@@ -114,7 +114,7 @@ def bring_back(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
     """Restore the latest set."""
     words = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s"), "source": "latest", "grace_s": 0}
     words.update(confirm=db.name, accept=["*"], run_code=True)
-    return restore(options(db, **more.pop("login", {})), **{**words, **more})
+    return run_restore(options(db, **more.pop("login", {})), **{**words, **more})
 
 
 def lose(db: Database) -> None:

@@ -14,13 +14,12 @@ from scannerdb.errors import InvalidInput, MigrationRefused, RestoreRefused, Val
 from scannerdb.jobs import migrate as job
 from scannerdb.jobs.migrate import migrate
 from scannerdb.jobs.options import MigrateOptions
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 
 from tests.integration.application.shape_support import made
 from tests.integration.playbooks import Site, site
 from tests.integration.restore.restore_support import databases, state
-from tests.integration.support import findings, options, run_fix, schema_damage, wait_until
+from tests.integration.support import findings, options, run_fix, run_restore, schema_damage, wait_until
 from tests.servers import Database, Databases
 
 __all__ = ["site"]
@@ -44,7 +43,7 @@ def run(database: Database, folder: Path, **more: Any) -> dict[str, Any]:
 
 def undone(database: Database, folder: Path) -> dict[str, Any]:
     places = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s")}
-    return restore(options(database), state="undone", confirm=database.name, grace_s=0, **places)
+    return run_restore(options(database), state="undone", confirm=database.name, grace_s=0, **places)
 
 
 @pytest.mark.parametrize("shape", OLDER)

@@ -20,7 +20,6 @@ from scannerdb.disposable import debris
 from scannerdb.errors import FileProblem, InvalidInput, RestoreRefused
 from scannerdb.jobs.leftovers import remove_copies
 from scannerdb.jobs.point_in_time import Point, PointRequest, at_point, judged_point
-from scannerdb.jobs.restore import restore
 from scannerdb.physical.copy_folder import PREFIX
 from scannerdb.physical.recovery import Paused
 from scannerdb.physical.request import Stanza
@@ -32,7 +31,7 @@ from tests import needs
 from tests.integration.physical.history import History, made_history
 from tests.integration.physical.physical_support import STANZA, has_pgbackrest
 from tests.integration.restore.restore_support import damage, databases, options, state
-from tests.integration.support import processes, wait_until
+from tests.integration.support import processes, run_restore, wait_until
 from tests.servers import Databases, Pool, find_bin_dir, make_home
 
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -267,27 +266,27 @@ def test_a_database_goes_back_to_a_second_and_forth_again(
             "timeline": 1,
             "grace_s": 0,
         }
-        planned = restore(options(db), **words)
+        planned = run_restore(options(db), **words)
         assert (
             planned["changed"] and "WAL was switched" in planned["msg"] and "nothing was changed" not in planned["msg"]
         )
         assert planned["plan"]["timeline"] == 1
         assert planned["plan"]["first_out"]
-        shown = restore(options(db), **words, show=True, confirm=db.name)
+        shown = run_restore(options(db), **words, show=True, confirm=db.name)
         assert shown["changed"] is False and "nothing was changed" in shown["msg"]
         tables = {one["table"]: one for one in shown["plan"]["tables"]}
         assert tables["public.models"]["rows_then"] == before["rows of public.models"][0]
         assert tables["public.models"]["rows_now"] == 0
         assert tables["public.chat_history"]["rows_now"] is None
         assert state(db) == damaged
-        done = restore(options(db), **words, confirm=db.name)
+        done = run_restore(options(db), **words, confirm=db.name)
         assert without_sequences(state(db)) == without_sequences(before)
         assert done["restore"]["source"].startswith("physical backup ")
         assert [path.name for path in folder.iterdir()] == []
         assert len(list(tmp_path.glob("*.backup"))) == 1, "only the backup before the restore is kept"
-        restore(options(db), **{**words, "source": ""}, state="undone", confirm=db.name)
+        run_restore(options(db), **{**words, "source": ""}, state="undone", confirm=db.name)
         assert without_sequences(state(db)) == without_sequences(damaged)
-        copied = restore(options(db), **words, into_database="as_it_was", confirm="as_it_was")
+        copied = run_restore(options(db), **words, into_database="as_it_was", confirm="as_it_was")
         assert copied["restore"]["rows"] > 0
         assert "as_it_was" in databases(db)
     finally:
@@ -311,4 +310,4 @@ def test_without_physical_backups_a_time_means_a_dump(history: History, tmp_path
     there = options(history.cluster.database)
     for source in ("lsn:0/3000028", "physical:latest", "physical:2026-11-24 03:10:00+00"):
         with pytest.raises(InvalidInput, match="none are configured"):
-            restore(there, backup_dir=str(tmp_path), source=source, confirm="postgres")
+            run_restore(there, backup_dir=str(tmp_path), source=source, confirm="postgres")

@@ -17,7 +17,6 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.connection import connect
 from scannerdb.errors import ConnectionFailed, RestoreRefused
-from scannerdb.jobs.restore import restore
 from scannerdb.restore import plan
 from scannerdb.restore.cutover import Switch, switch_over
 from scannerdb.restore.cutover_waker import CutoverWaker
@@ -25,7 +24,7 @@ from scannerdb.restore.heal import diagnose, find, heal, set_comment
 from scannerdb.restore.marks import DatabaseMark, kept_name, side_name
 
 from tests.integration.restore.restore_support import databases, maintenance, oid, old_dump, options, state
-from tests.integration.support import wait_until
+from tests.integration.support import run_restore, wait_until
 from tests.servers import Database
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -277,7 +276,7 @@ def test_clients_at_full_speed_see_the_old_or_the_new(field_db: Database, tmp_pa
     half = field_db.value("SELECT count(*) FROM models")
     more: dict[str, Any] = {"terminate": True, "grace_s": 0, "prebackup": False}
     with at_full_speed(field_db) as seen:
-        result = restore(
+        result = run_restore(
             options(field_db),
             backup_dir=str(tmp_path),
             state_dir=str(tmp_path / "state"),
@@ -305,7 +304,7 @@ def test_clients_at_full_speed_beside_a_cutover_that_fails(
     before, names = state(field_db), databases(field_db)
     more: dict[str, Any] = {"terminate": True, "grace_s": 0, "prebackup": False}
     with at_full_speed(field_db) as seen, pytest.raises(RestoreRefused, match="open again under its own name"):
-        restore(
+        run_restore(
             options(field_db),
             backup_dir=str(tmp_path),
             state_dir=str(tmp_path / "state"),

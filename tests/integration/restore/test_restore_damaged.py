@@ -9,16 +9,16 @@ import pytest
 from scannerdb.errors import BackupInvalid, RestoreRefused, ValidationFailed
 from scannerdb.jobs import restore_before
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.load import validation
 
 from tests.integration.backup.backup_support import compressions
 from tests.integration.restore.restore_support import databases, old_dump, options, state
+from tests.integration.support import run_restore
 from tests.servers import Database, Databases
 
 
 def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
-    return restore(
+    return run_restore(
         options(db),
         **{"backup_dir": str(folder), "state_dir": str(folder / "state"), "confirm": db.name, "grace_s": 0, **more},
     )

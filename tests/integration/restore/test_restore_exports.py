@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import RestoreRefused, ValidationFailed
-from scannerdb.jobs.restore import restore
 
 from tests.integration.restore.restore_support import damage, databases, furnish, maintenance, options, state
+from tests.integration.support import run_restore
 from tests.servers import Database, Databases
 
 FIELD = ("--format=plain", "--clean", "--if-exists", "--create", "--no-owner", "--no-privileges")
@@ -29,7 +29,7 @@ def export(db: Database, path: Path, *words: str) -> Path:
 
 def run(db: Database, folder: Path, source: Path, **more: Any) -> dict[str, Any]:
     words = {"backup_dir": str(folder), "state_dir": str(folder / "state"), "confirm": db.name, "grace_s": 0}
-    return restore(options(db), source=str(source), **{**words, "prebackup": False, **more})
+    return run_restore(options(db), source=str(source), **{**words, "prebackup": False, **more})
 
 
 @pytest.mark.parametrize("field_db", ["we\"ird; \\! a='b"], indirect=True)
@@ -189,7 +189,7 @@ def test_a_maintenance_role_restores_it(field_db: Database, tmp_path: Path) -> N
         with contextlib.suppress(psycopg.errors.DuplicateObject):
             conn.execute("CREATE ROLE test_restorer LOGIN CREATEDB")
         conn.execute("GRANT scanner_owner, pg_signal_backend TO test_restorer")
-    restore(
+    run_restore(
         options(field_db, user="test_restorer"),
         source=str(dump),
         backup_dir=str(tmp_path),

@@ -12,12 +12,11 @@ from scannerdb.connection import connect
 from scannerdb.errors import JobLocked
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.check import check
-from scannerdb.jobs.restore import restore
-from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.restore.heal import find, set_comment
 from scannerdb.restore.marks import kept_name, parse_mark
 
 from tests.integration.restore.restore_support import age, ansible_module, databases, maintenance, old_dump, options
+from tests.integration.support import run_restore, run_sweep
 from tests.servers import Database
 
 HOSTILE = [None, "we\"ird; drop \\ 'x", "ü" + "x" * 61]
@@ -26,7 +25,7 @@ HOSTILE = [None, "we\"ird; drop \\ 'x", "ü" + "x" * 61]
 def restored(db: Database, folder: Path) -> str:
     """Restore once; the name of the replaced database."""
     dump = old_dump(db, folder / "x")
-    result = restore(
+    result = run_restore(
         options(db),
         backup_dir=str(folder),
         state_dir=str(folder / "state"),
@@ -41,7 +40,7 @@ def restored(db: Database, folder: Path) -> str:
 
 
 def swept(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
-    return sweep(
+    return run_sweep(
         options(db), **{"backup_dir": str(folder), "state_dir": str(folder / "state"), "keep_hours": 5.0, **more}
     )
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from scannerdb.errors import ScannerDbError
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.restore import build
 from scannerdb.runs import Run
 
@@ -20,7 +19,7 @@ from demo.server import Server
 from tests import servers
 from tests.integration.own_server import crash, own_databases, own_db, own_server
 from tests.integration.restore.restore_support import ROOT, damage, databases, old_dump, options, state
-from tests.integration.support import run_fix, wait_until
+from tests.integration.support import run_fix, run_restore, wait_until
 from tests.servers import Database, Databases
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -35,6 +34,7 @@ from scannerdb import process
 from scannerdb.connection import Options
 from scannerdb.jobs.restore import restore
 from scannerdb.load import sql_file
+from scannerdb.restore.options import RestoreOptions
 from scannerdb.runs import Run
 
 def die(*_, **__):
@@ -59,7 +59,7 @@ elif module:
 else:
     process.TICK_S = 0.01  # a restore tells how far its load is at every tick
     Run.progress = progress
-restore(Options(**login), **words)
+restore(Options(**login), RestoreOptions(**words))
 """
 BEFORE = [
     ("jobs.restore.make_plan", 1),
@@ -137,7 +137,7 @@ def test_killed_at_every_step(one: Databases, tmp_path: Path) -> None:
     for where in ("cutover", "restore.switch.switch_over"):
         kill(db, tmp_path, where, state="undone")
         assert state(db) == whole, where
-    result = restore(
+    result = run_restore(
         options(db),
         backup_dir=str(tmp_path),
         state_dir=str(tmp_path / "state"),
@@ -159,7 +159,7 @@ def test_killed_in_the_middle_of_a_script(one: Databases, tmp_path: Path) -> Non
     for where, times in (("verify", 1), ("half of a script", 1), ("analyze", 1)):
         kill(db, tmp_path, where, times, source=str(dump), prebackup=False)
         assert state(db) == before, where
-    result = restore(
+    result = run_restore(
         options(db),
         backup_dir=str(tmp_path),
         state_dir=str(tmp_path / "state"),
@@ -200,11 +200,11 @@ def test_the_server_crashes_at_every_step(
         monkeypatch.setattr(Run, "progress", progress)
         try:
             with pytest.raises(ScannerDbError) as caught:
-                restore(options(db), **words)
+                run_restore(options(db), **words)
         finally:
             monkeypatch.setattr(Run, "progress", told)
             own_server.start()
         assert str(caught.value).endswith("."), (step, str(caught.value))
         assert state(db) == before, step
-    result = restore(options(db), **words)
+    result = run_restore(options(db), **words)
     assert databases(db) == {*names, result["restore"]["previous_database"]}

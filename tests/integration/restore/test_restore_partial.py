@@ -11,7 +11,6 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, RestoreRefused, ScannerDbError, ValidationFailed
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.restore import cloning
 from scannerdb.restore.tables import table_name
 
@@ -26,6 +25,7 @@ from tests.integration.restore.restore_support import (
     options,
     state,
 )
+from tests.integration.support import run_restore
 from tests.servers import Database, Databases
 
 MISSING = "SELECT * FROM {schema}.{table} EXCEPT SELECT * FROM public.{table}"
@@ -38,7 +38,7 @@ def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
         "source": "latest",
         "confirm": more.get("into_database", db.name),
     }
-    return restore(options(db), **{**values, **more})
+    return run_restore(options(db), **{**values, **more})
 
 
 def without_schema(found: dict[str, Any], schema: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_tables_by_tools_newer_than_the_server(field_db: Database, tmp_path: Pat
     backup(newer, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before = state(field_db)
     more = {"source": "latest", "confirm": field_db.name, "tables": ["models"], "into_schema": "old"}
-    restore(newer, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), **more)
+    run_restore(newer, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), **more)
     assert without_schema(state(field_db), "old") == before
     assert field_db.sql(MISSING.format(schema="old", table="models")) == []
     assert field_db.value("SELECT count(*) FROM old.models") == field_db.value("SELECT count(*) FROM models") > 0

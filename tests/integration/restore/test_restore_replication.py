@@ -11,12 +11,11 @@ from scannerdb.connection import connect
 from scannerdb.errors import RestoreRefused
 from scannerdb.jobs import restore as restore_job
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
-from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.restore import switch
 
 from tests.integration.own_server import own_databases, own_db, own_server, wait_for
 from tests.integration.restore.restore_support import age, databases, maintenance, options, state
+from tests.integration.support import run_restore, run_sweep
 from tests.servers import Database, Databases, standby_of
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -31,7 +30,7 @@ def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
         "grace_s": 0,
         "prebackup": False,
     }
-    return restore(options(db), **{**values, **more})
+    return run_restore(options(db), **{**values, **more})
 
 
 def test_a_slot_stops_it_until_somebody_consents(own_db: Database, tmp_path: Path) -> None:
@@ -56,14 +55,14 @@ def test_a_slot_stops_it_until_somebody_consents(own_db: Database, tmp_path: Pat
         assert where == (kept,)
         assert own_db.value("SELECT count(*) FROM pg_publication") == 1  # the backup's own
         age(own_db, kept, 2)
-        left = sweep(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)[
+        left = run_sweep(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)[
             "left_undone"
         ]
         assert left == [{"name": kept, "why": "it has the logical replication slots warehouse"}]
     finally:
         own_db.sql("SELECT pg_drop_replication_slot('warehouse')")
     assert (
-        sweep(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)["changed"]
+        run_sweep(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)["changed"]
         is True
     )
 
@@ -131,7 +130,7 @@ def test_a_standby_follows(own_db: Database, tmp_path: Path) -> None:
         assert result["restore"]["previous_database"] in databases(standby)
         age(own_db, result["restore"]["previous_database"], 2)
         wait_for(same)
-        there = sweep(options(standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)
+        there = run_sweep(options(standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), keep_hours=1)
         assert there["changed"] is False, "its primary drops it"
 
 

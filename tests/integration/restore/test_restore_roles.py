@@ -10,10 +10,10 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import InvalidInput, PrivilegeMissing, RestoreRefused, ValidationFailed
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.load.role_mapping import RoleRules
 
 from tests.integration.restore.restore_support import ansible_module, databases, maintenance, old_dump, options, state
+from tests.integration.support import run_restore
 from tests.servers import Database, Databases
 
 OLD, OLD_READER = 'Ro "le; OWNER TO x', "lecteur 'é'"
@@ -134,7 +134,7 @@ def run(db: Database, folder: Path, source: object, **more: Any) -> dict[str, An
         "prebackup": False,
         "role_map": MAP,
     }
-    return restore(options(db, **login), source=str(source), **{**values, **more})
+    return run_restore(options(db, **login), source=str(source), **{**values, **more})
 
 
 def spoil(db: Database) -> None:

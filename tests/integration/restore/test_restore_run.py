@@ -23,7 +23,6 @@ from scannerdb.errors import (
 )
 from scannerdb.joblock import job_lock
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.restore import build
 
 from demo import field
@@ -39,7 +38,7 @@ from tests.integration.restore.restore_support import (
     options,
     state,
 )
-from tests.integration.support import run_fix
+from tests.integration.support import run_fix, run_restore
 from tests.servers import Database, Databases
 
 HOSTILE = ['we"ird; drop', "a=b", "ü" + "x" * 61, "dbname='x' \\ é"]
@@ -47,7 +46,7 @@ HOSTILE = ['we"ird; drop', "a=b", "ü" + "x" * 61, "dbname='x' \\ é"]
 
 def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
     login = more.pop("login", {})
-    return restore(
+    return run_restore(
         options(db, **login),
         **{"backup_dir": str(folder), "state_dir": str(folder / "state"), "confirm": db.name, "grace_s": 0, **more},
     )

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from scannerdb.connection import connect
 from scannerdb.errors import BackupInvalid, RestoreRefused, ScannerDbError, ToolFailed, ValidationFailed
-from scannerdb.jobs.restore import restore
 from scannerdb.load.sql_file import Terms, load_script
 from scannerdb.load.sql_script import Script, psql_guards
 from scannerdb.load.validation import plain_tables
 from scannerdb.tools import find_tools
 
 from tests.integration.restore.restore_support import damage, databases, furnish, old_dump, options, state
+from tests.integration.support import run_restore
 from tests.servers import Database, Databases
 
 
@@ -30,7 +30,7 @@ def run(db: Database, folder: Path, source: Path, **more: Any) -> dict[str, Any]
         "prebackup": False,
         **more,
     }
-    return restore(options(db), source=str(source), **words)
+    return run_restore(options(db), source=str(source), **words)
 
 
 def packed(path: Path) -> Path:

@@ -19,7 +19,6 @@ from psycopg.sql import SQL, Identifier
 from scannerdb import process
 from scannerdb.errors import BackupInvalid, FileProblem, RestoreRefused, ScannerDbError, ToolFailed, ToolMissing
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.load import validation
 from scannerdb.restore import build, plan
@@ -30,6 +29,7 @@ from tests.backup_sets import add_file, add_hidden_file, add_link, replace_by_fo
 from tests.integration.backup.backup_support import cut, empty, flip, grow
 from tests.integration.own_server import crash, own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.restore.restore_support import ROOT, damage, databases, maintenance, old_dump, options, state
+from tests.integration.support import run_restore
 from tests.servers import Database, Databases
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -44,7 +44,7 @@ def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
         "grace_s": 0,
         "lock_wait_s": 60,
     }
-    return restore(options(db), **{**values, **more})
+    return run_restore(options(db), **{**values, **more})
 
 
 # --- full disks
@@ -294,7 +294,7 @@ def test_a_set_of_a_newer_server(
     with pytest.raises(ToolMissing, match=f"made by pg_dump {above}"):
         run(db, tmp_path, source=dump)
     with pytest.raises(ToolFailed, match=r"novel|VIRTUAL|syntax error"):
-        restore(
+        run_restore(
             options(db, pg_bin_dir=str(servers.find_bin_dir(above))),
             backup_dir=str(tmp_path),
             state_dir=str(tmp_path / "state"),
@@ -357,7 +357,7 @@ def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, p
     if place != "clear_up":  # then the tables had arrived
         assert state(db) == before
     db.sql("DROP SCHEMA IF EXISTS old CASCADE")
-    restore(
+    run_restore(
         options(db),
         backup_dir=str(tmp_path),
         state_dir=str(tmp_path / "state"),

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import InvalidInput, PrivilegeMissing, RestoreRefused, ServerUnsupported
-from scannerdb.jobs.restore import restore
-from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_support import back_up, bring_back, lose
 from tests.integration.own_server import own_databases, own_db, own_server
 from tests.integration.restore.restore_support import maintenance, options
+from tests.integration.support import run_restore, run_sweep
 from tests.servers import Database
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -143,9 +142,9 @@ def test_a_template_stays_one(database: Database, tmp_path: Path) -> None:
     bring_back(database, tmp_path)
     assert database.value("SELECT datistemplate FROM pg_database WHERE datname = current_database()")
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    restore(options(database), state="undone", confirm=database.name, grace_s=0, **folder)
+    run_restore(options(database), state="undone", confirm=database.name, grace_s=0, **folder)
     assert database.value(templates) == 2
-    assert sweep(options(database), backup_dir=folder["backup_dir"], keep_hours=0.00001)["changed"]
+    assert run_sweep(options(database), backup_dir=folder["backup_dir"], keep_hours=0.00001)["changed"]
     assert database.value(templates) == 1
     lose(database)
     bring_back(database, tmp_path)

@@ -17,12 +17,11 @@ from scannerdb.backup import make
 from scannerdb.connection import connect
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, ScannerDbError
 from scannerdb.jobs.backup import backup
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.verify import verify
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.signing import Trust
 
-from tests.integration.support import options
+from tests.integration.support import options, run_restore
 from tests.servers import FAST, Database, find_bin_dir, lone_server, make_home
 
 LANGUAGES = {"de_DE.UTF-8": "existiert nicht", "ja_JP.UTF-8": "存在しません"}
@@ -88,7 +87,7 @@ def test_a_dropped_database_comes_back(foreign: Database, tmp_path: Path) -> Non
     backup(options(foreign), **folder)
     Database(foreign.server, "postgres").sql("DROP DATABASE fremd WITH (FORCE)")
     accepted = ["schema.table.missing", "schema.view.missing"]  # it is none of the scanner's
-    done = restore(options(foreign), source="latest", confirm="fremd", grace_s=0, accept=accepted, **folder)
+    done = run_restore(options(foreign), source="latest", confirm="fremd", grace_s=0, accept=accepted, **folder)
     assert done["changed"]
     assert foreign.value("SELECT count(*) FROM t") == 100000
 

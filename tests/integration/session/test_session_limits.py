@@ -21,12 +21,11 @@ from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.verify import verify
 from scannerdb.lockbudget import Budget
 
-from tests.integration.support import NO_BACKUP, options, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
 from tests.servers import Database
 
 
@@ -156,7 +155,7 @@ def _jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
         "vacuum": lambda: run_vacuum(login),
         "backup": lambda: backup(login, **sets),
         "verify": lambda: verify(login, **sets),
-        "restore": lambda: restore(login, source="latest", confirm=login.db, grace_s=0, **sets),
+        "restore": lambda: run_restore(login, source="latest", confirm=login.db, grace_s=0, **sets),
     }
 
 

@@ -15,13 +15,12 @@ from scannerdb.jobs.check import check
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
 from scannerdb.jobs.verify import verify
 
 from tests.integration.session.pooler import pooled
-from tests.integration.support import NO_BACKUP, options, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
 from tests.servers import Database
 
 STATE = """
@@ -47,7 +46,7 @@ def jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
         "fix": lambda: fix(login, safety=NO_BACKUP),
         "undo": lambda: undo(login, run_id="20260101T000000Z-00000000"),
         "vacuum": lambda: run_vacuum(login),
-        "restore": lambda: restore(login, source="latest", confirm=login.db, grace_s=0, **sets),
+        "restore": lambda: run_restore(login, source="latest", confirm=login.db, grace_s=0, **sets),
         "info": lambda: info(login),
     }
 

@@ -13,14 +13,13 @@ from scannerdb.errors import ServerUnsupported
 from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
-from scannerdb.jobs.restore import restore
 from scannerdb.jobs.undo import undo
 from scannerdb.jobs.verify import verify
 from scannerdb.session import SETTINGS
 
 from tests.integration.hostile_settings import HOSTILE, known_to
 from tests.integration.own_server import own_databases, own_db, own_server
-from tests.integration.support import NO_BACKUP, options, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
 from tests.servers import Database, make_home
 
 ROLE = "hostile_login"
@@ -96,9 +95,9 @@ def test_every_job_does_what_it_does_elsewhere(
     undone = undo(hostile, run_id=fixed["run_id"], state_dir=str(tmp_path / "s"))
     assert undone["changed"], undone
     assert run_vacuum(hostile)["changed"]
-    restored = restore(hostile, source="latest", confirm=field_db.name, grace_s=0, **folder)
+    restored = run_restore(hostile, source="latest", confirm=field_db.name, grace_s=0, **folder)
     assert restored["changed"] and _content(field_db) == before
-    back = restore(hostile, state="undone", confirm=field_db.name, grace_s=0, **folder)
+    back = run_restore(hostile, state="undone", confirm=field_db.name, grace_s=0, **folder)
     assert back["changed"]
 
 
