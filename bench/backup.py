@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from psycopg.sql import SQL, Identifier
-from scannerdb.jobs.backup import backup
 
 from bench.figure import Beside, Figure, Goal
 from bench.lab import TABLES, Lab
 from bench.load import beside, worst_lines
 from bench.measure import Ran, clean_env, interleave, measured, timed
 from bench.playbook import Played, Site
+from tests.integration.support import run_backup
 
 OLD = "the old script's pg_dump -Fc"
 COMMUNITY = "community.postgresql.postgresql_db state=dump"
@@ -46,7 +46,7 @@ class Place:
         """Our job alone, in this process."""
         target = self._fresh("job")
         work = partial(
-            backup, self.lab.options(self.name), backup_dir=str(target), verify_level=verify_level, jobs=JOBS
+            run_backup, self.lab.options(self.name), backup_dir=str(target), verify_level=verify_level, jobs=JOBS
         )
         return timed(work)
 

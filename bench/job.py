@@ -15,9 +15,11 @@ from scannerdb.connection import Options
 def arguments(job: str, folder: str) -> dict[str, Any]:
     """The keywords of each job, all else by default."""
     if job == "backup":
-        return {"backup_dir": f"{folder}/backups", "jobs": 2}
+        from scannerdb.backup.options import BackupOptions  # noqa: PLC0415 - only this job's process needs it
+
+        return {"told": BackupOptions(backup_dir=f"{folder}/backups", jobs=2)}
     if job == "fix":
-        from scannerdb.jobs.fix import Safety  # noqa: PLC0415 - only this job's process needs it
+        from scannerdb.jobs.fix import Safety  # noqa: PLC0415 - likewise
 
         return {"safety": Safety(require_backup=False)}
     if job == "check":

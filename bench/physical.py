@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.physical_backup import physical_backup
 from scannerdb.jobs.physical_drill import physical_drill
-from scannerdb.jobs.verify import verify
+from scannerdb.physical.options import PhysicalBackupOptions, PhysicalDrillOptions
 from scannerdb.process import run_tool
 
 from bench.figure import Figure, Goal, NotHere
@@ -20,7 +19,7 @@ from bench.lab import Lab
 from bench.measure import interleave, timed
 from demo import field, user
 from tests.integration.physical.physical_support import STANZA, PhysicalCluster, physical_cluster
-from tests.integration.support import options
+from tests.integration.support import options, run_backup, run_verify
 from tests.servers import Database, make_home
 
 PROCESSES = 2
@@ -70,7 +69,7 @@ def bare_drill(cluster: PhysicalCluster) -> None:
 
 def ours(cluster: PhysicalCluster, database: Database, kind: str) -> None:
     """The job: looks at everything before and after."""
-    physical_backup(options(database), kind=kind, **asked(cluster))
+    physical_backup(options(database), PhysicalBackupOptions(kind=kind, **asked(cluster)))
 
 
 def our_drill(cluster: PhysicalCluster, database: Database) -> None:
@@ -79,7 +78,7 @@ def our_drill(cluster: PhysicalCluster, database: Database) -> None:
     os.chown(folder, os.geteuid(), os.getegid())
     folder.chmod(0o755)
     try:
-        done = physical_drill(options(database), **asked(cluster), copy_dir=str(folder))
+        done = physical_drill(options(database), PhysicalDrillOptions(copy_dir=str(folder), **asked(cluster)))
     finally:
         shutil.rmtree(folder)
     if done["drill"]["outcome"] != "passed":
@@ -88,7 +87,8 @@ def our_drill(cluster: PhysicalCluster, database: Database) -> None:
 
 def dump(database: Database, folder: Path) -> None:
     """The other method, of the one database: all of it, each time."""
-    backup(options(database), backup_dir=str(folder / "dumps"), state_dir=str(folder / "state"), jobs=PROCESSES)
+    places = {"backup_dir": str(folder / "dumps"), "state_dir": str(folder / "state")}
+    run_backup(options(database), **places, jobs=PROCESSES)
 
 
 def dump_drill(database: Database, folder: Path) -> None:
@@ -101,7 +101,9 @@ def dump_drill(database: Database, folder: Path) -> None:
     home = make_home("scannerdb-drill-")
     home.chmod(0o755)
     try:
-        done = verify(options(database), **words, place="cluster", cluster_dir=str(home), jobs=PROCESSES, amcheck=True)
+        done = run_verify(
+            options(database), **words, place="cluster", cluster_dir=str(home), jobs=PROCESSES, amcheck=True
+        )
     finally:
         shutil.rmtree(home)
     if done["verification"]["problems"]:

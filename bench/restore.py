@@ -16,7 +16,6 @@ from typing import Any
 from psycopg.sql import SQL, Identifier
 from scannerdb.connection import connect
 from scannerdb.contract.overlay import contract_with
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.restore import restore
 from scannerdb.load.contents import wanted_lines
 from scannerdb.restore.build import create_empty, load_side
@@ -30,6 +29,7 @@ from bench.lab import ROOT, Lab
 from bench.load import beside, worst_lines
 from bench.measure import clean_env, interleave, measured, timed
 from bench.playbook import Site
+from tests.integration.support import run_backup
 
 CLIENTS, CUTOVERS, JOBS = 10, 10, 2
 SMALL = 0.2  # a cutover changes names, whatever the size
@@ -79,7 +79,7 @@ def cutovers(lab: Lab, repetitions: int) -> Iterator[Figure]:
     folder = str(lab.folder())
     with lab.copy(scale=SMALL) as name:
         options = lab.options(name)
-        backup(options, backup_dir=folder, state_dir=f"{folder}/state", jobs=JOBS)
+        run_backup(options, backup_dir=folder, state_dir=f"{folder}/state", jobs=JOBS)
         more: dict[str, Any] = {
             "backup_dir": folder,
             "state_dir": f"{folder}/state",
@@ -156,7 +156,7 @@ def loads(lab: Lab, repetitions: int) -> Iterator[Figure]:
     """Our load beside the bare tool, of one set."""
     with lab.copy() as name:
         folder = lab.folder()
-        backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
+        run_backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
         ways = {"ours": lambda: _our_load(lab, name, folder), "bare": lambda: _bare_load(lab, folder)}
         seen = interleave(repetitions, ways)
     yield Figure("the load", "s", seen["ours"], seen["bare"], f"pg_restore -j{JOBS}", Goal(times=1.05))
@@ -202,7 +202,7 @@ def whole(lab: Lab, repetitions: int) -> Iterator[Figure]:
     with lab.copy() as name:
         folder, dumps = lab.folder(), lab.folder()
         site = Site(lab.folder(), {"db": lab.options(name)})
-        backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
+        run_backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
         dump = dumps / "x.pgc"
         _pg(lab, name, "pg_dump", "-Fc", f"--file={dump}")
         ways = {
@@ -220,7 +220,7 @@ def clients(lab: Lab, repetitions: int) -> Iterator[Beside]:
     """What clients see while the whole database is restored, from a backup that is there already."""
     with lab.copy() as name:
         folder, dump = lab.folder(), lab.folder() / "x.pgc"
-        backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
+        run_backup(lab.options(name), backup_dir=str(folder), state_dir=str(folder / "state"), jobs=JOBS)
         _pg(lab, name, "pg_dump", "-Fc", f"--file={dump}")
         ways = {
             "ours": lambda: beside(lab, name, lambda: _ours(lab, name, folder)),

@@ -155,7 +155,7 @@ from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_fr
 from ansible.module_utils.scannerdb.backup.options import BackupOptions
 from ansible.module_utils.scannerdb.backup.request import addresses_in
 from ansible.module_utils.scannerdb.jobs.backup import backup
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 class Module(AnsibleModule):
@@ -172,8 +172,8 @@ class Module(AnsibleModule):
 def main() -> None:
     """Read the options, make the backup, answer."""
     module = Module(argument_spec=argument_spec(ConnectionOptions, BackupOptions), supports_check_mode=True)
-    request = values_of(BackupOptions, module.params)
-    run_module(module, lambda: backup(options_from(module.params), check_mode=module.check_mode, **request))
+    asked = taken(BackupOptions, module.params)
+    run_module(module, lambda: backup(options_from(module.params), asked, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

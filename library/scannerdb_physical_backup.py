@@ -73,7 +73,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.physical_backup import physical_backup
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.physical.options import PhysicalBackupOptions
 
 
@@ -82,8 +82,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(ConnectionOptions, PhysicalBackupOptions), supports_check_mode=True
     )
-    given = values_of(PhysicalBackupOptions, module.params)
-    run_module(module, lambda: physical_backup(options_from(module.params), check_mode=module.check_mode, **given))
+    asked = taken(PhysicalBackupOptions, module.params)
+    run_module(module, lambda: physical_backup(options_from(module.params), asked, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

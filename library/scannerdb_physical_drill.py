@@ -59,7 +59,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.physical_drill import physical_drill
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.physical.options import PhysicalDrillOptions
 
 
@@ -67,8 +67,8 @@ def main() -> None:
     """Read the options, drill, answer."""
     spec = argument_spec(ConnectionOptions, PhysicalDrillOptions)
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    given = values_of(PhysicalDrillOptions, module.params)
-    run_module(module, lambda: physical_drill(options_from(module.params), check_mode=module.check_mode, **given))
+    asked = taken(PhysicalDrillOptions, module.params)
+    run_module(module, lambda: physical_drill(options_from(module.params), asked, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.jobs.physical_info import physical_info
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 from ansible.module_utils.scannerdb.physical.options import PhysicalInfoOptions
 
 
@@ -79,8 +79,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(ConnectionOptions, PhysicalInfoOptions), supports_check_mode=True
     )
-    given = values_of(PhysicalInfoOptions, module.params)
-    run_module(module, lambda: physical_info(options_from(module.params), **given))
+    asked = taken(PhysicalInfoOptions, module.params)
+    run_module(module, lambda: physical_info(options_from(module.params), asked))
 
 
 if __name__ == "__main__":

@@ -145,18 +145,14 @@ from ansible.module_utils.scannerdb.answer import run_module
 from ansible.module_utils.scannerdb.argspec import ConnectionOptions, options_from
 from ansible.module_utils.scannerdb.drill.options import DrillOptions
 from ansible.module_utils.scannerdb.jobs.verify import verify
-from ansible.module_utils.scannerdb.option import argument_spec, values_of
+from ansible.module_utils.scannerdb.option import argument_spec, taken
 
 
 def main() -> None:
     """Read the options, verify, answer."""
     module = AnsibleModule(argument_spec=argument_spec(ConnectionOptions, DrillOptions), supports_check_mode=True)
-    run_module(
-        module,
-        lambda: verify(
-            options_from(module.params), check_mode=module.check_mode, **values_of(DrillOptions, module.params)
-        ),
-    )
+    asked = taken(DrillOptions, module.params)
+    run_module(module, lambda: verify(options_from(module.params), asked, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

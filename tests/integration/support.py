@@ -8,13 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scannerdb.backup.options import BackupOptions
 from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import Options
+from scannerdb.drill.options import DrillOptions
+from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Safety, fix
 from scannerdb.jobs.restore import restore
 from scannerdb.jobs.restore_sweep import sweep
 from scannerdb.jobs.vacuum import DEFAULT_THRESHOLDS, vacuum
+from scannerdb.jobs.verify import verify
 from scannerdb.restore.options import RestoreOptions
 from scannerdb.tools import Tools, find_tools
 from scannerdb.vacuum.options import VacuumOptions
@@ -97,6 +101,16 @@ def run_vacuum(
 ) -> dict[str, Any]:
     """A vacuum with options by name."""
     return vacuum(login, VacuumOptions(**asked), thresholds=thresholds, check_mode=check_mode)
+
+
+def run_backup(login: Options, *, check_mode: bool = False, **asked: Any) -> dict[str, Any]:
+    """A backup with options by name."""
+    return backup(login, BackupOptions(**asked), check_mode=check_mode)
+
+
+def run_verify(login: Options, *, check_mode: bool = False, **asked: Any) -> dict[str, Any]:
+    """A verification or drill with options by name."""
+    return verify(login, DrillOptions(**asked), check_mode=check_mode)
 
 
 def run_restore(login: Options, *, check_mode: bool = False, **asked: Any) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import BackupInvalid, InvalidInput, RestoreRefused
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
-from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import load_set, point_latest
 from scannerdb.sets.checksums import hash_files
@@ -23,7 +21,7 @@ from scannerdb.sets.signing import public_key
 from scannerdb.sets.verification_log import Verification, append_record
 
 from tests.integration.restore.restore_support import databases, old_dump
-from tests.integration.support import options, run_restore, wait_until
+from tests.integration.support import options, run_backup, run_restore, run_verify, wait_until
 from tests.servers import Database
 
 REFUSED = r"It was not made here: "
@@ -34,7 +32,7 @@ def words(folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def made(database: Database, folder: Path, **more: Any) -> Path:
-    return Path(backup(options(database), **words(folder, **more))["backup"]["path"])
+    return Path(run_backup(options(database), **words(folder, **more))["backup"]["path"])
 
 
 def forged(path: Path, keep_signature: bool) -> Path:
@@ -59,7 +57,7 @@ def refused(database: Database, folder: Path, **more: Any) -> None:
     for check in (True, False):
         if not (check and str(more["source"]).startswith("offsite:")):
             with pytest.raises(RestoreRefused, match=REFUSED):
-                verify(options(database), check_mode=check, **words(folder, **more))
+                run_verify(options(database), check_mode=check, **words(folder, **more))
     assert databases(database) == before
 
 
@@ -76,7 +74,7 @@ def test_a_forged_newer_set(field_db: Database, tmp_path: Path, keep_signature: 
     assert not told[copy.name]["made_here"]
     assert "It was not made here" in told[copy.name]["origin"]
     # Lower levels run nothing of it, and say the same.
-    looked = verify(options(field_db), source=copy.name, level="read", **words(tmp_path))
+    looked = run_verify(options(field_db), source=copy.name, level="read", **words(tmp_path))
     assert any("It was not made here" in warning for warning in looked["warnings"])
     _, digest = read_manifest(copy)
     login = options(field_db)
@@ -90,7 +88,7 @@ def test_a_forged_copy_in_the_bucket(field_db: Database, tmp_path: Path) -> None
     path = made(field_db, tmp_path, offsite_remote=bucket)
     forged(tmp_path / "bucket" / path.name, keep_signature=True)
     refused(field_db, tmp_path, source="offsite:latest", offsite_remote=bucket)
-    shown = verify(options(field_db), **words(tmp_path, source=f"offsite:{path.name}", offsite_remote=bucket))
+    shown = run_verify(options(field_db), **words(tmp_path, source=f"offsite:{path.name}", offsite_remote=bucket))
     assert shown["verification"]["passed"]
 
 
@@ -100,7 +98,7 @@ def test_an_old_copy_under_a_new_name(field_db: Database, tmp_path: Path) -> Non
     path = made(field_db, tmp_path, offsite_remote=str(bucket))
     (bucket / path.name).rename(bucket / f"{field_db.name}_20991231_235959.backup")
     with pytest.raises(BackupInvalid, match="has no such copy"):
-        verify(options(field_db), **words(tmp_path, source="offsite:latest", offsite_remote=str(bucket)))
+        run_verify(options(field_db), **words(tmp_path, source="offsite:latest", offsite_remote=str(bucket)))
 
 
 def test_a_set_of_another_host(field_db: Database, tmp_path: Path) -> None:
@@ -114,7 +112,7 @@ def test_a_set_of_another_host(field_db: Database, tmp_path: Path) -> None:
     refused(field_db, ours, source=str(path))
     refused(field_db, ours, source=str(path), trusted_signers=[public_key(str(ours / "s"))])
     trusted = words(ours, source=str(path), trusted_signers=[key])
-    assert verify(options(field_db), **trusted)["verification"]["passed"]
+    assert run_verify(options(field_db), **trusted)["verification"]["passed"]
     assert run_restore(options(field_db), confirm=field_db.name, grace_s=0, **trusted)["changed"]
     (path / "manifest.json").write_text((path / "manifest.json").read_text().replace("0", "1", 1))
     with pytest.raises((RestoreRefused, BackupInvalid)):
@@ -125,11 +123,11 @@ def test_a_set_from_before_there_were_signatures(field_db: Database, tmp_path: P
     """Its hash is in the state folder, which is enough; without that nobody knows it."""
     path = made(field_db, tmp_path)
     (path / "manifest.json.sig").unlink()
-    assert verify(options(field_db), **words(tmp_path))["verification"]["passed"]
+    assert run_verify(options(field_db), **words(tmp_path))["verification"]["passed"]
     shutil.rmtree(tmp_path / "s" / "manifests")
     refused(field_db, tmp_path, source="latest")
     assert sign(path, str(tmp_path / "s")) == ""
-    assert verify(options(field_db), **words(tmp_path))["verification"]["passed"]
+    assert run_verify(options(field_db), **words(tmp_path))["verification"]["passed"]
 
 
 def test_a_file_that_nobody_named(field_db: Database, tmp_path: Path) -> None:
@@ -149,10 +147,10 @@ def test_without_the_program_a_backup_is_made_all_the_same(
     monkeypatch.setattr("scannerdb.sets.signing.SSH_KEYGEN", "ssh-keygen-that-is-not-there")
     path = made(field_db, tmp_path)
     assert not (path / "manifest.json.sig").exists()
-    assert verify(options(field_db), **words(tmp_path))["verification"]["passed"]  # by the hash
+    assert run_verify(options(field_db), **words(tmp_path))["verification"]["passed"]  # by the hash
 
 
 @pytest.mark.parametrize("wrong", [{"trusted_signers": ["nonsense"]}, {"trusted_signers": ["ssh-ed25519 AA\nx *"]}])
 def test_keys_that_are_none(field_db: Database, tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="is no public key"):
-        verify(options(field_db), **words(tmp_path, **wrong))
+        run_verify(options(field_db), **words(tmp_path, **wrong))

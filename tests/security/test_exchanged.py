@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import BackupInvalid
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.restore import fetch
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.held import PREFIX, held, private_dump
@@ -19,7 +17,7 @@ from scannerdb.sets.manifest import read_manifest
 from scannerdb.sets.signing import Trust
 
 from tests.integration.restore.restore_support import databases
-from tests.integration.support import content, options, run_restore
+from tests.integration.support import content, options, run_backup, run_restore, run_verify
 from tests.servers import Database
 
 Exchange = tuple[Callable[[Path], None], Callable[[Path], None]]
@@ -73,7 +71,7 @@ EXCHANGES: dict[str, Exchange] = {
 @pytest.fixture
 def made(field_db: Database, tmp_path: Path) -> Path:
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    path = Path(backup(options(field_db), **words)["backup"]["path"])
+    path = Path(run_backup(options(field_db), **words)["backup"]["path"])
     for one in (path / "dump").iterdir():
         one.chmod(0o660)  # or nobody else could exchange anything
     return path
@@ -140,7 +138,9 @@ def test_what_was_exchanged_is_not_proven(
     field_db: Database, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     done = during(monkeypatch, "drill.restore_drill", made, EXCHANGES[kind])
-    result = verify(options(field_db), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), source="latest")
+    result = run_verify(
+        options(field_db), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), source="latest"
+    )
     assert result["failed"] and done == ["drill.restore_drill"]
     assert f"{made} was changed while it was read" in " ".join(result["verification"]["problems"])
     assert load_set(made, Trust(str(tmp_path / "s"))).damaged

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import RestoreRefused
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 
 from tests import servers
-from tests.integration.support import options, run_restore
+from tests.integration.support import options, run_backup, run_restore, run_verify
 from tests.security.attacks import ATTACKS, MAINT, OWNER, Attack, Canary
 
 # A row of every table as text: what a fingerprint needs.
@@ -88,7 +86,7 @@ def trusted_readers(canary: Canary) -> None:
 def test_a_backup_with_fingerprints_runs_nothing(canary: Canary, tmp_path: Path, attack: Attack, user: str) -> None:
     plant(canary, attack)
     trusted_readers(canary)
-    made = backup(options(canary.database, user=user), fingerprints=True, verify_level="read", **words(tmp_path))
+    made = run_backup(options(canary.database, user=user), fingerprints=True, verify_level="read", **words(tmp_path))
     assert made["backup"]["verified"] == "read"
     assert not canary.fired
     assert canary.escaped() == []
@@ -97,9 +95,9 @@ def test_a_backup_with_fingerprints_runs_nothing(canary: Canary, tmp_path: Path,
 def test_a_drill_and_a_restore_make_fingerprints_without_casts(canary: Canary, tmp_path: Path) -> None:
     plant(canary, ROW_CAST)
     login, name = options(canary.database), canary.database.name
-    backup(login, fingerprints=True, **words(tmp_path))
+    run_backup(login, fingerprints=True, **words(tmp_path))
     with pytest.raises(RestoreRefused, match=rf"a cast calls evil\.row\(\), which belongs to {OWNER}"):
-        verify(login, **words(tmp_path))
+        run_verify(login, **words(tmp_path))
     assert run_restore(login, source="latest", confirm=name, grace_s=0, run_code=True, **words(tmp_path))["changed"]
     assert canary.escaped() == []
 
@@ -110,13 +108,13 @@ def test_a_load_that_would_run_it_is_refused(canary: Canary, tmp_path: Path, nam
     plant(canary, BY_LOADS[name])
     trusted_readers(canary)
     canary.database.sql(f"GRANT {OWNER}, ollama TO {MAINT}")
-    backup(options(canary.database), **words(tmp_path))
+    run_backup(options(canary.database), **words(tmp_path))
     login = options(canary.database, user=user)
     before = canary.database.sql("SELECT datname::text FROM pg_database")
     refused = rf"calls evil\.(truth|key)\(\), which belongs to {OWNER}"
     canary.reset()
     with pytest.raises(RestoreRefused, match=refused):
-        verify(login, **words(tmp_path))
+        run_verify(login, **words(tmp_path))
     for more in ({}, {"check_mode": True}, {"into_database": "clone"}, {"tables": ["endpoints"]}):
         confirm = more.get("into_database", canary.database.name)
         with pytest.raises(RestoreRefused, match=refused):
@@ -130,9 +128,9 @@ def test_a_load_that_would_run_it_is_refused(canary: Canary, tmp_path: Path, nam
 def test_on_a_disposable_server_it_has_no_rights(canary: Canary, tmp_path: Path, cluster_dir: Path, name: str) -> None:
     plant(canary, BY_LOADS[name])
     login = options(canary.database)
-    backup(login, fingerprints=True, **words(tmp_path))
+    run_backup(login, fingerprints=True, **words(tmp_path))
     canary.reset()
-    shown = verify(login, place="cluster", cluster_dir=str(cluster_dir), **words(tmp_path))
+    shown = run_verify(login, place="cluster", cluster_dir=str(cluster_dir), **words(tmp_path))
     assert shown["verification"]["problems"] == []
     assert canary.escaped() == []
 
@@ -141,7 +139,7 @@ def test_on_a_disposable_server_it_has_no_rights(canary: Canary, tmp_path: Path,
 def test_what_no_load_runs_is_restored(canary: Canary, tmp_path: Path, name: str) -> None:
     plant(canary, ATTACKS[name])
     login, database = options(canary.database), canary.database.name
-    backup(login, **words(tmp_path))
+    run_backup(login, **words(tmp_path))
     canary.reset()
     assert run_restore(login, source="latest", confirm=database, grace_s=0, **words(tmp_path))["changed"]
     assert canary.escaped() == []
@@ -154,6 +152,6 @@ def test_innocent_checks_are_restored(canary: Canary, tmp_path: Path) -> None:
     canary.database.sql("CREATE FUNCTION mine(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true'")
     canary.database.sql("ALTER TABLE endpoints ADD CHECK (public.mine(port))")  # a superuser's own
     login, database = options(canary.database), canary.database.name
-    backup(login, **words(tmp_path))
-    assert verify(login, **words(tmp_path))["verification"]["passed"]
+    run_backup(login, **words(tmp_path))
+    assert run_verify(login, **words(tmp_path))["verification"]["passed"]
     assert run_restore(login, source="latest", confirm=database, grace_s=0, **words(tmp_path))["changed"]

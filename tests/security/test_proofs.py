@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import FixRefused
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.fix import Safety, fix
@@ -25,7 +24,7 @@ from scannerdb.sets.signing import Trust, public_key, signed
 from scannerdb.sets.verification_log import Verification, append_record
 from scannerdb.status.options import StatusOptions
 
-from tests.integration.support import options, run_restore
+from tests.integration.support import options, run_backup, run_restore
 from tests.servers import Database
 
 
@@ -33,7 +32,7 @@ from tests.servers import Database
 def made(field_db: Database, tmp_path: Path) -> Path:
     """A set that passed a comparison of its checksums, and nothing more."""
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "verify_level": "checksum"}
-    return Path(backup(options(field_db), **words)["backup"]["path"])
+    return Path(run_backup(options(field_db), **words)["backup"]["path"])
 
 
 def seen(item: BackupSet, level: str = "restore", ok: bool = True, at: str = "") -> Verification:
@@ -59,7 +58,7 @@ def test_no_job_believes_a_proof_that_somebody_wrote(field_db: Database, made: P
     told = status(options(field_db), StatusOptions(host="h", **places), ask_server=False)
     assert (told["backups"]["verified"], told["backups"]["proven"]) == ("checksum", "")
     assert backup_info(BackupInfoOptions(backup_dir=folder, state_dir=state))["proven"] == {}
-    again = backup(options(field_db), backup_dir=folder, state_dir=state, verify_level="none")
+    again = run_backup(options(field_db), backup_dir=folder, state_dir=state, verify_level="none")
     assert again["proven"] == {}
     why = {one["name"]: one["why"] for one in again["retention"]}
     assert "proven" not in why[made.name]
@@ -126,7 +125,7 @@ def test_an_upgrade_takes_no_proof_away_and_then_closes_the_door(
     assert load_set(stranger, Trust(str(tmp_path / "new"))).verified == "none", "another host made no set of that name"
     sets = list_sets(made.parent, None, Trust(str(state))).sets
     assert newest_verified(sets, "read", datetime.timedelta(hours=1), utc_now()), "fix has its way back as before"
-    again = backup(options(field_db), backup_dir=str(made.parent), state_dir=str(state), verify_level="none")
+    again = run_backup(options(field_db), backup_dir=str(made.parent), state_dir=str(state), verify_level="none")
     assert judged(made) == "read", "the next backup has taken it over"
     assert again["proven"] == {}
     append_record(made, seen(item))
@@ -139,7 +138,7 @@ def test_a_link_that_was_turned_back_is_said(field_db: Database, made: Path, tmp
     """An older set is one of ours, so nothing refuses it; but whoever restores `latest` should know."""
     login = options(field_db)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    newer = backup(login, **words)["backup"]["name"]
+    newer = run_backup(login, **words)["backup"]["name"]
     more = {"source": "latest", "confirm": field_db.name, "check_mode": True}
     assert not [said for said in run_restore(login, **words, **more)["warnings"] if "is newer" in said]
     point_latest(tmp_path / "b", made.name)

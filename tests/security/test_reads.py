@@ -12,16 +12,14 @@ from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import SQL, DriverError, connect
 from scannerdb.errors import ScannerDbError
 from scannerdb.fixes.rights import writer_of
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.info import info
 from scannerdb.jobs.status import status
-from scannerdb.jobs.verify import verify
 from scannerdb.status.options import StatusOptions
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
-from tests.integration.support import options, run_restore, run_vacuum
+from tests.integration.support import options, run_backup, run_restore, run_vacuum, run_verify
 from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
 from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
@@ -54,7 +52,7 @@ def looks(canary: Canary, folder: Path) -> dict[str, Any]:
     }
     named = {name: str(path) for name, path in places.items()}
     return {
-        "backup": lambda: backup(
+        "backup": lambda: run_backup(
             login, backup_dir=named["backup_dir"], state_dir=named["state_dir"], fingerprints=True
         ),
         "info": lambda: info(login),
@@ -63,8 +61,8 @@ def looks(canary: Canary, folder: Path) -> dict[str, Any]:
         "check": lambda: check(login, CheckOptions(state_dir=named["state_dir"])),
         "vacuum": lambda: run_vacuum(login, profile="weekly", state_dir=named["state_dir"]),
         "vacuum plan": lambda: run_vacuum(login, profile="monthly", thresholds=EAGER, check_mode=True),
-        "checksums": lambda: verify(login, level="checksum", source="latest", **_sets(named)),
-        "read": lambda: verify(login, level="read", source="latest", **_sets(named)),
+        "checksums": lambda: run_verify(login, level="checksum", source="latest", **_sets(named)),
+        "read": lambda: run_verify(login, level="read", source="latest", **_sets(named)),
     }
 
 
@@ -88,7 +86,7 @@ def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(
     canary.database.sql(f"ALTER ROLE {OWNER} LOGIN")
     canary.database.sql(f"ALTER DATABASE {canary.database.name} OWNER TO {OWNER}")
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    backup(login, **words)
+    run_backup(login, **words)
 
     def watched(module: str) -> None:
         whole = __import__(module, fromlist=["analyze"]).analyze
@@ -106,7 +104,7 @@ def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(
 
     for module in ("scannerdb.restore.build", "scannerdb.drill.restore_drill"):
         watched(module)
-    assert verify(login, source="latest", place="server", **words)["verification"]["passed"]
+    assert run_verify(login, source="latest", place="server", **words)["verification"]["passed"]
     run_restore(login, source="latest", confirm=canary.database.name, grace_s=0, prebackup=False, **words)
     assert len(tried) == 2
     assert all("connection" in said for said in tried), tried

@@ -58,9 +58,8 @@ class Request:
     log_path: str = field(default="", repr=False)
 
 
-def request_from(given: Mapping[str, Any]) -> Request:
-    """A request out of options by name; those left out have their default. Raises `InvalidInput`. Pure."""
-    asked = BackupOptions(**given)
+def request_from(asked: BackupOptions) -> Request:
+    """The request out of the module's options. Raises `InvalidInput` where they make no sense. Pure."""
     checked_choices(asked)
     return Request(
         backup=_backup(asked),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..backup.make import Drill, make_set
+from ..backup.options import BackupOptions
 from ..backup.plan import BackupRequest, Ready, ensure_room, get_ready
 from ..backup.request import Request, request_from
 from ..backup.snapshot import StandbyConflict
@@ -35,14 +36,14 @@ JOB = "backup"
 
 
 @job_entry("The backup")
-def backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
-    """Back up the database, then let old backups go; returns the module's result. `given` are `backup_arguments`.
+def backup(options: Options, told: BackupOptions, *, check_mode: bool = False) -> dict[str, Any]:
+    """Back up the database, then let old backups go; returns the module's result.
 
     In check mode the real plan is made (tools, room, what would be removed and why) and nothing is written. A new set
     is always a change. Raises one of our errors where no new set could be made; a set that was made but whose older
     ones could not be removed is a result with `warnings`.
     """
-    asked = request_from(given)
+    asked = request_from(told)
     run = Run(JOB, options.db, asked.run_id, "" if check_mode else asked.backup.state_dir)
     if check_mode:
         return _plan_only(options, asked, run)

@@ -45,15 +45,13 @@ class Asked:
 
 
 @job_entry("The physical backup")
-def physical_backup(options: Options, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
-    """Back up the cluster, then let old backups go; returns the module's result. `given` are
-    `PhysicalBackupOptions`.
+def physical_backup(options: Options, told: PhysicalBackupOptions, *, check_mode: bool = False) -> dict[str, Any]:
+    """Back up the cluster, then let old backups go; returns the module's result.
 
     In check mode everything is looked at and nothing is made. Each repository gets a backup; where one got none, that
     is in the result's `failures`. What pgBackRest made is believed once it is in its list and all its WAL in the
     archive; retention waits where it is not.
     """
-    told = PhysicalBackupOptions(**given)
     asked = _asked(told)
     run_id = checked_run_id(told.run_id) if told.run_id else new_run_id()
     folder, log = ("", "") if check_mode else (told.state_dir, told.log_path)

@@ -48,14 +48,13 @@ class Seen:
 
 
 @job_entry("The physical drill")
-def physical_drill(options: Options, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
+def physical_drill(options: Options, told: PhysicalDrillOptions, *, check_mode: bool = False) -> dict[str, Any]:
     """Restore the newest physical backup and look at it; returns the module's result.
 
-    `given` are `PhysicalDrillOptions`. It passed; it failed, which is in the result's `failures`; it is incomplete, for
+    It passed; it failed, which is in the result's `failures`; it is incomplete, for
     it was restored and its pages could not be looked at; or it could not be tried, which is one of our errors. The last
     two say nothing against the backup. In check mode nothing is restored.
     """
-    told = PhysicalDrillOptions(**given)
     contract = contract_with(told.contract_overlay)
     ask = PointRequest(stanza_from(told), parse_target(f"{PHYSICAL}{LATEST}"), copy_dir=told.copy_dir)
     run_id = checked_run_id(told.run_id) if told.run_id else new_run_id()

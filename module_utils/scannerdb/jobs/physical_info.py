@@ -11,12 +11,11 @@ from ..physical.request import stanza_from
 from .physical_state import look_from, public_state
 
 
-def physical_info(options: Options, **given: Any) -> dict[str, Any]:
-    """Look at the physical backups of the cluster; returns the module's result. `given` are `PhysicalInfoOptions`.
+def physical_info(options: Options, asked: PhysicalInfoOptions) -> dict[str, Any]:
+    """Look at the physical backups of the cluster; returns the module's result.
 
     What could not be looked at is in `why`: another job, which is given the result, says it.
     """
-    asked = PhysicalInfoOptions(**given)
     stanza = stanza_from(asked)
     if not stanza.wanted:
         return {"changed": False, "msg": "No physical backups are made here.", "physical": {}}

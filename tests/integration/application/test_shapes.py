@@ -12,17 +12,24 @@ from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import connect
 from scannerdb.contract.overlay import contract_with
 from scannerdb.contract.probe import write_probe
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
-from scannerdb.jobs.verify import verify
 
 from demo import __main__ as demo_command
 from demo.shapes import SHAPES
 from tests.integration.application.shape_support import made
 from tests.integration.restore.restore_support import state
-from tests.integration.support import content, findings, options, run_fix, run_offered, run_restore
+from tests.integration.support import (
+    content,
+    findings,
+    options,
+    run_backup,
+    run_fix,
+    run_offered,
+    run_restore,
+    run_verify,
+)
 from tests.servers import Database, Databases
 
 BOTH = ("sqlite", "mixed", "older", "older-endpoint-id", "incomplete", "chatted", "empty")
@@ -292,9 +299,9 @@ def test_every_shape_is_backed_up_drilled_restored_and_swapped_back(
     database = made(make_database, shape)
     places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     whole = state(database)
-    made_set = backup(options(database), storage="persistent", fingerprints=True, **places)
+    made_set = run_backup(options(database), storage="persistent", fingerprints=True, **places)
     assert made_set["backup"]["verified"] == "read"
-    drilled = verify(options(database), **places)
+    drilled = run_verify(options(database), **places)
     assert (drilled["failed"], drilled["verification"]["problems"]) == (False, [])
     database.sql("CREATE TABLE made_since (n integer)")
     database.sql("DROP TABLE IF EXISTS models CASCADE")
@@ -311,7 +318,7 @@ def test_an_older_layout_comes_back_where_nothing_is_left(make_database: Databas
     database = made(make_database, "older")
     places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     whole = state(database)
-    backup(options(database), storage="persistent", **places)
+    run_backup(options(database), storage="persistent", **places)
     with database.connect(dbname="postgres") as conn:
         conn.execute(f"DROP DATABASE {database.name}".encode())
     restored = run_restore(options(database), source="latest", confirm=database.name, **places)

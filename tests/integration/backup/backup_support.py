@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from scannerdb.backup import dump
 from scannerdb.connection import Options
-from scannerdb.jobs.backup import backup
 from scannerdb.process import run_tool
 from scannerdb.tools import Tools
 
-from tests.integration.support import processes
+from tests.integration.support import processes, run_backup
 from tests.servers import Database
 
 HOSTILE = ['we"ird; drop', "a=b", "../up/%41", "Ünïcødé 'x'", "x" * 63]
@@ -34,7 +33,7 @@ def options_of(database: Database, **changed: Any) -> Options:
 
 
 def run(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
-    return backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+    return run_backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
 
 
 def visible(folder: Path) -> set[str]:

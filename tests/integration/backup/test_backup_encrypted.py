@@ -13,8 +13,6 @@ import jsonschema
 import pytest
 from scannerdb.drill import restore_drill
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolFailed, ToolMissing
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.sets import encryption
 from scannerdb.sets.catalogue import list_sets, load_set
 from scannerdb.sets.checksums import hash_files
@@ -26,7 +24,7 @@ from scannerdb.sets.signing import Trust
 from tests.backup_sets import SCHEMA
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible, wrapper
 from tests.integration.playbooks import Site, site
-from tests.integration.support import content, run_restore
+from tests.integration.support import content, run_backup, run_restore, run_verify
 from tests.needs import needs
 from tests.servers import Database
 
@@ -48,7 +46,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
 
 
 def check(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
-    return verify(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+    return run_verify(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
 
 
 def test_the_life_of_an_encrypted_set(field_db: Database, tmp_path: Path, keys: list[tuple[str, Path]]) -> None:
@@ -238,7 +236,7 @@ def test_a_set_whose_inside_was_exchanged_is_found(
     shutil.rmtree(tmp_path / "s" / "manifests")
     assert sign(path, str(tmp_path / "s")) == ""
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "identity": str(keys[0][1])}
-    shown = verify(options_of(database), **words)
+    shown = run_verify(options_of(database), **words)
     assert not shown["verification"]["passed"]
     assert "What is inside" in shown["msg"]
 
@@ -288,7 +286,7 @@ def test_a_set_that_fails_its_proof_is_not_left_plain(
     script = '"$REAL" "$@" && for word in "$@"; do case $word in --file=*) rm "${word#--file=}"/*.dat*;; esac; done'
     broken = options_of(database, pg_bin_dir=wrapper(database, tmp_path / "bin", script))
     with pytest.raises(BackupInvalid, match=r"failed its verification.*was removed: it was plain"):
-        backup(broken, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), age_recipients=[keys[0][0]])
+        run_backup(broken, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), age_recipients=[keys[0][0]])
     assert visible(tmp_path / "b") == set()
 
 

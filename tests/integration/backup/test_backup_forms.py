@@ -16,8 +16,6 @@ from scannerdb import connection, process
 from scannerdb.backup import make, snapshot
 from scannerdb.connection import Connection, Query, text_of
 from scannerdb.errors import InvalidInput, ToolMissing
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.sets import offsite
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.known_hashes import record_hash
@@ -27,7 +25,7 @@ from scannerdb.sets.streamed_hashes import Growing
 
 from tests.backup_sets import OLD_SET, SCHEMA
 from tests.integration.backup.backup_support import ROWS, options_of, run, wrapper
-from tests.integration.support import content, run_restore
+from tests.integration.support import content, run_backup, run_restore, run_verify
 from tests.needs import needs
 from tests.servers import Database, Databases
 
@@ -55,7 +53,7 @@ def test_one_file_is_as_good_as_a_folder(field_db: Database, tmp_path: Path) -> 
     assert (path / "dump.pgdump").stat().st_mode & 0o077 == 0
     assert (result["backup"]["verified"], find_set(tmp_path / "b", "latest").name) == ("read", path.name)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    assert verify(options_of(field_db), **words)["verification"]["passed"]
+    assert run_verify(options_of(field_db), **words)["verification"]["passed"]
     field_db.sql("DELETE FROM models")
     run_restore(options_of(field_db), source="latest", confirm=field_db.name, grace_s=0, **words)
     assert content(field_db) == before
@@ -81,7 +79,7 @@ def test_files_are_hashed_while_they_grow_unless_they_are_written_twice(
     monkeypatch.setattr(make, "hash_files", lambda *a, **more: read.append(("", 0)) or hash_files(*a, **more))
     programs = wrapper(database, tmp_path / "bin", '"$REAL" "$@"; code=$?; sleep 0.3; exit $code')
     options = options_of(database, pg_bin_dir=programs)
-    made = backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), dump_format=dump_format)[
+    made = run_backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), dump_format=dump_format)[
         "backup"
     ]
     early = dict(read[: read.index(("", 0))])
@@ -103,9 +101,9 @@ def test_harm_to_the_one_file_is_found(database: Database, tmp_path: Path) -> No
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "source": str(path)}
     for level in ("checksum", "read", "restore"):
         (path / "dump.pgdump").write_bytes(data[:-1])
-        assert not verify(options_of(database), level=level, **words)["verification"]["passed"]
+        assert not run_verify(options_of(database), level=level, **words)["verification"]["passed"]
     (path / "dump.pgdump").write_bytes(data)
-    assert verify(options_of(database), **words)["verification"]["passed"]
+    assert run_verify(options_of(database), **words)["verification"]["passed"]
 
 
 def test_fingerprints_do_not_depend_on_order_or_settings(
@@ -134,7 +132,9 @@ def test_fingerprints_do_not_depend_on_order_or_settings(
 
 
 def print_of(database: Database, folder: Path) -> str:
-    result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"), fingerprints=True)
+    result = run_backup(
+        options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"), fingerprints=True
+    )
     (table,) = read_manifest(Path(result["backup"]["path"]))[0].tables
     return table.fingerprint
 
@@ -144,7 +144,7 @@ def test_a_set_of_an_older_version_can_still_be_drilled(make_database: Databases
     shutil.copytree(OLD_SET, tmp_path / OLD_SET.name)
     record_hash(str(tmp_path / "state"), OLD_SET.name, read_manifest(tmp_path / OLD_SET.name)[1])
     for level in ("checksum", "read", "restore"):
-        result = verify(
+        result = run_verify(
             options_of(database),
             backup_dir=str(tmp_path),
             state_dir=str(tmp_path / "state"),
@@ -180,7 +180,7 @@ def test_the_programs_are_nice(database: Database, tmp_path: Path) -> None:
     """What pg_dump is started with, its workers and its compression have too."""
     database.sql(ROWS)
     folder = wrapper(database, tmp_path / "bin", f'nice >> {tmp_path}/seen; exec "$REAL" "$@"')
-    backup(
+    run_backup(
         options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), nice=7
     )
     assert "7" in (tmp_path / "seen").read_text(encoding="ascii").split()

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.signing import Trust
 
 from tests.integration.backup.backup_support import ROWS, options_of, visible
 from tests.integration.own_server import small_disk
+from tests.integration.support import run_backup, run_verify
 from tests.servers import Database
 
 
@@ -29,18 +28,18 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(database: Database, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options, state = options_of(database), str(tmp_path / "state")
-    first = backup(options, backup_dir=str(disk), state_dir=state)["backup"]["name"]
+    first = run_backup(options, backup_dir=str(disk), state_dir=state)["backup"]["name"]
     database.sql("CREATE TABLE big AS SELECT md5(i::text) || md5((-i)::text) AS m FROM generate_series(1, 150000) i")
     with monkeypatch.context() as patch:
         patch.setattr(job, "ensure_room", lambda *_: None)  # the estimate cannot know how badly this compresses
         with pytest.raises(ScannerDbError, match=r"(?s)No space left on device.*disk is full"):
-            backup(options, backup_dir=str(disk), state_dir=state)
+            run_backup(options, backup_dir=str(disk), state_dir=state)
     assert visible(disk) == {"latest.backup", first}
     assert find_set(disk, "latest").name == first
     assert "failed" in next(iter(sorted(disk.glob("*.log"), reverse=True))).read_text(encoding="utf-8")
     (disk / "ballast").write_bytes(b"x" * (1 << 20))
     with pytest.raises(FileProblem, match=r"MiB free; the backup needs about"):
-        backup(options, backup_dir=str(disk), state_dir=state)
+        run_backup(options, backup_dir=str(disk), state_dir=state)
     assert visible(disk) == {"latest.backup", first, "ballast"}
 
 
@@ -50,15 +49,15 @@ def test_room_that_a_sweep_frees_is_room(database: Database, disk: Path) -> None
     left = disk / ".scanner_20250101_000000.backup.partial".replace("scanner", database.name)
     left.mkdir()
     (left / "x").write_bytes(b"x" * shutil.disk_usage(disk).free)
-    planned = backup(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"), check_mode=True)
+    planned = run_backup(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"), check_mode=True)
     assert planned["swept"] == [left.name] and left.exists()
-    made = backup(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"))
+    made = run_backup(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"))
     assert made["swept"] == [left.name] and made["backup"]["verified"] == "read"
 
 
 def test_a_failure_that_cannot_be_recorded_counts(database: Database, tmp_path: Path, disk: Path) -> None:
     database.sql(ROWS)
-    made = Path(backup(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"))["backup"]["path"])
+    made = Path(run_backup(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"))["backup"]["path"])
     with next((made / "dump").glob("*.dat*")).open("r+b") as stream:
         stream.write(b"?")
     with (made / "verification.jsonl").open("a", encoding="ascii") as stream:
@@ -67,5 +66,5 @@ def test_a_failure_that_cannot_be_recorded_counts(database: Database, tmp_path: 
         while True:
             stream.write(b"x" * 4096)
     with pytest.raises(BackupInvalid, match=r"failed its verification \(checksum\).*could not be recorded.*is full"):
-        verify(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"), level="checksum")
+        run_verify(options_of(database), backup_dir=str(disk), state_dir=str(disk / "state"), level="checksum")
     assert load_set(made, Trust(str(disk / "state"))).verified == "none"

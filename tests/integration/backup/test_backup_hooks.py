@@ -17,13 +17,12 @@ from typing import Any
 import pytest
 from scannerdb import process
 from scannerdb.errors import DatabaseMissing, InvalidInput
-from scannerdb.jobs.backup import backup
 from scannerdb.sets.locate import find_set
 from scannerdb.sets.manifest import read_manifest
 
 from tests.integration.backup.backup_support import ROWS, options_of, run
 from tests.integration.playbooks import Site, site
-from tests.integration.support import wait_until
+from tests.integration.support import run_backup, wait_until
 from tests.servers import Database
 
 __all__ = ["site"]
@@ -91,7 +90,7 @@ def test_a_webhook_is_called(database: Database, tmp_path: Path) -> None:
                 "state_dir": str(tmp_path / "s"),
                 "hook_on_failure": [f"{place}/fail"],
             }
-            backup(options_of(database, db="absent"), **run_absent)
+            run_backup(options_of(database, db="absent"), **run_absent)
         assert heard[-1][1]["event"] == "on_failure"
         broken = run(database, tmp_path, hook_post_backup=[f"{place}/broken/s3cret"])
         server.shutdown()
@@ -139,7 +138,7 @@ def test_a_webhook_that_answers_drop_by_drop_is_given_up(database: Database, tmp
 
 def test_hooks_hear_of_a_failure(database: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseMissing):
-        backup(
+        run_backup(
             options_of(database, db="absent"),
             backup_dir=str(tmp_path / "b"),
             state_dir=str(tmp_path / "s"),

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import FileProblem, InvalidInput, RestoreRefused
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
 from scannerdb.sets import storage
@@ -22,7 +21,7 @@ from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible
 from tests.integration.playbooks import Site, site
 from tests.integration.restore.restore_support import old_dump
-from tests.integration.support import run_restore
+from tests.integration.support import run_backup, run_restore
 from tests.needs import lack, needs
 from tests.servers import Database, Databases
 
@@ -58,21 +57,21 @@ def test_a_folder_that_does_not_last(database: Database, mounted: Path, tmp_path
     words: dict[str, Any] = {"backup_dir": str(mounted / "b"), "state_dir": str(mounted / "s"), "storage": "auto"}
     for check_mode in (True, False):
         with pytest.raises(FileProblem, match=r"would not last: .*scannerdb_backup_storage: persistent"):
-            backup(options_of(database), **words, check_mode=check_mode)
+            run_backup(options_of(database), **words, check_mode=check_mode)
     assert not (mounted / "b").exists()
-    assert backup(options_of(database), **{**words, "storage": "persistent"})["changed"]
+    assert run_backup(options_of(database), **{**words, "storage": "persistent"})["changed"]
     confirmed = {"source": "latest", "confirm": database.name, "grace_s": 0, "accept": ["*"]}
     with pytest.raises(RestoreRefused, match="would not last"):
         run_restore(options_of(database), **words, **confirmed)
     away = {"offsite_remote": str(tmp_path / "away")}
-    result = backup(options_of(database), **words, **away)
+    result = run_backup(options_of(database), **words, **away)
     assert (result["failed"], result["offsite"]["copied"]) == (False, True)
     assert (tmp_path / "away" / result["backup"]["name"] / "manifest.json").exists()
     done = run_restore(options_of(database), **words, **confirmed, **away)
     assert (tmp_path / "away" / Path(done["restore"]["backup"]).name / "manifest.json").exists()
     (tmp_path / "file").touch()
     nowhere = {"offsite_remote": str(tmp_path / "file" / "below")}
-    result = backup(options_of(database), **words, **nowhere)
+    result = run_backup(options_of(database), **words, **nowhere)
     assert result["failed"]
     assert "could not be copied" in result["msg"]
     assert "What is here will not last" in result["msg"]
@@ -96,7 +95,7 @@ def test_a_volume_in_a_container_lasts(
     if storage.mount_of(storage.MOUNTS.read_text(encoding="utf-8"), str(tmp_path))[0] == "/":
         with pytest.raises(FileProblem, match="would not last"):
             run(database, tmp_path, storage="auto")
-    backup(options_of(database), backup_dir=str(mounted / "b"), state_dir=str(mounted / "s"), storage="auto")
+    run_backup(options_of(database), backup_dir=str(mounted / "b"), state_dir=str(mounted / "s"), storage="auto")
     assert find_set(mounted / "b", "latest")
 
 

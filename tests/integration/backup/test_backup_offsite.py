@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 from scannerdb.errors import BackupInvalid, InvalidInput, ToolMissing
 from scannerdb.jobs.backup_info import backup_info
-from scannerdb.jobs.verify import verify
 from scannerdb.runs import utc_now
 from scannerdb.sets import offsite
 from scannerdb.sets.catalogue import list_sets
@@ -33,7 +32,7 @@ from scannerdb.sets.options import BackupInfoOptions
 
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, options_of, run, visible
-from tests.integration.support import content, run_restore, wait_until
+from tests.integration.support import content, run_restore, run_verify, wait_until
 from tests.needs import needs
 from tests.servers import Database
 
@@ -312,7 +311,7 @@ def test_a_copy_is_drilled_and_restored(field_db: Database, tmp_path: Path, stor
     shutil.rmtree(tmp_path / "b")
     field_db.sql("DELETE FROM models")
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), **store.words, **key}
-    shown = verify(options_of(field_db), **words, source="offsite:latest")
+    shown = run_verify(options_of(field_db), **words, source="offsite:latest")
     assert (shown["verification"]["passed"], shown["verification"]["set"]) == (True, name)
     assert '"restore"' in store.rclone("cat", f"{store.remote}/{name}/verification.jsonl")
     words = {**words, "confirm": field_db.name, "grace_s": 0, "prebackup": False}
@@ -343,7 +342,7 @@ def test_a_copy_that_is_not_there_or_damaged_is_not_restored(database: Database,
     with pytest.raises(BackupInvalid, match=r"dump/toc\.dat has changed"):
         run_restore(options_of(database), **words, **store.words, source="offsite:latest")
     del words["confirm"]
-    shown = verify(options_of(database), **words, **store.words, source=f"offsite:{name}")
+    shown = run_verify(options_of(database), **words, **store.words, source=f"offsite:{name}")
     assert not shown["verification"]["passed"]
     assert visible(tmp_path / "b") == {name, "latest.backup"}
     assert not find_set(tmp_path / "b", name).damaged, "the set here is another"

@@ -17,11 +17,11 @@ from scannerdb.errors import (
     ToolMissing,
 )
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.backup import backup
 from scannerdb.sets.locate import find_set
 
 from tests import servers
 from tests.integration.backup.backup_support import ROWS, children, options_of, run, visible, wrapper
+from tests.integration.support import run_backup
 from tests.needs import needs
 from tests.servers import Database
 
@@ -36,18 +36,20 @@ def test_nonsense_is_refused(database: Database, tmp_path: Path) -> None:
         {"bandwidth": 20 << 20},  # nothing limits pg_dump by the second any more
     ):
         with pytest.raises(InvalidInput):
-            backup(options_of(database), **{"backup_dir": str(tmp_path), "state_dir": str(tmp_path / "state"), **wrong})
+            run_backup(
+                options_of(database), **{"backup_dir": str(tmp_path), "state_dir": str(tmp_path / "state"), **wrong}
+            )
 
 
 def test_no_such_database(database: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseMissing, match="has no database 'absent'"):
-        backup(options_of(database, db="absent"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+        run_backup(options_of(database, db="absent"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert not (tmp_path / "b").exists()
 
 
 def test_no_pg_dump(database: Database, tmp_path: Path) -> None:
     with pytest.raises(ToolMissing, match=r"There is no pg_dump in /nowhere.*Install postgresql-client-"):
-        backup(
+        run_backup(
             options_of(database, pg_bin_dir="/nowhere"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")
         )
 
@@ -57,7 +59,9 @@ def test_no_pg_dump(database: Database, tmp_path: Path) -> None:
 def test_a_pg_dump_older_than_the_server(database: Database, tmp_path: Path) -> None:
     old = servers.find_bin_dir(15)
     with pytest.raises(ToolMissing, match=r"newest pg_dump in .* is 15\.\d+, but the server is PostgreSQL 1[78]"):
-        backup(options_of(database, pg_bin_dir=str(old)), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+        run_backup(
+            options_of(database, pg_bin_dir=str(old)), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")
+        )
 
 
 def test_a_table_that_may_not_be_read_is_named(field_db: Database, tmp_path: Path) -> None:
@@ -67,10 +71,12 @@ def test_a_table_that_may_not_be_read_is_named(field_db: Database, tmp_path: Pat
     field_db.sql("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO bk_poor")
     field_db.sql("REVOKE SELECT ON public.secret_table FROM bk_poor")
     with pytest.raises(PrivilegeMissing, match=r"may not read public\.secret_table\. Grant it pg_read_all_data"):
-        backup(options_of(field_db, user="bk_poor"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+        run_backup(options_of(field_db, user="bk_poor"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert visible(tmp_path / "b") == set()
     field_db.sql("GRANT pg_read_all_data TO bk_poor")
-    result = backup(options_of(field_db, user="bk_poor"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    result = run_backup(
+        options_of(field_db, user="bk_poor"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")
+    )
     assert result["backup"]["verified"] == "read"
     assert result["backup"]["globals"]
 
@@ -81,7 +87,7 @@ def test_row_level_security_is_said(database: Database, tmp_path: Path) -> None:
     database.sql("GRANT pg_read_all_data TO bk_rls")
     database.sql("ALTER TABLE t ENABLE ROW LEVEL SECURITY")
     with pytest.raises(PrivilegeMissing, match=r"hides rows of public\.t"):
-        backup(options_of(database, user="bk_rls"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+        run_backup(options_of(database, user="bk_rls"), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
 
 
 def test_globals_that_may_not_be_read_are_said_and_no_error(database: Database, tmp_path: Path) -> None:
@@ -91,7 +97,7 @@ def test_globals_that_may_not_be_read_are_said_and_no_error(database: Database, 
         "#!/bin/sh\necho 'pg_dumpall: error: query failed: permission denied' >&2\nexit 1\n", encoding="utf-8"
     )
     (tmp_path / "bin" / "pg_dumpall").chmod(0o755)
-    result = backup(
+    result = run_backup(
         options_of(database, pg_bin_dir=folder), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s")
     )
     assert not result["backup"]["globals"]

@@ -16,7 +16,6 @@ import pytest
 import scannerdb
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import BackupInvalid, ScannerDbError
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import list_sets
@@ -26,7 +25,7 @@ from scannerdb.sets.options import BackupInfoOptions
 
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import HOSTILE, ROWS, children, options_of, run, sessions, visible, wrapper
-from tests.integration.support import wait_until
+from tests.integration.support import run_backup, wait_until
 from tests.servers import DISTRIBUTION, Database, Databases
 
 
@@ -132,7 +131,7 @@ def test_what_a_restore_needs_when_no_original_is_left(database: Database, tmp_p
 @pytest.mark.pg(DISTRIBUTION, always=True)  # the wheels are made without ICU
 def test_an_icu_locale_is_recorded(database: Database, tmp_path: Path) -> None:
     database.sql("CREATE DATABASE bk_icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' LOCALE 'C'")
-    backup(options_of(database, db="bk_icu"), backup_dir=str(tmp_path))
+    run_backup(options_of(database, db="bk_icu"), backup_dir=str(tmp_path))
     facts = find_set(tmp_path, "latest").manifest.database
     assert (facts.locale_provider, facts.locale) == ("icu", "de-AT")
     assert facts.collation_version
@@ -284,9 +283,10 @@ def test_rows_are_counted_without_trust_in_an_index(database: Database, tmp_path
 KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from scannerdb.backup.options import BackupOptions
 from scannerdb.connection import Options
 from scannerdb.jobs.backup import backup
-backup(Options(**eval(sys.argv[2])), backup_dir=sys.argv[3])
+backup(Options(**eval(sys.argv[2])), BackupOptions(backup_dir=sys.argv[3]))
 """
 
 
@@ -349,7 +349,7 @@ esac; done
 """
     broken = options_of(database, pg_bin_dir=wrapper(database, tmp_path / "bin", script))
     with pytest.raises(BackupInvalid, match=r"failed its verification \(read\)"):
-        backup(broken, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+        run_backup(broken, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert find_set(tmp_path / "b", "latest").name == first
     assert [s.name for s in list_sets(tmp_path / "b").sets] == [first]
     evidence = [name for name in visible(tmp_path / "b") if name.endswith(".partial")]
@@ -380,7 +380,7 @@ def test_the_password_shows_nowhere(database: Database, tmp_path: Path) -> None:
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        result = backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+        result = run_backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     finally:
         stop.set()
         watcher.join()

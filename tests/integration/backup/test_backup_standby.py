@@ -13,11 +13,10 @@ from scannerdb.backup.snapshot import passing
 from scannerdb.connection import Options, connect, member_of, scalar
 from scannerdb.errors import ConnectionFailed, JobLocked, ScannerDbError, ServerUnsupported
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.backup import backup
 from scannerdb.sets.locate import find_set
 
 from tests.integration.backup.backup_support import options_of
-from tests.integration.support import wait_until
+from tests.integration.support import run_backup, wait_until
 from tests.servers import Database, standby_of
 
 
@@ -44,19 +43,19 @@ def caught_up(primary: Database, standby: Database) -> None:
 
 def test_a_backup_from_a_standby(standby: Database, tmp_path: Path) -> None:
     options = options_of(standby)
-    assert backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), check_mode=True)["plan"][
+    assert run_backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), check_mode=True)["plan"][
         "standby"
     ]
-    result = backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    result = run_backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     assert result["backup"]["verified"] == "read"
     manifest = find_set(tmp_path, "latest").manifest
     assert manifest.server_is_standby
     assert {t.name: t.rows for t in manifest.tables} == {"t": 1000}, "unlogged tables are empty on a standby"
     held = job_lock(options, "backup", "20250418T120000Z-0a1b2c3d", allow_standby=True)
     with held, pytest.raises(JobLocked, match="20250418T120000Z-0a1b2c3d"):
-        backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+        run_backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     with pytest.raises(ServerUnsupported, match="There is no primary to dump from"):
-        backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), dump_from="primary")
+        run_backup(options, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), dump_from="primary")
 
 
 def test_the_servers_are_asked(database: Database, standby: Database, tmp_path: Path) -> None:
@@ -64,41 +63,41 @@ def test_the_servers_are_asked(database: Database, standby: Database, tmp_path: 
     words: dict[str, Any] = {"backup_dir": str(tmp_path), "state_dir": str(tmp_path / "state")}
     caught_up(database, standby)
     for options in (both(database, standby), both(standby, database)):
-        plan = backup(options, **words, check_mode=True)["plan"]
+        plan = run_backup(options, **words, check_mode=True)["plan"]
         assert (plan["standby"], str(standby.server.port) in plan["server"]) == (True, True)
         assert connect(options).info.port == database.server.port, "who has to write, finds the primary"
     assert member_of(both(standby, database)).port == database.server.port, "and so do tools"
-    result = backup(options, **words)
+    result = run_backup(options, **words)
     assert (result["backup"]["standby"], result["warnings"]) == (True, [])
     with job_lock(options_of(database), "fix", "20250418T120000Z-0a1b2c3d"), pytest.raises(JobLocked, match="fix 2025"):
-        backup(options, **words)  # the lock is the primary's, wherever the dump comes from
-    result = backup(options, **words, dump_from="primary")
+        run_backup(options, **words)  # the lock is the primary's, wherever the dump comes from
+    result = run_backup(options, **words, dump_from="primary")
     assert not result["backup"]["standby"]
     # A standby that does not keep up.
     standby.sql("SELECT pg_wal_replay_pause()")
     database.sql("INSERT INTO t SELECT i FROM generate_series(1, 40000) i")
-    result = backup(options, **words, max_lag_mb=1)
+    result = run_backup(options, **words, max_lag_mb=1)
     assert (result["backup"]["standby"], result["backup"]["rows"]) == (False, 41010)
     assert "MiB behind" in result["warnings"][0]
     with pytest.raises(ServerUnsupported, match=r"There is no standby to dump from.*MiB behind"):
-        backup(options, **words, max_lag_mb=1, dump_from="standby")
+        run_backup(options, **words, max_lag_mb=1, dump_from="standby")
     standby.sql("SELECT pg_wal_replay_resume()")
     caught_up(database, standby)
     # The primary is gone: there is still a backup, and then a failover.
     database.server.stop()
     try:
-        result = backup(options, **words)
+        result = run_backup(options, **words)
         assert result["backup"]["standby"]
         assert "No primary answered" in " ".join(result["warnings"])
         with pytest.raises(ServerUnsupported, match="is a primary that can be reached"):
             connect(options)
         standby.sql("SELECT pg_promote()")
-        result = backup(options, **words)
+        result = run_backup(options, **words)
         assert not result["backup"]["standby"]
         assert scalar(connect(options), "SELECT count(*) FROM public.t") == 41000
         standby.server.stop()
         with pytest.raises(ConnectionFailed, match="cannot be reached"):
-            backup(options, **words)
+            run_backup(options, **words)
     finally:
         database.server.start()
 
@@ -129,9 +128,9 @@ def test_a_standby_that_ends_the_dump_is_given_up_for_the_primary(
 
     monkeypatch.setattr(make, "_count", beside_a_vacuum)
     with pytest.raises(ScannerDbError, match=r"ended the dump 2 times.*hot_standby_feedback"):
-        backup(both(standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), dump_from="standby")
+        run_backup(both(standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), dump_from="standby")
     assert len(met) == 2, met
-    result = backup(both(database, standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    result = run_backup(both(database, standby), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     assert len(met) == 4, met
     assert not result["backup"]["standby"]
     assert "The dump was taken from the primary" in result["warnings"][0]

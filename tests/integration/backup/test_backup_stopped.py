@@ -21,7 +21,6 @@ from scannerdb.backup import make, snapshot
 from scannerdb.drill import restore_drill
 from scannerdb.errors import BackupInvalid, FileProblem, ScannerDbError
 from scannerdb.jobs import backup as job
-from scannerdb.jobs.backup import backup
 from scannerdb.runs import utc_now
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.sets.locate import find_set
@@ -30,7 +29,7 @@ from scannerdb.sets.signing import Trust
 from tests.backup_sets import make_set
 from tests.integration.backup.backup_support import ROWS, children, options_of, run, sessions, visible
 from tests.integration.restore.restore_support import databases
-from tests.integration.support import wait_until
+from tests.integration.support import run_backup, wait_until
 from tests.needs import lack
 from tests.servers import Database
 
@@ -41,6 +40,7 @@ pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
 KILLED = """
 import importlib, os, signal, sys
 sys.path.insert(0, sys.argv[1])
+from scannerdb.backup.options import BackupOptions
 from scannerdb.connection import Options
 from scannerdb.jobs.backup import backup
 from scannerdb.runs import Run
@@ -55,7 +55,7 @@ if module:
 else:
     progress = Run.progress
     Run.progress = lambda self, step, *more, **rest: die() if step == where else progress(self, step, *more, **rest)
-backup(Options(**eval(sys.argv[2])), **eval(sys.argv[4]))
+backup(Options(**eval(sys.argv[2])), BackupOptions(**eval(sys.argv[4])))
 """
 STEPS = [
     "hash",
@@ -87,7 +87,7 @@ def test_killed_at_any_step(database: Database, tmp_path: Path) -> None:
     options = options_of(database)
     login = {k: getattr(options, k) for k in ("unix_socket", "port", "user", "db", "pg_bin_dir")}
     package = str(Path(scannerdb.__file__).parents[1])
-    before = backup(options, **words)["backup"]["name"]
+    before = run_backup(options, **words)["backup"]["name"]
     made = {before}
     for age, step in enumerate(STEPS, start=9):
         if step == "encrypt" and not key:
@@ -104,7 +104,7 @@ def test_killed_at_any_step(database: Database, tmp_path: Path) -> None:
         assert made <= sets, step
         made = sets
         before = latest.name
-    result = backup(options, **words)
+    result = run_backup(options, **words)
     assert not [name for name in visible(folder) if name.startswith(".")]
     assert {s.name for s in list_sets(folder).sets} >= {result["backup"]["name"]}
     assert not [name for name in databases(database) if name.startswith("scannerdb_drill")]
@@ -240,12 +240,12 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_folder_that_cannot_be_written(database: Database, tmp_path: Path, read_only: Path) -> None:
     with pytest.raises(FileProblem, match="mounted read-only"):
-        backup(
+        run_backup(
             options_of(database), backup_dir=str(read_only / "b"), state_dir=str(read_only / "s"), storage="persistent"
         )
     (tmp_path / "file").touch()
     with pytest.raises(FileProblem, match=r"Not a directory|File exists"):
-        backup(options_of(database), backup_dir=str(tmp_path / "file" / "b"))
+        run_backup(options_of(database), backup_dir=str(tmp_path / "file" / "b"))
 
 
 def test_links_in_the_place_of_files(database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,7 +297,7 @@ def test_a_drill_that_cannot_be_done_costs_no_backup(database: Database, tmp_pat
     database.sql("CREATE ROLE bk_modest LOGIN")
     database.sql("GRANT pg_read_all_data TO bk_modest")
     options = options_of(database, user="bk_modest")
-    result = backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), verify_level="restore")
+    result = run_backup(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), verify_level="restore")
     assert (result["failed"], result["backup"]["verified"]) == (False, "read")
     assert "could not be drilled, and was read instead" in " ".join(result["warnings"])
     assert find_set(tmp_path / "b", "latest").name == result["backup"]["name"]

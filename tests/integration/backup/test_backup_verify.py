@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from scannerdb.backup import dump, plan
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, ToolMissing
-from scannerdb.jobs.backup import backup
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.manifest import SIGNATURE, read_manifest, write_manifest
@@ -23,7 +22,7 @@ from scannerdb.tools import find_tools
 
 from tests import servers
 from tests.integration.backup.backup_support import compressions, cut, empty, flip, grow, options_of, supports
-from tests.integration.support import tools_of
+from tests.integration.support import run_backup, tools_of
 from tests.servers import Database
 
 
@@ -33,9 +32,9 @@ def made(database: Database, folder: Path, compression: str = "") -> Path:
     if compression:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan, "choose_compression", lambda *_, **__: compression)
-            result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))
+            result = run_backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))
     else:
-        result = backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))
+        result = run_backup(options_of(database), backup_dir=str(folder), state_dir=str(folder / "state"))
     return Path(result["backup"]["path"])
 
 

@@ -9,10 +9,9 @@ import pytest
 from scannerdb.checks import holders
 from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import connect
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 
-from tests.integration.support import options
+from tests.integration.support import options, run_backup
 from tests.servers import Database
 
 pytestmark = pytest.mark.pg(17)
@@ -29,7 +28,7 @@ def test_a_report_has_gauges_backups_and_what_is_new_and_gone(field_db: Database
     assert 0 < gauges["connections"]["percent"] <= 100 and gauges["connections"]["limit"] == 80
     assert gauges["transaction ids to wraparound"]["value"] > 0
 
-    made = backup(options(field_db), **folders, verify_level="read")["backup"]
+    made = run_backup(options(field_db), **folders, verify_level="read")["backup"]
     field_db.sql("CREATE INDEX twin ON models (name)")
     field_db.sql("UPDATE endpoints SET verified = 0 WHERE is_honeypot")
     again = check(options(field_db), CheckOptions(**where))

@@ -16,13 +16,12 @@ from scannerdb.fixes.standbys import StandbyPause
 from scannerdb.joblock import job_lock
 from scannerdb.jobs import check as check_job
 from scannerdb.jobs import restore as restore_job
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import Working, fix
 from scannerdb.standbylag import UNSEEN, let_catch_up
 
 from tests.integration.cluster.pair import NAME, Pair, pair_of_servers, silent_server
-from tests.integration.support import INVARIANTS, NO_BACKUP, run_restore
+from tests.integration.support import INVARIANTS, NO_BACKUP, run_backup, run_restore
 from tests.servers import Database
 
 pytestmark = pytest.mark.pg(17)
@@ -147,10 +146,10 @@ def test_checks_and_backups_begin_again_and_a_restore_says_it(
     words: dict[str, Any] = {"backup_dir": str(tmp_path), "state_dir": str(tmp_path / "state")}
     lose = pair.once(pair.lose_the_primary)
     real_count, real_inspect, real_validate = make._count, check_job.inspect, restore_job.validate
-    backup(pair.options(), **words)
+    run_backup(pair.options(), **words)
     with monkeypatch.context() as patch:
         patch.setattr(make, "_count", lambda *args: (lose(), real_count(*args))[1])
-        made = backup(pair.options(), **words, dump_from="primary")["backup"]
+        made = run_backup(pair.options(), **words, dump_from="primary")["backup"]
     assert made["verified"] == "read"
     assert len([path for path in tmp_path.glob("*.backup") if not path.is_symlink()]) == 2, "and no half of one"
     # The former primary becomes a standby of the new one, and that is lost in turn.

@@ -21,17 +21,15 @@ from scannerdb.fixes.batches import Worker
 from scannerdb.jobs import check as check_job
 from scannerdb.jobs import restore as restore_job
 from scannerdb.jobs import vacuum as vacuum_job
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.cluster import cluster
 from scannerdb.jobs.fix import Working, fix
-from scannerdb.jobs.verify import verify
 from scannerdb.restore.heal import find
 from scannerdb.restore.marks import SIDE
 from scannerdb.sets.staging import debris
 
 from tests.integration.cluster.patroni_site import NAME, PatroniSite, patroni_site
-from tests.integration.support import INVARIANTS, NO_BACKUP, run_restore, run_vacuum, wait_until
+from tests.integration.support import INVARIANTS, NO_BACKUP, run_backup, run_restore, run_vacuum, run_verify, wait_until
 
 pytestmark = [pytest.mark.pg(15), pytest.mark.needs("postgresql-15", "patroni")]
 
@@ -88,10 +86,12 @@ def run_fix(site: PatroniSite, _: dict[str, Any]) -> Any:
 
 
 JOBS = {
-    "backup": Moment(lambda site, where: backup(site.options(), **where, dump_from="primary"), make, "_count"),
+    "backup": Moment(lambda site, where: run_backup(site.options(), **where, dump_from="primary"), make, "_count"),
     "check": Moment(run_check, check_job, "inspect"),
     "fix": Moment(run_fix, Worker, "_done"),
-    "verify": Moment(lambda site, where: verify(site.options(), **where, source="latest"), restore_drill, "_compare"),
+    "verify": Moment(
+        lambda site, where: run_verify(site.options(), **where, source="latest"), restore_drill, "_compare"
+    ),
     "restore": Moment(
         lambda site, where: run_restore(site.options(), **where, source="latest", confirm=NAME), restore_job, "validate"
     ),

@@ -17,14 +17,13 @@ from scannerdb.connection import Options
 from scannerdb.doctor import host
 from scannerdb.fixes.policy import FixPolicy
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.schema import schema
 from scannerdb.restore.marks import KEPT, DatabaseMark
 from scannerdb.schedule.records import Record, write_record
 
 from tests.integration.doctor.doctor_support import places, wrongs
-from tests.integration.support import options, run_fix
+from tests.integration.support import options, run_backup, run_fix
 from tests.servers import Database
 
 __all__ = ["places"]
@@ -44,7 +43,7 @@ def test_a_healthy_database_has_nothing(database: Database, places: Places) -> N
     database.sql("CREATE ROLE doctor_app")
     overlay = {"application_role": "doctor_app"}
     schema(options(database), overlay=overlay)
-    backup(options(database), backup_dir=places.backup_dir, state_dir=places.state_dir, verify_level="none")
+    run_backup(options(database), backup_dir=places.backup_dir, state_dir=places.state_dir, verify_level="none")
     result = doctor(options(database), places, overlay=overlay)
     assert wrongs(result) == {} and not result["changed"], result
     assert {"server", "login", "privileges", "pg_dump", "clock", "job lock"} <= {
@@ -170,7 +169,7 @@ def test_a_disk_without_room(places: Places) -> None:
 
 
 def test_a_backup_from_the_future_means_a_wrong_clock(database: Database, places: Places) -> None:
-    backup(options(database), backup_dir=places.backup_dir, verify_level="none")
+    run_backup(options(database), backup_dir=places.backup_dir, verify_level="none")
     (made,) = (p for p in Path(places.backup_dir).glob("*.backup") if not p.is_symlink())
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["created"] = manifest["created"].replace("20", "21", 1)

@@ -15,16 +15,14 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import ServerUnsupported
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.schema import schema
-from scannerdb.jobs.verify import verify
 
 from demo.server import Server
 from tests.integration.doctor.doctor_support import places, wrongs
 from tests.integration.own_server import own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.playbooks import ROOT
-from tests.integration.support import options
+from tests.integration.support import options, run_backup, run_verify
 from tests.needs import needs
 from tests.servers import Database, find_bin_dir, lone_server
 from tests.system.needs import OLD_SERVER, faketime_library
@@ -155,7 +153,7 @@ def test_a_server_that_is_too_old(places: Places) -> None:
         found = wrongs(doctor(options(old), places))
         assert "is PostgreSQL 13; 14 is the oldest that is supported. Upgrade the server." in found["server"]
         with pytest.raises(ServerUnsupported, match="is PostgreSQL 13"):
-            backup(options(old), backup_dir=places.backup_dir, state_dir=places.state_dir)
+            run_backup(options(old), backup_dir=places.backup_dir, state_dir=places.state_dir)
         with pytest.raises(ServerUnsupported, match="is PostgreSQL 13"):
             schema(options(old))
         assert old.sql("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'scannerdb%'") == []
@@ -163,10 +161,10 @@ def test_a_server_that_is_too_old(places: Places) -> None:
 
 
 def test_a_backup_that_is_damaged(own_db: Database, places: Places) -> None:
-    backup(options(own_db), backup_dir=places.backup_dir, state_dir=places.state_dir, verify_level="none")
+    run_backup(options(own_db), backup_dir=places.backup_dir, state_dir=places.state_dir, verify_level="none")
     (made,) = (path for path in Path(places.backup_dir).glob("*.backup") if not path.is_symlink())
     next(made.glob("dump/*.dat*")).write_bytes(b"")
-    verify(options(own_db), backup_dir=places.backup_dir, state_dir=places.state_dir, level="checksum")
+    run_verify(options(own_db), backup_dir=places.backup_dir, state_dir=places.state_dir, level="checksum")
     assert f"Damaged: {made.name}" in wrongs(doctor(options(own_db), places))["backups"]
 
 

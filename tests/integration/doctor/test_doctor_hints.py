@@ -17,9 +17,7 @@ import pytest
 from scannerdb.doctor import host
 from scannerdb.doctor.binaries import judged
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.doctor import Places, doctor
-from scannerdb.jobs.verify import verify
 from scannerdb.schedule.records import Record, write_record
 
 from demo.server import Server
@@ -27,7 +25,7 @@ from tests import servers
 from tests.integration.doctor.doctor_support import wrongs
 from tests.integration.own_server import VERSION, wait_for
 from tests.integration.playbooks import Site, site
-from tests.integration.support import options
+from tests.integration.support import options, run_backup, run_verify
 from tests.needs import needs
 from tests.servers import Database, Databases, Pool
 
@@ -69,11 +67,11 @@ def test_what_the_check_finds_is_gone_after_its_hint(site: Site, field_once: Dat
 def test_a_damaged_set_is_put_aside_and_then_gone(site: Site, field_once: Database) -> None:
     site.add("one", field_once)
     where: dict[str, Any] = {"backup_dir": f"{site.folder}/one/backups", "state_dir": f"{site.folder}/one/state"}
-    bad = Path(backup(options(field_once), **where, verify_level="none")["backup"]["path"])
-    backup(options(field_once), **where, verify_level="checksum")
+    bad = Path(run_backup(options(field_once), **where, verify_level="none")["backup"]["path"])
+    run_backup(options(field_once), **where, verify_level="checksum")
     victim = max((path for path in (bad / "dump").iterdir() if path.is_file()), key=lambda path: path.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    assert verify(options(field_once), source=bad.name, level="checksum", **where)["failed"]
+    assert run_verify(options(field_once), source=bad.name, level="checksum", **where)["failed"]
     hint = wrongs(doctor(options(field_once), places_of(site, "one")))["backups"]
     assert f"Damaged: {bad.name}" in hint and bad.name in site.run("playbooks/backups.yml").ok().output
     assert site.run("playbooks/remove.yml", "--check", scannerdb_remove_set=bad.name).ok().changed["one"] == 1
@@ -225,8 +223,8 @@ def test_what_was_made_in_the_future_is_gone_after_the_hint(site: Site, database
     places = places_of(site, "one")
     Path(places.backup_dir).mkdir(parents=True, mode=0o700)
     where = {"backup_dir": places.backup_dir, "state_dir": places.state_dir, "verify_level": "none"}
-    old = Path(backup(options(database_once), **where)["backup"]["path"])
-    backup(options(database_once), **where)
+    old = Path(run_backup(options(database_once), **where)["backup"]["path"])
+    run_backup(options(database_once), **where)
     moment = (datetime.datetime.now(tz=datetime.timezone.utc) + datetime.timedelta(days=900)).replace(microsecond=0)
     manifest = json.loads((old / "manifest.json").read_text())
     name = f"{old.name[: -len('20260101_000000.backup')]}{moment:%Y%m%d_%H%M%S}.backup"

@@ -7,26 +7,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.sets.checksums import hash_files
 from scannerdb.sets.manifest import Manifest, TableCount, read_manifest, write_manifest
 from scannerdb.sets.signature import sign
 
 from tests.integration.backup.backup_support import options_of
+from tests.integration.support import run_backup, run_verify
 from tests.servers import Database
 
 
 def make(database: Database, tmp_path: Path, **more: Any) -> Path:
     """A backup; its path."""
-    result = backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+    result = run_backup(options_of(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
     return Path(result["backup"]["path"])
 
 
 def drill(database: Database, tmp_path: Path, **more: Any) -> dict[str, Any]:
     """A verification of the latest set."""
     options = more.pop("options", options_of(database))
-    return verify(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+    return run_verify(options, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
 
 
 def databases(database: Database) -> set[str]:

@@ -13,7 +13,6 @@ from psycopg.sql import SQL, Identifier
 from scannerdb.drill import restore_drill
 from scannerdb.errors import BackupInvalid, InvalidInput, JobLocked, PrivilegeMissing, RestoreRefused, ToolFailed
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.backup_info import backup_info
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.manifest import Manifest, ObjectPrint, TableCount, read_manifest
@@ -23,6 +22,7 @@ from scannerdb.sets.signing import Trust
 from tests import servers
 from tests.integration.backup.backup_support import HOSTILE, ROWS, options_of
 from tests.integration.drill.drill_support import databases, drill, make, more_rows, rewrite
+from tests.integration.support import run_backup
 from tests.servers import Database
 
 # What is proven
@@ -303,7 +303,7 @@ def test_tools_newer_than_the_server(database: Database, tmp_path: Path) -> None
     database.sql(ROWS)
     options = options_of(database, pg_bin_dir=str(newer))
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    made = backup(options, **words, verify_level="restore")
+    made = run_backup(options, **words, verify_level="restore")
     assert (made["backup"]["verified"], made["warnings"][1:]) == ("restore", [])
     assert read_manifest(Path(made["backup"]["path"]))[0].dump_major == 17
     assert drill(database, tmp_path, options=options)["verification"]["passed"]

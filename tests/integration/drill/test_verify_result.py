@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import ScannerDbError
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.status import status
-from scannerdb.jobs.verify import verify
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.signing import Trust
 from scannerdb.sets.verification_log import last_drill
 from scannerdb.status.options import StatusOptions
 
 from tests.integration.matrix.matrix_support import back_up
-from tests.integration.support import options
+from tests.integration.support import options, run_backup, run_verify
 from tests.servers import Database, make_home
 
 # What roles with more than a name have: superusers' event triggers, members, grants of those who may grant.
@@ -64,7 +62,7 @@ def _answer(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
     """What the module would answer."""
     words = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s"), **more}
     try:
-        return verify(options(db, **words.pop("login", {})), **words)
+        return run_verify(options(db, **words.pop("login", {})), **words)
     except ScannerDbError as error:
         return error.result
 
@@ -97,7 +95,7 @@ def test_what_only_a_superuser_can_make_is_not_tried(database: Database, tmp_pat
     assert answer["verification"]["outcome"] == "proven"
     assert "could not be tried" not in _warnings(database, tmp_path)
     more = {"verify_level": "restore", "verify_place": "cluster", "verify_cluster_dir": str(cluster_dir)}
-    again = backup(options(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
+    again = run_backup(options(database), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"), **more)
     assert again["backup"]["verified"] == "read"
     assert last_drill(str(tmp_path / "s"), database.name)["outcome"] == "not_tried"
 

@@ -20,7 +20,6 @@ from scannerdb.drill import restore_drill
 from scannerdb.drill.cluster import PREFIX
 from scannerdb.drill.scratch import ScratchMark, scratch_name
 from scannerdb.errors import DatabaseMissing, ScannerDbError, ToolFailed
-from scannerdb.jobs.backup import backup
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.manifest import read_manifest
 from scannerdb.sets.signing import Trust
@@ -29,7 +28,7 @@ from demo.server import wheel_bin_dir
 from tests import servers
 from tests.integration.backup.backup_support import ROWS, options_of
 from tests.integration.drill.drill_support import databases, drill, make, more_rows, rewrite
-from tests.integration.support import processes, wait_until
+from tests.integration.support import processes, run_backup, wait_until
 from tests.needs import needs
 from tests.servers import Database
 
@@ -63,9 +62,10 @@ KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from scannerdb.connection import Options
+from scannerdb.drill.options import DrillOptions
 from scannerdb.jobs.verify import verify
 words = dict(zip(("backup_dir", "place", "cluster_dir", "state_dir"), sys.argv[3:]))
-verify(Options(**eval(sys.argv[2])), **words)
+verify(Options(**eval(sys.argv[2])), DrillOptions(**words))
 """
 
 
@@ -157,7 +157,7 @@ def test_retention_leaves_a_set_alone_while_it_is_read(
     def back_up(*_: object) -> None:
         options = options_of(database, maintenance_db="template1")  # another lock: as on another host
         found.append(
-            backup(
+            run_backup(
                 options,
                 backup_dir=str(tmp_path / "b"),
                 state_dir=str(tmp_path / "s"),

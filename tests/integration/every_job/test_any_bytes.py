@@ -14,10 +14,9 @@ from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
 from scannerdb.jobs.undo import undo
-from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_support import back_up, bring_back, lose
-from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum, run_verify
 from tests.servers import Database, make_home
 
 STATEMENTS = [
@@ -82,7 +81,7 @@ def test_every_job_takes_it(raw: Database, tmp_path: Path, cluster_dir: Path) ->
     assert info(options(raw))
     back_up(raw, tmp_path)
     for level, place in (("read", "server"), ("restore", "server"), ("restore", "cluster")):
-        drilled = verify(options(raw), level=level, place=place, cluster_dir=str(cluster_dir), **folder)
+        drilled = run_verify(options(raw), level=level, place=place, cluster_dir=str(cluster_dir), **folder)
         assert drilled["verification"]["problems"] == [], (level, place)
     fixed = fix(options(raw), safety=NO_BACKUP, state_dir=str(tmp_path / "s"))
     assert fixed["fixed"]

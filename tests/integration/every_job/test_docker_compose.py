@@ -18,13 +18,12 @@ from scannerdb.contract.overlay import contract_with
 from scannerdb.contract.probe import write_probe
 from scannerdb.errors import PrivilegeMissing
 from scannerdb.fixes.rights import writer_of
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.migrate import migrate
 from scannerdb.jobs.options import MigrateOptions
 
 from demo import field
 from tests.integration.playbooks import ROOT, Run, run
-from tests.integration.support import options, run_restore
+from tests.integration.support import options, run_backup, run_restore
 from tests.servers import Database, compose_server, find_bin_dir
 
 pytestmark = pytest.mark.pg(15)  # the version of the image
@@ -108,7 +107,7 @@ def test_membership_in_a_superuser_is_never_offered(compose: Database, tmp_path:
     with connect(few) as conn:
         skipped = write_probe(conn, contract_with({})).skipped
     places = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    backup(few, storage="persistent", **places)
+    run_backup(few, storage="persistent", **places)
     with pytest.raises(PrivilegeMissing) as owners:
         run_restore(few, source="latest", confirm=database.name, **places)
     with connect(few) as conn, pytest.raises(PrivilegeMissing) as rows:

@@ -15,19 +15,17 @@ import pytest
 from scannerdb.connection import Connection
 from scannerdb.errors import FileProblem, ScannerDbError
 from scannerdb.jobs import uninstall as uninstall_job
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.folders import folders
 from scannerdb.jobs.legacy import legacy
 from scannerdb.jobs.remove_set import remove_set
 from scannerdb.jobs.uninstall import uninstall
 from scannerdb.jobs.uninstall_files import Folders, uninstall_files
-from scannerdb.jobs.verify import verify
 from scannerdb.runs import new_run_id
 from scannerdb.sets.catalogue import list_sets
 from scannerdb.vacuum import run as vacuum_run
 
 from tests.integration.restore.restore_support import ansible_module, databases, maintenance, old_dump, options
-from tests.integration.support import run_fix, run_restore, run_sweep, run_vacuum
+from tests.integration.support import run_backup, run_fix, run_restore, run_sweep, run_vacuum, run_verify
 from tests.integration.vacuum.vacuum_support import dead, fill
 from tests.servers import Database
 
@@ -81,7 +79,7 @@ def test_a_backup(database: Database, tmp_path: Path, monkeypatch: pytest.Monkey
     failing(monkeypatch, place, RuntimeError(FAULT) if place == "backup.make.load_set" else None)
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
     with pytest.raises((ScannerDbError, RuntimeError)) as caught:
-        backup(options(database), **words)
+        run_backup(options(database), **words)
     done = getattr(caught.value, "done", {})
     made = [item.name for item in list_sets(tmp_path / "b").sets]
     assert done.get("changed", False) == bool(made)
@@ -92,17 +90,17 @@ def test_a_backup(database: Database, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_verification(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    name = backup(options(database), **words)["backup"]["name"]
+    name = run_backup(options(database), **words)["backup"]["name"]
     with monkeypatch.context() as patch:
         failing(patch, "jobs.verify._look_inside")
-        assert "changed" not in failed(lambda: verify(options(database), **words))
+        assert "changed" not in failed(lambda: run_verify(options(database), **words))
         patch.setattr("scannerdb.drill.restore_drill.drop", refuse)
-        told = failed(lambda: verify(options(database), **words))
+        told = failed(lambda: run_verify(options(database), **words))
         (scratch,) = (name for name in databases(database) if name.startswith("scannerdb_drill"))
         assert told["changed"] and f"scratch database {scratch!r} is still there" in told["done"][0]
     with monkeypatch.context() as patch:
         failing(patch, "jobs.verify._result")
-        told = failed(lambda: verify(options(database), level="read", **words))
+        told = failed(lambda: run_verify(options(database), level="read", **words))
     assert told["changed"] and f"The record of {name} says now: read, passed." in told["done"]
 
 
@@ -312,8 +310,8 @@ def test_a_crontab_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_set_that_is_put_aside(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    backup(options(database), **words)
-    name = backup(options(database), **words)["backup"]["name"]
+    run_backup(options(database), **words)
+    name = run_backup(options(database), **words)["backup"]["name"]
     monkeypatch.setattr("scannerdb.jobs.remove_set.point_latest", refuse)
     told = failed(lambda: remove_set(options(database), backup_dir=words["backup_dir"], name=name))
     assert told["changed"] and f"mv {tmp_path}/b/.aside/{name} {tmp_path}/b/" in told["msg"]

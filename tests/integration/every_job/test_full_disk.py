@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from scannerdb.checks.options import CheckOptions
 from scannerdb.files import PARTIAL
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.folders import folders
 
 from tests.integration.playbooks import Site, site
-from tests.integration.support import options, run_fix, run_vacuum, schema_damage, wait_until
+from tests.integration.support import options, run_backup, run_fix, run_vacuum, schema_damage, wait_until
 from tests.needs import lack, needs
 from tests.servers import Database, Databases
 
@@ -111,11 +110,11 @@ def test_where_the_clocks_differ_nothing_is_removed(
         )
     wrong = options(field_db, maintenance_db=other.name)
     keep_nothing = {"backup_dir": str(tmp_path), "retention_days": 0, "retention_min": 0}
-    names = [backup(wrong, **keep_nothing)["backup"]["name"] for _ in range(2)]
-    planned = backup(wrong, **keep_nothing, check_mode=True)
-    late = backup(wrong, **keep_nothing)
+    names = [run_backup(wrong, **keep_nothing)["backup"]["name"] for _ in range(2)]
+    planned = run_backup(wrong, **keep_nothing, check_mode=True)
+    late = run_backup(wrong, **keep_nothing)
     for result in (planned, late):
         assert result["removed"] == []
         assert "400 days" in " ".join(result["warnings"])
     assert all((tmp_path / name).is_dir() for name in names)
-    assert set(backup(options(field_db), **keep_nothing)["removed"]) >= set(names)
+    assert set(run_backup(options(field_db), **keep_nothing)["removed"]) >= set(names)

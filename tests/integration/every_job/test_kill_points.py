@@ -20,7 +20,6 @@ from typing import Any
 import psycopg
 import pytest
 from scannerdb.errors import ScannerDbError
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
@@ -30,7 +29,7 @@ from scannerdb.sets.signing import Trust
 from tests.integration.application.shape_support import made
 from tests.integration.fix.fix_support import damaged, outcome
 from tests.integration.restore.restore_support import databases, state
-from tests.integration.support import NO_BACKUP, content, options, schema_damage
+from tests.integration.support import NO_BACKUP, content, options, run_backup, schema_damage
 from tests.integration.vacuum.vacuum_support import invalid_indexes
 from tests.servers import Database, Databases
 
@@ -41,14 +40,18 @@ RUN = """
 import importlib, json, sys
 sys.path.insert(0, sys.argv[1])
 import psycopg
+from scannerdb.backup.options import BackupOptions
 from scannerdb.connection import Options
+from scannerdb.drill.options import DrillOptions
 from scannerdb.jobs.fix import Safety
 from scannerdb.jobs.options import MigrateOptions
+from scannerdb.restore.options import RestoreOptions
 from scannerdb.vacuum.options import VacuumOptions
 name, login, words = sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
 login = Options(**{n: tuple(value) if isinstance(value, list) else value for n, value in login.items()})
 job = getattr(importlib.import_module(f"scannerdb.jobs.{name}"), name)
-typed = {"vacuum": VacuumOptions, "migrate": MigrateOptions}
+typed = {"backup": BackupOptions, "migrate": MigrateOptions, "restore": RestoreOptions, "vacuum": VacuumOptions}
+typed["verify"] = DrillOptions
 given = (typed[name](**words),) if name in typed else ()
 more = {"safety": Safety(require_backup=False)} if name == "fix" else {}
 print("ready", flush=True)
@@ -113,7 +116,7 @@ def to_undo(database: Database, folder: Path) -> dict[str, Any]:
 
 
 def backed_up(database: Database, folder: Path) -> dict[str, Any]:
-    backup(options(database), **folders(folder))
+    run_backup(options(database), **folders(folder))
     return folders(folder)
 
 

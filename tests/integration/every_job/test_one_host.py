@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from scannerdb.jobs.backup import backup
 
 from tests.integration.playbooks import ROOT, Site, site
-from tests.integration.support import content, options
+from tests.integration.support import content, options, run_backup
 from tests.servers import Database, Databases
 
 __all__ = ["site"]
@@ -43,7 +42,7 @@ def two(site: Site, make_database: Databases) -> tuple[Site, list[Database]]:
         site.add(name, db)
         folder = site.folder / name / "backups"
         folder.mkdir(parents=True)
-        backup(options(db), backup_dir=str(folder), state_dir=str(site.folder / name / "state"))
+        run_backup(options(db), backup_dir=str(folder), state_dir=str(site.folder / name / "state"))
         with db.connect() as conn:
             conn.execute("DELETE FROM benchmark_results")
         databases.append(db)

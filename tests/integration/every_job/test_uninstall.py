@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import InvalidInput
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.uninstall import uninstall
 from scannerdb.jobs.uninstall_files import Folders, uninstall_files
 
-from tests.integration.support import options, run_fix
+from tests.integration.support import options, run_backup, run_fix
 from tests.servers import Database, Databases
 
 
@@ -45,7 +44,7 @@ def test_of_the_backups_only_the_named_databases_sets_go(make_database: Database
     mine, other = make_database(filled=True), make_database(filled=True)
     backups = tmp_path / "state" / "backups"
     for database in (mine, other, mine):
-        backup(options(database), backup_dir=str(backups), state_dir=str(tmp_path / "state"), verify_level="none")
+        run_backup(options(database), backup_dir=str(backups), state_dir=str(tmp_path / "state"), verify_level="none")
     (backups / "old_20250418_120000.backup").write_text("PGDMP")
     inner = [str(tmp_path / name) for name in ("etc", "state", "state/reports", "log", "state/backups")]
     uninstall_files(Folders(*inner))

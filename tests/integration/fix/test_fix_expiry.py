@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from scannerdb.errors import InvalidInput
 from scannerdb.fixes.policy import FixPolicy
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import Safety, Working
 from scannerdb.jobs.undo import undo
 from scannerdb.sets.signing import Trust
 
-from tests.integration.support import findings, options, run_fix
+from tests.integration.support import findings, options, run_backup, run_fix
 from tests.servers import Database
 
 pytestmark = pytest.mark.pg(17)  # the version of the server does not matter
@@ -55,7 +54,7 @@ def old(field_db: Database) -> Database:
 
 
 def saved(db: Database, folder: Path) -> Safety:
-    backup(options(db), backup_dir=str(folder), state_dir=str(folder / "s"), verify_level="read")
+    run_backup(options(db), backup_dir=str(folder), state_dir=str(folder / "s"), verify_level="read")
     return Safety(backup_dir=str(folder), trust=Trust(str(folder / "s")))
 
 

@@ -12,12 +12,10 @@ from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_kinds import ROLES
 from tests.integration.restore.restore_support import maintenance, options
-from tests.integration.support import run_restore
+from tests.integration.support import run_backup, run_restore, run_verify
 from tests.servers import Database, make_home
 
 Picture = dict[str, Any]
@@ -107,7 +105,7 @@ def differing(before: Picture, after: Picture) -> str:
 def back_up(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
     """A backup with fingerprints."""
     words = {"backup_dir": str(folder / "b"), "state_dir": str(folder / "s"), "fingerprints": True}
-    return backup(options(db, **more.pop("login", {})), **words, **more)
+    return run_backup(options(db, **more.pop("login", {})), **words, **more)
 
 
 def bring_back(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
@@ -140,7 +138,7 @@ def problems_of_a_drill(db: Database, folder: Path, place: str, **more: Any) -> 
     home.chmod(0o755)  # a disposable cluster's own user has to get through
     try:
         login = options(db, **more)
-        found: list[str] = verify(login, **words, cluster_dir=str(home))["verification"]["problems"]
+        found: list[str] = run_verify(login, **words, cluster_dir=str(home))["verification"]["problems"]
         return found
     finally:
         shutil.rmtree(home, ignore_errors=True)

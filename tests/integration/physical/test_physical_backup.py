@@ -19,6 +19,7 @@ from scannerdb.jobs.physical_backup import physical_backup
 from scannerdb.jobs.physical_drill import physical_drill
 from scannerdb.jobs.physical_info import physical_info
 from scannerdb.physical.archive import segment_name
+from scannerdb.physical.options import PhysicalBackupOptions, PhysicalDrillOptions, PhysicalInfoOptions
 
 from demo import user
 from tests.integration.physical.physical_support import STANZA, PhysicalCluster, physical_cluster
@@ -37,12 +38,14 @@ def asked(cluster: PhysicalCluster, **more: Any) -> dict[str, Any]:
     return {"backup_method": METHOD, "stanza": STANZA, "pgbackrest_config": str(cluster.config), **more}
 
 
-def back_up(cluster: PhysicalCluster, **more: Any) -> dict[str, Any]:
-    return physical_backup(options(cluster.database), **asked(cluster, **more))
+def back_up(cluster: PhysicalCluster, *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
+    wanted = PhysicalBackupOptions(**asked(cluster, **more))
+    return physical_backup(options(cluster.database), wanted, check_mode=check_mode)
 
 
 def seen(cluster: PhysicalCluster, database: Database | None = None, **more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = physical_info(options(database or cluster.database), **asked(cluster, **more))["physical"]
+    wanted = PhysicalInfoOptions(**asked(cluster, **more))
+    found: dict[str, Any] = physical_info(options(database or cluster.database), wanted)["physical"]
     return found
 
 
@@ -76,7 +79,7 @@ def test_what_speaks_against_a_backup_stops_it(stanza: PhysicalCluster, make_dat
     with pytest.raises(PhysicalRefused, match="no stanza"):
         back_up(stanza, stanza="other")
     with pytest.raises(PhysicalRefused, match="archives nothing"):
-        physical_backup(options(make_database()), **asked(stanza))
+        physical_backup(options(make_database()), PhysicalBackupOptions(**asked(stanza)))
     with pytest.raises(PhysicalRefused, match="cannot be looked at"):
         back_up(stanza, pgbackrest_config=str(stanza.home / "none.conf"), stanza="st anza")
 
@@ -135,14 +138,15 @@ test "$1" != backup || touch {stanza.home}/log/made
     (stanza.home / "log" / "made").unlink()
 
 
-def drill(cluster: PhysicalCluster, pg_bin_dir: str = "", **more: Any) -> dict[str, Any]:
+def drill(cluster: PhysicalCluster, pg_bin_dir: str = "", *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
     folder = make_home("scannerdb-copies-")
     os.chown(folder, os.geteuid(), os.getegid())
     folder.chmod(0o755)
     try:
         where = options(cluster.database)
         where = dataclasses.replace(where, pg_bin_dir=pg_bin_dir) if pg_bin_dir else where
-        done = physical_drill(where, **asked(cluster, copy_dir=str(folder), **more))
+        wanted = PhysicalDrillOptions(**asked(cluster, copy_dir=str(folder), **more))
+        done = physical_drill(where, wanted, check_mode=check_mode)
         assert list(folder.iterdir()) == [] and processes(str(folder)) == {}
         return done
     finally:
@@ -160,7 +164,7 @@ def test_a_drill_proves_the_newest_backup(stanza: PhysicalCluster, tmp_path: Pat
     planned = drill(stanza, check_mode=True)
     assert newest in planned["msg"] and planned["drill"] == {}
     with pytest.raises(FileProblem):  # it could not be tried, which says nothing against the backup
-        physical_drill(options(stanza.database), **asked(stanza, copy_dir="/proc/nowhere"))
+        physical_drill(options(stanza.database), PhysicalDrillOptions(**asked(stanza, copy_dir="/proc/nowhere")))
 
 
 def test_a_drill_that_could_not_look_refutes_and_proves_nothing(stanza: PhysicalCluster, tmp_path: Path) -> None:
@@ -255,8 +259,10 @@ LATE = """
 import json, sys
 from scannerdb.connection import Options
 from scannerdb.jobs.physical_info import physical_info
+from scannerdb.physical.options import PhysicalInfoOptions
 values, asked = json.loads(sys.argv[1])
-print(json.dumps([p["id"] for p in physical_info(Options(**values), **asked)["physical"]["problems"]]))
+told = physical_info(Options(**values), PhysicalInfoOptions(**asked))
+print(json.dumps([p["id"] for p in told["physical"]["problems"]]))
 """
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scannerdb.jobs.backup import backup
 
 from tests import servers
 from tests.integration.playbooks import ROOT, Site, site
 from tests.integration.restore.restore_support import damage, databases, maintenance, options, state
+from tests.integration.support import run_backup
 from tests.servers import Database, Databases
 
 __all__ = ["site"]
@@ -43,7 +43,7 @@ def without_properties(found: dict[str, Any]) -> dict[str, Any]:
 
 def test_by_hand(one: Databases, tmp_path: Path) -> None:
     db = one("ollama_scanner", filled=True)
-    made = backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]["path"]
+    made = run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]["path"]
     whole = state(db)
     damage(db)
     damaged = state(db)
@@ -76,7 +76,7 @@ def test_with_the_bundle(site: Site, one: Databases) -> None:
     site.add("db1", db)
     folder = site.folder / "db1" / "backups"
     folder.mkdir(parents=True)
-    backup(options(db), backup_dir=str(folder), state_dir=str(site.folder / "db1" / "state"))
+    run_backup(options(db), backup_dir=str(folder), state_dir=str(site.folder / "db1" / "state"))
     whole = state(db)
     damage(db)
     damaged, names = state(db), databases(db)

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from scannerdb.errors import BackupInvalid, RestoreRefused, ValidationFailed
 from scannerdb.jobs import restore_before
-from scannerdb.jobs.backup import backup
 from scannerdb.load import validation
 
 from tests.integration.backup.backup_support import compressions
 from tests.integration.restore.restore_support import databases, old_dump, options, state
-from tests.integration.support import run_restore
+from tests.integration.support import run_backup, run_restore
 from tests.servers import Database, Databases
 
 
@@ -41,7 +40,7 @@ def _spoil(path: Path, how: str) -> None:
 @pytest.mark.parametrize("kind", ["set", "file"])
 def test_a_damaged_source_changes_nothing(field_db: Database, tmp_path: Path, how: str, kind: str) -> None:
     if kind == "set":
-        made = backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]
+        made = run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]
         victim = max((p for p in Path(made["path"], "dump").iterdir()), key=lambda p: p.stat().st_size)
         source = "latest"
     else:
@@ -86,7 +85,7 @@ def test_a_backup_that_lacks_tables_is_refused(field_db: Database, make_database
 def test_counts_that_differ_stop_it(
     field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
     before, names = state(field_db), databases(field_db)
     honest = validation.count_rows

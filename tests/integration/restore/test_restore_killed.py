@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from scannerdb.errors import ScannerDbError
-from scannerdb.jobs.backup import backup
 from scannerdb.restore import build
 from scannerdb.runs import Run
 
@@ -19,7 +18,7 @@ from demo.server import Server
 from tests import servers
 from tests.integration.own_server import crash, own_databases, own_db, own_server
 from tests.integration.restore.restore_support import ROOT, damage, databases, old_dump, options, state
-from tests.integration.support import run_fix, run_restore, wait_until
+from tests.integration.support import run_backup, run_fix, run_restore, wait_until
 from tests.servers import Database, Databases
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -120,7 +119,7 @@ def test_killed_at_every_step(one: Databases, tmp_path: Path) -> None:
     """One database and one folder for all, so that whatever one run left is in the next one's way."""
     db = one(filled=True)
     run_fix(db)  # else the write probe is left out
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), fingerprints=True)
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), fingerprints=True)
     latest, whole = (tmp_path / "latest.backup").readlink(), state(db)
     damage(db)
     before, names = state(db), databases(db)
@@ -147,7 +146,7 @@ def test_killed_at_every_step(one: Databases, tmp_path: Path) -> None:
         lock_wait_s=60,
     )
     assert databases(db) == names | kept - {result["restore"]["source"]} | {result["restore"]["previous_database"]}
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -177,7 +176,7 @@ def test_the_server_crashes_at_every_step(
     own_db: Database, own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = own_db
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(db)
     before, names = state(db), databases(db)
     monkeypatch.setattr(build, "RECONNECT_S", 0.1)

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import BackupInvalid, FileProblem, InvalidInput, RestoreRefused, ScannerDbError, ValidationFailed
-from scannerdb.jobs.backup import backup
 from scannerdb.restore import cloning
 from scannerdb.restore.tables import table_name
 
@@ -25,7 +24,7 @@ from tests.integration.restore.restore_support import (
     options,
     state,
 )
-from tests.integration.support import run_restore
+from tests.integration.support import run_backup, run_restore
 from tests.servers import Database, Databases
 
 MISSING = "SELECT * FROM {schema}.{table} EXCEPT SELECT * FROM public.{table}"
@@ -53,7 +52,7 @@ def without_schema(found: dict[str, Any], schema: str) -> dict[str, Any]:
 def test_rows_come_back_by_hand(field_db: Database, tmp_path: Path, kind: str) -> None:
     """As docs/restore.md says: bring the table, look at what is missing, insert it."""
     whole = state(field_db)
-    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     forms = {"file": ["c"], "sql": ["p"], "inserts": ["p", "--column-inserts"]}
     source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x", *forms[kind]))
     field_db.sql("DELETE FROM benchmark_results WHERE id % 3 = 0")
@@ -76,7 +75,7 @@ def test_tables_by_tools_newer_than_the_server(field_db: Database, tmp_path: Pat
     """They emit settings that an older server refuses, on the way into the live database too."""
     newest = servers.find_bin_dir(18)
     newer = options(field_db, pg_bin_dir=str(newest))
-    backup(newer, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(newer, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before = state(field_db)
     more = {"source": "latest", "confirm": field_db.name, "tables": ["models"], "into_schema": "old"}
     run_restore(newer, backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), **more)
@@ -90,7 +89,7 @@ def test_what_inherits_or_is_parted_is_not_brought_alone(database: Database, tmp
     database.sql("CREATE TABLE days (day date) PARTITION BY RANGE (day)")
     database.sql("CREATE TABLE may PARTITION OF days FOR VALUES FROM ('2025-05-01') TO ('2025-06-01')")
     database.sql("INSERT INTO days VALUES ('2025-05-05')")
-    backup(options(database), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(database), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(database), databases(database)
     for table in ("days", "may"):
         with pytest.raises(RestoreRefused, match="is a partition, has partitions, or inherits"):
@@ -191,7 +190,7 @@ def test_tables_in_check_mode_and_when_the_copy_fails(
 ) -> None:
     from scannerdb.restore import tables
 
-    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names, files = state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))
     told = run(field_db, tmp_path, tables=["models"], check_mode=True)
     assert "Would put 1 tables" in told["msg"]
@@ -221,7 +220,7 @@ UPDATE endpoints SET honeypot_reason = NULL, inactive_reason = NULL;
 
 def test_a_masked_clone(field_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(field_db)
-    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     script = tmp_path / "mask.sql"
     script.write_text(MASK, encoding="utf-8")
     before, names, live = state(field_db), databases(field_db), oid(field_db)

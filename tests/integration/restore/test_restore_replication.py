@@ -10,12 +10,11 @@ from psycopg.sql import SQL, Literal
 from scannerdb.connection import connect
 from scannerdb.errors import RestoreRefused
 from scannerdb.jobs import restore as restore_job
-from scannerdb.jobs.backup import backup
 from scannerdb.restore import switch
 
 from tests.integration.own_server import own_databases, own_db, own_server, wait_for
 from tests.integration.restore.restore_support import age, databases, maintenance, options, state
-from tests.integration.support import run_restore, run_sweep
+from tests.integration.support import run_backup, run_restore, run_sweep
 from tests.servers import Database, Databases, standby_of
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -36,7 +35,7 @@ def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
 def test_a_slot_stops_it_until_somebody_consents(own_db: Database, tmp_path: Path) -> None:
     own_db.sql("CREATE PUBLICATION feed FOR TABLE endpoints")
     own_db.sql("SELECT pg_create_logical_replication_slot('warehouse', 'pgoutput')")
-    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     try:
         planned = run(own_db, tmp_path, check_mode=True)
@@ -84,7 +83,7 @@ def test_a_subscription_goes_on_in_the_replaced_database(
     try:
         source.sql("INSERT INTO flow VALUES (1)")
         wait_for(lambda: own_db.sql("SELECT id FROM flow") == [(1,)])
-        backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+        run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
         with pytest.raises(RestoreRefused, match="Subscriptions flow stay with the replaced database"):
             run(own_db, tmp_path, terminate=True)
         result = run(own_db, tmp_path, terminate=True, replication="cut")
@@ -109,7 +108,7 @@ def test_a_subscription_goes_on_in_the_replaced_database(
 
 
 def test_a_standby_follows(own_db: Database, tmp_path: Path) -> None:
-    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     whole = state(own_db)
     with standby_of(own_db) as standby:
         wait_for(lambda: own_db.value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1)
@@ -156,7 +155,7 @@ def test_a_slot_that_is_made_meanwhile_stops_the_cutover(
     own_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After everything was looked at, and just before the database would be renamed."""
-    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     for place in ("give_properties", "replication_dependents"):
         room = restore_job if place == "give_properties" else switch

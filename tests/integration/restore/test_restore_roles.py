@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb.errors import InvalidInput, PrivilegeMissing, RestoreRefused, ValidationFailed
-from scannerdb.jobs.backup import backup
 from scannerdb.load.role_mapping import RoleRules
 
 from tests.integration.restore.restore_support import ansible_module, databases, maintenance, old_dump, options, state
-from tests.integration.support import run_restore
+from tests.integration.support import run_backup, run_restore
 from tests.servers import Database, Databases
 
 OLD, OLD_READER = 'Ro "le; OWNER TO x', "lecteur 'é'"
@@ -169,7 +168,7 @@ def test_a_set_of_ours_with_no_database_left(make_database: Databases, tmp_path:
     db = make_database("a=b 'x")
     furnish(db)
     furnish_database(db)
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), verify_level="none")
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), verify_level="none")
     rename(db)
     wanted = picture(db)
     assert {row[0] for row in wanted} >= {"setting", "database"}
@@ -240,7 +239,7 @@ def test_a_clone_whose_roles_are_others(make_database: Databases, tmp_path: Path
     db = make_database()
     furnish(db)
     furnish_database(db)
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), verify_level="none")
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), verify_level="none")
     for role in (NEW, NEW_READER):
         with db.connect() as conn:
             conn.execute(SQL("CREATE ROLE {}").format(Identifier(role)))

@@ -22,7 +22,6 @@ from scannerdb.errors import (
     ValidationFailed,
 )
 from scannerdb.joblock import job_lock
-from scannerdb.jobs.backup import backup
 from scannerdb.restore import build
 
 from demo import field
@@ -38,7 +37,7 @@ from tests.integration.restore.restore_support import (
     options,
     state,
 )
-from tests.integration.support import run_fix, run_restore
+from tests.integration.support import run_backup, run_fix, run_restore
 from tests.servers import Database, Databases
 
 HOSTILE = ['we"ird; drop', "a=b", "ü" + "x" * 61, "dbname='x' \\ é"]
@@ -56,7 +55,7 @@ def run(db: Database, folder: Path, **more: Any) -> dict[str, Any]:
 def test_a_set_comes_back_whole(field_db: Database, tmp_path: Path) -> None:
     furnish(field_db)
     before = state(field_db)
-    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(field_db)
     damaged = state(field_db)
     begun = time.monotonic()
@@ -124,7 +123,7 @@ def test_where_no_database_is_left(field_db: Database, tmp_path: Path, kind: str
     furnish(field_db)
     before = state(field_db)
     if kind == "set":
-        backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+        run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     source = "latest" if kind == "set" else str(old_dump(field_db, tmp_path / "x"))
     with maintenance(field_db) as conn:
         conn.execute(SQL("DROP DATABASE {}").format(Identifier(field_db.name)))
@@ -171,7 +170,7 @@ def test_a_session_stops_it_or_ends(field_db: Database, tmp_path: Path) -> None:
 
 
 def test_check_mode_writes_nothing(field_db: Database, tmp_path: Path) -> None:
-    backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names, files = state(field_db), databases(field_db), sorted(tmp_path.rglob("*"))
     record = {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
     with field_db.connect(application_name="the bot"):
@@ -281,7 +280,7 @@ def test_tools_newer_than_the_server(field_db: Database, tmp_path: Path) -> None
     """An archive of pg_dump 18 needs pg_restore 18, which emits settings that older servers refuse."""
     newest = servers.find_bin_dir(18)
     before = state(field_db)
-    backup(options(field_db, pg_bin_dir=str(newest)), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(field_db, pg_bin_dir=str(newest)), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     damage(field_db)
     with pytest.raises(ToolMissing, match="made by pg_dump 18"):
         run(field_db, tmp_path, source="latest")
@@ -342,7 +341,7 @@ def test_other_layouts_come_back_as_they_were(database: Database, tmp_path: Path
         elif layout == "missing tables":
             field.missing_tables(conn)
     before = state(database)
-    backup(options(database), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(database), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     result = run(database, tmp_path, source="latest")
     assert state(database) == before
     assert any("critical findings" in warning for warning in result["warnings"])

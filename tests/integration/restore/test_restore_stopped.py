@@ -18,8 +18,6 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from scannerdb import process
 from scannerdb.errors import BackupInvalid, FileProblem, RestoreRefused, ScannerDbError, ToolFailed, ToolMissing
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.load import validation
 from scannerdb.restore import build, plan
 
@@ -29,7 +27,7 @@ from tests.backup_sets import add_file, add_hidden_file, add_link, replace_by_fo
 from tests.integration.backup.backup_support import cut, empty, flip, grow
 from tests.integration.own_server import crash, own_databases, own_db, own_server, small_disk, wait_for
 from tests.integration.restore.restore_support import ROOT, damage, databases, maintenance, old_dump, options, state
-from tests.integration.support import run_restore
+from tests.integration.support import run_backup, run_restore, run_verify
 from tests.servers import Database, Databases
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -72,7 +70,7 @@ def test_the_servers_disk_is_full(
     own_databases: Databases, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = own_databases(filled=True)
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     if when != "before":
         monkeypatch.setattr(plan, "check_room", lambda *_: None)
     kinds = {"before": FileProblem, "midway": ScannerDbError}  # in the load, or where the loaded one is looked at
@@ -86,11 +84,11 @@ def test_the_servers_disk_is_full(
 def test_a_drill_looks_for_room_where_the_database_lies(own_databases: Databases, tmp_path: Path) -> None:
     db = own_databases(filled=True)
     with small_home(db, own_databases.server.home / "small-drill"):
-        backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+        run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
         names = databases(db)
         for check in (True, False):
             with pytest.raises(FileProblem, match="a second database needs"):
-                verify(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), check_mode=check)
+                run_verify(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"), check_mode=check)
         assert databases(db) == names
 
 
@@ -110,7 +108,7 @@ def test_the_backups_disk_is_full(own_db: Database, tmp_path: Path) -> None:
 def test_the_server_crashes_during_the_load(
     own_db: Database, own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     honest = build.load_archive
 
@@ -135,17 +133,17 @@ def test_the_server_crashes_during_the_load(
 
 def test_the_server_crashes_in_the_cutover(own_db: Database, own_server: Server, tmp_path: Path) -> None:
     """While the database is closed, and the block waits for a session that nobody may end."""
-    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r} + '/module_utils', {str(ROOT)!r}]\n"
         "from scannerdb.connection import Options\n"
         "from scannerdb.jobs import restore as job\n"
-        "from scannerdb.restore import switch\n"
+        "from scannerdb.restore import options, switch\n"
         "switch.check_sessions = job.check_sessions = lambda *_: []\n"
-        f"job.restore({options(own_db)!r}, backup_dir={str(tmp_path)!r}, source='latest',"
-        f" state_dir={str(tmp_path / 'state')!r}, confirm={own_db.name!r},"
-        " grace_s=0, prebackup=False)\n"
+        f"asked = options.RestoreOptions(backup_dir={str(tmp_path)!r}, source='latest',"
+        f" state_dir={str(tmp_path / 'state')!r}, confirm={own_db.name!r}, grace_s=0, prebackup=False)\n"
+        f"job.restore({options(own_db)!r}, asked)\n"
     )
     with own_db.connect():
         child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
@@ -170,7 +168,7 @@ def test_the_server_crashes_in_the_cutover(own_db: Database, own_server: Server,
 def test_a_server_process_is_killed_and_the_server_restarts_itself(
     own_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(own_db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(own_db), databases(own_db)
 
     honest = validation.count_rows
@@ -262,7 +260,7 @@ HARMS: dict[str, Callable[[Path], None]] = {
 
 def test_every_kind_of_damage_to_a_set(one: Databases, tmp_path: Path) -> None:
     db = one(filled=True)
-    made = Path(backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]["path"])
+    made = Path(run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))["backup"]["path"])
     whole = tmp_path / "whole"
     shutil.copytree(made, whole)
     damage(db)
@@ -326,9 +324,11 @@ sys.path[:0] = [{root!r} + "/module_utils", {root!r}]
 from scannerdb.connection import Options
 from scannerdb.jobs import restore
 from scannerdb.restore import {module} as room
+from scannerdb.restore.options import RestoreOptions
 import os, signal
 room.{place} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-restore.restore({options!r}, backup_dir={folder!r}, state_dir={folder!r} + "/state", source="latest", **{more!r})
+asked = RestoreOptions(backup_dir={folder!r}, state_dir={folder!r} + "/state", source="latest", **{more!r})
+restore.restore({options!r}, asked)
 """
 
 
@@ -344,7 +344,7 @@ restore.restore({options!r}, backup_dir={folder!r}, state_dir={folder!r} + "/sta
 )
 def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, place: str) -> None:
     db = one(filled=True)
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     script = tmp_path / "mask.sql"
     script.write_text("UPDATE endpoints SET ip = md5(ip);", encoding="utf-8")
     more = {"confirm": "dev", "into_database": "dev", "masking_sql": str(script)}
@@ -372,7 +372,7 @@ def test_clones_and_tables_killed(one: Databases, tmp_path: Path, module: str, p
 def test_two_at_once(one: Databases, tmp_path: Path) -> None:
     """One waits for the other; both end well, and nothing is left over."""
     db = one(filled=True)
-    backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
+    run_backup(options(db), backup_dir=str(tmp_path), state_dir=str(tmp_path / "state"))
     before, names = state(db), databases(db)
     results: list[dict[str, Any]] = []
     threads = [

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from scannerdb.errors import InvalidInput, PrivilegeMissing, RestoreRefused, ServerUnsupported
-from scannerdb.jobs.verify import verify
 
 from tests.integration.matrix.matrix_support import back_up, bring_back, lose
 from tests.integration.own_server import own_databases, own_db, own_server
 from tests.integration.restore.restore_support import maintenance, options
-from tests.integration.support import run_restore, run_sweep
+from tests.integration.support import run_restore, run_sweep, run_verify
 from tests.servers import Database
 
 __all__ = ["own_databases", "own_db", "own_server"]
@@ -75,7 +74,7 @@ def test_tablespaces_that_are_gone(placed: Database, tmp_path: Path) -> None:
         with pytest.raises(RestoreRefused, match="scannerdb_restore_tablespace_map"):
             bring_back(placed, tmp_path, source=str(script), check_mode=check_mode)
         with pytest.raises(RestoreRefused, match="scannerdb_verify_place"):
-            verify(options(placed), check_mode=check_mode, **folder)
+            run_verify(options(placed), check_mode=check_mode, **folder)
     with pytest.raises(RestoreRefused, match="'nowhere'"):
         bring_back(placed, tmp_path, tablespace_map={"fast disk": "nowhere"})
     with pytest.raises(InvalidInput, match="tablespace_map"):
@@ -164,7 +163,7 @@ def test_an_event_trigger_at_login_that_writes(database: Database, tmp_path: Pat
         database.sql(statement)
     back_up(database, tmp_path)
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    assert verify(options(database), **folder)["verification"]["problems"] == []
+    assert run_verify(options(database), **folder)["verification"]["problems"] == []
     lose(database)
     bring_back(database, tmp_path)
     before = database.value("SELECT count(*) FROM logins")
@@ -183,7 +182,7 @@ def test_a_login_that_takes_on_another_role(database: Database, tmp_path: Path) 
     login = {"user": "keeper"}
     back_up(database, tmp_path, login=dict(login))
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    assert verify(options(database, **login), **folder)["verification"]["outcome"] == "proven"
+    assert run_verify(options(database, **login), **folder)["verification"]["outcome"] == "proven"
     bring_back(database, tmp_path, login=dict(login))
     assert database.value("SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'") == "postgres"
 

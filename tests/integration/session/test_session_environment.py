@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from scannerdb.connection import Options, connect, scalar
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.fix import fix
 from scannerdb.login import tool_environment
 from scannerdb.process import run_tool
@@ -19,7 +18,7 @@ from scannerdb.sets.locate import find_set
 from scannerdb.tools import find_tools
 
 from demo import user
-from tests.integration.support import NO_BACKUP, options
+from tests.integration.support import NO_BACKUP, options, run_backup
 from tests.servers import FAST, Database, Databases, find_bin_dir, lone_server
 
 NOWHERE = "127.0.0.9"
@@ -99,7 +98,7 @@ def test_a_fix_for_one_server_changes_no_other(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PGHOST", str(other.server.socket_dir))
     monkeypatch.setenv("PGDATABASE", other.name)
-    backup(options(field_db), backup_dir=str(tmp_path / "b"))
+    run_backup(options(field_db), backup_dir=str(tmp_path / "b"))
     assert fix(options(field_db), safety=NO_BACKUP)["fixed"]
     assert not fix(options(field_db), safety=NO_BACKUP)["changed"]
     assert fix(options(other), safety=NO_BACKUP, check_mode=True)["fixed"], "nobody has touched it"
@@ -165,7 +164,7 @@ def test_further_parameters_reach_the_driver_and_the_tools(database: Database, t
 
 
 def test_a_client_certificate_reaches_driver_and_tools(certified: Options, tmp_path: Path) -> None:
-    made = backup(certified, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    made = run_backup(certified, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     assert made["backup"]["verified"] == "read"
     with pytest.raises(AuthenticationFailed):
         connect(Options(**{**vars(certified), "ssl_cert": "", "ssl_key": ""}))

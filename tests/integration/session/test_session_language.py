@@ -16,12 +16,10 @@ import pytest
 from scannerdb.backup import make
 from scannerdb.connection import connect
 from scannerdb.errors import AuthenticationFailed, ConnectionFailed, DatabaseMissing, PrivilegeMissing, ScannerDbError
-from scannerdb.jobs.backup import backup
-from scannerdb.jobs.verify import verify
 from scannerdb.sets.catalogue import load_set
 from scannerdb.sets.signing import Trust
 
-from tests.integration.support import options, run_restore
+from tests.integration.support import options, run_backup, run_restore, run_verify
 from tests.servers import FAST, Database, find_bin_dir, lone_server, make_home
 
 LANGUAGES = {"de_DE.UTF-8": "existiert nicht", "ja_JP.UTF-8": "存在しません"}
@@ -84,7 +82,7 @@ def test_why_a_connection_is_refused(foreign: Database, login: dict[str, Any], k
 
 def test_a_dropped_database_comes_back(foreign: Database, tmp_path: Path) -> None:
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    backup(options(foreign), **folder)
+    run_backup(options(foreign), **folder)
     Database(foreign.server, "postgres").sql("DROP DATABASE fremd WITH (FORCE)")
     accepted = ["schema.table.missing", "schema.view.missing"]  # it is none of the scanner's
     done = run_restore(options(foreign), source="latest", confirm="fremd", grace_s=0, accept=accepted, **folder)
@@ -103,20 +101,20 @@ def test_a_session_that_an_administrator_ends_is_no_mark_against_a_set(
     foreign.sql("DROP TABLE IF EXISTS slow")
     foreign.sql("CREATE TABLE slow AS SELECT i, repeat(md5(i::text), 20) AS m FROM generate_series(1, 150000) i")
     foreign.sql("CREATE INDEX ON slow (md5(md5(md5(m))))")
-    path = backup(options(foreign), **folder)["backup"]["path"]
+    path = run_backup(options(foreign), **folder)["backup"]["path"]
     foreign.sql("DROP TABLE slow")
     over = threading.Event()
     killer = threading.Thread(target=_end_loads, args=(foreign, over))
     killer.start()
     try:
-        verify(options(foreign, user=login), **folder)
+        run_verify(options(foreign, user=login), **folder)
     except ScannerDbError:
         pass  # it says that nothing was proven
     finally:
         over.set()
         killer.join()
     assert not load_set(Path(path), Trust(folder["state_dir"])).damaged
-    assert verify(options(foreign), **folder)["verification"]["passed"]
+    assert run_verify(options(foreign), **folder)["verification"]["passed"]
     assert load_set(Path(path), Trust(folder["state_dir"])).verified == "restore"
 
 
@@ -145,12 +143,12 @@ def test_a_dump_that_meets_a_strong_lock_is_tried_again(
 
     monkeypatch.setattr(make, "run_dump", queue_up_first)
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    made = backup(options(foreign, user="maintainer"), **folder)
+    made = run_backup(options(foreign, user="maintainer"), **folder)
     assert len(calls) > 1 and made["backup"]["verified"] == "read"
     with foreign.connect(autocommit=False) as holder:
         holder.execute("LOCK TABLE pg_auth_members IN ACCESS EXCLUSIVE MODE")
         threading.Timer(3.0, holder.rollback).start()
-        made = backup(options(foreign, user="maintainer"), **folder)
+        made = run_backup(options(foreign, user="maintainer"), **folder)
     assert made["backup"]["globals"]
 
 

@@ -17,15 +17,13 @@ import pytest
 from scannerdb import connection
 from scannerdb.connection import Options, connect, scalar
 from scannerdb.errors import ConnectionFailed, ScannerDbError
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
 from scannerdb.jobs.schema import schema
-from scannerdb.jobs.verify import verify
 from scannerdb.lockbudget import Budget
 
-from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_backup, run_restore, run_vacuum, run_verify
 from tests.servers import Database
 
 
@@ -138,10 +136,10 @@ def test_a_deadline_holds_for_what_stops_no_writer_too(field_db: Database) -> No
 
 def test_a_backup_with_few_connections_left(database: Database, tmp_path: Path) -> None:
     database.sql("CREATE ROLE limited LOGIN CONNECTION LIMIT 4 IN ROLE pg_read_all_data")
-    made = backup(options(database, user="limited"), backup_dir=str(tmp_path / "b"), jobs=4)
+    made = run_backup(options(database, user="limited"), backup_dir=str(tmp_path / "b"), jobs=4)
     assert made["changed"]
     assert any("one worker in place of 4" in text for text in made["warnings"])
-    again = backup(options(database), backup_dir=str(tmp_path / "b"), jobs=4)
+    again = run_backup(options(database), backup_dir=str(tmp_path / "b"), jobs=4)
     assert not any("worker" in text for text in again["warnings"])
 
 
@@ -153,15 +151,15 @@ def _jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
         "schema": lambda: schema(login),
         "fix": lambda: fix(login, safety=NO_BACKUP),
         "vacuum": lambda: run_vacuum(login),
-        "backup": lambda: backup(login, **sets),
-        "verify": lambda: verify(login, **sets),
+        "backup": lambda: run_backup(login, **sets),
+        "verify": lambda: run_verify(login, **sets),
         "restore": lambda: run_restore(login, source="latest", confirm=login.db, grace_s=0, **sets),
     }
 
 
 def test_sessions_that_die_anywhere_give_sentences(field_db: Database, tmp_path: Path) -> None:
     """Whenever an administrator ends our sessions, each job says so; what else it raises would be a fault of ours."""
-    backup(options(field_db), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    run_backup(options(field_db), backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scannerdb %'"
     dice = random.Random(20)
     over = threading.Event()

@@ -10,17 +10,15 @@ import psycopg
 import pytest
 from scannerdb.connection import Options, connect
 from scannerdb.errors import ScannerDbError, ServerUnsupported
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.info import info
 from scannerdb.jobs.schema import schema
 from scannerdb.jobs.undo import undo
-from scannerdb.jobs.verify import verify
 
 from tests.integration.session.pooler import pooled
-from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_backup, run_restore, run_vacuum, run_verify
 from tests.servers import Database
 
 STATE = """
@@ -41,8 +39,8 @@ def jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
     return {
         "check": lambda: check(login),
         "schema": lambda: schema(login),
-        "backup": lambda: backup(login, **sets),
-        "verify": lambda: verify(login, **sets),
+        "backup": lambda: run_backup(login, **sets),
+        "verify": lambda: run_verify(login, **sets),
         "fix": lambda: fix(login, safety=NO_BACKUP),
         "undo": lambda: undo(login, run_id="20260101T000000Z-00000000"),
         "vacuum": lambda: run_vacuum(login),
@@ -54,7 +52,7 @@ def jobs(login: Options, folder: Path) -> dict[str, Callable[[], Any]]:
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
 def test_no_job_leaves_anything_to_the_next_client(field_db: Database, tmp_path: Path, mode: str) -> None:
     direct = options(field_db)
-    backup(direct, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
+    run_backup(direct, backup_dir=str(tmp_path / "b"), state_dir=str(tmp_path / "s"))
     with pooled(field_db, mode) as port:
         where = f"host=127.0.0.1 port={port} user=postgres"
         for name, job in jobs(through(field_db, port), tmp_path).items():

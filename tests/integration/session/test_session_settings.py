@@ -10,16 +10,14 @@ import pytest
 from psycopg.sql import SQL, Identifier, Literal
 from scannerdb.connection import Options, connect, fetch, scalar, tool_settings
 from scannerdb.errors import ServerUnsupported
-from scannerdb.jobs.backup import backup
 from scannerdb.jobs.check import check
 from scannerdb.jobs.fix import fix
 from scannerdb.jobs.undo import undo
-from scannerdb.jobs.verify import verify
 from scannerdb.session import SETTINGS
 
 from tests.integration.hostile_settings import HOSTILE, known_to
 from tests.integration.own_server import own_databases, own_db, own_server
-from tests.integration.support import NO_BACKUP, options, run_restore, run_vacuum
+from tests.integration.support import NO_BACKUP, options, run_backup, run_restore, run_vacuum, run_verify
 from tests.servers import Database, make_home
 
 ROLE = "hostile_login"
@@ -83,10 +81,10 @@ def test_every_job_does_what_it_does_elsewhere(
     expected, planned = _elsewhere(field_db)
     assert _findings(hostile) == expected
     folder = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s")}
-    made = backup(hostile, fingerprints=True, **folder)
+    made = run_backup(hostile, fingerprints=True, **folder)
     assert made["changed"]
     for place in ("server", "cluster"):
-        drilled = verify(hostile, place=place, cluster_dir=str(cluster_dir), **folder)
+        drilled = run_verify(hostile, place=place, cluster_dir=str(cluster_dir), **folder)
         assert (drilled["failed"], drilled["verification"]["problems"]) == (False, [])
     before = _content(field_db)
     fixed = fix(hostile, safety=NO_BACKUP, state_dir=str(tmp_path / "s"))
