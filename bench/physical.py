@@ -87,7 +87,7 @@ def our_drill(cluster: PhysicalCluster, database: Database) -> None:
 
 def dump(database: Database, folder: Path) -> None:
     """The other method, of the one database: all of it, each time."""
-    places = {"backup_dir": str(folder / "dumps"), "state_dir": str(folder / "state")}
+    places: dict[str, Any] = {"backup_dir": str(folder / "dumps"), "state_dir": str(folder / "state")}
     run_backup(options(database), **places, jobs=PROCESSES)
 
 
