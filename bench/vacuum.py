@@ -94,6 +94,20 @@ def online_compaction(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
     yield from worst_lines(REPACK, {"ours": [one.seen for one in ours], FULL: [one.seen for one in full]})
 
 
+def repacking(lab: Lab, repetitions: int) -> Iterator[Figure | Beside]:
+    """And by pg_repack, which PostgreSQL had before, beside as many writers."""
+    if not (WITH_PG_REPACK / "pg_repack").exists():
+        raise NotHere("pg_repack is not installed: apt install postgresql-15-repack.")
+    with Lab(lab.scale, WITH_PG_REPACK) as own:
+        template = _bloated(own)
+        seen = [_compact(own, template, lambda name: _ours(own, name), WRITERS) for _ in range(repetitions)]
+    name = f"the worst latency of {WRITERS} writers during pg_repack"
+    yield Figure(name, "ms", [one.seen.worst() for one in seen], goal=Goal(most=100), judged="worst")
+    yield Figure("space that pg_repack gives back beside them", "MB", [one.given_back_mb for one in seen])
+    yield Figure("pg_repack beside them", "s", [one.seconds for one in seen])
+    yield from worst_lines(f"pg_repack, {WRITERS} writers", {"ours": [one.seen for one in seen]})
+
+
 def _ours(lab: Lab, name: str, kind: str = "pg_repack") -> None:
     result = vacuum(lab.options(name), VacuumOptions(method="repack", tables=["endpoints"]))
     done = {row["name"]: row["action"] for row in result["tables"]}
@@ -144,4 +158,4 @@ def _nothing_to_do(lab: Lab, template: str, repetitions: int) -> tuple[list[floa
     return ours, bare
 
 
-MEASUREMENTS = (compaction, online_compaction)
+MEASUREMENTS = (compaction, online_compaction, repacking)
