@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from scannerdb.backup import snapshot
 from scannerdb.checks.capacity import _no_views
 from scannerdb.checks.options import CheckOptions
 from scannerdb.connection import SQL, DriverError, connect
@@ -23,7 +26,7 @@ from tests.integration.support import options, run_backup, run_restore, run_vacu
 from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
 from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
-from tests.servers import DISTRIBUTION, Database
+from tests.servers import DISTRIBUTION, Database, make_home
 
 PLANNED = Attack(
     "statistics, expression and predicate",
@@ -75,6 +78,50 @@ def test_no_job_that_looks_runs_code(canary: Canary, tmp_path: Path) -> None:
     for name, job in looks(canary, tmp_path).items():
         job()
         assert canary.escaped() == [], name
+
+
+QUIET = """
+CREATE FUNCTION evil.shout() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''cat > {proof}'''; EXCEPTION WHEN OTHERS THEN NULL; END $$;
+CREATE FUNCTION evil.quiet(anyelement) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN PERFORM evil.shout(); RETURN true; END $$;
+"""
+
+
+@pytest.mark.parametrize("way", ["CREATE INDEX", "CREATE INDEX CONCURRENTLY", "CREATE STATISTICS"])
+def test_nobody_gives_a_table_code_between_a_backups_look_and_its_count(
+    canary: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Planning runs what an index's predicate calls: it is held off until the table has been counted."""
+    proof = make_home("scannerdb-proof-") / "ran"
+    database, look, tried = canary.database, snapshot.is_unplanned, []
+    canary.plant(Attack("quiet", QUIET.format(proof=proof), ""))
+    planted = f"{way} zz ON public.endpoints (port) WHERE evil.quiet(1)"
+    if way == "CREATE STATISTICS":
+        planted = "CREATE STATISTICS public.zz ON (evil.quiet(1)), port FROM public.endpoints"
+
+    def looked(conn: Any, *table: str) -> bool:
+        found = look(conn, *table)
+        if table == ("public", "endpoints"):
+            try:
+                with database.connect(options=f"-c role={OWNER} -c lock_timeout=300") as theirs:
+                    theirs.execute(planted.encode())
+                tried.append("")
+            except psycopg.Error as error:
+                tried.append(str(error))
+        return found
+
+    monkeypatch.setattr(snapshot, "is_unplanned", looked)
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "fingerprints": True}
+    try:
+        made = run_backup(options(database), **words)["backup"]
+        assert made["rows"] and not proof.exists()
+        assert len(tried) == 1 and "lock timeout" in tried[0], tried
+        database.sql(planted)
+        database.sql("SELECT FROM public.endpoints LIMIT 0")
+        assert proof.exists(), "nothing was tried"
+    finally:
+        shutil.rmtree(proof.parent)
 
 
 def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(

@@ -41,6 +41,16 @@ SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
   JOIN pg_class c ON c.oid = x.relation
   JOIN pg_namespace n ON n.oid = c.relnamespace
 """
+# One of them, as it is now.
+_FOREIGN_NOW = f"SELECT EXISTS (SELECT FROM ({_FOREIGN_EXPRESSIONS}) x WHERE schema = %s AND name = %s)"  # noqa: S608
+# Tables of roles that are neither superusers nor the session's own: these can give them such expressions at any time.
+_GUARDED = """
+SELECT n.nspname::text AS schema, c.relname::text AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
+ WHERE c.relkind = 'r' AND NOT r.rolsuper AND r.rolname <> current_user
+"""
+# No right to lock, locked by somebody, a standby.
+_NOT_HELD = ("42501", "55P03", "55000", "25006")
 _HOLDERS = """
 SELECT DISTINCT a.pid, coalesce(a.usename::text, a.backend_type) AS who, a.application_name AS name,
        c.relname::text AS object
@@ -76,13 +86,17 @@ class StandbyConflict(LockTimeout):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An open snapshot: its id for pg_dump, where the log stood, and the tables whose rows the dump holds."""
+    """An open snapshot: its id for pg_dump, where the log stood, and the tables whose rows the dump holds.
+
+    No plan is made for those that are `unplanned`, and for those that are `guarded` while they are held still only.
+    """
 
     conn: Connection
     id: str
     lsn: str
     tables: tuple[Table, ...]
     unplanned: frozenset[Table] = frozenset()
+    guarded: frozenset[Table] = frozenset()
 
 
 @contextlib.contextmanager
@@ -106,8 +120,8 @@ def open_snapshot(conn: Connection, server: ServerInfo, lock_timeout_ms: int) ->
             identifier = str(scalar(conn, "SELECT pg_export_snapshot()"))
             lsn = "pg_last_wal_replay_lsn()" if server.in_recovery else "pg_current_wal_lsn()"
             position = str(scalar(conn, f"SELECT {lsn}::text"))
-            unplanned = unplanned_tables(conn)
-        yield Snapshot(conn, identifier, position, _counted(relations, server.in_recovery), unplanned)
+            unplanned, guarded = unplanned_tables(conn), _tables(conn, _GUARDED)
+        yield Snapshot(conn, identifier, position, _counted(relations, server.in_recovery), unplanned, guarded)
     finally:
         with contextlib.suppress(DriverError):
             execute(conn, "ROLLBACK")
@@ -190,12 +204,40 @@ def count_rows(snapshot: Snapshot, keep_on: Callable[[int, int], bool], fingerpr
     for schema, name in snapshot.tables:
         if not keep_on(len(counts), len(snapshot.tables)):
             break
-        with passing(f"Counting the rows of {schema}.{name}"):
-            unplanned = (schema, name) in snapshot.unplanned
-            rows = (rows_unplanned if unplanned else _rows)(snapshot.conn, schema, name)
-            content = fingerprint(snapshot.conn, schema, name) if fingerprints and not unplanned else ""
+        with passing(f"Counting the rows of {schema}.{name}"), _plannable(snapshot, (schema, name)) as plannable:
+            rows = (_rows if plannable else rows_unplanned)(snapshot.conn, schema, name)
+            content = fingerprint(snapshot.conn, schema, name) if fingerprints and plannable else ""
             counts.append(TableCount(schema, name, rows, content))
     return counts
+
+
+@contextlib.contextmanager
+def _plannable(snapshot: Snapshot, table: Table) -> Iterator[bool]:
+    """Whether a plan may be made for a table during the block.
+
+    One whose owner is not trusted is locked for as long against whatever would give it code: another index, statistics.
+    Nobody who reads or writes waits for that lock; where it cannot be had, no plan is made.
+    """
+    if table in snapshot.unplanned or table not in snapshot.guarded:
+        yield table not in snapshot.unplanned
+        return
+    conn = snapshot.conn
+    execute(conn, "SAVEPOINT held")
+    try:
+        execute(conn, SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(relation(*table)))
+        held = not is_unplanned(conn, *table)
+    except DriverError as error:
+        if getattr(error, "sqlstate", None) not in _NOT_HELD:
+            raise
+        execute(conn, "ROLLBACK TO SAVEPOINT held")
+        held = False
+    yield held
+    execute(conn, "ROLLBACK TO SAVEPOINT held")  # the lock goes with it
+
+
+def is_unplanned(conn: Connection, schema: str, name: str) -> bool:
+    """Whether a plan for that table would run functions of its owner, as it is now."""
+    return bool(scalar(conn, _FOREIGN_NOW, [schema, name]))
 
 
 def _rows(conn: Connection, schema: str, name: str) -> int:
@@ -213,7 +255,11 @@ def _rows(conn: Connection, schema: str, name: str) -> int:
 
 def unplanned_tables(conn: Connection) -> frozenset[tuple[str, str]]:
     """The tables that are not to be planned for, since that would run functions of their owners."""
-    return frozenset((row["schema"], row["name"]) for row in fetch(conn, _FOREIGN_EXPRESSIONS))
+    return _tables(conn, _FOREIGN_EXPRESSIONS)
+
+
+def _tables(conn: Connection, query: str) -> frozenset[Table]:
+    return frozenset((row["schema"], row["name"]) for row in fetch(conn, query))
 
 
 def rows_unplanned(conn: Connection, schema: str, name: str) -> int:

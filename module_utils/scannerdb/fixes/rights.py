@@ -40,6 +40,13 @@ SELECT r.rolname::text AS role, r.rolsuper AS superuser, r.rolname = %(applicati
 """
 
 
+_LESSER_OWNERS = """
+SELECT c.relname::text AS name, r.rolname::text AS owner
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner AND NOT r.rolsuper
+ WHERE c.oid = ANY (%s::oid[]) ORDER BY 1 LIMIT 1
+"""
+
+
 @dataclass(frozen=True)
 class Writer:
     """The frames of the role that changes rows. `guarded`: it is not the application's own, so that every transaction
@@ -96,10 +103,23 @@ def reader_for(
 def _read_plainly(conn: Connection, schema: str, tables: Sequence[str], query: Composable) -> list[Row]:
     user = str(scalar(conn, "SELECT current_user::text"))
     if is_superuser(conn, user):
+        _refuse_lesser_owners(conn, schema, tables)
         refuse_foreign_code(conn, schema, tables, user, triggers=False)
     with conn.transaction():
         conn.execute("SET LOCAL row_security = off")  # an error instead of fewer rows
         return fetch(conn, query)
+
+
+def _refuse_lesser_owners(conn: Connection, schema: str, tables: Sequence[str]) -> None:
+    """Raise `UnsafeCode` where others can give a table code between our look at it and its use: no lock of a standby's
+    holds the primary's."""
+    theirs = fetch(conn, _LESSER_OWNERS, [table_oids(conn, schema, tables)])
+    if theirs:
+        raise UnsafeCode(
+            f"{theirs[0]['name']} belongs to {theirs[0]['owner']!r}, who could give it code that a superuser's look "
+            "at it would run, and nothing holds that off here.",
+            "Log in as the role that deploy.yml prepares, or look at the primary.",
+        )
 
 
 def writer_of(

@@ -277,6 +277,16 @@ def test_rows_are_counted_without_trust_in_an_index(database: Database, tmp_path
     assert read_manifest(Path(made["backup"]["path"]))[0].rows == 20100
 
 
+def test_a_table_that_cannot_be_held_still_is_counted_without_a_plan(field_db: Database, tmp_path: Path) -> None:
+    """Its owner could give it code; somebody's DDL or vacuum is waited for no longer than anybody."""
+    with field_db.connect(autocommit=False) as conn:
+        conn.execute("LOCK TABLE models IN SHARE UPDATE EXCLUSIVE MODE")
+        made = run(field_db, tmp_path, fingerprints=True)
+    tables = {table.name: table for table in read_manifest(Path(made["backup"]["path"]))[0].tables}
+    assert tables["models"].rows == field_db.value("SELECT count(*) FROM models")
+    assert (tables["models"].fingerprint, bool(tables["endpoints"].fingerprint)) == ("", True)
+
+
 # What is left when one is stopped
 
 
