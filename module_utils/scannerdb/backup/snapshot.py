@@ -49,6 +49,18 @@ SELECT n.nspname::text AS schema, c.relname::text AS name
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
  WHERE c.relkind = 'r' AND NOT r.rolsuper AND r.rolname <> current_user
 """
+# A session of ours that keeps others from writing (a migration does) keeps them from that, too.
+_STILL = """
+SELECT EXISTS (
+    SELECT FROM pg_locks l
+      JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = current_user
+       AND starts_with(a.application_name, 'scannerdb ')
+      JOIN pg_class c ON c.oid = l.relation
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'ShareRowExclusiveLock'
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND n.nspname = %s AND c.relname = %s)
+"""
 # No right to lock, locked by somebody, a standby.
 _NOT_HELD = ("42501", "55P03", "55000", "25006")
 _HOLDERS = """
@@ -224,7 +236,8 @@ def _plannable(snapshot: Snapshot, table: Table) -> Iterator[bool]:
     conn = snapshot.conn
     execute(conn, "SAVEPOINT held")
     try:
-        execute(conn, SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(relation(*table)))
+        if not scalar(conn, _STILL, [*table]):
+            execute(conn, SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(relation(*table)))
         held = not is_unplanned(conn, *table)
     except DriverError as error:
         if getattr(error, "sqlstate", None) not in _NOT_HELD:

@@ -1,8 +1,8 @@
 """The migration job: an older layout into the baseline, beside the live database, and then the restore's cutover.
 
-Nobody writes to the live database from the backup on to the cutover: a session of ours holds SHARE locks on its tables.
-Readers go on reading. The backup is restored into a side database, which is proven to be the live one before its layout
-is changed, and proven again afterwards.
+Nobody writes to the live database from the backup on to the cutover: a session of ours holds SHARE ROW EXCLUSIVE locks
+on its tables. Readers go on reading. The backup is restored into a side database, which is proven to be the live one
+before its layout is changed, and proven again afterwards.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def standstill(options: Options, run: Run, budget: Budget) -> Iterator[Standstil
             conn.execute("BEGIN")
             try:
                 conn.execute(SQL("SET LOCAL lock_timeout = {}").format(SQL(str(int(budget.timeout_ms)))))
-                conn.execute(SQL("LOCK TABLE {} IN SHARE MODE").format(names))
+                conn.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
             except BaseException:
                 with contextlib.suppress(DriverError):
                     conn.execute("ROLLBACK")

@@ -15,6 +15,7 @@ from scannerdb.jobs import migrate as job
 from scannerdb.jobs.migrate import migrate
 from scannerdb.jobs.options import MigrateOptions
 from scannerdb.jobs.schema import schema
+from scannerdb.sets.manifest import read_manifest
 
 from tests.integration.application.shape_support import made
 from tests.integration.playbooks import Site, site
@@ -57,6 +58,8 @@ def test_an_older_layout_becomes_the_baseline(make_database: Databases, shape: s
     assert (planned["changed"], state(database)) == (True, whole)
     assert any("servers becomes endpoints" in step for step in planned["plan"]["steps"])
     result = run(database, tmp_path)
+    kept = read_manifest(Path(result["restore"]["backup"]))[0].tables
+    assert [table.name for table in kept if not table.fingerprint] == [], "what it is compared by"
     assert database.sql(MOVED) == before
     assert database.sql(models.format("endpoint_id", "parameter_size", "quantization_level")) == old_models
     assert database.value("SELECT count(*) FROM models WHERE size_mb = round(size / 1048576.0, 2)") == 120
