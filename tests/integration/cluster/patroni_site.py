@@ -33,7 +33,12 @@ DCS = {
     "loop_wait": 3,
     "retry_timeout": 5,
     "primary_start_timeout": 0,  # where the leader's server dies, another takes over at once
-    "postgresql": {"use_pg_rewind": True, "parameters": {**FAST, "wal_log_hints": "on", "max_connections": "60"}},
+    "postgresql": {
+        "use_pg_rewind": True,
+        "remove_data_directory_on_rewind_failure": True,
+        "remove_data_directory_on_diverged_timelines": True,
+        "parameters": {**FAST, "wal_log_hints": "on", "max_connections": "60"},
+    },
 }
 
 

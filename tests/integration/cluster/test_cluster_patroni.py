@@ -34,17 +34,31 @@ from tests.integration.support import INVARIANTS, NO_BACKUP, run_backup, run_res
 pytestmark = [pytest.mark.pg(15), pytest.mark.needs("postgresql-15", "patroni")]
 
 
+class Running:
+    """The cluster of these tests. One that does not come back after what a test did to it makes place for another."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack, self.site = stack, stack.enter_context(patroni_site())
+
+    def well(self) -> PatroniSite:
+        """The cluster, with a leader and two standbys of it."""
+        try:
+            wait_until(self.site.well, 60)
+        except AssertionError:
+            self.stack.close()
+            self.site = self.stack.enter_context(patroni_site())
+        return self.site
+
+
 @pytest.fixture(scope="module")
-def running() -> Iterator[PatroniSite]:
-    with patroni_site() as site:
-        yield site
+def running() -> Iterator[Running]:
+    with contextlib.ExitStack() as stack:
+        yield Running(stack)
 
 
 @pytest.fixture
-def site(running: PatroniSite) -> PatroniSite:
-    """With a leader and two standbys of it."""
-    wait_until(running.well, 120)
-    return running
+def site(running: Running) -> PatroniSite:
+    return running.well()
 
 
 def once(act: Callable[[], object], real: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,12 +123,11 @@ SAID = r" ended, because the primary was 127\.0\.0\.1 port \d+ \(timeline \d+\) 
 
 
 @pytest.fixture(scope="module")
-def folders(running: PatroniSite, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def folders(running: Running, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Where a backup lies, made while all was well."""
     home = tmp_path_factory.mktemp("sets")
     where = {"backup_dir": str(home), "state_dir": str(home / "state")}
-    wait_until(running.well, 120)
-    JOBS["backup"].run(running, where)
+    JOBS["backup"].run(running.well(), where)
     return where
 
 
@@ -152,7 +165,7 @@ def test_a_job_in_the_middle_of_which_it_happens(
             site.pause(False)
     if job == "fix":
         assert is_fixed(site)
-    wait_until(site.well, 120)
+    wait_until(lambda: site.leader() >= 0, 120)
     if job == "restore" and event != "pause":
         left = left_by(site, folders)
         assert left, "it came along to the new primary"
