@@ -102,12 +102,23 @@ def reader_for(
 
 def _read_plainly(conn: Connection, schema: str, tables: Sequence[str], query: Composable) -> list[Row]:
     user = str(scalar(conn, "SELECT current_user::text"))
-    if is_superuser(conn, user):
-        _refuse_lesser_owners(conn, schema, tables)
-        refuse_foreign_code(conn, schema, tables, user, triggers=False)
     with conn.transaction():
+        if is_superuser(conn, user):
+            _hold_still(conn, schema, tables)
+            refuse_foreign_code(conn, schema, tables, user, triggers=False)
         conn.execute("SET LOCAL row_security = off")  # an error instead of fewer rows
         return fetch(conn, query)
+
+
+def _hold_still(conn: Connection, schema: str, tables: Sequence[str]) -> None:
+    """Lock the tables, to the end of the transaction, against whatever would give them code; no writer waits for it."""
+    if scalar(conn, "SELECT pg_is_in_recovery()"):
+        _refuse_lesser_owners(conn, schema, tables)
+        return
+    conn.execute("SET LOCAL lock_timeout = '2s'")
+    for table in tables:
+        name = SQL("{}.{}").format(Identifier(schema), Identifier(table))
+        conn.execute(SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(name))
 
 
 def _refuse_lesser_owners(conn: Connection, schema: str, tables: Sequence[str]) -> None:
