@@ -43,9 +43,7 @@ def drill_request_from(asked: DrillOptions) -> DrillRequest:
         nice=asked.nice,
         amcheck=asked.amcheck,
         state_dir=asked.state_dir,
-        access=access_from(
-            asked.identity, asked.identity_key, asked.offsite_remote, asked.offsite_config, asked.offsite_bandwidth
-        ),
+        access=access_from(asked, asked),
         trust=Trust(asked.state_dir, tuple(asked.trusted_signers)).checked(),
     )
     for name, value, choices in (("level", request.level, PROOFS), ("place", request.place, PLACES)):

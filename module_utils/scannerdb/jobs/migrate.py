@@ -39,7 +39,6 @@ from ..restore.plan import RestorePlan, check_sessions, live_facts, make_plan
 from ..restore.request import (
     RestoreRequest,
     RestoreTask,
-    access_of,
     backup_folder,
     check_request,
     counted,
@@ -50,6 +49,7 @@ from ..restore.sessions import connected, named
 from ..restore.switch import cut_over, switch_of
 from ..restorepoint import set_restore_point
 from ..runs import Run, checked_run_id, new_run_id, utc_now
+from ..sets.fetch import access_from
 from ..sets.manifest import DatabaseFacts
 from ..sets.signing import Trust
 from ..sets.storage import Storage
@@ -131,7 +131,7 @@ def _request_from(asked: MigrateOptions) -> RestoreRequest:
         state_dir=asked.state_dir,
         recipients=tuple(asked.age_recipients),
         storage=Storage(Path(asked.backup_dir), asked.storage),
-        access=access_of(asked, asked),
+        access=access_from(asked, asked),
         replication=asked.replication,
         run_code=asked.run_code,
         trust=Trust(asked.state_dir).checked(),

@@ -51,9 +51,9 @@ class Seen:
 def physical_drill(options: Options, told: PhysicalDrillOptions, *, check_mode: bool = False) -> dict[str, Any]:
     """Restore the newest physical backup and look at it; returns the module's result.
 
-    It passed; it failed, which is in the result's `failures`; it is incomplete, for
-    it was restored and its pages could not be looked at; or it could not be tried, which is one of our errors. The last
-    two say nothing against the backup. In check mode nothing is restored.
+    It passed; it failed, which is in the result's `failures`; it is incomplete, for it was restored and its pages could
+    not be looked at; or it could not be tried, which is one of our errors. The last two say nothing against the backup.
+    In check mode nothing is restored.
     """
     contract = contract_with(told.contract_overlay)
     ask = PointRequest(stanza_from(told), parse_target(f"{PHYSICAL}{LATEST}"), copy_dir=told.copy_dir)

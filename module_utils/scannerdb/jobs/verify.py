@@ -49,9 +49,9 @@ JOB = "verify"
 def verify(options: Options, asked: DrillOptions, *, check_mode: bool = False) -> dict[str, Any]:
     """Verify one set; returns the module's result, with `failed` where the set did not pass.
 
-    The outcome is added to the set's record and to the state's
-    history. Raises one of our errors where nothing could be proven either way (no such set, no server, no tools, no
-    room): that is no mark against the set. In check mode all of that is looked at and nothing is written.
+    The outcome is added to the set's record and to the state's history. Raises one of our errors where nothing could be
+    proven either way (no such set, no server, no tools, no room): that is no mark against the set. In check mode all of
+    that is looked at and nothing is written.
     """
     request = drill_request_from(asked)
     run_id = checked_run_id(asked.run_id) if asked.run_id else new_run_id()

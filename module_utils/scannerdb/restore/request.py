@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from ..argspec import IdentityOptions, OffsiteOptions
 from ..connection import Options
 from ..contract.model import Contract
 from ..errors import InvalidInput, RestoreRefused
@@ -88,7 +87,7 @@ def restore_request_from(asked: RestoreOptions) -> RestoreRequest:
         state_dir=asked.state_dir,
         recipients=tuple(asked.age_recipients),
         storage=Storage(Path(asked.backup_dir), asked.storage),
-        access=access_of(asked, asked),
+        access=access_from(asked, asked),
         keep_hours=asked.keep_hours,
         replication=asked.replication,
         tables=tuple(asked.tables),
@@ -98,17 +97,6 @@ def restore_request_from(asked: RestoreOptions) -> RestoreRequest:
         run_code=asked.run_code,
         trust=Trust(asked.state_dir, tuple(asked.trusted_signers), asked.trust.strip()).checked(),
         leave_out=named(asked.leave_out),
-    )
-
-
-def access_of(keys: IdentityOptions, elsewhere: OffsiteOptions) -> Access:
-    """What opens and fetches a set that is encrypted or elsewhere."""
-    return access_from(
-        keys.identity,
-        keys.identity_key,
-        elsewhere.offsite_remote,
-        elsewhere.offsite_config,
-        elsewhere.offsite_bandwidth,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..argspec import IdentityOptions, OffsiteOptions
 from ..errors import BackupInvalid, InvalidInput
 from ..files import ensure_folder
 from ..runs import Run
@@ -27,13 +28,10 @@ class Access:
     offsite: Offsite = field(default_factory=Offsite)
 
 
-def access_from(
-    identity: str, identity_key: str, offsite_remote: str, offsite_config: str, offsite_bandwidth: str
-) -> Access:
+def access_from(keys: IdentityOptions, elsewhere: OffsiteOptions) -> Access:
     """The access out of a job's options."""
-    return Access(
-        Key(identity, identity_key), Offsite(offsite_remote, offsite_config, bandwidth=offsite_bandwidth).checked()
-    )
+    place = Offsite(elsewhere.offsite_remote, elsewhere.offsite_config, bandwidth=elsewhere.offsite_bandwidth)
+    return Access(Key(keys.identity, keys.identity_key), place.checked())
 
 
 def find_copy(wanted: str, offsite: Offsite, database: str) -> BackupSet:
