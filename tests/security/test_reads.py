@@ -19,13 +19,14 @@ from scannerdb.jobs.check import check
 from scannerdb.jobs.doctor import Places, doctor
 from scannerdb.jobs.info import info
 from scannerdb.jobs.status import status
+from scannerdb.sets.manifest import read_manifest
 from scannerdb.status.options import StatusOptions
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
 from tests.integration.support import options, run_backup, run_restore, run_vacuum, run_verify
 from tests.integration.vacuum.vacuum_support import fill
 from tests.needs import needs
-from tests.security.attacks import ATTACKS, OWNER, Attack, Canary
+from tests.security.attacks import ATTACKS, MAINT, OWNER, Attack, Canary
 from tests.servers import DISTRIBUTION, Database, make_home
 
 PLANNED = Attack(
@@ -122,6 +123,16 @@ def test_nobody_gives_a_table_code_between_a_backups_look_and_its_count(
         assert proof.exists(), "nothing was tried"
     finally:
         shutil.rmtree(proof.parent)
+
+
+def test_the_maintenance_role_may_hold_every_table_still(canary: Canary, tmp_path: Path) -> None:
+    """So its sets lack no fingerprint, and no table is counted by COPY."""
+    canary.database.sql(f"GRANT pg_read_all_data TO {MAINT}")
+    words = {"backup_dir": str(tmp_path / "b"), "state_dir": str(tmp_path / "s"), "fingerprints": True}
+    made = run_backup(options(canary.database, user=MAINT), **words)
+    tables = read_manifest(Path(made["backup"]["path"]))[0].tables
+    assert len(tables) > 4 and all(table.fingerprint for table in tables)
+    assert not [line for line in made["warnings"] if "fingerprint" in line]
 
 
 def test_nobody_gives_a_side_database_code_between_its_load_and_its_look(

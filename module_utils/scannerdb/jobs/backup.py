@@ -30,7 +30,7 @@ from ..sets.retention import KEEP, Retainable, RetentionDecision, old_logs, plan
 from ..sets.staging import debris, free_name, sweep
 from .around_backup import Hooked, adopted_dumps, copy_away, with_copy
 from .backup_drill import check_drill, drill_of
-from .backup_result import Made, as_if_made, made_result, planned_result, public_set
+from .backup_result import Made, as_if_made, made_result, planned_result, public_set, unprinted
 
 JOB = "backup"
 
@@ -82,6 +82,7 @@ def _backup(options: Options, asked: Request, run: Run) -> dict[str, Any]:
         started = time.monotonic()
         notes = [*place.notes, *ready.notes]
         made = _make(place, ready, request, run, drill_of(conn, holder, asked, run, notes), notes)
+        notes += unprinted(made.manifest.tables, request.fingerprints)
         seconds = round(time.monotonic() - started, 3)
         done = Made(made, seconds, *_retain(conn, options, asked, run), swept)
         done.warnings[:0] = notes

@@ -10,8 +10,11 @@ from typing import Any
 from ..backup.plan import BackupRequest, Ready
 from ..runs import Run
 from ..sets.catalogue import BackupSet, latest_target, list_sets, newest_proven
+from ..sets.manifest import TableCount
 from ..sets.retention import RetentionDecision, removable
 from ..sets.verification_log import VerificationStatus
+
+MOST = 3
 
 
 @dataclass
@@ -43,6 +46,18 @@ def public_set(item: BackupSet) -> dict[str, Any]:
         "encrypted": item.manifest.encryption is not None,
         "standby": item.manifest.server_is_standby,
     }
+
+
+def unprinted(tables: Sequence[TableCount], wanted: bool) -> list[str]:
+    """What to say of tables that have no fingerprint although they were to have one. Pure."""
+    names = [f"{table.schema}.{table.name}" for table in tables if wanted and not table.fingerprint]
+    if not names:
+        return []
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return [
+        f"No fingerprint of {', '.join(names[:MOST])}{more}: others could give them code that reading them would "
+        "run, and they could not be locked against that. Their rows were counted."
+    ]
 
 
 def public_proof(item: BackupSet | None) -> dict[str, Any]:

@@ -285,6 +285,7 @@ def test_a_table_that_cannot_be_held_still_is_counted_without_a_plan(field_db: D
     tables = {table.name: table for table in read_manifest(Path(made["backup"]["path"]))[0].tables}
     assert tables["models"].rows == field_db.value("SELECT count(*) FROM models")
     assert (tables["models"].fingerprint, bool(tables["endpoints"].fingerprint)) == ("", True)
+    assert [line for line in made["warnings"] if line.startswith("No fingerprint of public.models: others could")]
 
 
 # What is left when one is stopped
