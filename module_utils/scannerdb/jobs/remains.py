@@ -7,7 +7,7 @@ from typing import Any
 
 from ..connection import Connection, Options
 from ..drill.scratch import drop, left_over
-from ..errors import PrivilegeMissing
+from ..errors import ScannerDbError
 from ..restore.heal import diagnose, find, heal
 from ..runs import Run
 
@@ -15,8 +15,8 @@ from ..runs import Run
 def remove_remains(conn: Connection, options: Options, run: Run) -> list[str]:
     """Remove databases of restores and drills that did not end; sentences on what was changed.
 
-    `conn` leads to the maintenance database and holds the job lock, so none of them is at work. A role that may not do
-    it leaves them to one that may: no job fails for that.
+    `conn` leads to the maintenance database and holds the job lock, so none of them is at work. What this role may not
+    remove, or what somebody is in, stays for a later run: no job fails for that.
     """
     told: list[str] = []
     try:
@@ -30,7 +30,9 @@ def remove_remains(conn: Connection, options: Options, run: Run) -> list[str]:
             drop(conn, name)
             told.append(f"Database {name!r}, which an earlier drill had left, was removed.")
             run.log(told[-1])
-    except PrivilegeMissing as error:
+    except ScannerDbError as error:
+        if conn.closed:
+            raise
         run.log(f"what earlier runs left on the server stays: {error}")
     for line in told:
         run.note_change(line)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scannerdb.drill.scratch import scratch_name
 from scannerdb.errors import DatabaseMissing, InvalidInput
 from scannerdb.vacuum.thresholds import VacuumThresholds
 
@@ -19,6 +20,22 @@ HOSTILE = 'we"ird; drop'
 EAGER = VacuumThresholds(bloat_bytes=100_000, index_bloat_bytes=100_000)
 # Newer servers compact a table beside its users.
 BEFORE_REPACK = pytest.mark.pg(*VERSIONS, always=True)
+
+
+def test_what_of_earlier_runs_cannot_be_removed_keeps_nothing_else(database: Database) -> None:
+    """A subscription hangs on it: the vacuum is done, and the next run that can removes it."""
+    name = scratch_name(database.name, "killed")
+    database.sql(f'CREATE DATABASE "{name}"')
+    scratch = Database(database.server, name)
+    scratch.sql("CREATE SUBSCRIPTION s CONNECTION 'host=/' PUBLICATION p WITH (connect = false, slot_name = NONE)")
+    fill(database)
+    try:
+        first = run_vacuum(options(database), method="vacuum")
+        assert row(first, "public.bloated")["action"] == "vacuum" and name not in first["msg"]
+    finally:
+        scratch.sql("DROP SUBSCRIPTION s")
+    assert f"{name!r}, which an earlier drill had left, was removed" in run_vacuum(options(database))["msg"]
+    assert not database.sql("SELECT FROM pg_database WHERE datname = %s", name)
 
 
 def test_a_dead_heavy_table_is_vacuumed_and_the_second_run_changes_nothing(database: Database, tmp_path: Path) -> None:
