@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..connection import SQL, Composable, Connection, Identifier, Row, fetch, scalar
+from ..connection import SQL, Composable, Connection, Row, fetch, scalar
 from ..errors import PrivilegeMissing, RowsHidden, UnsafeCode
 from ..foreigncode import foreign_code, is_superuser, refuse_foreign_code, table_oids
 from ..frame import Frame, Frames
+from ..lockbudget import relation
 
 CHANGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 # For each role that could write: whether it may change every row of these tables, and whether we may act as it. A
@@ -69,11 +70,8 @@ class Writer:
 
     def _prove(self, tables: Sequence[str]) -> None:
         """No code of others on the tables; their locks keep it so."""
-        conn = self.frames.conn
-        for table in tables:
-            name = SQL("{}.{}").format(Identifier(self.schema), Identifier(table))
-            conn.execute(SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(name))
-        refuse_foreign_code(conn, self.schema, tables, self.role)
+        _lock(self.frames.conn, self.schema, tables, "ROW EXCLUSIVE")
+        refuse_foreign_code(self.frames.conn, self.schema, tables, self.role)
 
 
 def writer_for(frames: Frames, schema: str, tables: Sequence[str], application: str) -> Writer:
@@ -110,15 +108,18 @@ def _read_plainly(conn: Connection, schema: str, tables: Sequence[str], query: C
         return fetch(conn, query)
 
 
+def _lock(conn: Connection, schema: str, tables: Sequence[str], mode: str) -> None:
+    for table in tables:
+        conn.execute(SQL("LOCK TABLE {} IN {} MODE").format(relation(schema, table), SQL(mode)))
+
+
 def _hold_still(conn: Connection, schema: str, tables: Sequence[str]) -> None:
     """Lock the tables, to the end of the transaction, against whatever would give them code; no writer waits for it."""
     if scalar(conn, "SELECT pg_is_in_recovery()"):
         _refuse_lesser_owners(conn, schema, tables)
         return
     conn.execute("SET LOCAL lock_timeout = '2s'")
-    for table in tables:
-        name = SQL("{}.{}").format(Identifier(schema), Identifier(table))
-        conn.execute(SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(name))
+    _lock(conn, schema, tables, "SHARE UPDATE EXCLUSIVE")
 
 
 def _refuse_lesser_owners(conn: Connection, schema: str, tables: Sequence[str]) -> None:
